@@ -1,0 +1,29 @@
+"""k710 makes Kinetics-710 reproducible. `k710.open_manifest(folder)` opens what `k710 build` wrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from k710.build import build
+    from k710.errors import K710Error
+    from k710.manifest import Manifest, open_manifest
+
+__version__ = "0.1.0"
+__all__ = ["K710Error", "Manifest", "__version__", "build", "open_manifest"]
+
+# Where each public name lives: imported when first used, so that `import k710` costs nothing.
+_HOMES = {
+    "K710Error": "k710.errors",
+    "Manifest": "k710.manifest",
+    "build": "k710.build",
+    "open_manifest": "k710.manifest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'k710' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

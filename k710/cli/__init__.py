@@ -1,0 +1,79 @@
+"""The command line: a thin skin. One file per command, loaded when called; errors become one message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, NoReturn
+
+import click
+
+from k710 import __version__
+from k710.errors import K710Error
+
+# Each lives in the module of its name (a dash becomes an underscore) as `command`.
+COMMANDS = ("build", "audit", "explain", "export", "labels", "recipes", "prune")
+
+
+class Failure(click.ClickException):
+    """What the user sees of an error: `k710: ` and the message, on stderr."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"k710: {self.message}", err=True, file=file)
+
+
+class Commands(click.Group):
+    """Loads a command's module only when the command is named, and turns library errors into messages."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"k710.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        if not any(parameter.name == "debug" for parameter in command.params):
+            command.params.append(_debug_option())
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except K710Error as error:
+            self._fail(ctx, error, str(error), error.exit_code)
+        except BrokenPipeError:
+            raise  # click ends quietly when the reader of a pipe has gone
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self._fail(ctx, error, f"{where}{error.strerror or error}", 1)
+
+    @staticmethod
+    def _fail(ctx: click.Context, error: Exception, message: str, exit_code: int) -> NoReturn:
+        if ctx.meta.get("k710.debug"):
+            raise error
+        raise Failure(message, exit_code) from None
+
+
+def _debug_option() -> click.Option:
+    def remember(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        ctx.meta["k710.debug"] = value  # `meta` is shared with the group's context, which handles the error
+
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error."
+    )
+
+
+@click.command(cls=Commands, context_settings={"max_content_width": 100})
+@click.version_option(__version__, prog_name="k710")
+def main() -> None:
+    """Kinetics-710, reproducible: from the official annotation lists to a dataset that can be defended row by row.
+
+    \b
+    A first look, on an embedded sample, offline:
+      k710 build --sources k400,k600,k700 --annotations sample --out manifests/sample
+      k710 audit manifests/sample
+    """

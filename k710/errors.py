@@ -1,0 +1,33 @@
+"""What can go wrong, by kind. The library raises these; the command line alone turns them into messages and exit codes."""
+
+
+class K710Error(Exception):
+    """Something that the user can mend; its text names the file, the line, the value and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(K710Error, ValueError):
+    """An option or argument that does not make sense: an unknown source, two options that exclude each other."""
+
+    exit_code = 2
+
+
+class ListError(K710Error):
+    """An annotation list that is missing, damaged, or holds bad rows."""
+
+
+class LabelError(K710Error):
+    """A class name that stands in no label set, or a synonym file that contradicts itself."""
+
+
+class ManifestError(K710Error):
+    """A folder that is no manifest, a damaged one, or one that must not be overwritten."""
+
+
+class RecipeError(K710Error):
+    """A recipe with an unknown key or a value of the wrong kind."""
+
+
+class DownloadError(K710Error):
+    """An address that could not be read, after every retry."""
