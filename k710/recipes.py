@@ -31,20 +31,24 @@ def recipe_path(kind: str, name_or_file: str) -> Path:
 
 
 def read_recipe(kind: str, name_or_file: str, recipe_class: type[Recipe]) -> Recipe:
-    """Read a recipe into a dataclass whose fields are its keys; fields that it leaves out keep their defaults.
-
-    Raises RecipeError for an unknown key (with the nearest known one) or a value of the wrong type.
-    """
+    """Read a recipe, given by name or by path, into a dataclass. Raises RecipeError, as `make_recipe` does."""
     path = recipe_path(kind, name_or_file)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not YAML: {error}") from None
+    return make_recipe(content, recipe_class, where=path)
+
+
+def make_recipe(content: Any, recipe_class: type[Recipe], *, where: Path) -> Recipe:
+    """A recipe from a mapping whose keys are the fields of a dataclass; fields left out keep their defaults.
+
+    Raises RecipeError for an unknown key (with the nearest known one) or a value of the wrong type.
+    """
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: a recipe maps keys to values")
+        raise RecipeError(f"{where}: a recipe maps keys to values")
     types = get_type_hints(recipe_class)
-    values = {key: _checked(path, key, value, types) for key, value in content.items()}
-    return recipe_class(**values)
+    return recipe_class(**{key: _checked(where, key, value, types) for key, value in content.items()})
 
 
 def _checked(path: Path, key: Any, value: Any, types: dict[str, Any]) -> Any:
