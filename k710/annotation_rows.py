@@ -21,11 +21,13 @@ from k710.releases import SPLIT_SPELLINGS
 MAX_TIME_S = 999_999
 ID_PATTERN = "[A-Za-z0-9_-]{11}"
 _ID = re.compile(ID_PATTERN)
+_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+_JSON_TOKEN = re.compile(r"[ \t\r\n]*(.)[ \t\r\n]*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A good row: `label` is None in lists without labels; `line` counts a CSV's lines or a JSON's entries, from 1."""
+    """A good row: `label` is None in lists without labels; `line` is where it begins, from 1."""
 
     line: int
     label: str | None
@@ -43,10 +45,23 @@ class BadRow:
 
 
 def column_names(header_line: str) -> tuple[list[str], str]:
-    """The normalised column names of a CSV's first line, and its delimiter (a comma or a tab)."""
+    """The normalised column names of a CSV's first line, and its delimiter (a comma or a tab).
+
+    Raises csv.Error where the line is no CSV.
+    """
     delimiter = "\t" if "\t" in header_line and "," not in header_line else ","
-    fields = next(csv.reader([header_line.lstrip("\ufeff")], delimiter=delimiter, skipinitialspace=True), [])
-    return [field.strip().lower() for field in fields], delimiter
+    return [name.lower() for name in split_fields(header_line.lstrip("\ufeff"), delimiter)], delimiter
+
+
+def split_fields(line: str, delimiter: str) -> list[str]:
+    """The fields of one line of a CSV, without the spaces around them. Raises csv.Error for quotes that do not fit."""
+    line = line.rstrip("\r\n")
+    if '"' not in line:
+        return [field.strip() for field in line.split(delimiter)]
+    # `csv` forgives spaces before a quoted field but not those after it.
+    line = re.sub(r'(?<!")" +(?=[,\t]|$)', '"', line)
+    fields = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
+    return [field.strip() for field in fields]
 
 
 def missing_columns(columns: Iterable[str], *, labelled: bool) -> list[str]:
@@ -62,34 +77,50 @@ def is_split(text: str, split: str) -> bool:
 
 
 def read_csv_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
-    """The rows of a CSV list. Raises ListError where the file as a whole cannot be a list (no header, a missing column,
-    an open quote)."""
+    """The rows of a CSV list. No field of a list goes over a line's end, so a stray quote spoils one row and no more.
+
+    Raises ListError where the file as a whole cannot be a list (no header, or a column is missing or there twice).
+    """
     # Bytes that are not UTF-8 become lone surrogates, which no list contains otherwise: the row can name itself.
-    text = io.StringIO(data.decode("utf-8", errors="surrogateescape"), newline="")
-    header_line, skipped = "", 0
-    for header_line in text:
-        skipped += 1
-        if header_line.strip("\ufeff \t\r\n"):
-            break
-    columns, delimiter = column_names(header_line)
-    labelled = split != "test"
-    if missing := missing_columns(columns, labelled=labelled):
-        raise ListError(f"line {skipped}: no column {', '.join(missing)}; the header is {header_line.strip()!r}")
-    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+    lines = enumerate(io.StringIO(data.decode("utf-8", errors="surrogateescape"), newline=""), 1)
+    number, header_line = next(((n, line) for n, line in lines if line.strip("\ufeff \t\r\n")), (0, ""))
+    if not header_line:
+        raise ListError("the list is empty")
+    columns, delimiter = _header(number, header_line, labelled=split != "test")
+    for number, line in lines:
+        try:
+            fields = split_fields(line, delimiter)
+        except csv.Error as error:
+            yield BadRow(number, f"not CSV, or cut off ({error}): {quoted(line.strip())}")
+            continue
+        if any(fields):
+            yield _csv_row(number, fields, columns, split)
+
+
+def _header(number: int, line: str, *, labelled: bool) -> tuple[list[str], str]:
+    """Column names and delimiter of a list's header, which has every column that is needed, once."""
+    if not _is_utf8(line):
+        raise ListError(f"line {number}: not UTF-8: {quoted(line.strip())}")
     try:
-        for fields in reader:
-            if any(field.strip() for field in fields):
-                yield _csv_row(skipped + reader.line_num, fields, columns, split)
+        columns, delimiter = column_names(line)
     except csv.Error as error:
-        raise ListError(f"line {skipped + reader.line_num}: not CSV, or cut off: {error}") from None
+        raise ListError(f"line {number}: not CSV ({error}): {quoted(line.strip())}") from None
+    what = ""
+    if missing := missing_columns(columns, labelled=labelled):
+        what = f"no column {', '.join(missing)}"
+    elif twice := [name for name in _COLUMNS if columns.count(name) > 1]:
+        what = f"column {twice[0]} stands there twice"
+    if what:
+        raise ListError(f"line {number}: {what}; the header is {quoted(line.strip())}")
+    return columns, delimiter
 
 
 def _csv_row(line: int, fields: list[str], columns: list[str], split: str) -> Row | BadRow:
     if len(fields) != len(columns):
-        return BadRow(line, f"{len(fields)} fields where the header has {len(columns)}: {_quoted(','.join(fields))}")
-    row = {column: field.strip() for column, field in zip(columns, fields, strict=True)}
+        return BadRow(line, f"{len(fields)} fields where the header has {len(columns)}: {quoted(','.join(fields))}")
+    row = dict(zip(columns, fields, strict=True))
     if "split" in row and not is_split(row["split"], split):
-        return BadRow(line, f"split {_quoted(row['split'])} in a list of {split} clips")
+        return BadRow(line, f"split {quoted(row['split'])} in a list of {split} clips")
     return _checked(line, row.get("label"), row["youtube_id"], row["time_start"], row["time_end"], split)
 
 
@@ -99,31 +130,59 @@ def read_json_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
     An ID may stand there twice (JSON allows it): both are read. Raises ListError where the file as a whole is no list.
     """
     try:
-        # Pairs instead of dicts: a dict would keep only the last of two entries with one ID.
-        entries = json.loads(data.decode("utf-8-sig"), object_pairs_hook=tuple)
+        for line, youtube_id, entry in _json_entries(data.decode("utf-8-sig")):
+            row = _json_row(line, youtube_id, entry, split)
+            # Some of these files are a single line, so the line alone would not tell which entry it is.
+            yield row if isinstance(row, Row) else BadRow(line, f"entry {quoted(youtube_id)}: {row.reason}")
     except UnicodeDecodeError as error:
         raise ListError(f"line {1 + data.count(10, 0, error.start)}: not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise ListError(f"line {error.lineno}: not JSON, or cut off: {error.msg}") from None
-    except (RecursionError, ValueError) as error:
+        raise ListError(f"line {error.lineno}: not a JSON list, or cut off: {error.msg}") from None
+    except (RecursionError, ValueError) as error:  # nested too deep; a number of thousands of digits
         raise ListError(f"not a JSON list: {error}") from None
-    if not isinstance(entries, tuple):
-        raise ListError("not a JSON list: want an object that maps each YouTube ID to its annotations")
-    for number, (youtube_id, entry) in enumerate(entries, 1):
-        yield _json_row(number, youtube_id, entry, split)
 
 
-def _json_row(number: int, youtube_id: str, entry: Any, split: str) -> Row | BadRow:
+def _json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
+    """Line, key and value of every pair of a JSON object; a dict would keep only the last of two equal keys."""
+    decoder = json.JSONDecoder()
+    line, counted = 1, 0
+    token, position = _json_token(text, 0, "{")
+    if text[position : position + 1] == "}":
+        token, position = _json_token(text, position, "}")
+    while token != "}":
+        line, counted = line + text.count("\n", counted, position), position
+        key, end = decoder.raw_decode(text, position)
+        if not isinstance(key, str):
+            raise json.JSONDecodeError("want a YouTube ID in quotes", text, position)
+        _, position = _json_token(text, end, ":")
+        value, end = decoder.raw_decode(text, position)
+        yield line, key, value
+        token, position = _json_token(text, end, ",}")
+    if position < len(text):
+        raise json.JSONDecodeError("more data after its end", text, position)
+
+
+def _json_token(text: str, position: int, allowed: str) -> tuple[str, int]:
+    """The next character, one of `allowed`, and the position of what follows it; spaces are skipped."""
+    match = _JSON_TOKEN.match(text, position)
+    if not match or match[1] not in allowed:
+        raise json.JSONDecodeError(f"want {' or '.join(allowed)}", text, match.start(1) if match else len(text))
+    return match[1], match.end()
+
+
+def _json_row(line: int, youtube_id: str, entry: Any, split: str) -> Row | BadRow:
     try:
-        fields = dict(entry)
-        annotation = dict(fields["annotations"])
-        start, end = annotation["segment"]
-    except (KeyError, TypeError, ValueError):
-        return BadRow(number, f"entry {_quoted(youtube_id)} has no annotations with a segment of two times")
-    if "subset" in fields and not is_split(str(fields["subset"]), split):
-        return BadRow(number, f"subset {_quoted(str(fields['subset']))} in a list of {split} clips")
-    label = annotation.get("label")
-    return _checked(number, None if label is None else str(label).strip(), youtube_id, str(start), str(end), split)
+        annotation = entry["annotations"]
+        segment, label = annotation["segment"], annotation.get("label")
+    except (KeyError, TypeError, AttributeError):
+        return BadRow(line, "no annotations with a segment")
+    if not (isinstance(segment, list) and [type(time) in (int, float, str) for time in segment] == [True, True]):
+        return BadRow(line, "its segment is not two times")
+    if not (label is None or isinstance(label, str)):
+        return BadRow(line, "its label is not text")
+    if "subset" in entry and not (isinstance(entry["subset"], str) and is_split(entry["subset"], split)):
+        return BadRow(line, f"subset {quoted(str(entry['subset']))} in a list of {split} clips")
+    return _checked(line, label and label.strip(), youtube_id.strip(), *map(str, segment), split)
 
 
 def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str, split: str) -> Row | BadRow:
@@ -131,14 +190,14 @@ def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str
     if not label and split != "test":
         return BadRow(line, "no label")
     for text in (label or "", youtube_id):
-        if not text.isascii() and any("\udc80" <= char <= "\udcff" for char in text):
-            return BadRow(line, f"not UTF-8: {_quoted(text)}")
+        if not _is_utf8(text):
+            return BadRow(line, f"not UTF-8: {quoted(text)}")
     if not _ID.fullmatch(youtube_id):
-        return BadRow(line, f"ID {_quoted(youtube_id)} is not 11 characters of the YouTube alphabet (A-Z a-z 0-9 _ -)")
+        return BadRow(line, f"ID {quoted(youtube_id)} is not 11 characters of the YouTube alphabet (A-Z a-z 0-9 _ -)")
     start_s, end_s = _whole_seconds(start), _whole_seconds(end)
     if start_s is None or end_s is None:
         name, text = ("time_start", start) if start_s is None else ("time_end", end)
-        return BadRow(line, f"{name} {_quoted(text)} is not a whole number of seconds")
+        return BadRow(line, f"{name} {quoted(text)} is not a whole number of seconds")
     if start_s < 0:
         return BadRow(line, f"time_start {start_s} is negative")
     if end_s <= start_s:
@@ -150,10 +209,15 @@ def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str
 
 def _whole_seconds(text: str) -> int | None:
     """`12`, `12.0` and ` 12 ` are 12; JSON lists write their times as floats."""
-    match = re.fullmatch(r"([+-]?[0-9]{1,9})(?:\.0*)?", text.strip())
-    return int(match[1]) if match else None
+    match = re.fullmatch(r"([+-]?)0*([0-9]{1,9})(?:\.0*)?", text.strip())
+    return int(match[1] + match[2]) if match else None
 
 
-def _quoted(text: str) -> str:
+def _is_utf8(text: str) -> bool:
+    """Whether text has no lone surrogates: what stands for bytes that are not UTF-8, or a JSON's broken escapes."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def quoted(text: str) -> str:
     """A value for a message: on one line, printable, and not longer than a line."""
     return ascii(text if len(text) <= 60 else text[:57] + "...")

@@ -10,6 +10,7 @@ is slower, forgives what is harmless, and names the line of what is not.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import io
@@ -33,6 +34,7 @@ from k710.annotation_rows import (
     column_names,
     is_split,
     missing_columns,
+    quoted,
     read_csv_rows,
     read_json_rows,
 )
@@ -45,13 +47,18 @@ LIST_SCHEMA = pa.schema(
         ("youtube_id", pa.string()),
         ("time_start_s", pa.int32()),
         ("time_end_s", pa.int32()),
-        ("line", pa.int32()),  # line of a CSV, entry of a JSON, from 1
+        ("line", pa.int32()),  # of the file as it is unpacked, from 1
     ]
 )
 
 # A list of half a million rows has 25 MB; what unpacks to more than this is no list.
 _MAX_LIST_BYTES = 1 << 30
 _BAD_ROWS_SHOWN = 20
+
+# Where pyarrow and `annotation_rows` may differ: pyarrow takes a hexadecimal time for a number and forgives what stands
+# behind a closing quote.
+_HEXADECIMAL = re.compile(rb"0[xX](?<![A-Za-z0-9_-]..)[0-9a-fA-F]{1,8}(?![A-Za-z0-9_-])")
+_QUOTED_FIELD = re.compile(rb'"(?<![^,\t\n].)[^",\t\r\n]*"(?![^,\t\r\n])')
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,10 @@ def _describe(path: Path, malformed: tuple[BadRow, ...], num_rows: int) -> str:
 
 def _read(file: ListFile) -> tuple[bytes, str]:
     """The bytes of the list, unpacked, and the SHA-256 of the file that holds it."""
+    if file.path.exists() and not file.path.is_file():
+        raise ListError("is a folder or a device, not a file")  # a pipe would be waited for without end
+    if file.path.stat().st_size > _MAX_LIST_BYTES:
+        raise ListError(f"has more than {_MAX_LIST_BYTES >> 20} MiB, which no annotation list has")
     raw = file.path.read_bytes()
     sha256 = hashlib.sha256(raw).hexdigest()
     data = _gunzip(raw) if raw[:2] == b"\x1f\x8b" else raw
@@ -186,27 +197,36 @@ def _member(data: bytes, split: str) -> bytes:
     """The list of `split` inside a tar: DeepMind's holds `…/{split}.csv` and the same again as `.json`."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            members = {
-                Path(member.name).suffix: member
-                for member in archive
-                if member.isfile()
-                and (stem := re.fullmatch(r"(?:.*_)?([a-z]+)\.(?:csv|txt|json)", Path(member.name).name))
-                and is_split(stem[1], split)
-            }
-            member = members.get(".csv") or members.get(".txt") or members.get(".json")
-            if member is None:
+            members: dict[str, list[tarfile.TarInfo]] = {".csv": [], ".txt": [], ".json": []}
+            for member in archive:
+                if member.size < 0:  # tarfile would go back and read it again, for ever
+                    raise ListError(f"the archive is damaged: {quoted(member.name)} has a negative size")
+                if suffix := _suffix_of_list(member, split):
+                    members[suffix].append(member)
+            found = next(filter(None, members.values()), [])
+            if not found:
                 raise ListError(f"the archive holds no {split}.csv or {split}.json")
-            stream = archive.extractfile(member)
-            content = stream.read() if stream else b""
-            if len(content) < member.size:
-                raise ListError(f"the archive is cut off inside {member.name}")
-            return content
-    except tarfile.TarError as error:
+            if len(found) > 1:
+                raise ListError(f"{len(found)} lists for {split}: {', '.join(quoted(each.name) for each in found)}")
+            if found[0].size > _MAX_LIST_BYTES:
+                raise ListError(f"{quoted(found[0].name)} has {found[0].size:,} bytes, which no annotation list has")
+            stream = archive.extractfile(found[0])
+            return stream.read() if stream else b""
+    except (tarfile.TarError, EOFError, ValueError) as error:  # ValueError: a header with a broken number
         raise ListError(f"the archive is damaged or cut off: {error}") from None
 
 
+def _suffix_of_list(member: tarfile.TarInfo, split: str) -> str:
+    """The suffix of an archive's member whose name says that it is the list of `split`; else nothing.
+
+    Only the name's last part is looked at, and only files count. macOS adds a `._val.csv` for every `val.csv`.
+    """
+    match = re.fullmatch(r"(?:[^.].*_)?([a-z]+)(\.(?:csv|txt|json))", member.name.rsplit("/", 1)[-1])
+    return match[2] if match and member.isfile() and is_split(match[1], split) else ""
+
+
 def _parse(data: bytes, split: str) -> tuple[pa.Table, tuple[BadRow, ...]]:
-    if data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    if data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
         return _to_table(read_json_rows(data, split))
     table = _parse_well_formed_csv(data, split)
     return (table, ()) if table is not None else _to_table(read_csv_rows(data, split))
@@ -231,10 +251,12 @@ def _to_table(rows: Iterable[Row | BadRow]) -> tuple[pa.Table, tuple[BadRow, ...
 
 def _parse_well_formed_csv(data: bytes, split: str) -> pa.Table | None:
     """The whole CSV at once, or None where anything in it needs a closer look."""
+    if _needs_a_closer_look(data):
+        return None
     header_line, newline, _ = data.partition(b"\n")
     try:
         columns, delimiter = column_names(header_line.decode("utf-8"))
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, csv.Error):
         return None
     if not newline or len(set(columns)) < len(columns) or missing_columns(columns, labelled=split != "test"):
         return None
@@ -254,14 +276,19 @@ def _parse_well_formed_csv(data: bytes, split: str) -> pa.Table | None:
         ).unify_dictionaries()
     except pa.ArrowInvalid:
         return None
-    if re.search(rb",[ ]*0[xX][0-9a-fA-F]{1,8}[ ]*[,\r\n]", data):
-        return None  # pyarrow takes a hexadecimal time for a number
     num_lines = data.count(b"\n") + (not data.endswith(b"\n"))
     if num_lines != table.num_rows + 1 or not table.num_rows or not _is_good(table, split):
         return None
     labels = table["label"] if "label" in columns else pa.nulls(table.num_rows, label_type)
     lines = pa.array(np.arange(2, table.num_rows + 2, dtype=np.int32))
     return pa.table([labels, table["youtube_id"], table["time_start"], table["time_end"], lines], schema=LIST_SCHEMA)
+
+
+def _needs_a_closer_look(data: bytes) -> bool:
+    """Whether there is anything that pyarrow would read, but not as `annotation_rows` does."""
+    lone_returns = data.count(b"\r") - data.count(b"\r\n")
+    odd_quotes = b'"' in data and data.count(b'"') != 2 * len(_QUOTED_FIELD.findall(data))
+    return bool(lone_returns or odd_quotes or _HEXADECIMAL.search(data))
 
 
 def _is_good(table: pa.Table, split: str) -> bool:

@@ -103,8 +103,10 @@ def _aligned(annotation_list: AnnotationList, alignment: Alignment) -> pa.Table:
         k710 = alignment.find(label)
         if k710 is None or k710 not in release_index:
             line = table["line"][pc.index(labels.indices, code).as_py()]
-            what = alignment.unknown(label) if k710 is None else f"label {label!r} is no class of {file.source}"
-            raise LabelError(f"{file.path}: line {line}: {what}. Add it with --synonyms FILE if it is a synonym.")
+            if k710 is None:
+                hint = "If it is another name for one, say so in a --synonyms FILE."
+                raise LabelError(f"{file.path}: line {line}: {alignment.unknown(label)}. {hint}")
+            raise LabelError(f"{file.path}: line {line}: {label!r} is no class of {file.source}")
         to_k710[code], to_release[code] = k710, release_index[k710]
     codes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return pa.table(

@@ -58,12 +58,13 @@ def command(
     manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
     _print_attrition(manifest.dataset)
     if annotations == "sample":
-        click.echo("The lists were the embedded sample, a miniature: its numbers are small by design.\n")
+        click.echo("These are the lists of the embedded sample; a build of real lists shows the paper's counts here.\n")
+    else:
+        _print_beside_the_paper(manifest.dataset)
     click.echo(f"{out}: {manifest.dataset['counts']['clips']:,} clips, content hash {manifest.content_hash[:16]}")
 
 
 def _print_attrition(dataset: dict[str, Any]) -> None:
-    from k710.attrition import beside_the_paper, why_it_differs
     from k710.curate import FATES
 
     counts, recipe = dataset["counts"], dataset["recipe"]
@@ -83,9 +84,15 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
         f"{conflicts['labels_of_one_id']:,} videos have several labels, "
         f"{conflicts['spans_of_one_id']:,} several spans.\n"
     )
+
+
+def _print_beside_the_paper(dataset: dict[str, Any]) -> None:
+    from k710.attrition import beside_the_paper, why_it_differs
+
+    counts = dataset["counts"]
     beside = [[row.what, row.here, row.paper, f"{row.here - row.paper:+,}"] for row in beside_the_paper(counts)]
     print_table(["", "here", "paper", "difference"], beside, title="Beside UniFormerV2, Table 10")
-    click.echo(f"{why_it_differs(recipe)}\n")
+    click.echo(f"{why_it_differs(dataset['recipe'])}\n")
 
 
 def print_leaks(leaks: list[dict[str, Any]]) -> None:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from k710.labels import Alignment, class_names
+from k710.labels import class_names, k710_classes_of
 from k710.releases import SOURCES
 from k710.sample import LISTS
 
@@ -50,7 +51,7 @@ def plain_rows() -> Iterator[Row]:
             youtube_id, start_s = f"sample-{number}{clip:03d}", 10 * (clip + 1)
             split = "val" if clip == 4 else "train"
             for source, clips in (("k700", range(5)), ("k600", (0, 1, 4)), ("k400", (0, 4))):
-                only = {name for name in ("k400", "k600", "k700") if _has(name, label)}
+                only = {name for name in ("k400", "k600", "k700") if label in _spellings(name)}
                 if source in only and (clip in clips or len(only) == 1):
                     yield Row(source, split, youtube_id, start_s, start_s + 10, label)
 
@@ -123,7 +124,7 @@ def _file(source: str, split: str, rows: list[Row]) -> tuple[str, str]:
     header = ["label"] * (split != "test") + ["youtube_id", "time_start", "time_end", "split"] + ["is_cc"] * is_cc
     lines = [",".join(header)]
     for row in rows:
-        label = [] if row.label is None else [_spelling(source, row.label)]
+        label = [] if row.label is None else [_spellings(source)[row.label]]
         if source == "k400" and label and " " in label[0]:
             label = [f'"{label[0]}"']  # k400 quotes labels
         fields = [*label, row.youtube_id, str(row.start_s), str(row.end_s), spelled, *["0"] * is_cc]
@@ -149,14 +150,11 @@ def _json(rows: list[Row], subset: str) -> str:
     return "{\n" + ",\n".join(entries) + "\n}\n"
 
 
-def _has(release: str, label: str) -> bool:
-    return label in {Alignment().align(name) for name in class_names(release)}
-
-
-def _spelling(source: str, label: str) -> str:
-    """A release's own name of a K710 class."""
-    names = class_names(SOURCES[source].label_set)
-    return next(name for name in names if Alignment().align(name) == label)
+@functools.cache
+def _spellings(source: str) -> dict[str, str]:
+    """A release's own name of every K710 class that it has."""
+    label_set, k710 = SOURCES[source].label_set, class_names("k710")
+    return {k710[index]: name for index, name in zip(k710_classes_of(label_set), class_names(label_set), strict=True)}
 
 
 if __name__ == "__main__":
