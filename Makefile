@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/k710 audit --annotations sample --splits train,val,test
 	$(BIN)/k710 explain leaked-6000 --manifest manifests/sample
 	$(BIN)/k710 explain --sample-ds --manifest manifests/sample
-	$(BIN)/k710 export manifests/sample --format slowfast --view k400 --out manifests/sample-lists --force
+	$(BIN)/k710 labels "tying tie" picking_fruit
 
 test: $(READY)
 	$(BIN)/pytest -m "not slow" -n auto

@@ -27,8 +27,9 @@ from hypothesis import strategies as st
 from loopback import Fault, Loopback, closed_url
 
 from k710 import download as module
-from k710.download import FileVersion, cache_folder, cached, download, open_url
+from k710.download import cache_folder, cached, download
 from k710.errors import DownloadError
+from k710.http_reader import FileVersion, open_url
 from k710.progress import download_progress
 
 BODY = random.Random(710).randbytes(300_000)
@@ -188,7 +189,7 @@ def test_the_waits_double(loopback: Loopback) -> None:
 def test_retry_after_is_honoured_up_to_a_cap(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch, asked: str, least_s: float, most_s: float
 ) -> None:
-    monkeypatch.setattr(module, "LONGEST_WAIT_S", 0.3)
+    monkeypatch.setattr("k710.http_reader.LONGEST_WAIT_S", 0.3)
     url = loopback.serve("/a", BODY, faults=[Fault(status=429, headers={"Retry-After": asked})])
     assert fetch(url) == BODY
     first, second = loopback.requests
