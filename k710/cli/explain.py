@@ -23,7 +23,7 @@ def command(id_or_clip: str, manifest: Path) -> None:
     \b
     Examples:
       k710 explain sample-0001 --manifest manifests/sample
-      k710 explain sample-0001_000010_000020.mp4 --manifest manifests/sample
+      k710 explain sample-0001_000020_000030.mp4 --manifest manifests/sample
     """
     from k710.clip_names import parse_clip_name
     from k710.explain import explain

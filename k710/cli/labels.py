@@ -35,7 +35,7 @@ def command(
     \b
     Examples:
       k710 labels
-      k710 labels "tying tie" passing_american_football
+      k710 labels "tying tie" picking_fruit
       k710 labels --from k710 --dialect uniformerv2 --to k400 --rows
     """
     from k710.labels import Alignment, read_synonyms
