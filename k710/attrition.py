@@ -9,23 +9,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from k710.annotations import AnnotationList
 from k710.curate import FATES, Curated
 from k710.overlap import Overlaps, conflicts, overlaps
 from k710.releases import PAPER_K710, SOURCES, SPLITS
 
 
-def attrition(lists: Sequence[AnnotationList], curated: Curated, clips: pa.Table) -> dict[str, Any]:
-    """The counts of a build, as they stand in dataset.json. The fates of each list sum to its rows."""
+def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Table) -> dict[str, Any]:
+    """The counts of a build, as they stand in dataset.json beside `sources`. The fates of a list sum to its rows."""
     rows = curated.rows
     cell = (rows.source.astype(np.int64) * len(SPLITS) + rows.split) * len(FATES) + curated.fate
     table = np.bincount(cell, minlength=len(SOURCES) * len(SPLITS) * len(FATES)).reshape(-1, len(SPLITS), len(FATES))
     per_list = []
-    for annotation_list in lists:
-        file = annotation_list.file
-        counts = table[list(SOURCES).index(file.source), SPLITS.index(file.split)].tolist()
-        fates = dict(zip(FATES, counts, strict=True)) | {"malformed": len(annotation_list.malformed)}
-        per_list.append({"source": file.source, "split": file.split, "rows": annotation_list.num_rows, **fates})
+    for source in sources:
+        counts = table[list(SOURCES).index(source["source"]), SPLITS.index(source["split"])].tolist()
+        fates = dict(zip(FATES, counts, strict=True)) | {"malformed": len(source["malformed"])}
+        per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **fates})
     class_ids = clips["class_id"].fill_null(-1).to_numpy()
     found = overlaps(clips)
     return {

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from k710.annotations import AnnotationList, ListFile, read_list
 from k710.attrition import attrition
 from k710.clips import clips_table
@@ -68,19 +70,24 @@ def build(
     recipe = recipe.checked()
     check_output(out, force=force)
     alignment = Alignment(synonyms)
-    lists = [read_list(file, tolerated_share=0.0 if strict or file.url is None else TOLERATED_SHARE) for file in files]
-    rows = align(lists, alignment)
+    rows, sources = _merge(files, alignment, strict=strict)
     curated = curate(rows, recipe.policy)
     clips = clips_table(curated)
     details = {
         "recipe": as_dict(recipe),
-        "sources": [_provenance(annotation_list) for annotation_list in lists],
+        "sources": sources,
         "synonyms": {synonym.name: synonym.label for synonym in synonyms},
-        "counts": attrition(lists, curated, clips),
+        "counts": attrition(sources, curated, clips),
     }
     if fates is not None:
         write_fates(fates, curated, clips)
     return write_manifest(out, clips, details, force=force)
+
+
+def _merge(files: Iterable[ListFile], alignment: Alignment, *, strict: bool) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """All rows of all lists, aligned, and what dataset.json says of each list. The lists themselves can be forgotten."""
+    lists = [read_list(file, tolerated_share=0.0 if strict or file.url is None else TOLERATED_SHARE) for file in files]
+    return align(lists, alignment), [_provenance(annotation_list) for annotation_list in lists]
 
 
 def _provenance(annotation_list: AnnotationList) -> dict[str, Any]:
@@ -88,7 +95,5 @@ def _provenance(annotation_list: AnnotationList) -> dict[str, Any]:
     entry: dict[str, Any] = {"source": file.source, "split": file.split, "file": file.path.name}
     if file.url:
         entry["url"] = file.url
-    entry |= {"sha256": annotation_list.sha256, "rows": annotation_list.num_rows}
-    if annotation_list.malformed:
-        entry["malformed"] = [{"line": bad.line, "reason": bad.reason} for bad in annotation_list.malformed]
-    return entry
+    malformed = [{"line": bad.line, "reason": bad.reason} for bad in annotation_list.malformed]
+    return entry | {"sha256": annotation_list.sha256, "rows": annotation_list.num_rows, "malformed": malformed}

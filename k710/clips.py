@@ -23,11 +23,11 @@ def clips_table(curated: Curated) -> pa.Table:
     num_clips = len(curated.split)
     first = np.flatnonzero(np.diff(rows.clip, prepend=-1))  # the row whose label counts
     class_id = np.where(rows.of_splits("test")[first], np.int16(-1), rows.class_id[first])
-    place = {name: rows.table[name].take(pa.array(first)) for name in ("youtube_id", "time_start_s", "time_end_s")}
-    clip_ids = _clip_ids(**place)
+    place = rows.table.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(rows.order[first]))
+    clip_ids = _clip_ids(*place.columns)
     columns = {
         "clip_id": clip_ids,
-        **place,
+        **dict(zip(place.column_names, place.columns, strict=True)),
         "label": _named(class_id, class_names("k710")),
         "class_id": _nullable(class_id),
         "other_class_ids": _other_class_ids(rows, class_id),

@@ -145,7 +145,8 @@ class Rows:
     then alphabetically by label. So every rule below is "the first of a run".
     """
 
-    table: pa.Table  # ROW_SCHEMA, sorted
+    table: pa.Table  # ROW_SCHEMA, as it was given
+    order: npt.NDArray[np.int32]  # where in `table` each row stands
     source: npt.NDArray[np.int8]
     split: npt.NDArray[np.int8]
     rank: npt.NDArray[np.int8]  # 0 = the release that wins
@@ -162,12 +163,13 @@ class Rows:
         class_id = rows["release_class_id"].to_numpy()
         is_test = (split == SPLITS.index("test")).astype(np.int32)
         standing = is_test << 24 | rank_of[source].astype(np.int32) << 20 | (class_id.astype(np.int32) + 1) << 4 | split
-        order = np.lexsort((standing, id_tail_and_span, id_head))
+        order = np.lexsort((standing, id_tail_and_span, id_head)).astype(np.int32)
         id_head, id_tail_and_span = id_head[order], id_tail_and_span[order]
         new_video = _changes(id_head) | _changes(id_tail_and_span >> np.uint64(40))
         new_clip = new_video | _changes(id_tail_and_span)
         return cls(
-            table=rows.take(pa.array(order)).combine_chunks(),
+            table=rows,
+            order=order,
             source=source[order],
             split=split[order],
             rank=rank_of[source[order]],

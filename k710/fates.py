@@ -26,9 +26,7 @@ def fates_table(curated: Curated, clips: pa.Table) -> pa.Table:
     label_names = clips["label"].combine_chunks().dictionary
     return pa.table(
         {
-            "source": rows.table["source"],
-            "split": rows.table["split"],
-            "line": rows.table["line"],
+            **{name: rows.table[name].take(pa.array(rows.order)) for name in ("source", "split", "line")},
             "clip_id": clip_id.take(pa.array(rows.clip)),
             "label": pa.DictionaryArray.from_arrays(pa.array(rows.class_id, mask=rows.class_id < 0), label_names),
             "fate": fate,

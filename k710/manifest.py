@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import platform
@@ -33,7 +32,7 @@ from k710 import __version__
 from k710.errors import ManifestError
 from k710.labels import class_names
 from k710.releases import SOURCES
-from k710.storage import TEMPORARY_PREFIX, new_folder, replacing
+from k710.storage import TEMPORARY_PREFIX, HashedFile, named_by_hash, new_folder, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,30 +157,26 @@ def write_manifest(folder: Path, clips: pa.Table, details: dict[str, Any], *, fo
     """
     check_output(folder, force=force)
     with new_folder(folder), new_folder(folder / "clips"):
-        # Both take a while, and neither holds the interpreter.
+        before = set((folder / "clips").iterdir())
+        # Hashing and writing take a while, and neither holds the interpreter.
         with ThreadPoolExecutor(1) as pool:
             hashing = pool.submit(content_hash, clips)
-            parquet = _parquet_bytes(clips)
+            entry = _write_clips(folder, clips)
             clips_hash = hashing.result()
-        sha256 = hashlib.sha256(parquet).hexdigest()
-        file_name = f"clips/clips-{sha256[:16]}.parquet"
         dataset = {
             "schema_version": SCHEMA_VERSION,
             "content_hash": clips_hash,
-            "clips": [{"file": file_name, "rows": clips.num_rows, "bytes": parquet.size, "sha256": sha256}],
+            "clips": [entry],
             **details,
             "tools": {"k710": __version__, "pyarrow": pa.__version__, "python": platform.python_version()},
         }
-        is_new = not (folder / file_name).exists()
         try:
-            with replacing(folder / file_name) as file:
-                file.write(parquet)
             _keep_old_version(folder)
             with replacing(folder / _COMMIT) as file:
                 file.write((json.dumps(dataset, indent=1) + "\n").encode())
         except BaseException:
-            if is_new:
-                (folder / file_name).unlink(missing_ok=True)
+            if (folder / entry["file"]) not in before:
+                (folder / entry["file"]).unlink(missing_ok=True)
             raise
     return Manifest(folder, dataset)
 
@@ -189,50 +184,39 @@ def write_manifest(folder: Path, clips: pa.Table, details: dict[str, Any], *, fo
 def content_hash(clips: pa.Table) -> str:
     """SHA-256 of the clips table as CSV: the header, then a line per row, strings in double quotes, null as nothing,
     `other_class_ids` joined by semicolons. It holds no time, path or version."""
-    joined = pc.binary_join(clips["other_class_ids"].cast(pa.list_(pa.string())), ";")
-    columns = {
-        name: joined
-        if name == "other_class_ids"
-        else clips[name].cast(pa.string())
-        if name in _STRINGS
-        else clips[name]
-        for name in CLIPS_SCHEMA.names
-    }
-    sink = _Hashing()
-    pa.csv.write_csv(pa.table(columns), sink)
-    return sink.sha256.hexdigest()
+    schema = pa.schema((field.name, pa.string() if field.name in _AS_TEXT else field.type) for field in CLIPS_SCHEMA)
+    sink = HashedFile()
+    with pa.csv.CSVWriter(sink, schema) as writer:
+        for start in range(0, clips.num_rows, _SLICE_ROWS):  # text is several times larger than the table
+            part = clips.slice(start, _SLICE_ROWS)
+            writer.write_table(pa.table([_text(part[field.name], field) for field in schema], schema=schema))
+    return sink.sha256
 
 
-_STRINGS = {field.name for field in CLIPS_SCHEMA if pa.types.is_dictionary(field.type)}
+def _text(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if pa.types.is_list(column.type):
+        return pc.binary_join(column.cast(pa.list_(pa.string())), ";")
+    return column.cast(field.type)
 
 
-class _Hashing(io.RawIOBase):
-    """A file that keeps nothing but the hash of what is written to it."""
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.sha256.update(data)
-        return len(data)
+_SLICE_ROWS = 1 << 16
+_AS_TEXT = {field.name for field in CLIPS_SCHEMA if pa.types.is_dictionary(field.type) or pa.types.is_list(field.type)}
 
 
-def _parquet_bytes(clips: pa.Table) -> pa.Buffer:
-    """The clips table as a Parquet file: the same bytes for the same rows under one version of pyarrow."""
-    sink = pa.BufferOutputStream()
-    pa.parquet.write_table(
-        clips,
-        sink,
-        compression="zstd",
-        row_group_size=1 << 17,
-        # IDs do not repeat, but sorted they share their beginnings; everything else repeats.
-        use_dictionary=[field.name for field in CLIPS_SCHEMA if field.type != pa.string()],
-        column_encoding={"clip_id": "DELTA_BYTE_ARRAY", "youtube_id": "DELTA_BYTE_ARRAY"},
-    )
-    return sink.getvalue()
+def _write_clips(folder: Path, clips: pa.Table) -> dict[str, Any]:
+    """Write the clips file, the same bytes for the same rows under one pyarrow; returns its entry for dataset.json."""
+    with named_by_hash(folder / "clips", "clips-{}.parquet") as file:
+        pa.parquet.write_table(
+            clips,
+            file,
+            compression="zstd",
+            row_group_size=1 << 17,
+            # IDs do not repeat, but sorted they share their beginnings; everything else repeats.
+            use_dictionary=[field.name for field in CLIPS_SCHEMA if field.type != pa.string()],
+            column_encoding={"clip_id": "DELTA_BYTE_ARRAY", "youtube_id": "DELTA_BYTE_ARRAY"},
+        )
+    name = f"clips/clips-{file.sha256[:16]}.parquet"
+    return {"file": name, "rows": clips.num_rows, "bytes": file.size_bytes, "sha256": file.sha256}
 
 
 def _keep_old_version(folder: Path) -> None:

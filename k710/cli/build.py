@@ -74,7 +74,7 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
     policy = f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}"
     print_table(["list", "rows", *shown], [*rows, total], title=f"What became of every list row ({policy})")
     for entry in dataset["sources"]:
-        for bad in entry.get("malformed", ())[:20]:
+        for bad in entry["malformed"][:20]:
             click.echo(f"{entry['source']} {entry['split']}: line {bad['line']} left out: {bad['reason']}", err=True)
     if counts["leaks"]:
         print_leaks(counts["leaks"])
