@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from k710.clip_names import ClipName
-from k710.curate import ROW_SCHEMA, Policy, codes, constant, curate
-from k710.labels import k710_classes_of
+from k710.clips import list_rows
+from k710.curate import Policy, codes, curate
 from k710.overlap import LISTS, clip_presence, conflicts, overlaps, video_starts
-from k710.releases import SOURCES, SPLITS
+from k710.releases import SPLITS
 
 POLICIES = {
     "train-purge": Policy("train-purge"),
@@ -83,29 +83,6 @@ def leaks_by_policy(clips: pa.Table) -> dict[str, dict[str, Any]]:
             "leaks": {list_: int(np.count_nonzero(video_lists[in_train] & bit)) for list_, bit in evaluation.items()},
         }
     return result
-
-
-def list_rows(clips: pa.Table) -> pa.Table:
-    """The list rows (curate.ROW_SCHEMA) that a clips table stands for: one for each clip and release that has it."""
-    parts = []
-    for source, release in SOURCES.items():
-        split = codes(clips[f"{source}_split"])
-        listed = np.flatnonzero(split >= 0)
-        if not len(listed):
-            continue
-        release_class = clips[f"{source}_class_id"].fill_null(-1).to_numpy()[listed]
-        to_k710 = np.array([*k710_classes_of(release.label_set), -1], np.int16)
-        place = clips.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(listed))
-        columns = [
-            constant(source, tuple(SOURCES), len(listed)),
-            pa.DictionaryArray.from_arrays(pa.array(split[listed]), list(SPLITS)),
-            pa.array(np.zeros(len(listed), np.int32)),
-            *place.columns,
-            pa.array(release_class),
-            pa.array(to_k710[release_class]),
-        ]
-        parts.append(pa.table(columns, schema=ROW_SCHEMA))
-    return pa.concat_tables(parts).combine_chunks() if parts else ROW_SCHEMA.empty_table()
 
 
 def compare_names(train: Sequence[ClipName], evaluation: Sequence[ClipName]) -> dict[str, Any]:

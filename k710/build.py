@@ -85,7 +85,7 @@ def build(
 
 
 def _merge(files: Iterable[ListFile], alignment: Alignment, *, strict: bool) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """All rows of all lists, aligned, and what dataset.json says of each list. The lists themselves can be forgotten."""
+    """All rows of all lists, aligned, and what dataset.json says of each list; the lists themselves are let go."""
     lists = [read_list(file, tolerated_share=0.0 if strict or file.url is None else TOLERATED_SHARE) for file in files]
     return align(lists, alignment), [_provenance(annotation_list) for annotation_list in lists]
 

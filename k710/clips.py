@@ -1,4 +1,4 @@
-"""Curated list rows -> the clips table: one row per distinct clip of all sources, with what each release says of it."""
+"""List rows -> the clips table, one row per distinct clip with what each release says of it; and back again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curate import Curated, Rows
-from k710.labels import class_names
+from k710.curate import ROW_SCHEMA, Curated, Rows, codes, constant
+from k710.labels import class_names, k710_classes_of
 from k710.manifest import CLIPS_SCHEMA, DROP_REASONS
 from k710.releases import SOURCES, SPLITS
 
@@ -40,6 +40,29 @@ def clips_table(curated: Curated) -> pa.Table:
         columns[f"{source}_split"] = _named(split, SPLITS)
         columns[f"{source}_class_id"] = _nullable(label)
     return pa.table(columns, schema=CLIPS_SCHEMA).combine_chunks()
+
+
+def list_rows(clips: pa.Table) -> pa.Table:
+    """The list rows (curate.ROW_SCHEMA) that a clips table stands for: one for each clip and release that has it."""
+    parts = []
+    for source, release in SOURCES.items():
+        split = codes(clips[f"{source}_split"])
+        listed = np.flatnonzero(split >= 0)
+        if not len(listed):
+            continue
+        release_class = clips[f"{source}_class_id"].fill_null(-1).to_numpy()[listed]
+        to_k710 = np.array([*k710_classes_of(release.label_set), -1], np.int16)
+        place = clips.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(listed))
+        columns = [
+            constant(source, tuple(SOURCES), len(listed)),
+            pa.DictionaryArray.from_arrays(pa.array(split[listed]), list(SPLITS)),
+            pa.array(np.zeros(len(listed), np.int32)),
+            *place.columns,
+            pa.array(release_class),
+            pa.array(to_k710[release_class]),
+        ]
+        parts.append(pa.table(columns, schema=ROW_SCHEMA))
+    return pa.concat_tables(parts).combine_chunks() if parts else ROW_SCHEMA.empty_table()
 
 
 def _clip_ids(youtube_id: pa.ChunkedArray, time_start_s: pa.ChunkedArray, time_end_s: pa.ChunkedArray) -> pa.Array:

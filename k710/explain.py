@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from k710.audit import list_rows
 from k710.build import CurationRecipe
 from k710.clip_names import ClipName
+from k710.clips import list_rows
 from k710.curate import FATES, Curated, curate
 from k710.errors import ManifestError
 from k710.labels import class_names

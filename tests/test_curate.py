@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.annotations import LIST_SCHEMA, AnnotationList, ListFile
-from k710.audit import audit, list_rows
-from k710.clips import clips_table
+from k710.audit import audit
+from k710.clips import clips_table, list_rows
 from k710.curate import FATES, Policy, align, curate
 from k710.errors import LabelError, UsageError
 from k710.fates import fates_table
