@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from k710.cli.common import COMMA_LIST, FILE, annotation_files, print_json, print_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @click.command("audit")
@@ -15,6 +18,7 @@ from k710.cli.common import COMMA_LIST, FILE, annotation_files, print_json, prin
 @click.option("--annotations", metavar="DIR|sample", help="Audit a folder of lists instead of a manifest.")
 @click.option("--sources", type=COMMA_LIST, default="k400,k600,k700", show_default=True, help="With --annotations.")
 @click.option("--splits", type=COMMA_LIST, default="train,val", show_default=True, help="With --annotations.")
+@click.option("--synonyms", type=FILE, help="With --annotations: CSV with the columns name,label, as for build.")
 @click.option("--train", type=FILE, help="Your own train list: IDs, clip file names or trainer lines, one a line.")
 @click.option("--eval", "evaluation", type=FILE, help="Your own evaluation list, to compare with --train.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, the conflicting clips by name, for machines.")
@@ -23,6 +27,7 @@ def command(
     annotations: str | None,
     sources: tuple[str, ...],
     splits: tuple[str, ...],
+    synonyms: Path | None,
     train: Path | None,
     evaluation: Path | None,
     as_json: bool,
@@ -50,7 +55,7 @@ def command(
 
         clips = open_manifest(manifest).clips
     else:
-        clips = _clips_of_lists(annotations, sources, splits)
+        clips = _clips_of_lists(annotations, sources, splits, synonyms)
     from k710.audit import audit
 
     found = audit(clips)
@@ -60,15 +65,18 @@ def command(
         _print(found)
 
 
-def _clips_of_lists(annotations: str | None, sources: tuple[str, ...], splits: tuple[str, ...]) -> Any:
+def _clips_of_lists(
+    annotations: str | None, sources: tuple[str, ...], splits: tuple[str, ...], synonyms: Path | None
+) -> pa.Table:
     from k710.annotations import read_list
     from k710.clips import clips_table
     from k710.curate import Policy, align, curate
-    from k710.labels import Alignment
+    from k710.labels import Alignment, read_synonyms
     from k710.releases import check_sources, check_splits
 
     files = annotation_files(annotations, check_sources(sources), check_splits(splits))
-    return clips_table(curate(align([read_list(file) for file in files], Alignment()), Policy()))
+    alignment = Alignment(read_synonyms(synonyms) if synonyms else ())
+    return clips_table(curate(align([read_list(file) for file in files], alignment), Policy()))
 
 
 def _print(found: dict[str, Any]) -> None:
