@@ -89,7 +89,7 @@ def align(lists: Sequence[AnnotationList], alignment: Alignment) -> pa.Table:
     one that is no class of the release whose list it stands in.
     """
     tables = [_aligned(annotation_list, alignment) for annotation_list in lists]
-    return pa.concat_tables(tables).combine_chunks()
+    return pa.concat_tables(tables)
 
 
 def _aligned(annotation_list: AnnotationList, alignment: Alignment) -> pa.Table:

@@ -211,6 +211,9 @@ def _write_clips(folder: Path, clips: pa.Table) -> dict[str, Any]:
             file,
             compression="zstd",
             row_group_size=1 << 17,
+            write_statistics=[
+                "clip_id"
+            ],  # sorted, so these tell where a clip is; of the other columns they tell nothing
             # IDs do not repeat, but sorted they share their beginnings; everything else repeats.
             use_dictionary=[field.name for field in CLIPS_SCHEMA if field.type != pa.string()],
             column_encoding={"clip_id": "DELTA_BYTE_ARRAY", "youtube_id": "DELTA_BYTE_ARRAY"},

@@ -78,7 +78,8 @@ class Conflicts:
 
 def conflicts(clips: pa.Table) -> Conflicts:
     """Label and span conflicts among the labelled clips (those that stand in a train or val list)."""
-    clips = clips.filter(pc.is_valid(clips["class_id"]))
+    wanted = clips.select(["clip_id", "youtube_id", "class_id", "other_class_ids"])
+    clips = wanted.filter(pc.is_valid(wanted["class_id"]))
     starts = video_starts(clips)
     if not len(starts):
         none = pa.array([], pa.string())

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from k710.annotations import find_lists
@@ -208,9 +209,21 @@ def test_benchmark_runs(small: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "build.py"), *options], capture_output=True, text=True, check=True
     )
-    assert "pandas/k710" in done.stdout
+    assert "pandas / k710" in done.stdout
     result = json.loads(results.read_text())
     assert set(result["sides"]) == {"k710", "pandas"}
     for side in result["sides"].values():
         assert all(side[name]["min"] > 0 for name in ("wall_s", "cpu_s", "peak_mib"))
-    assert {target["met"] for target in result["targets"].values()} <= {True, False}
+    for target in result["targets"].values():
+        assert target["met"] == (target["measured"] <= target["at_most"])
+
+
+@pytest.mark.slow
+def test_a_difference_is_an_exit_status(small: Path, tmp_path: Path) -> None:
+    k710_build(small, tmp_path / "manifest", ("train", "val"))
+    table = pandas_table(small, ("train", "val"))
+    for rows, status in ((table, 0), (table.slice(1), 1)):
+        pq.write_table(rows, tmp_path / "clips.parquet")
+        command = [sys.executable, BENCHMARKS / "same_clips.py", tmp_path / "manifest", tmp_path / "clips.parquet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, bool(done.stderr)) == (status, bool(status)), done.stderr

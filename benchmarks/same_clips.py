@@ -1,0 +1,43 @@
+"""Whether two clips tables say the same, row for row; how they are typed or stored does not count.
+
+python benchmarks/same_clips.py MANIFEST TABLE.parquet
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from k710.manifest import CLIPS_SCHEMA, open_manifest
+
+
+def differences(one: pa.Table, other: pa.Table) -> list[str]:
+    """What differs, a sentence per column; an empty list where both tables hold the same rows in the same order."""
+    if one.num_rows != other.num_rows:
+        return [f"{one.num_rows:,} rows against {other.num_rows:,}"]
+    if one.column_names != other.column_names:
+        return [f"columns {', '.join(one.column_names)} against {', '.join(other.column_names)}"]
+    one, other = _plain(one), _plain(other)
+    found = []
+    for name in one.column_names:
+        if not one[name].equals(other[name]):
+            rows = zip(one["clip_id"].to_pylist(), one[name].to_pylist(), other[name].to_pylist(), strict=True)
+            unequal = [(clip_id, left, right) for clip_id, left, right in rows if left != right]
+            clip_id, left, right = unequal[0]
+            found.append(f"{name}: {len(unequal):,} rows differ, first {clip_id}: {left!r} against {right!r}")
+    return found
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The types of CLIPS_SCHEMA, but for dictionaries, which become strings."""
+    types = [pa.string() if pa.types.is_dictionary(field.type) else field.type for field in CLIPS_SCHEMA]
+    columns = [pc.cast(table[name], type_) for name, type_ in zip(CLIPS_SCHEMA.names, types, strict=True)]
+    return pa.table(columns, names=CLIPS_SCHEMA.names)
+
+
+if __name__ == "__main__":
+    manifest, parquet = sys.argv[1:]
+    sys.exit("\n".join(differences(open_manifest(manifest).clips, pq.read_table(parquet))) or None)
