@@ -19,6 +19,7 @@ from k710.releases import SPLIT_SPELLINGS
 
 # A clip_id has six digits for a time.
 MAX_TIME_S = 999_999
+MAX_LABEL_LENGTH = 200  # the longest class name has 49; what is far longer is no label, and no message could show it
 ID_PATTERN = "[A-Za-z0-9_-]{11}"
 _ID = re.compile(ID_PATTERN)
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
@@ -146,10 +147,10 @@ def _json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
     """Line, key and value of every pair of a JSON object; a dict would keep only the last of two equal keys."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0
-    token, position = _json_token(text, 0, "{")
+    char, position = _json_token(text, 0, "{")
     if text[position : position + 1] == "}":
-        token, position = _json_token(text, position, "}")
-    while token != "}":
+        char, position = _json_token(text, position, "}")
+    while char != "}":
         line, counted = line + text.count("\n", counted, position), position
         key, end = decoder.raw_decode(text, position)
         if not isinstance(key, str):
@@ -157,7 +158,7 @@ def _json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
         _, position = _json_token(text, end, ":")
         value, end = decoder.raw_decode(text, position)
         yield line, key, value
-        token, position = _json_token(text, end, ",}")
+        char, position = _json_token(text, end, ",}")
     if position < len(text):
         raise json.JSONDecodeError("more data after its end", text, position)
 
@@ -182,19 +183,21 @@ def _json_row(line: int, youtube_id: str, entry: Any, split: str) -> Row | BadRo
         return BadRow(line, "its label is not text")
     if "subset" in entry and not (isinstance(entry["subset"], str) and is_split(entry["subset"], split)):
         return BadRow(line, f"subset {quoted(str(entry['subset']))} in a list of {split} clips")
-    return _checked(line, label and label.strip(), youtube_id.strip(), *map(str, segment), split)
+    return _checked(line, label and label.strip(), youtube_id.strip(), str(segment[0]), str(segment[1]), split)
 
 
 def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str, split: str) -> Row | BadRow:
     """Row after the checks that hold for every form of list."""
     if not label and split != "test":
         return BadRow(line, "no label")
+    if label and len(label) > MAX_LABEL_LENGTH:
+        return BadRow(line, f"a label of {len(label):,} characters: {quoted(label)}")
     for text in (label or "", youtube_id):
         if not _is_utf8(text):
             return BadRow(line, f"not UTF-8: {quoted(text)}")
     if not _ID.fullmatch(youtube_id):
         return BadRow(line, f"ID {quoted(youtube_id)} is not 11 characters of the YouTube alphabet (A-Z a-z 0-9 _ -)")
-    start_s, end_s = _whole_seconds(start), _whole_seconds(end)
+    start_s, end_s = whole_seconds(start), whole_seconds(end)
     if start_s is None or end_s is None:
         name, text = ("time_start", start) if start_s is None else ("time_end", end)
         return BadRow(line, f"{name} {quoted(text)} is not a whole number of seconds")
@@ -207,7 +210,7 @@ def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str
     return Row(line, label or None, youtube_id, start_s, end_s)
 
 
-def _whole_seconds(text: str) -> int | None:
+def whole_seconds(text: str) -> int | None:
     """`12`, `12.0` and ` 12 ` are 12; JSON lists write their times as floats."""
     match = re.fullmatch(r"([+-]?)0*([0-9]{1,9})(?:\.0*)?", text.strip())
     return int(match[1] + match[2]) if match else None

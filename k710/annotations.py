@@ -11,12 +11,7 @@ is slower, forgives what is harmless, and names the line of what is not.
 from __future__ import annotations
 
 import csv
-import gzip
-import hashlib
-import io
 import re
-import tarfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +23,18 @@ import pyarrow.csv
 
 from k710.annotation_rows import (
     ID_PATTERN,
+    MAX_LABEL_LENGTH,
     MAX_TIME_S,
     BadRow,
     Row,
     column_names,
     is_split,
     missing_columns,
-    quoted,
     read_csv_rows,
     read_json_rows,
 )
 from k710.errors import ListError
+from k710.list_bytes import read_unpacked
 from k710.releases import SPLIT_SPELLINGS, SPLITS
 
 LIST_SCHEMA = pa.schema(
@@ -51,14 +47,15 @@ LIST_SCHEMA = pa.schema(
     ]
 )
 
-# A list of half a million rows has 25 MB; what unpacks to more than this is no list.
-_MAX_LIST_BYTES = 1 << 30
 _BAD_ROWS_SHOWN = 20
 
 # Where pyarrow and `annotation_rows` may differ: pyarrow takes a hexadecimal time for a number and forgives what stands
 # behind a closing quote.
 _HEXADECIMAL = re.compile(rb"0[xX](?<![A-Za-z0-9_-]..)[0-9a-fA-F]{1,8}(?![A-Za-z0-9_-])")
-_QUOTED_FIELD = re.compile(rb'"(?<![^,\t\n].)[^",\t\r\n]*"(?![^,\t\r\n])')
+_QUOTED_FIELD = {
+    ",": re.compile(rb'"(?<![^,\n].)[^",\r\n]*"(?![^,\r\n])'),
+    "\t": re.compile(rb'"(?<![^\t\n].)[^"\t\r\n]*"(?![^\t\r\n])'),
+}
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def read_list(file: ListFile, *, tolerated_share: float = 0.0) -> AnnotationList
     Raises ListError, with file, line and reason, for a list that is damaged, empty, or holds more bad rows than that.
     """
     try:
-        data, sha256 = _read(file)
+        data, sha256 = read_unpacked(file.path, file.split)
         table, malformed = _parse(data, file.split)
     except ListError as error:
         raise ListError(f"{file.path}: {error}") from None
@@ -165,64 +162,6 @@ def _describe(path: Path, malformed: tuple[BadRow, ...], num_rows: int) -> str:
     if len(malformed) > _BAD_ROWS_SHOWN:
         lines.append(f"  and {len(malformed) - _BAD_ROWS_SHOWN:,} more")
     return "\n".join(lines)
-
-
-def _read(file: ListFile) -> tuple[bytes, str]:
-    """The bytes of the list, unpacked, and the SHA-256 of the file that holds it."""
-    if file.path.exists() and not file.path.is_file():
-        raise ListError("is a folder or a device, not a file")  # a pipe would be waited for without end
-    if file.path.stat().st_size > _MAX_LIST_BYTES:
-        raise ListError(f"has more than {_MAX_LIST_BYTES >> 20} MiB, which no annotation list has")
-    raw = file.path.read_bytes()
-    sha256 = hashlib.sha256(raw).hexdigest()
-    data = _gunzip(raw) if raw[:2] == b"\x1f\x8b" else raw
-    if data[257:262] == b"ustar":
-        data = _member(data, file.split)
-        data = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
-    return data, sha256
-
-
-def _gunzip(raw: bytes) -> bytes:
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
-            data = stream.read(_MAX_LIST_BYTES + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ListError(f"gzip data is damaged or cut off: {error}") from None
-    if len(data) > _MAX_LIST_BYTES:
-        raise ListError(f"unpacks to more than {_MAX_LIST_BYTES >> 20} MiB, which is no annotation list")
-    return data
-
-
-def _member(data: bytes, split: str) -> bytes:
-    """The list of `split` inside a tar: DeepMind's holds `…/{split}.csv` and the same again as `.json`."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            members: dict[str, list[tarfile.TarInfo]] = {".csv": [], ".txt": [], ".json": []}
-            for member in archive:
-                if member.size < 0:  # tarfile would go back and read it again, for ever
-                    raise ListError(f"the archive is damaged: {quoted(member.name)} has a negative size")
-                if suffix := _suffix_of_list(member, split):
-                    members[suffix].append(member)
-            found = next(filter(None, members.values()), [])
-            if not found:
-                raise ListError(f"the archive holds no {split}.csv or {split}.json")
-            if len(found) > 1:
-                raise ListError(f"{len(found)} lists for {split}: {', '.join(quoted(each.name) for each in found)}")
-            if found[0].size > _MAX_LIST_BYTES:
-                raise ListError(f"{quoted(found[0].name)} has {found[0].size:,} bytes, which no annotation list has")
-            stream = archive.extractfile(found[0])
-            return stream.read() if stream else b""
-    except (tarfile.TarError, EOFError, ValueError) as error:  # ValueError: a header with a broken number
-        raise ListError(f"the archive is damaged or cut off: {error}") from None
-
-
-def _suffix_of_list(member: tarfile.TarInfo, split: str) -> str:
-    """The suffix of an archive's member whose name says that it is the list of `split`; else nothing.
-
-    Only the name's last part is looked at, and only files count. macOS adds a `._val.csv` for every `val.csv`.
-    """
-    match = re.fullmatch(r"(?:[^.].*_)?([a-z]+)(\.(?:csv|txt|json))", member.name.rsplit("/", 1)[-1])
-    return match[2] if match and member.isfile() and is_split(match[1], split) else ""
 
 
 def _parse(data: bytes, split: str) -> tuple[pa.Table, tuple[BadRow, ...]]:
@@ -251,14 +190,14 @@ def _to_table(rows: Iterable[Row | BadRow]) -> tuple[pa.Table, tuple[BadRow, ...
 
 def _parse_well_formed_csv(data: bytes, split: str) -> pa.Table | None:
     """The whole CSV at once, or None where anything in it needs a closer look."""
-    if _needs_a_closer_look(data):
-        return None
     header_line, newline, _ = data.partition(b"\n")
     try:
         columns, delimiter = column_names(header_line.decode("utf-8"))
     except (UnicodeDecodeError, csv.Error):
         return None
     if not newline or len(set(columns)) < len(columns) or missing_columns(columns, labelled=split != "test"):
+        return None
+    if _needs_a_closer_look(data, delimiter):
         return None
     label_type = LIST_SCHEMA.field("label").type
     types = {"label": label_type, "youtube_id": pa.string(), "time_start": pa.int32(), "time_end": pa.int32()}
@@ -284,10 +223,10 @@ def _parse_well_formed_csv(data: bytes, split: str) -> pa.Table | None:
     return pa.table([labels, table["youtube_id"], table["time_start"], table["time_end"], lines], schema=LIST_SCHEMA)
 
 
-def _needs_a_closer_look(data: bytes) -> bool:
+def _needs_a_closer_look(data: bytes, delimiter: str) -> bool:
     """Whether there is anything that pyarrow would read, but not as `annotation_rows` does."""
-    lone_returns = data.count(b"\r") - data.count(b"\r\n")
-    odd_quotes = b'"' in data and data.count(b'"') != 2 * len(_QUOTED_FIELD.findall(data))
+    lone_returns = b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
+    odd_quotes = b'"' in data and data.count(b'"') != 2 * len(_QUOTED_FIELD[delimiter].findall(data))
     return bool(lone_returns or odd_quotes or _HEXADECIMAL.search(data))
 
 
@@ -299,7 +238,7 @@ def _is_good(table: pa.Table, split: str) -> bool:
 
     return (
         all(is_split(text, split) for text in values("split"))
-        and all(text and text == text.strip() for text in values("label"))
+        and all(text == text.strip() and 0 < len(text) <= MAX_LABEL_LENGTH for text in values("label"))
         and pc.all(pc.match_substring_regex(table["youtube_id"], f"^{ID_PATTERN}$")).as_py()
         and pc.all(pc.less(table["time_start"], table["time_end"])).as_py()
         and pc.min(table["time_start"]).as_py() >= 0

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from k710.annotation_rows import ID_PATTERN
+from k710.annotation_rows import ID_PATTERN, MAX_TIME_S, column_names, split_fields, whole_seconds
 from k710.errors import ListError
+from k710.labels import class_names, label_key
 
-_CLIP = re.compile(rf"(?<![A-Za-z0-9_-])({ID_PATTERN})_(\d{{6}})_(\d{{6}})(?![0-9])")
-_FILE = re.compile(rf"(?<![A-Za-z0-9_-])({ID_PATTERN})\.[A-Za-z0-9]{{2,4}}(?![A-Za-z0-9])")
+_CLIP = re.compile(rf"(?<![A-Za-z0-9_-])({ID_PATTERN})_([0-9]{{6}})_([0-9]{{6}})(?![0-9])")
+_FILE = re.compile(rf"(?<![A-Za-z0-9_-])({ID_PATTERN})\.[A-Za-z0-9]{{2,4}}(?![A-Za-z0-9/\\])")
 _BARE = re.compile(ID_PATTERN)
 
 
@@ -38,8 +40,22 @@ def parse_clip_name(text: str) -> ClipName | None:
         return ClipName(match[1], (int(match[2]), int(match[3])))
     if match := _FILE.search(text):
         return ClipName(match[1])
-    first = re.split(r"[,;\s]", text.strip(), maxsplit=1)[0].rsplit("/", 1)[-1]
-    return ClipName(first) if _BARE.fullmatch(first) else None
+    # A bare ID at the start of the line, or behind the last slash of a path with spaces in it.
+    for part in (re.split(r"[,;\s]", text.strip(), maxsplit=1)[0], text.strip()):
+        name = re.split(r"[,;\s]", part.rsplit("/", 1)[-1], maxsplit=1)[0]
+        if _BARE.fullmatch(name) and not _is_class(name):
+            return ClipName(name)
+    return None
+
+
+@functools.cache
+def _class_keys() -> frozenset[str]:
+    return frozenset(map(label_key, class_names("k710")))
+
+
+def _is_class(name: str) -> bool:
+    """Whether a name is a class: `windsurfing` and `ice_skating` have the eleven characters of an ID."""
+    return label_key(name) in _class_keys()
 
 
 def read_clip_names(path: Path) -> list[ClipName]:
@@ -51,30 +67,44 @@ def read_clip_names(path: Path) -> list[ClipName]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ListError(f"{path}: not a text file in UTF-8: {error}") from None
+    numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    parse, first = _parser(numbered[0][1] if numbered else "")
     names, bad = [], []
-    for line, name in _annotation_rows(text) if "youtube_id" in text.partition("\n")[0] else _lines(text):
-        if name is None:
-            bad.append(line)
-        else:
+    for number, line in numbered[first:]:
+        if name := parse(line):
             names.append(name)
+        else:
+            bad.append(number)
     if bad:
         lines = ", ".join(map(str, bad[:20])) + (", …" if len(bad) > 20 else "")
-        raise ListError(f"{path}: {len(bad):,} lines name no YouTube ID and no clip file: line {lines}")
+        how_many = "1 line names" if len(bad) == 1 else f"{len(bad):,} lines name"
+        raise ListError(f"{path}: {how_many} no YouTube ID and no clip: line {lines}")
     if not names:
         raise ListError(f"{path}: the list is empty")
     return names
 
 
-def _lines(text: str) -> Iterator[tuple[int, ClipName | None]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            yield number, parse_clip_name(line)
+def _parser(header_line: str) -> tuple[Callable[[str], ClipName | None], int]:
+    """What reads each line of a file, and the line to begin with: an annotation list has a header, other files none."""
+    try:
+        columns, delimiter = column_names(header_line)
+    except csv.Error:
+        columns, delimiter = [], ","
+    if "youtube_id" not in columns:
+        return parse_clip_name, 0
 
+    def parse_row(line: str) -> ClipName | None:
+        try:
+            row = dict(zip(columns, split_fields(line, delimiter), strict=False))
+        except csv.Error:
+            return None
+        if not _BARE.fullmatch(row.get("youtube_id", "")):
+            return None
+        if not (row.get("time_start") and row.get("time_end")):
+            return ClipName(row["youtube_id"])
+        start_s, end_s = whole_seconds(row["time_start"]), whole_seconds(row["time_end"])
+        if start_s is None or end_s is None or not 0 <= start_s < end_s <= MAX_TIME_S:
+            return None
+        return ClipName(row["youtube_id"], (start_s, end_s))
 
-def _annotation_rows(text: str) -> Iterator[tuple[int, ClipName | None]]:
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    for row in reader:
-        youtube_id = (row.get("youtube_id") or "").strip()
-        start, end = ((row.get(key) or "").strip() for key in ("time_start", "time_end"))
-        span = (int(start), int(end)) if start.isdecimal() and end.isdecimal() else None
-        yield reader.line_num, ClipName(youtube_id, span) if _BARE.fullmatch(youtube_id) else None
+    return parse_row, 1

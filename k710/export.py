@@ -43,38 +43,44 @@ def export(
         raise UsageError(f"unknown format {form!r}; known: {', '.join(FORMS)}")
     suffix, write = FORMS[form]
     check_template(template)
+    if not separator or set(separator) & set("\r\n"):
+        raise UsageError(f"separator {separator!r} does not separate the two fields of a line")
     splits = splits or splits_of(table)
+    if not splits:
+        raise UsageError("the view has no clips to export")
     files = {split: out / f"{split}{suffix}" for split in splits}
     for path in files.values():
         if path.exists() and not force:
             raise ManifestError(f"{path}: exists already; --force replaces it")
-    written = {}
+    parts = {split: split_of(table, split) for split in splits}
+    contents = {split: write(part, template, separator) for split, part in parts.items() if part.num_rows}
+    for split in splits:
+        if split not in contents:
+            raise UsageError(f"the view has no {split} clips; it has {', '.join(splits_of(table)) or 'none at all'}")
     with new_folder(out):
-        for split, path in files.items():
-            part = split_of(table, split)
-            if not part.num_rows:
-                raise UsageError(
-                    f"the view has no {split} clips; it has {', '.join(splits_of(table)) or 'none at all'}"
-                )
-            content = write(part, template, separator)
-            with replacing(path) as file:
+        for split, content in contents.items():
+            with replacing(files[split]) as file:
                 file.write(content)
-            written[path.name] = part.num_rows
-    return written
+    return {path.name: parts[split].num_rows for split, path in files.items()}
 
 
 def check_template(template: str) -> None:
     """Raise UsageError unless a path template uses the known fields alone, and plainly."""
+    where = f"path template {template!r}"
     numbers = ("time_start_s", "time_end_s", "class_id")
     try:
-        for _, field, _, _ in string.Formatter().parse(template):
-            if field is not None and field not in TEMPLATE_FIELDS:
-                raise UsageError(f"path template {template!r}: no field {field!r}; known: {', '.join(TEMPLATE_FIELDS)}")
+        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+        if unknown := sorted(fields - set(TEMPLATE_FIELDS)):
+            raise UsageError(f"{where}: no field {unknown[0]!r}; known: {', '.join(TEMPLATE_FIELDS)}")
         template.format(**{field: 0 if field in numbers else "" for field in TEMPLATE_FIELDS})
+    except UsageError:
+        raise
     except (ValueError, KeyError, IndexError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"path template {template!r}: {error}") from None
+        raise UsageError(f"{where}: {error}") from None
+    if not fields & {"clip_id", "youtube_id"}:
+        raise UsageError(f"{where} makes one path for all clips; it needs {{clip_id}} or {{youtube_id}}")
+    if set(template) & set("\r\n"):
+        raise UsageError(f"{where} holds the end of a line")
 
 
 def _csv(table: pa.Table, template: str, separator: str) -> bytes:
@@ -99,7 +105,8 @@ def _parquet(table: pa.Table, template: str, separator: str) -> bytes:
 def _path_and_class(table: pa.Table, template: str, separator: str) -> bytes:
     if table["class_id"].null_count:
         raise UsageError(
-            f"{table['class_id'].null_count:,} of these clips have no label; this format needs one for each"
+            f"{table['class_id'].null_count:,} {table['split'][0]} clips have no label, which this format needs; "
+            "leave them out with --splits"
         )
     return "".join(f"{line}\n" for line in _lines(table, template, separator)).encode()
 

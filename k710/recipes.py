@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -13,10 +14,13 @@ from k710.resources import resource
 
 Recipe = TypeVar("Recipe")
 
+# Beside its own errors, PyYAML lets out what its constructors meet, such as the ValueError of 2026-99-99.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
 
 def recipe_files(kind: str) -> dict[str, Path]:
     """The recipes of a kind (`curation`) that come with k710, by name."""
-    return {path.stem: path for path in sorted(resource("pipelines", kind).glob("*.yaml"))}
+    return {path.stem: path for path in sorted(resource("pipelines", kind).glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def recipe_path(kind: str, name_or_file: str) -> Path:
@@ -34,9 +38,18 @@ def read_recipe(kind: str, name_or_file: str, recipe_class: type[Recipe]) -> Rec
     """Read a recipe, given by name or by path, into a dataclass. Raises RecipeError, as `make_recipe` does."""
     path = recipe_path(kind, name_or_file)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from None
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        node = yaml.compose(text, yaml.SafeLoader)
+    except _YAML_ERRORS as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}: line {mark.line + 1}" if mark else str(path)
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise RecipeError(f"{where}: not YAML: {reason}") from None
+    if isinstance(node, yaml.MappingNode):  # YAML forbids a key that stands there twice, PyYAML takes the last
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise RecipeError(f"{path}: key {_short(twice[0])} stands there twice")
     return make_recipe(content, recipe_class, where=path)
 
 
@@ -46,7 +59,7 @@ def make_recipe(content: Any, recipe_class: type[Recipe], *, where: Path) -> Rec
     Raises RecipeError for an unknown key (with the nearest known one) or a value of the wrong type.
     """
     if not isinstance(content, dict):
-        raise RecipeError(f"{where}: a recipe maps keys to values")
+        raise RecipeError(f"{where}: a recipe maps keys to values, such as `splits: [train, val]`; this is none")
     types = get_type_hints(recipe_class)
     return recipe_class(**{key: _checked(where, key, value, types) for key, value in content.items()})
 
@@ -56,14 +69,19 @@ def _checked(path: Path, key: Any, value: Any, types: dict[str, Any]) -> Any:
         from rapidfuzz import process
 
         nearest = process.extractOne(str(key), list(types))
-        raise RecipeError(f"{path}: unknown key {key!r}; did you mean {nearest[0]!r}? Known: {', '.join(types)}")
+        raise RecipeError(f"{path}: unknown key {_short(key)}; did you mean {nearest[0]!r}? Known: {', '.join(types)}")
     if types[key] == tuple[str, ...]:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
-        raise RecipeError(f"{path}: {key} must be a list of names, such as [train, val], not {value!r}")
+        raise RecipeError(f"{path}: {key} must be a list of names, such as [train, val], not {_short(value)}")
     if not isinstance(value, types[key]):
-        raise RecipeError(f"{path}: {key} must be {types[key].__name__}, not {value!r}")
+        raise RecipeError(f"{path}: {key} must be {types[key].__name__}, not {_short(value)}")
     return value
+
+
+def _short(value: Any) -> str:
+    """A value for a message; a few lines of YAML can make one that fills the memory when it is written out."""
+    return reprlib.repr(value)
 
 
 def as_dict(recipe: Any) -> dict[str, Any]:
