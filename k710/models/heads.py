@@ -19,12 +19,8 @@ _LIKELY = {
     174: "Something-Something's 174 classes: a model finetuned on it has lost its Kinetics head",
     200: "the classes of ActivityNet or HACS",
     339: "the classes of Moments in Time",
-    400: "a Kinetics-400 head",
     401: "400 Kinetics classes and one of your own, or a background class",
     512: "the width of CLIP's projection (B models), which is no classification head",
-    600: "a Kinetics-600 head",
-    700: "a Kinetics-700 head",
-    710: "a Kinetics-710 head",
     711: "710 Kinetics classes and one of your own, or a background class",
     768: "the width of CLIP's projection (L models) or of a B model, which is no classification head",
     1000: "ImageNet's classes",
@@ -55,6 +51,9 @@ def class_counts() -> dict[int, str]:
 
 def likely_cause(rows: int) -> str:
     """What a head with that many rows most likely is; empty where nothing is likely."""
+    if rows in class_counts():
+        name = class_counts()[rows]
+        return f" {rows} rows are most likely a head of {name}: say --from {name}, or leave --from out."
     return f" {rows} rows are most likely {_LIKELY[rows]}." if rows in _LIKELY else ""
 
 
@@ -64,6 +63,9 @@ def find_head(checkpoint: Checkpoint, *, name: str | None = None) -> Head:
     `name` picks one where there are two. Raises CheckpointError for none, two, and a dtype whose rows cannot be picked.
     """
     candidates = _candidates(checkpoint)
+    recorded = (checkpoint.record or {}).get("head")
+    if name is None and f"{recorded}.weight" in checkpoint.tensors:
+        name = recorded
     if name is not None:
         name = name.removesuffix(".weight")
         if f"{name}.weight" not in checkpoint.tensors:

@@ -69,10 +69,8 @@ def write_remap(
     """
     checkpoint = remap.sources[0].checkpoint
     out = default_out(remap) if out is None else out
-    beside = sidecar(out)
-    for path in (out, beside) if not checkpoint.is_folder else (out,):
-        if path.exists() and not force:
-            raise CheckpointError(f"{path}: exists; write elsewhere with --out, or replace it with --force")
+    if out.exists() and not force:
+        raise CheckpointError(f"{out}: exists; write elsewhere with --out, or replace it with --force")
     if out.exists() and out.is_dir() != checkpoint.is_folder:
         kind = "folder" if checkpoint.is_folder else "file"
         raise UsageError(f"{out}: {checkpoint.path} is a {kind}, so --out must be one too")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -121,7 +122,8 @@ def read_torch(path: Path) -> TorchFile:
         legacy = file.read(4) != ZIP_MAGIC
     if not legacy:
         _check_archive(path)
-    with torch.serialization.safe_globals(_HARMLESS):
+    with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's doubts about a file; what it cannot read it refuses
         try:
             payload = torch.load(path, map_location="cpu", weights_only=True, mmap=not legacy)
         except Exception as error:  # a damaged pickle can fail in any way; each is the file's fault, not the user's
@@ -171,6 +173,8 @@ def _why_refused(path: Path, legacy: bool, error: Exception) -> str:
             refused = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
         except Exception:  # the same damage again
             refused = []
+    if not refused and "Unsupported operand" in str(error):
+        return "refused: not written as torch.save writes by itself (pickle protocol 2), and not read in any other way"
     if not refused:
         return f"damaged, or cut short in a download ({path.stat().st_size:,} bytes): {_first_line(error)}"
     more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
@@ -178,10 +182,12 @@ def _why_refused(path: Path, legacy: bool, error: Exception) -> str:
         f"refused: it holds more than tensors and plain values: {', '.join(refused[:3])}{more}. Loading these would "
         "run code of the file; none was run. If you trust it, write its weights alone, where it was made, and give "
         "that file: python -c \"import torch; c = torch.load('IN', weights_only=False); "
-        "torch.save({'state_dict': c['state_dict']}, 'OUT')\""
+        "torch.save({'state_dict': c['state_dict']}, 'OUT')\" (or whichever entry holds them)"
     )
 
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+    # Around the reason of a refusal torch wraps advice to load without weights_only, which k710 never gives.
+    reason = re.search(r"WeightsUnpickler error:\s*(.+)", text)
+    return (reason[1] if reason else text.splitlines()[0])[:200]
