@@ -28,6 +28,7 @@ from checkpoints import (
     with_head,
 )
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from k710.errors import CheckpointError
 from k710.models.checkpoint import open_checkpoint
@@ -158,6 +159,16 @@ def test_a_folder_keeps_its_shards_and_names_the_new_classes(form: str, tmp_path
     for index in out.glob("*.index.json"):
         total = sum(after.tensor(key).nbytes for key in after.tensors)
         assert json.loads(index.read_text())["metadata"]["total_size"] == total
+
+
+def test_a_published_model_in_a_folder_keeps_the_dialect_it_was_published_with(tmp_path: Path):
+    folder = huggingface(tmp_path, 710)
+    state = with_head(body(videomaev2_names()), "head", 710, prefix="model.")
+    save_file(dict(state), folder / "model.safetensors")
+    checkpoint = open_checkpoint(folder)
+    assert (checkpoint.format.name, checkpoint.dialect) == ("huggingface", "videomaev2")
+    out, _ = write_remap(plan_remap([folder], to="k400"))
+    assert open_checkpoint(out).tensor("model.head.bias")[0] == 341  # abseiling
 
 
 def test_a_folder_leaves_stale_copies_of_the_weights_behind(tmp_path: Path):

@@ -91,6 +91,14 @@ def test_several_checkpoints_make_one(tmp_path: Path):
     assert any("1:" in line and "+ 2:" in line and "mean of 3 rows" in line for line in result.stdout.splitlines())
 
 
+def test_names_of_no_class_are_told_even_where_new_rows_are_wanted(released: Path):
+    names = released.with_name("mine.txt")
+    names.write_text("zumba\ntying neckty\n")
+    result = k710("remap-head", released, "--to", names, "--new-rows", "zero", "--dry-run")
+    assert "note: new row for an unknown label 'tying neckty'; nearest classes: 'tying necktie'" in result.stderr
+    assert "1 picked, 1 new (zero)" in result.stdout
+
+
 def test_what_is_there_is_not_replaced_unasked(released: Path):
     out = released.with_name("out.pyth")
     out.write_bytes(b"mine")

@@ -98,7 +98,11 @@ def _report(remap: Remap) -> None:
 
 
 def _notes(remap: Remap) -> list[str]:
-    notes = []
+    from k710.labels import Alignment
+    from k710.models.remap import unknown_names
+
+    # A misspelt name would else pass for a class of one's own.
+    notes = [f"new row for an {Alignment().unknown(name)}" for name in unknown_names(remap.target, remap.rows)]
     first = remap.sources[0]
     if len(remap.sources) > 1:
         notes.append(f"the body is that of {first.checkpoint.path}; the other heads were trained on other bodies")

@@ -194,9 +194,14 @@ def _joins() -> dict[int | str, list[str]]:
     return flags
 
 
-def missing(remap_target: Labels, rows: Rows) -> list[str]:
+def missing(target: Labels, rows: Rows) -> list[str]:
     """The target's classes that no source knows."""
-    return [name for name, origins in zip(remap_target.names, rows, strict=True) if not origins]
+    return [name for name, origins in zip(target.names, rows, strict=True) if not origins]
+
+
+def unknown_names(target: Labels, rows: Rows) -> list[str]:
+    """Those of them that are no class of Kinetics: classes of the user's own, or misspelt."""
+    return [name for name in missing(target, rows) if isinstance(target.keys[target.names.index(name)], str)]
 
 
 def _one_each(given: Sequence[str], paths: Sequence[Path], option: str) -> list[str | None]:
@@ -228,9 +233,7 @@ def _refuse_missing(sources: Sequence[Source], target: Labels, rows: Rows) -> No
     lacking = missing(target, rows)
     if not lacking:
         return
-    unknown = [
-        name for name, key in zip(target.names, target.keys, strict=True) if isinstance(key, str) and name in lacking
-    ]
+    unknown = unknown_names(target, rows)
     have = " and ".join(str(source.labels) for source in sources)
     ways = f"--new-rows {' or --new-rows '.join(NEW_ROWS)} makes rows for them"
     if unknown and target.dialect == OWN_ORDER:
