@@ -230,11 +230,38 @@ def test_harmless_values_of_training_loops_are_read_and_written_back(tmp_path: P
         assert payload[name].dtype == value.dtype
 
 
-@pytest.mark.parametrize("value", [np.zeros(3), np.datetime64("2020-01-01"), np.array(object())[()]], ids=str)
-def test_other_values_of_numpy_are_refused_by_name(value: object, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.zeros(3), "numpy.ndarray"),
+        (np.datetime64("2020-01-01"), "a value of numpy of dtype 'M8'"),
+        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+    ],
+    ids=["array", "date", "module"],
+)
+def test_what_is_more_than_data_is_refused_by_name(value: object, said: str, tmp_path: Path):
     path = tmp_path / "best.pyth"
     torch.save({"model_state": uniformerv2(400), "value": value}, path)
-    assert "best.pyth" in message(path)
+    assert "refused: " in message(path)
+    assert said in message(path)
+    assert "damaged" not in message(path)
+
+
+def test_another_pickle_protocol_is_not_called_damage(tmp_path: Path):
+    path = tmp_path / "best.pyth"
+    torch.save(uniformerv2(400), path, pickle_protocol=4)
+    assert "pickle protocol 2" in message(path)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+def test_a_head_without_plain_values_is_refused(kind: str, tmp_path: Path):
+    state = uniformerv2(710)
+    key = "backbone.transformer.proj.2.weight"
+    state[key] = state[key].to_sparse() if kind == "sparse" else state[key].to("meta")
+    path = tmp_path / "x.pyth"
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match="a head must be a plain matrix"):
+        write_remap(plan_remap([path], to="k400"))
 
 
 def test_a_torchscript_program_is_told_apart_from_a_checkpoint(tmp_path: Path):

@@ -119,6 +119,12 @@ def test_what_is_there_is_not_replaced_unasked(released: Path):
     assert not [name for name in names(released.parent) if name.startswith(storage.TEMPORARY_PREFIX)]
 
 
+def test_a_folder_can_be_given_as_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(huggingface(tmp_path, 710))
+    assert k710("remap-head", ".", "--to", "k400", "--dialect", "videomaev2").exit_code == 0
+    assert names(tmp_path) == ["hub", "hub.k400"]
+
+
 def test_a_stale_sidecar_does_not_outlive_its_file(released: Path):
     out = released.with_name("out.pyth")
     assert k710("remap-head", released, "--to", "k400", "--out", out).exit_code == 0

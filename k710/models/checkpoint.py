@@ -97,6 +97,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
         path = path.parent
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
+    if path.name in ("", ".."):
+        path = path.resolve()  # `.` has no name to put a new one beside
     if path.is_dir():
         names = _weight_names(path)
         files = tuple(_read(path / name) for name in names)

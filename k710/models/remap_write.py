@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -139,8 +140,8 @@ def _other_entries(remap: Remap, keep_optimizer: bool) -> tuple[dict[str, Any], 
                 f"{source.checkpoint.path}: {name} holds a second copy of the head (a running average); several "
                 "checkpoints cannot be combined in it. Give the checkpoint without it"
             )
-        changed[name] = {key: fill(remap.rows, [tensor], remap.new_rows) for key, tensor in copied.items()}
-        changed[name] = {key: changed[name].get(key, value) for key, value in payload[name].items()}
+        changed[name] = copy.copy(payload[name])
+        changed[name].update({key: fill(remap.rows, [tensor], remap.new_rows) for key, tensor in copied.items()})
         notes.append(f"the copy of the head in {name} is remapped too")
     if keep_optimizer:
         changed |= {name: _optimizer(remap, name, payload[name]) for name in present}

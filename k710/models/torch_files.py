@@ -26,6 +26,9 @@ ZIP_MAGIC = b"PK\x03\x04"
 ENTRIES = ("model_state", "state_dict", "module", "model", "model_state_dict")
 
 
+_NUMPY_VALUE = "a value of numpy"
+
+
 class _NumpyDtype:
     """Stands in for `numpy.dtype` while a file is read: numpy's own `__setstate__` would believe forged flags."""
 
@@ -39,7 +42,7 @@ class _NumpyDtype:
 def _numpy_scalar(dtype: _NumpyDtype, data: bytes) -> Any:
     """A number of numpy, as training loops leave among their own values; any other kind of dtype is refused."""
     if not re.fullmatch("[fiu][1248]|b1", dtype.code) or dtype.order not in ("<", "|", "="):
-        raise ValueError(f"numpy scalar of dtype {dtype.code!r}")
+        raise ValueError(f"{_NUMPY_VALUE} of dtype {dtype.code!r}")
     return np.frombuffer(data, np.dtype(dtype.code), count=1)[0]
 
 
@@ -80,6 +83,9 @@ class TorchFile:
 
     def tensor(self, key: str) -> torch.Tensor:
         tensor: torch.Tensor = self.state[key]
+        if tensor.layout != torch.strided or tensor.is_meta:
+            kind = "has no values (device meta)" if tensor.is_meta else f"is stored as {tensor.layout}"
+            raise CheckpointError(f"{self.path}: {key} {kind}; a head must be a plain matrix")
         return tensor.detach()
 
     def write(
@@ -175,6 +181,8 @@ def _why_refused(path: Path, legacy: bool, error: Exception) -> str:
             refused = []
     if not refused and "Unsupported operand" in str(error):
         return "refused: not written as torch.save writes by itself (pickle protocol 2), and not read in any other way"
+    if not refused and str(error).startswith(_NUMPY_VALUE):
+        return f"refused: it holds {error}, and of numpy only plain numbers are read"
     if not refused:
         return f"damaged, or cut short in a download ({path.stat().st_size:,} bytes): {_first_line(error)}"
     more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
