@@ -1,4 +1,4 @@
-"""What can go wrong, by kind. The library raises these; the command line alone turns them into messages and exit codes."""
+"""What can go wrong, by kind. The library raises; the command line alone makes messages and exit codes of it."""
 
 
 class K710Error(Exception):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 # Temporary files stand beside their final name, so that the last step is a rename; a killed run may leave some.
 TEMPORARY_PREFIX = ".tmp-"
@@ -19,21 +21,38 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     An OSError (disk full, no permission) names `path`, and the temporary file is removed.
     """
-    try:
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())  # mkstemp lets only the owner in
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        error.filename = str(path)
-        raise
+    with _temporary(path.parent, lambda: path, shown_as=path) as file:
+        yield file
+
+
+class HashedFile(io.RawIOBase):
+    """Passes on what is written, if to anywhere, and keeps its SHA-256 and size."""
+
+    def __init__(self, file: IO[bytes] | None = None) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._sha256.update(data)
+        self.size_bytes += len(data)
+        return len(data) if self._file is None else self._file.write(data)
+
+
+@contextlib.contextmanager
+def named_by_hash(folder: Path, pattern: str) -> Iterator[HashedFile]:
+    """As `replacing`, but the file's name carries its content: `pattern` with {} for 16 digits of its SHA-256."""
+    hashed = HashedFile()
+    with _temporary(folder, lambda: folder / pattern.format(hashed.sha256[:16]), shown_as=folder) as file:
+        hashed = HashedFile(file)
+        yield hashed
 
 
 @contextlib.contextmanager
@@ -47,6 +66,25 @@ def new_folder(folder: Path) -> Iterator[None]:
         for path in made:
             with contextlib.suppress(OSError):
                 path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path, final_path: Callable[[], Path], *, shown_as: Path) -> Iterator[IO[bytes]]:
+    try:
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o666 & ~_umask())  # mkstemp lets only the owner in
+            Path(name).replace(final_path())
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        error.filename = str(shown_as)
         raise
 
 

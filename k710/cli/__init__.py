@@ -1,4 +1,4 @@
-"""The command line: a thin skin. One file per command, loaded when called; errors become one message and an exit code."""
+"""The command line: a thin skin. A command a file, loaded when called; errors become a message and an exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: Any = None) -> None:
         click.echo(f"k710: {self.message}", err=True, file=file)

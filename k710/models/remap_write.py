@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -21,7 +19,7 @@ from k710.models.remap import Remap, Source, fill, new_head
 from k710.models.remap_folder import json_bytes, write_folder
 from k710.models.safetensors_files import SafetensorsFile
 from k710.models.torch_files import TorchFile
-from k710.storage import replacing
+from k710.storage import HashedFile, replacing
 
 OPTIMIZER_ENTRIES = ("optimizer_state", "optimizer", "optimizer_state_dict")
 
@@ -81,20 +79,6 @@ def write_remap(
     return out, _write_file(remap, out, tensors, record, keep_optimizer)
 
 
-class _Hashing(io.BufferedIOBase):
-    """Passes bytes on and fingerprints them, so that a sidecar can stand before its file has its name."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        return self.file.write(data)
-
-
 def _write_file(
     remap: Remap, out: Path, tensors: Mapping[str, torch.Tensor], record: dict[str, Any], keep_optimizer: bool
 ) -> list[str]:
@@ -109,15 +93,15 @@ def _write_file(
             entries["head" if checkpoint.format.name == "k710" else RECORD] = record
     needs_sidecar = isinstance(source, TorchFile) and source.entry is None
     with replacing(out) as file:
-        hashing = _Hashing(file)
+        hashed = HashedFile(file)
         if isinstance(source, SafetensorsFile):
-            source.write(hashing, tensors, metadata={RECORD: json.dumps(record, ensure_ascii=False)})
+            source.write(hashed, tensors, metadata={RECORD: json.dumps(record, ensure_ascii=False)})
         else:
-            source.write(hashing, tensors, entries=entries, dropped=dropped, state_metadata={RECORD: record})
+            source.write(hashed, tensors, entries=entries, dropped=dropped, state_metadata={RECORD: record})
         # A file without its record could be remapped twice; so the record is there first, and a stale one goes first.
         if needs_sidecar:
             with replacing(sidecar(out)) as beside:
-                beside.write(json_bytes({"file": out.name, "file_sha256": hashing.digest.hexdigest(), **record}))
+                beside.write(json_bytes({"file": out.name, "file_sha256": hashed.sha256, **record}))
         else:
             sidecar(out).unlink(missing_ok=True)
     if needs_sidecar:

@@ -6,7 +6,6 @@ Format: 8 bytes with the header's length, a JSON header, the tensors' bytes with
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from k710.errors import CheckpointError
+from k710.storage import HashedFile
 
 if TYPE_CHECKING:
     import torch
 
 # What a checkpoint can be written to: a file, or what passes bytes on to one.
-Sink = IO[bytes] | io.BufferedIOBase
+Sink = IO[bytes] | HashedFile
 
 _CHUNK_BYTES = 1 << 20
 

@@ -1,0 +1,37 @@
+# Everything happens in .venv, which is made from constraints.txt when it is missing or older.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-all check bench clean
+
+# The main job on the embedded sample; make prints each command before its output.
+demo: $(READY)
+	$(BIN)/k710 build --sources k400,k600,k700 --annotations sample --out manifests/sample --force
+	$(BIN)/k710 audit --annotations sample --splits train,val,test
+	$(BIN)/k710 explain leaked-6000 --manifest manifests/sample
+	$(BIN)/k710 explain --sample-ds --manifest manifests/sample
+	$(BIN)/k710 labels "tying tie" picking_fruit
+
+test: $(READY)
+	$(BIN)/pytest -m "not slow" -n auto
+
+test-all: $(READY)
+	$(BIN)/pytest -n auto
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/build.py
+
+clean:
+	rm -rf .venv build dist
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

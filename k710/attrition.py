@@ -1,0 +1,90 @@
+"""What became of the rows: counts by list and fate, leaks by pair of lists, conflicts, the papers' counts beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from k710.curate import FATES, Curated
+from k710.overlap import Overlaps, conflicts, overlaps
+from k710.releases import PAPER_K710, SOURCES, SPLITS
+
+
+def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Table) -> dict[str, Any]:
+    """The counts of a build, as they stand in dataset.json beside `sources`. The fates of a list sum to its rows."""
+    rows = curated.rows
+    cell = (rows.source.astype(np.int64) * len(SPLITS) + rows.split) * len(FATES) + curated.fate
+    table = np.bincount(cell, minlength=len(SOURCES) * len(SPLITS) * len(FATES)).reshape(-1, len(SPLITS), len(FATES))
+    per_list = []
+    for source in sources:
+        counts = table[list(SOURCES).index(source["source"]), SPLITS.index(source["split"])].tolist()
+        fates = dict(zip(FATES, counts, strict=True)) | {"malformed": len(source["malformed"])}
+        per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **fates})
+    class_ids = clips["class_id"].fill_null(-1).to_numpy()
+    found = overlaps(clips)
+    return {
+        "lists": per_list,
+        "rows": sum(entry["rows"] for entry in per_list),
+        "fates": {fate: sum(entry[fate] for entry in per_list) for fate in FATES},
+        "clips": clips.num_rows,
+        "videos": rows.num_videos,
+        **{split: int(np.count_nonzero(curated.split == SPLITS.index(split))) for split in ("train", "val")},
+        "classes": len(np.unique(class_ids[curated.split >= 0])),
+        "leaks": leaks_by_pair(found),
+        "conflicts": conflicts(clips).counts(),
+    }
+
+
+def leaks_by_pair(found: Overlaps) -> list[dict[str, Any]]:
+    """For each train list and each val or test list, the YouTube IDs that stand in both, before any purge."""
+    return [
+        {"train": source, "holdout": f"{other} {split}", "ids": int(found.by_id[row, column])}
+        for row, (source, side) in enumerate(found.lists)
+        if side == "train"
+        for column, (other, split) in enumerate(found.lists)
+        if split != "train"
+    ]
+
+
+@dataclass(frozen=True)
+class PaperCount:
+    """One number of this build beside the one that UniFormerV2's Table 10 prints."""
+
+    what: str
+    here: int
+    paper: int
+
+
+def beside_the_paper(counts: dict[str, Any]) -> list[PaperCount]:
+    """Every count of this build that UniFormerV2's Table 10 prints too."""
+    listed = [
+        PaperCount(f"{entry['source']} {entry['split']}", entry["rows"], paper)
+        for entry in counts["lists"]
+        if (paper := SOURCES[entry["source"]].paper_rows.get(entry["split"]))
+    ]
+    # A build without train lists says nothing about K710's train.
+    sides = [split for split in ("train", "val") if any(entry["split"] == split for entry in counts["lists"])]
+    listed += [PaperCount(f"K710 {split}", counts[split], PAPER_K710[split]) for split in sides]
+    return [*listed, PaperCount("K710 classes", counts["classes"], PAPER_K710["classes"])]
+
+
+def why_it_differs(recipe: dict[str, Any]) -> str:
+    """The sentence that explains the difference between a build and the paper's counts."""
+    if recipe["leak_policy"] == "val-purge":
+        return (
+            "The paper's counts fit train-purge. val-purge removes from val every video that some train list has, "
+            "which most of K400's val is, so its val is far smaller: it reproduces no published list."
+        )
+    sentence = (
+        "The paper counts the clips that its authors could still get from YouTube and counts no vanished one; this "
+        "build counts every row of the lists, so its numbers are the upper bound of any copy."
+    )
+    if "test" in recipe["holdout"]:
+        sentence += " Holding out the test lists too, which the paper does not say it did, makes train smaller."
+    if set(recipe["sources"]) != {"k400", "k600", "k700"}:
+        sentence += " The paper's K710 is made of k400, k600 and k700; this build is not."
+    return sentence

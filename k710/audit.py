@@ -1,0 +1,125 @@
+"""What a dataset's lists share, what leaks under each policy, what contradicts itself; for anyone's own lists too."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from k710.clip_names import ClipName
+from k710.curate import ROW_SCHEMA, Policy, codes, constant, curate
+from k710.labels import k710_classes_of
+from k710.overlap import LISTS, clip_presence, conflicts, overlaps, video_starts
+from k710.releases import SOURCES, SPLITS
+
+POLICIES = {
+    "train-purge": Policy("train-purge"),
+    "train-purge, holdout val,test": Policy("train-purge", ("val", "test")),
+    "val-purge": Policy("val-purge"),
+}
+
+
+def audit(clips: pa.Table) -> dict[str, Any]:
+    """Overlaps, leaks under each policy and conflicts of a clips table, as plain data.
+
+    `overlap` has a matrix by YouTube ID and one by clip, rows and columns as in `lists`. `policies` tells, for each
+    policy, the train and val that it makes of these lists, and how many videos of that train stand in each val and
+    test list: what a model trained on it has seen of that evaluation.
+    """
+    found = overlaps(clips)
+    contradictions = conflicts(clips)
+    return {
+        "clips": clips.num_rows,
+        "videos": len(video_starts(clips)),
+        "lists": [f"{source} {split}" for source, split in found.lists],
+        "overlap": {"by_id": found.by_id.tolist(), "by_clip": found.by_clip.tolist()},
+        "ids_by_splits": ids_by_splits(clips),
+        "policies": leaks_by_policy(clips),
+        "conflicts": contradictions.counts(),
+        "conflicting": {name: getattr(contradictions, name).to_pylist() for name in contradictions.counts()},
+    }
+
+
+def ids_by_splits(clips: pa.Table) -> dict[str, int]:
+    """YouTube IDs in the lists of each split over all releases, and in those of each two splits."""
+    starts = video_starts(clips)
+    if not len(starts):
+        return {}
+    video_lists = np.bitwise_or.reduceat(clip_presence(clips), starts)
+    bits = {
+        split: np.uint16(sum(1 << bit for bit, (_, other) in enumerate(LISTS) if other == split)) for split in SPLITS
+    }
+    stands_in = {split: (video_lists & mask) != 0 for split, mask in bits.items() if np.any(video_lists & mask)}
+    counts = {split: int(np.count_nonzero(ids)) for split, ids in stands_in.items()}
+    for one, other in itertools.combinations(stands_in, 2):
+        counts[f"{one} and {other}"] = int(np.count_nonzero(stands_in[one] & stands_in[other]))
+    return counts
+
+
+def leaks_by_policy(clips: pa.Table) -> dict[str, dict[str, Any]]:
+    """For each policy that these lists allow: clips of train and val, and train's videos in each evaluation list."""
+    rows = list_rows(clips)
+    splits = {SPLITS[code] for code in np.unique(codes(rows["split"]))}
+    starts = video_starts(clips)
+    clip_lists = clip_presence(clips)
+    video_lists = np.bitwise_or.reduceat(clip_lists, starts) if len(starts) else clip_lists
+    evaluation = {
+        f"{source} {split}": np.uint16(1 << bit)
+        for bit, (source, split) in enumerate(LISTS)
+        if split != "train" and np.any(video_lists & np.uint16(1 << bit))
+    }
+    result = {}
+    for name, policy in POLICIES.items():
+        if not splits.issuperset({"train", *policy.holdout}):
+            continue
+        split = curate(rows, policy).split
+        in_train = np.logical_or.reduceat(split == SPLITS.index("train"), starts)
+        result[name] = {
+            "train": int(np.count_nonzero(split == SPLITS.index("train"))),
+            "val": int(np.count_nonzero(split == SPLITS.index("val"))),
+            "leaks": {list_: int(np.count_nonzero(video_lists[in_train] & bit)) for list_, bit in evaluation.items()},
+        }
+    return result
+
+
+def list_rows(clips: pa.Table) -> pa.Table:
+    """The list rows (curate.ROW_SCHEMA) that a clips table stands for: one for each clip and release that has it."""
+    parts = []
+    for source, release in SOURCES.items():
+        split = codes(clips[f"{source}_split"])
+        listed = np.flatnonzero(split >= 0)
+        if not len(listed):
+            continue
+        release_class = clips[f"{source}_class_id"].fill_null(-1).to_numpy()[listed]
+        to_k710 = np.array([*k710_classes_of(release.label_set), -1], np.int16)
+        place = clips.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(listed))
+        columns = [
+            constant(source, tuple(SOURCES), len(listed)),
+            pa.DictionaryArray.from_arrays(pa.array(split[listed]), list(SPLITS)),
+            pa.array(np.zeros(len(listed), np.int32)),
+            *place.columns,
+            pa.array(release_class),
+            pa.array(to_k710[release_class]),
+        ]
+        parts.append(pa.table(columns, schema=ROW_SCHEMA))
+    return pa.concat_tables(parts).combine_chunks() if parts else ROW_SCHEMA.empty_table()
+
+
+def compare_names(train: Sequence[ClipName], evaluation: Sequence[ClipName]) -> dict[str, Any]:
+    """The overlap of two lists of clips, by YouTube ID and by clip; a clip without a span is compared by ID alone."""
+    sides = {"train": train, "eval": evaluation}
+    ids = {side: {name.youtube_id for name in names} for side, names in sides.items()}
+    clips = {side: {str(name) for name in names if name.span_s} for side, names in sides.items()}
+    shared = sorted(ids["train"] & ids["eval"])
+    return {
+        **{
+            side: {"rows": len(names), "ids": len(ids[side]), "clips": len(clips[side])}
+            for side, names in sides.items()
+        },
+        "shared_ids": len(shared),
+        "shared_clips": len(clips["train"] & clips["eval"]),
+        "ids": shared,
+    }

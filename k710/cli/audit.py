@@ -1,0 +1,113 @@
+"""`k710 audit`: what lists share and what leaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from k710.cli.common import COMMA_LIST, FILE, annotation_files, print_json, print_table
+
+
+@click.command("audit")
+@click.argument("manifest", required=False, type=click.Path(path_type=Path))
+@click.option("--annotations", metavar="DIR|sample", help="Audit a folder of lists instead of a manifest.")
+@click.option("--sources", type=COMMA_LIST, default="k400,k600,k700", show_default=True, help="With --annotations.")
+@click.option("--splits", type=COMMA_LIST, default="train,val", show_default=True, help="With --annotations.")
+@click.option("--train", type=FILE, help="Your own train list: IDs, clip file names or trainer lines, one a line.")
+@click.option("--eval", "evaluation", type=FILE, help="Your own evaluation list, to compare with --train.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, the conflicting clips by name, for machines.")
+def command(
+    manifest: Path | None,
+    annotations: str | None,
+    sources: tuple[str, ...],
+    splits: tuple[str, ...],
+    train: Path | None,
+    evaluation: Path | None,
+    as_json: bool,
+) -> None:
+    """Find overlaps, leaks and conflicts.
+
+    Of a manifest, of a folder of lists, or between two lists of your own.
+
+    \b
+    Examples:
+      k710 audit manifests/k710
+      k710 audit --annotations sample --splits train,val,test
+      k710 audit --train my_train.txt --eval my_val.csv
+    """
+    given = [manifest is not None, annotations is not None, train is not None or evaluation is not None]
+    if sum(given) != 1:
+        raise click.UsageError("name one thing to audit: a manifest, --annotations DIR, or --train FILE --eval FILE")
+    if (train is None) != (evaluation is None):
+        raise click.UsageError("--train and --eval go together")
+    if train is not None and evaluation is not None:
+        _compare(train, evaluation, as_json)
+        return
+    if manifest is not None:
+        from k710.manifest import open_manifest
+
+        clips = open_manifest(manifest).clips
+    else:
+        clips = _clips_of_lists(annotations, sources, splits)
+    from k710.audit import audit
+
+    found = audit(clips)
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+
+
+def _clips_of_lists(annotations: str | None, sources: tuple[str, ...], splits: tuple[str, ...]) -> Any:
+    from k710.annotations import read_list
+    from k710.clips import clips_table
+    from k710.curate import Policy, align, curate
+    from k710.labels import Alignment
+    from k710.releases import check_sources, check_splits
+
+    files = annotation_files(annotations, check_sources(sources), check_splits(splits))
+    return clips_table(curate(align([read_list(file) for file in files], Alignment()), Policy()))
+
+
+def _print(found: dict[str, Any]) -> None:
+    lists = found["lists"]
+    for key, title in (("by_id", "Videos (YouTube IDs) that two lists share"), ("by_clip", "Clips (ID and span)")):
+        rows = [[name, *row] for name, row in zip(lists, found["overlap"][key], strict=True)]
+        print_table(["", *lists], rows, title=title)
+    totals = ", ".join(f"{count:,} in {splits}" for splits, count in found["ids_by_splits"].items())
+    click.echo(f"{found['clips']:,} clips of {found['videos']:,} videos; videos over all releases: {totals}\n")
+    if found["policies"]:
+        evaluation = list(next(iter(found["policies"].values()))["leaks"])
+        rows = [[name, p["train"], p["val"], *p["leaks"].values()] for name, p in found["policies"].items()]
+        title = "Under each policy: K710's train and val, and how many videos of that train stand in an evaluation list"
+        print_table(["policy", "train", "val", *evaluation], rows, title=title)
+    counts = found["conflicts"]
+    click.echo(f"Conflicts: {counts['labels_of_one_clip']:,} clips with several labels at one span,")
+    click.echo(
+        f"  {counts['labels_of_one_id']:,} videos with several labels, {counts['spans_of_one_id']:,} with several spans"
+    )
+    click.echo("  (`--json` names them, `k710 explain` tells the story of each)")
+
+
+def _compare(train: Path, evaluation: Path, as_json: bool) -> None:
+    from k710.audit import compare_names
+    from k710.clip_names import read_clip_names
+
+    found = compare_names(read_clip_names(train), read_clip_names(evaluation))
+    if as_json:
+        print_json(found)
+        return
+    rows = [[str(path), *found[side].values()] for path, side in ((train, "train"), (evaluation, "eval"))]
+    print_table(
+        ["list", "rows", "videos", "clips"], [*rows, ["in both", None, found["shared_ids"], found["shared_clips"]]]
+    )
+    if found["ids"]:
+        click.echo(f"Leak: {found['shared_ids']:,} videos of {evaluation} are in {train}:")
+        for youtube_id in found["ids"][:20]:
+            click.echo(f"  {youtube_id}")
+        if len(found["ids"]) > 20:
+            click.echo(f"  and {len(found['ids']) - 20:,} more (--json lists them all)")
+    else:
+        click.echo("No video stands in both.")

@@ -1,0 +1,106 @@
+"""`k710 build`: annotation lists in, manifest out, and what became of every row."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from k710.cli.common import COMMA_LIST, DEFAULT_MANIFEST, FILE, FOLDER, annotation_files, print_table
+
+
+@click.command("build")
+@click.option("--recipe", default="k710", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
+@click.option("--sources", type=COMMA_LIST, help="Releases to build from: k400, k600, k700, k700_2020.")
+@click.option("--splits", type=COMMA_LIST, help="Lists to read: train, val, test.")
+@click.option("--leak-policy", metavar="POLICY", help="train-purge or val-purge: which side gives way to the other.")
+@click.option("--holdout", type=COMMA_LIST, help="Lists whose videos train must not contain: val, or val,test.")
+@click.option("--precedence", type=COMMA_LIST, help="Whose clip and label win when a video stands in several releases.")
+@click.option("--annotations", metavar="DIR|sample", help="Folder of lists; without it they are downloaded once.")
+@click.option("--synonyms", type=FILE, help="CSV with the columns name,label for names that k710 does not know.")
+@click.option("--out", type=FOLDER, default=DEFAULT_MANIFEST, show_default=True, help="Folder of the manifest.")
+@click.option("--fates", type=FILE, help="Write the fate of every list row here (.csv or .parquet).")
+@click.option("--strict", is_flag=True, help="Stop at the first bad row of downloaded lists too.")
+@click.option("--force", is_flag=True, help="Write a new version of a manifest that exists.")
+def command(
+    recipe: str,
+    annotations: str | None,
+    synonyms: Path | None,
+    out: Path,
+    fates: Path | None,
+    strict: bool,
+    force: bool,
+    **choices: Any,
+) -> None:
+    """Build a manifest from annotation lists.
+
+    Reads the releases' lists, aligns their labels, holds evaluation videos out of train, drops repeated videos, and
+    says what became of every row. docs/build.md tells the rules.
+
+    \b
+    Example:
+      k710 build --sources k400,k600,k700 --annotations sample --out manifests/sample
+    """
+    from k710.build import CurationRecipe, build
+    from k710.labels import read_synonyms
+    from k710.manifest import check_output
+    from k710.recipes import read_recipe
+
+    given = {name: value for name, value in choices.items() if value is not None}
+    if "holdout" in given:
+        given.setdefault("splits", ())  # so that the lists to hold out are read
+    chosen = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given).checked()
+    check_output(out, force=force)  # before anything is downloaded
+    files = annotation_files(annotations, chosen.sources, chosen.splits)
+    own = read_synonyms(synonyms) if synonyms else ()
+    manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
+    _print_attrition(manifest.dataset)
+    if annotations == "sample":
+        click.echo("These are the lists of the embedded sample; a build of real lists shows the paper's counts here.\n")
+    else:
+        _print_beside_the_paper(manifest.dataset)
+    click.echo(f"{out}: {manifest.dataset['counts']['clips']:,} clips, content hash {manifest.content_hash[:16]}")
+
+
+def _print_attrition(dataset: dict[str, Any]) -> None:
+    from k710.curate import FATES
+
+    counts, recipe = dataset["counts"], dataset["recipe"]
+    shown = [fate for fate in FATES if fate != "malformed" or counts["fates"][fate]]
+    rows = [[f"{e['source']} {e['split']}", e["rows"], *(e[fate] for fate in shown)] for e in counts["lists"]]
+    total = ["all lists", counts["rows"], *(counts["fates"][fate] for fate in shown)]
+    policy = f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}"
+    print_table(["list", "rows", *shown], [*rows, total], title=f"What became of every list row ({policy})")
+    for entry in dataset["sources"]:
+        for bad in entry["malformed"][:20]:
+            click.echo(f"{entry['source']} {entry['split']}: line {bad['line']} left out: {bad['reason']}", err=True)
+    if counts["leaks"]:
+        print_leaks(counts["leaks"])
+    conflicts = counts["conflicts"]
+    click.echo(
+        f"Conflicts: {conflicts['labels_of_one_clip']:,} clips carry two labels at one span; "
+        f"{conflicts['labels_of_one_id']:,} videos have several labels, "
+        f"{conflicts['spans_of_one_id']:,} several spans.\n"
+    )
+
+
+def _print_beside_the_paper(dataset: dict[str, Any]) -> None:
+    from k710.attrition import beside_the_paper, why_it_differs
+
+    counts = dataset["counts"]
+    beside = [[row.what, row.here, row.paper, f"{row.here - row.paper:+,}"] for row in beside_the_paper(counts)]
+    print_table(["", "here", "paper", "difference"], beside, title="Beside UniFormerV2, Table 10")
+    click.echo(f"{why_it_differs(dataset['recipe'])}\n")
+
+
+def print_leaks(leaks: list[dict[str, Any]]) -> None:
+    """The videos that each train list shares with each evaluation list."""
+    columns = list(dict.fromkeys(leak["holdout"] for leak in leaks))
+    trains = list(dict.fromkeys(leak["train"] for leak in leaks))
+    ids = {(leak["train"], leak["holdout"]): leak["ids"] for leak in leaks}
+    rows = [[f"{train} train", *(ids[train, column] for column in columns)] for train in trains]
+    print_table(
+        ["", *columns], rows, title="Videos of train lists that stand in evaluation lists too, before any purge"
+    )

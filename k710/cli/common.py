@@ -1,0 +1,82 @@
+"""What several commands share: comma lists, tables, and where lists come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from k710.annotations import ListFile
+
+DEFAULT_MANIFEST = Path("manifests/k710")
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5 alone
+    """`a,b` as a tuple. What may stand in it, the library knows."""
+
+    name = "a,b,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        parts = value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(","))
+        if "" in parts:
+            self.fail(f"{value!r} has an empty name; separate names by single commas", param, ctx)
+        return parts
+
+
+COMMA_LIST = CommaList()
+
+
+def annotation_files(annotations: str | None, sources: Iterable[str], splits: Iterable[str]) -> list[ListFile]:
+    """The lists of `--annotations`: a folder, `sample` for the embedded miniature, or nothing for the public ones."""
+    from k710.annotations import find_lists
+
+    if annotations is None:
+        from k710.public_lists import download_lists
+
+        return download_lists(sources, splits)
+    if annotations == "sample":
+        from k710.sample import LISTS
+
+        return find_lists(LISTS, sources, splits)
+    return find_lists(Path(annotations), sources, splits)
+
+
+def print_json(data: Any) -> None:
+    """Data for machines, on stdout."""
+    click.echo(json.dumps(data, indent=1, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
+    """A plain table: numbers with thousands separators at the right, text at the left, None as nothing."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [list(row) for row in rows]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="")
+    for number, column in enumerate(columns):
+        is_number = any(isinstance(row[number], int) for row in rows)
+        table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    # A pipe has no width; a table that is cut there would lie.
+    console = Console(width=1000, highlight=False, markup=False, emoji=False, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    if title:
+        click.echo(title)
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
+    click.echo()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,35 @@
+"""`k710 explain`: the story of one clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from k710.cli.common import DEFAULT_MANIFEST
+
+
+# IDs may begin with a dash; no option here is as long as an ID, so whatever is unknown is the argument.
+@click.command("explain", context_settings={"ignore_unknown_options": True})
+@click.argument("id_or_clip")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), default=DEFAULT_MANIFEST, show_default=True, help="Manifest folder."
+)
+def command(id_or_clip: str, manifest: Path) -> None:
+    """Tell the story of a clip.
+
+    In which lists it stands, what became of each row, and why; given a YouTube ID, of every clip of the video.
+
+    \b
+    Examples:
+      k710 explain sample-0001 --manifest manifests/sample
+      k710 explain sample-0001_000020_000030.mp4 --manifest manifests/sample
+    """
+    from k710.clip_names import parse_clip_name
+    from k710.explain import explain
+    from k710.manifest import open_manifest
+
+    name = parse_clip_name(id_or_clip)
+    if name is None:
+        raise click.UsageError(f"{id_or_clip!r} is no YouTube ID (11 characters) and no clip ({{id}}_000010_000020)")
+    click.echo("\n".join(explain(open_manifest(manifest), name)))

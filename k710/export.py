@@ -1,0 +1,130 @@
+"""The list files that other trainers read, from a view of the manifest."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from k710.errors import ManifestError, UsageError
+from k710.storage import new_folder, replacing
+from k710.views import split_of, splits_of
+
+# The name of a clip's file in the public archives and in most crawlers' folders.
+DEFAULT_TEMPLATE = "{clip_id}.mp4"
+TEMPLATE_FIELDS = ("clip_id", "youtube_id", "time_start_s", "time_end_s", "split", "label", "label_", "class_id")
+
+
+def export(
+    table: pa.Table,
+    out: Path,
+    *,
+    form: str,
+    template: str = DEFAULT_TEMPLATE,
+    separator: str = " ",
+    splits: tuple[str, ...] = (),
+    force: bool = False,
+) -> dict[str, int]:
+    """Write one file per split of a view (views.view) into the folder `out`; returns rows by file name.
+
+    Forms: `csv` (the releases' own columns), `parquet` (every column of the view), and for trainers a path and a class
+    index a line: `slowfast` ({split}.csv, as PySlowFast and UniFormerV2 read it), `videomae` ({split}.csv, VideoMAE
+    and VideoMAE V2), `mmaction2` ({split}.txt). `template` makes the path; its fields are TEMPLATE_FIELDS, and
+    `label_` is the label with underscores for spaces. Raises UsageError for an unknown form or field, for a path that
+    contains the separator, or for a split whose clips have no label where the form needs one; ManifestError where a
+    file exists and `force` is not given.
+    """
+    if form not in FORMS:
+        raise UsageError(f"unknown format {form!r}; known: {', '.join(FORMS)}")
+    suffix, write = FORMS[form]
+    check_template(template)
+    splits = splits or splits_of(table)
+    files = {split: out / f"{split}{suffix}" for split in splits}
+    for path in files.values():
+        if path.exists() and not force:
+            raise ManifestError(f"{path}: exists already; --force replaces it")
+    written = {}
+    with new_folder(out):
+        for split, path in files.items():
+            part = split_of(table, split)
+            if not part.num_rows:
+                raise UsageError(
+                    f"the view has no {split} clips; it has {', '.join(splits_of(table)) or 'none at all'}"
+                )
+            content = write(part, template, separator)
+            with replacing(path) as file:
+                file.write(content)
+            written[path.name] = part.num_rows
+    return written
+
+
+def check_template(template: str) -> None:
+    """Raise UsageError unless a path template uses the known fields alone, and plainly."""
+    numbers = ("time_start_s", "time_end_s", "class_id")
+    try:
+        for _, field, _, _ in string.Formatter().parse(template):
+            if field is not None and field not in TEMPLATE_FIELDS:
+                raise UsageError(f"path template {template!r}: no field {field!r}; known: {', '.join(TEMPLATE_FIELDS)}")
+        template.format(**{field: 0 if field in numbers else "" for field in TEMPLATE_FIELDS})
+    except (ValueError, KeyError, IndexError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"path template {template!r}: {error}") from None
+
+
+def _csv(table: pa.Table, template: str, separator: str) -> bytes:
+    """label,youtube_id,time_start,time_end,split: what the releases publish, so every reader of theirs reads this."""
+    columns = {"label": "label", "youtube_id": "youtube_id", "time_start": "time_start_s", "time_end": "time_end_s"}
+    if table["label"].null_count == table.num_rows:
+        del columns["label"]  # the releases' test lists have no such column
+    plain = {name: table[column] for name, column in (columns | {"split": "split"}).items()}
+    for name in {"label", "split"} & set(plain):
+        plain[name] = plain[name].cast(pa.string())
+    sink = pa.BufferOutputStream()
+    pa.csv.write_csv(pa.table(plain), sink, pa.csv.WriteOptions(quoting_style="needed"))
+    return bytes(sink.getvalue())
+
+
+def _parquet(table: pa.Table, template: str, separator: str) -> bytes:
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _path_and_class(table: pa.Table, template: str, separator: str) -> bytes:
+    if table["class_id"].null_count:
+        raise UsageError(
+            f"{table['class_id'].null_count:,} of these clips have no label; this format needs one for each"
+        )
+    return "".join(f"{line}\n" for line in _lines(table, template, separator)).encode()
+
+
+def _lines(table: pa.Table, template: str, separator: str) -> Iterator[str]:
+    for row in _rows(table):
+        path = template.format(**row)
+        if separator in path:
+            raise UsageError(
+                f"path {path!r} contains the separator {separator!r}; "
+                "use {label_} for {label}, or another --separator"
+            )
+        yield f"{path}{separator}{row['class_id']}"
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=1 << 16):
+        for row in batch.to_pylist():
+            yield row | {"label_": row["label"].replace(" ", "_")}
+
+
+FORMS: dict[str, tuple[str, Callable[[pa.Table, str, str], bytes]]] = {
+    "csv": (".csv", _csv),
+    "slowfast": (".csv", _path_and_class),
+    "videomae": (".csv", _path_and_class),
+    "mmaction2": (".txt", _path_and_class),
+    "parquet": (".parquet", _parquet),
+}

@@ -1,0 +1,260 @@
+"""The bytes of a public file over HTTP(S), as a stream that survives the real internet.
+
+Bytes are given as they stand on the server: no Content-Encoding is asked for, and none is undone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+from urllib.parse import urlsplit
+
+from k710 import __version__
+from k710.errors import DownloadError
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    import requests
+    from _typeshed import WriteableBuffer
+
+LONGEST_WAIT_S = 60.0  # between two tries, whatever a server's Retry-After asks for
+PIECE_BYTES = 1 << 18
+_WORTH_RETRYING = {408, 429, 500, 502, 503, 504}
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(?:(\d{1,18})|\*)")
+
+Progress = Callable[[int, "int | None"], None]  # (done_bytes, total_bytes or None where the server does not say)
+
+
+class Options(TypedDict, total=False):
+    """What `open_url`, `download` and `cached` have in common; `ResumingReader` holds the defaults."""
+
+    retries: int  # tries in a row that may bring no byte
+    timeout_s: float  # the longest silence of a server
+    backoff_s: float  # before the second try, then twice that, and so on
+    progress: Progress | None
+
+
+class ChangedError(DownloadError):
+    """The bytes that the server would send now do not belong to those that it sent before."""
+
+
+class _TryAgainError(Exception):
+    """A try that failed in a way that may pass; `wait_s` is what the server asked for."""
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """What a server says of a file that tells one version of it from another."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+    size_bytes: int | None = None
+
+    @property
+    def if_range(self) -> str | None:
+        """The value of an If-Range header. RFC 9110 13.1.5: never a weak ETag, which does not vouch for bytes."""
+        return self.last_modified if self.etag is None or self.etag.startswith("W/") else self.etag
+
+    def continues(self, found: FileVersion, partial: bool) -> bool:
+        """Whether an answer of version `found` carries on with this one. A 206 may leave out what If-Range checked."""
+        if None not in (self.size_bytes, found.size_bytes) and self.size_bytes != found.size_bytes:
+            return False
+        if self.etag is not None and self.etag == found.etag == self.if_range:
+            return True
+        pairs = ((self.etag, found.etag), (self.last_modified, found.last_modified))
+        return all(mine is None or mine == theirs or (partial and theirs is None) for mine, theirs in pairs)
+
+
+class ResumingReader(io.RawIOBase):
+    """The bytes of a URL in order, over as many connections as that takes; made by `open_url`.
+
+    Reading raises DownloadError when the file changed on the server, when it is refused, or when no byte comes any
+    more. `version` is what the server says of the file, and `tell()` the position in it of the next byte.
+    """
+
+    _response: requests.Response | None = None
+
+    def __init__(
+        self,
+        url: str,
+        start: int,
+        known: FileVersion | None,
+        *,
+        retries: int = 5,
+        timeout_s: float = 30.0,
+        backoff_s: float = 1.0,
+        progress: Progress | None = None,
+    ) -> None:
+        self.url, self.version = url, known or FileVersion()
+        self._retries, self._timeout_s, self._backoff_s, self._progress = retries, timeout_s, backoff_s, progress
+        self._offset = start
+        self._skip_bytes = 0  # of the present answer, because they were given already
+        self._ended = False
+        self._persistently(lambda: 0)
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._offset
+
+    def close(self) -> None:
+        self._hang_up()
+        super().close()
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if self.closed:
+            raise ValueError(f"{self.url}: read after it was closed")
+        view = memoryview(buffer).cast("B")
+        return self._persistently(lambda: self._receive(view))
+
+    def _persistently(self, step: Callable[[], int]) -> int:
+        """`step` over an open connection. Every call counts its tries anew: it returns once there was progress."""
+        tries = 0
+        while True:
+            try:
+                if self._response is None and not self._ended:
+                    self._connect()
+                return step()
+            except _TryAgainError as problem:
+                self._hang_up()
+                tries += 1
+                if tries >= self._retries:
+                    where = f"stopped at byte {self._offset}, " if self._offset else ""
+                    raise DownloadError(f"{self.url}: {where}no answer after {tries} tries: {problem}") from problem
+                wait_s = max(problem.wait_s, self._backoff_s * 2.0 ** min(tries - 1, 30))
+                time.sleep(min(LONGEST_WAIT_S, wait_s))
+            except DownloadError:
+                self._hang_up()
+                raise
+
+    def _connect(self) -> None:
+        """Ask for what follows the offset. Raises _TryAgainError where that may help, DownloadError where not."""
+        import requests
+        import urllib3
+
+        headers = {"Accept-Encoding": "identity", "User-Agent": f"k710/{__version__}"}
+        if self._offset:
+            headers["Range"] = f"bytes={self._offset}-"
+            if self.version.if_range:
+                headers["If-Range"] = self.version.if_range
+        try:
+            response = requests.get(self.url, headers=headers, stream=True, timeout=self._timeout_s)
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+            raise _TryAgainError(_reason(error)) from error
+        except (requests.RequestException, ValueError) as error:
+            raise DownloadError(f"{self.url}: {error}") from error
+        self._response = response
+        status = f"{response.status_code} {response.reason or ''}".strip()
+        if response.status_code in _WORTH_RETRYING:
+            asked_s = response.headers.get("Retry-After", "")  # a date here, which is rare, is left to the backoff
+            raise _TryAgainError(status, float(asked_s) if asked_s.isdecimal() else 0.0)
+        if response.status_code not in (200, 206) and not (response.status_code == 416 and self._offset):
+            raise DownloadError(f"{self.url}: {status}")
+        self._accept(response)
+
+    def _accept(self, response: requests.Response) -> None:
+        """Check that an answer carries on where the last one ended. A 200 starts the file anew, a 416 has no bytes."""
+        code, headers = response.status_code, response.headers
+        first, total = (0, _length(response)) if code == 200 else _content_range(response)
+        found = FileVersion(headers.get("ETag"), headers.get("Last-Modified"), total)
+        self._ended = code == 416 and total == self._offset
+        if (code == 416 and not self._ended) or not self.version.continues(found, partial=code != 200):
+            raise ChangedError(f"{self.url}: the file changed: {self.version} up to byte {self._offset}, now {found}")
+        if not self._ended and (first is None or first > self._offset):
+            answer = headers.get("Content-Range")
+            raise DownloadError(f"{self.url}: asked for the bytes from {self._offset} on, got {answer!r}")
+        self._skip_bytes = self._offset - (first or 0)
+        old = self.version
+        self.version = FileVersion(
+            found.etag or old.etag, found.last_modified or old.last_modified, old.size_bytes if total is None else total
+        )
+
+    def _receive(self, view: memoryview) -> int:
+        """The next bytes into `view`; their number, 0 at the end of the file. Raises _TryAgainError."""
+        while view.nbytes and not self._ended:
+            data = self._read_some(min(self._skip_bytes, PIECE_BYTES) or view.nbytes)
+            if not data:
+                if self._skip_bytes or self.version.size_bytes not in (None, self._offset):
+                    raise _TryAgainError("the connection was closed before the end")
+                self._ended = True
+                self._hang_up()
+            elif self._skip_bytes:
+                self._skip_bytes -= len(data)
+            else:
+                view[: len(data)] = data
+                self._offset += len(data)
+                if self._progress:
+                    self._progress(self._offset, self.version.size_bytes)
+                return len(data)
+        return 0
+
+    def _read_some(self, at_most_bytes: int) -> bytes:
+        import urllib3
+
+        assert self._response is not None
+        raw = self._response.raw
+        # read1 (urllib3 2.2+) gives what has come; read waits for all of it, and a break loses what came before.
+        read = getattr(raw, "read1", raw.read)
+        try:
+            data: bytes = read(at_most_bytes, decode_content=False)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise _TryAgainError(_reason(error)) from error
+        return data
+
+    def _hang_up(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+
+def open_url(
+    url: str, *, start: int = 0, known: FileVersion | None = None, **options: Unpack[Options]
+) -> ResumingReader:
+    """The bytes of `url` from byte `start` on, as a raw stream that reconnects by itself where it was cut off.
+
+    `known` is the version that `start` belongs to. Dropped connections, timeouts, and the answers 408, 429 and 5xx are
+    tried again, as `options` say or as the server's Retry-After asks, until `retries` tries in a row brought no byte.
+    Raises DownloadError; at once for an address that is not http(s) and for other answers, such as 404.
+    """
+    check_address(url)
+    return ResumingReader(url, start, known, **options)
+
+
+def check_address(url: str) -> None:
+    """Raise DownloadError unless `url` is an http or https address."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise DownloadError(f"{url}: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise DownloadError(f"{url}: not an http or https address")
+
+
+def _length(response: requests.Response) -> int | None:
+    text = response.headers.get("Content-Length", "")
+    return int(text) if re.fullmatch(r"\d{1,18}", text) and "Transfer-Encoding" not in response.headers else None
+
+
+def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
+    """The first byte of an answer and the size of the file, each None where the server does not say."""
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    first, total = found.groups() if found else (None, None)
+    return None if first is None else int(first), None if total is None else int(total)
+
+
+def _reason(error: BaseException) -> str:
+    """What lies at the bottom of the errors that requests wraps around each other, such as "Connection refused"."""
+    # Not by __context__, which leads on to whatever error the caller is dealing with.
+    while inner := error.__cause__ or next((each for each in error.args if isinstance(each, BaseException)), None):
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

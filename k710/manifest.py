@@ -1,0 +1,239 @@
+"""The manifest: a folder that says what the dataset is. Its schema, its deterministic writing, its commit, its reading.
+
+    MANIFEST/
+        clips/clips-{hash}.parquet   the clips table; the name carries the SHA-256 of the file
+        dataset.json                 the commit: lists the clips files; replaced last and at once
+        versions/{hash}.json         the dataset.json of earlier versions, until `k710 prune`
+
+Readers open only what dataset.json lists. Every column is told in manifests/README.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.parquet
+
+from k710 import __version__
+from k710.errors import ManifestError
+from k710.labels import class_names
+from k710.releases import SOURCES
+from k710.storage import TEMPORARY_PREFIX, HashedFile, named_by_hash, new_folder, replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = "1.0"
+DROP_REASONS = ("duplicate_id", "leaked", "unlabelled")
+
+_NAME = pa.dictionary(pa.int8(), pa.string())
+CLIPS_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("youtube_id", pa.string()),
+        pa.field("time_start_s", pa.int32()),
+        pa.field("time_end_s", pa.int32()),
+        pa.field("label", pa.dictionary(pa.int16(), pa.string())),
+        pa.field("class_id", pa.int16()),
+        pa.field("other_class_ids", pa.list_(pa.int16())),
+        pa.field("split", _NAME),
+        pa.field("drop_reason", _NAME),
+        pa.field("kept_clip_id", pa.string()),
+        *(
+            pa.field(f"{source}_{column}", kind)
+            for source in SOURCES
+            for column, kind in (("split", _NAME), ("class_id", pa.int16()))
+        ),
+    ]
+)
+
+_COMMIT = "dataset.json"
+_CLIPS_FILE = re.compile(r"clips/clips-[0-9a-f]{16}\.parquet")
+_OURS = {_COMMIT, "clips", "versions", "store"}  # what a manifest folder may hold
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An opened manifest. `dataset` is the content of dataset.json: sources, recipe, counts, hashes."""
+
+    path: Path
+    dataset: dict[str, Any]
+
+    @cached_property
+    def clips(self) -> pa.Table:
+        """The clips table (CLIPS_SCHEMA), one row per distinct clip of all sources, in clip_id order.
+
+        `.clips.to_pandas()` makes a DataFrame of it. Raises ManifestError where a listed file is missing or damaged.
+        """
+        files = [str(self.path / entry["file"]) for entry in self.dataset["clips"]]
+        try:
+            # Without the explicit schema, a column that only later files have would vanish.
+            return pa.dataset.dataset(files, schema=CLIPS_SCHEMA, format="parquet").to_table()
+        except (OSError, pa.ArrowException) as error:
+            raise ManifestError(f"{self.path}: the clips table cannot be read: {error}") from None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The 710 class names in canonical order: `labels[class_id]` is a clip's label."""
+        return class_names("k710")
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over the rows of the clips table: equal for equal datasets, wherever and with whatever built."""
+        return str(self.dataset["content_hash"])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The clips table as a DataFrame; missing class ids stay missing (nullable Int16)."""
+        import pandas as pd
+
+        nullable = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype()}
+        frame: pd.DataFrame = self.clips.to_pandas(types_mapper=nullable.get)
+        return frame
+
+    def verify(self) -> None:
+        """Read every file whole and compare with the hashes of dataset.json. Raises ManifestError on any difference."""
+        for entry in self.dataset["clips"]:
+            path = self.path / entry["file"]
+            found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
+            if found != entry["sha256"]:
+                raise ManifestError(f"{path}: SHA-256 is {found}, dataset.json says {entry['sha256']}")
+        if (found := content_hash(self.clips)) != self.content_hash:
+            raise ManifestError(f"{self.path}: content hash is {found}, dataset.json says {self.content_hash}")
+
+
+def open_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Open the manifest folder that `k710 build` wrote.
+
+    Raises ManifestError where there is none, where dataset.json is damaged, or where a newer k710 wrote it.
+    """
+    folder = Path(path)
+    try:
+        dataset = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
+        version, files = str(dataset["schema_version"]), [entry["file"] for entry in dataset["clips"]]
+    except (FileNotFoundError, NotADirectoryError):
+        raise ManifestError(
+            f"{folder}: no manifest there (no {_COMMIT}); `k710 build --out {folder}` makes one"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{folder / _COMMIT}: damaged: {error!r}") from None
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise ManifestError(f"{folder}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
+    for file in files:
+        if not _CLIPS_FILE.fullmatch(str(file)):
+            raise ManifestError(f"{folder / _COMMIT}: lists {file!r}, which is no clips file of this folder")
+    return Manifest(folder, dataset)
+
+
+def check_output(folder: Path, *, force: bool) -> None:
+    """Raise ManifestError unless `folder` is new or empty, or holds a manifest that `force` allows to replace."""
+    if folder.is_dir():
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OURS and path.name[0] != ".")
+        if foreign:
+            raise ManifestError(f"{folder}: holds {foreign[0]!r}, so it is no manifest folder; choose another --out")
+        if (folder / _COMMIT).exists() and not force:
+            raise ManifestError(f"{folder}: a manifest is there already; --force writes a new version beside the old")
+    elif folder.exists():
+        raise ManifestError(f"{folder}: is a file, not a folder; choose another --out")
+
+
+def write_manifest(folder: Path, clips: pa.Table, details: dict[str, Any], *, force: bool = False) -> Manifest:
+    """Write `clips` (CLIPS_SCHEMA, in clip_id order) and commit them with `details` (sources, recipe, counts).
+
+    Killed at any moment, this leaves the old manifest or the new one. An old version stays until `prune`.
+    """
+    check_output(folder, force=force)
+    with new_folder(folder), new_folder(folder / "clips"):
+        before = set((folder / "clips").iterdir())
+        # Hashing and writing take a while, and neither holds the interpreter.
+        with ThreadPoolExecutor(1) as pool:
+            hashing = pool.submit(content_hash, clips)
+            entry = _write_clips(folder, clips)
+            clips_hash = hashing.result()
+        dataset = {
+            "schema_version": SCHEMA_VERSION,
+            "content_hash": clips_hash,
+            "clips": [entry],
+            **details,
+            "tools": {"k710": __version__, "pyarrow": pa.__version__, "python": platform.python_version()},
+        }
+        try:
+            _keep_old_version(folder)
+            with replacing(folder / _COMMIT) as file:
+                file.write((json.dumps(dataset, indent=1) + "\n").encode())
+        except BaseException:
+            if (folder / entry["file"]) not in before:
+                (folder / entry["file"]).unlink(missing_ok=True)
+            raise
+    return Manifest(folder, dataset)
+
+
+def content_hash(clips: pa.Table) -> str:
+    """SHA-256 of the clips table as CSV: the header, then a line per row, strings in double quotes, null as nothing,
+    `other_class_ids` joined by semicolons. It holds no time, path or version."""
+    schema = pa.schema((field.name, pa.string() if field.name in _AS_TEXT else field.type) for field in CLIPS_SCHEMA)
+    sink = HashedFile()
+    with pa.csv.CSVWriter(sink, schema) as writer:
+        for start in range(0, clips.num_rows, _SLICE_ROWS):  # text is several times larger than the table
+            part = clips.slice(start, _SLICE_ROWS)
+            writer.write_table(pa.table([_text(part[field.name], field) for field in schema], schema=schema))
+    return sink.sha256
+
+
+def _text(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if pa.types.is_list(column.type):
+        return pc.binary_join(column.cast(pa.list_(pa.string())), ";")
+    return column.cast(field.type)
+
+
+_SLICE_ROWS = 1 << 16
+_AS_TEXT = {field.name for field in CLIPS_SCHEMA if pa.types.is_dictionary(field.type) or pa.types.is_list(field.type)}
+
+
+def _write_clips(folder: Path, clips: pa.Table) -> dict[str, Any]:
+    """Write the clips file, the same bytes for the same rows under one pyarrow; returns its entry for dataset.json."""
+    with named_by_hash(folder / "clips", "clips-{}.parquet") as file:
+        pa.parquet.write_table(
+            clips,
+            file,
+            compression="zstd",
+            row_group_size=1 << 17,
+            # IDs do not repeat, but sorted they share their beginnings; everything else repeats.
+            use_dictionary=[field.name for field in CLIPS_SCHEMA if field.type != pa.string()],
+            column_encoding={"clip_id": "DELTA_BYTE_ARRAY", "youtube_id": "DELTA_BYTE_ARRAY"},
+        )
+    name = f"clips/clips-{file.sha256[:16]}.parquet"
+    return {"file": name, "rows": clips.num_rows, "bytes": file.size_bytes, "sha256": file.sha256}
+
+
+def _keep_old_version(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, ManifestError):
+        old = open_manifest(folder)
+        (folder / "versions").mkdir(exist_ok=True)
+        with replacing(folder / "versions" / f"{old.content_hash[:16]}.json") as file:
+            file.write((folder / _COMMIT).read_bytes())
+
+
+def prune(folder: Path) -> list[Path]:
+    """Remove earlier versions and what interrupted builds left; the committed manifest stays. Returns what is gone."""
+    current = {entry["file"] for entry in open_manifest(folder).dataset["clips"]}
+    old = [path for path in folder.glob("clips/clips-*.parquet") if f"clips/{path.name}" not in current]
+    old += folder.glob("versions/*.json")
+    for inside in (folder, folder / "clips", folder / "versions"):
+        old += inside.glob(f"{TEMPORARY_PREFIX}*")
+    for path in old:
+        path.unlink()
+    return sorted(old)

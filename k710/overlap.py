@@ -1,0 +1,94 @@
+"""Who shares videos with whom: overlaps between the lists of a clips table, and conflicts inside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.curate import codes
+from k710.releases import SOURCES, SPLITS
+
+LISTS = tuple((source, split) for source in SOURCES for split in SPLITS)  # one bit each in a presence mask
+Presence = npt.NDArray[np.uint16]
+
+
+def clip_presence(clips: pa.Table) -> Presence:
+    """For each clip, the lists it stands in: bit i for LISTS[i]."""
+    presence = np.zeros(clips.num_rows, np.uint16)
+    for number, source in enumerate(SOURCES):
+        split = codes(clips[f"{source}_split"])
+        listed = split >= 0
+        presence[listed] |= np.uint16(1) << (number * len(SPLITS) + split[listed]).astype(np.uint16)
+    return presence
+
+
+def video_starts(clips: pa.Table) -> npt.NDArray[np.int64]:
+    """Positions at which a new YouTube ID begins; the table is in clip_id order."""
+    if not clips.num_rows:
+        return np.zeros(0, np.int64)
+    ids = clips["youtube_id"].combine_chunks()
+    same = pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False) if len(ids) > 1 else np.zeros(0, bool)
+    return np.concatenate([[0], np.flatnonzero(~same) + 1])
+
+
+def overlap_matrix(presence: Presence) -> npt.NDArray[np.int64]:
+    """`matrix[i, j]`: how many clips (or videos) stand in LISTS[i] and in LISTS[j]; the diagonal is the list's size."""
+    histogram = np.bincount(presence, minlength=1 << len(LISTS))
+    masks = np.flatnonzero(histogram)
+    member = (masks[:, None] >> np.arange(len(LISTS))) & 1
+    matrix: npt.NDArray[np.int64] = member.T @ (member * histogram[masks, None])
+    return matrix
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Overlaps between the lists that a clips table knows, by YouTube ID and by clip (ID and span)."""
+
+    lists: tuple[tuple[str, str], ...]  # (source, split), those with clips only
+    by_id: npt.NDArray[np.int64]
+    by_clip: npt.NDArray[np.int64]
+
+
+def overlaps(clips: pa.Table) -> Overlaps:
+    """The overlap of every list with every other."""
+    presence = clip_presence(clips)
+    starts = video_starts(clips)
+    of_videos = np.bitwise_or.reduceat(presence, starts) if len(starts) else presence
+    by_id, by_clip = overlap_matrix(of_videos), overlap_matrix(presence)
+    present = np.flatnonzero(np.diag(by_clip))
+    square = np.ix_(present, present)
+    return Overlaps(tuple(LISTS[index] for index in present), by_id[square], by_clip[square])
+
+
+@dataclass(frozen=True)
+class Conflicts:
+    """Clips and videos that train and val lists describe in more than one way."""
+
+    labels_of_one_clip: pa.Array  # clip_ids with several K710 classes
+    labels_of_one_id: pa.Array  # youtube_ids whose clips have several K710 classes
+    spans_of_one_id: pa.Array  # youtube_ids with several spans
+
+    def counts(self) -> dict[str, int]:
+        return {name: len(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+def conflicts(clips: pa.Table) -> Conflicts:
+    """Label and span conflicts among the labelled clips (those that stand in a train or val list)."""
+    clips = clips.filter(pc.is_valid(clips["class_id"]))
+    starts = video_starts(clips)
+    if not len(starts):
+        none = pa.array([], pa.string())
+        return Conflicts(none, none, none)
+    ids = clips["youtube_id"].combine_chunks().take(pa.array(starts))
+    two_labels = pc.is_valid(clips["other_class_ids"]).to_numpy(zero_copy_only=False)
+    class_id = clips["class_id"].to_numpy()
+    differs = np.minimum.reduceat(class_id, starts) != np.maximum.reduceat(class_id, starts)
+    return Conflicts(
+        labels_of_one_clip=clips["clip_id"].combine_chunks().filter(pa.array(two_labels)),
+        labels_of_one_id=ids.filter(pa.array(differs | np.logical_or.reduceat(two_labels, starts))),
+        spans_of_one_id=ids.filter(pa.array(np.diff(starts, append=clips.num_rows) > 1)),
+    )

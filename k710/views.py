@@ -1,0 +1,54 @@
+"""Views: the manifest as one release sees it, or as curation made it, with class indices of its own."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.errors import UsageError
+from k710.labels import class_names
+from k710.releases import SOURCES, SPLITS
+
+VIEWS = ("k710", *SOURCES)
+
+
+def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
+    """The clips of a view: clip_id, youtube_id, time_start_s, time_end_s, split, label, class_id; in clip_id order.
+
+    `k710` is the curated dataset; a release is what its lists say, untouched by curation. `label` is the view's own
+    name of the class and `class_id` its index in the dialect; both are null in lists without labels. Raises
+    UsageError for an unknown view or dialect.
+    """
+    if name not in VIEWS:
+        raise UsageError(f"unknown view {name!r}; known: {', '.join(VIEWS)}")
+    prefix = "" if name == "k710" else f"{name}_"
+    clips = clips.filter(pc.is_valid(clips[f"{prefix}split"]))
+    names, canonical = class_names(name, dialect), class_names(name)
+    index = {label: number for number, label in enumerate(names)}
+    to_dialect = pa.array([index[label] for label in canonical], pa.int16())
+    class_id = pc.take(to_dialect, clips[f"{prefix}class_id"].combine_chunks())
+    return pa.table(
+        {
+            **{column: clips[column] for column in ("clip_id", "youtube_id", "time_start_s", "time_end_s")},
+            "split": clips[f"{prefix}split"],
+            "label": pa.DictionaryArray.from_arrays(_one_array(class_id), pa.array(names, pa.string())),
+            "class_id": class_id,
+        }
+    )
+
+
+def split_of(table: pa.Table, split: str) -> pa.Table:
+    """The rows of one split of a view."""
+    return table.filter(pc.equal(table["split"].cast(pa.string()), split))
+
+
+def splits_of(table: pa.Table) -> tuple[str, ...]:
+    """The splits that a view has, in the order train, val, test."""
+    present = set(pc.unique(table["split"].cast(pa.string())).to_pylist())
+    return tuple(split for split in SPLITS if split in present)
+
+
+def _one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    if isinstance(column, pa.Array):
+        return column
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

@@ -1,0 +1,51 @@
+"""What all tests share: the command line in-process, the sample's manifest, and the real lists where they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from k710.cli import main
+from k710.manifest import Manifest, open_manifest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from loopback import loopback  # noqa: F401
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def k710() -> Run:
+    """`k710("build", "--out", folder)` runs the command line and returns exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> Result:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="k710")
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception  # a traceback that a user would have seen
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory, k710: Run) -> Manifest:
+    """The manifest of the embedded sample, built as the README does. Not to be changed by a test."""
+    folder = tmp_path_factory.mktemp("sample") / "manifest"
+    result = k710("build", "--sources", "k400,k600,k700", "--annotations", "sample", "--out", folder)
+    assert result.exit_code == 0, result.output
+    return open_manifest(folder)
+
+
+@pytest.fixture(scope="session")
+def real_lists() -> Path:
+    """The folder of the releases' real val and test lists, from K710_TEST_LISTS."""
+    folder = os.environ.get("K710_TEST_LISTS")
+    if not folder:
+        pytest.skip("K710_TEST_LISTS is not set: the real lists were not tested")
+    assert Path(folder).is_dir(), f"K710_TEST_LISTS={folder} is no folder"
+    return Path(folder)

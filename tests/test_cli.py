@@ -1,0 +1,113 @@
+"""The command line as a whole: one program under three names, cheap to start, helpful and documented."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from k710 import __version__
+from k710.cli import COMMANDS, main
+
+CHECKOUT = Path(__file__).parent.parent
+HEAVY = {"numpy", "pandas", "pyarrow", "rapidfuzz", "requests", "rich", "torch", "urllib3", "yaml"}
+
+
+def run(*arguments, **options):
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=60, **options)
+
+
+def imported_by(*arguments) -> set[str]:
+    """Top-level modules that a command has loaded when it ends."""
+    code = (
+        "import json, sys\nfrom k710.cli import main\ntry:\n main(sys.argv[1:], prog_name='k710')\n"
+        "finally:\n print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})), file=sys.stderr)"
+    )
+    result = run(sys.executable, "-c", code, *arguments)
+    return set(json.loads(result.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS), ["--version"]])
+def test_help_loads_nothing_heavy(arguments):
+    assert not imported_by(*arguments) & HEAVY
+
+
+def test_the_check_above_can_fail():
+    assert imported_by("labels", "archery") & {"rich", "numpy", "pyarrow", "pandas"} == set()
+    assert "rich" in imported_by("labels")
+
+
+def test_importing_the_package_costs_nothing():
+    code = "import sys, k710; print(sorted({n.partition('.')[0] for n in sys.modules}))"
+    assert not {name for name in HEAVY if f"'{name}'" in run(sys.executable, "-c", code).stdout}
+
+
+@pytest.mark.parametrize(
+    "program", [["cli.py"], ["-m", "k710"], ["-c", "from k710.cli import main; main(prog_name='k710')"]]
+)
+def test_one_program_under_three_names(program):
+    result = run(sys.executable, *program, "--version", cwd=CHECKOUT)
+    assert result.stdout == f"k710, version {__version__}\n"
+    refused = run(sys.executable, *program, "explain", "nonsense", cwd=CHECKOUT)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Usage: k710 explain")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_an_example_and_documentation(name):
+    command = main.get_command(click.Context(main), name)
+    sentence, _, rest = command.help.partition("\n")
+    assert len(sentence) <= 45, "longer first lines are cut in `k710 --help`"
+    assert f"k710 {name}" in rest, "no example"
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, f"{option.name} has no help"
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "docs").glob("*.md"))
+    assert f"k710 {name}" in pages, "no page of docs/ shows it"
+    for option in command.params:
+        for spelled in option.opts:
+            if spelled.startswith("--") and spelled not in ("--debug", "--help"):
+                assert re.search(rf"(^|[\s`]){spelled}\b", pages), f"docs/ does not mention {spelled}"
+
+
+def test_examples_of_help_run(k710, tmp_path, monkeypatch):
+    """Every example that the help shows, on the sample, in the order of the commands."""
+    monkeypatch.chdir(tmp_path)
+    Path("my_train.txt").write_text("sample-0001\n")
+    Path("my_val.csv").write_text("sample-0002_000010_000020.mp4 3\n")
+    assert k710("build", "--annotations", "sample").exit_code == 0  # manifests/k710
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        for example in re.findall(rf"^ +k710 ({name}\b.*)$", command.help, re.MULTILINE):
+            words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', example.partition(" > ")[0])]
+            result = k710(*words)
+            assert result.exit_code == 0, f"{example}: {result.output}"
+
+
+def test_an_error_is_one_message_and_a_traceback_only_on_request(k710, tmp_path):
+    result = k710("audit", tmp_path / "nothing")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"k710: {tmp_path / 'nothing'}: no manifest there (no dataset.json); "
+        f"`k710 build --out {tmp_path / 'nothing'}` makes one\n"
+    )
+    debugged = run(sys.executable, "-m", "k710", "audit", tmp_path / "nothing", "--debug")
+    assert debugged.returncode == 1
+    assert "Traceback" in debugged.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(sample):
+    program = subprocess.Popen(
+        [sys.executable, "-m", "k710", "labels"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    program.stdout.readline()
+    program.stdout.close()
+    stderr = program.stderr.read()
+    program.stderr.close()
+    program.wait(timeout=30)
+    assert "Traceback" not in stderr

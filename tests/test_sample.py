@@ -1,0 +1,90 @@
+"""The embedded sample is known in every number; what is printed of it is worth reading."""
+
+from __future__ import annotations
+
+from k710.manifest import open_manifest
+from k710.sample import LISTS
+from k710.sample.generate import write_lists
+
+
+def test_the_frozen_lists_are_what_the_generator_says(tmp_path):
+    write_lists(tmp_path)
+    frozen = {path.name: path.read_bytes() for path in LISTS.iterdir()}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == frozen
+
+
+def test_its_counts(sample):
+    fates = ("rows", "kept", "same_clip", "duplicate_id", "leaked", "unlabelled", "malformed")
+    counts = sample.dataset["counts"]
+    assert {(e["source"], e["split"]): [e[fate] for fate in fates] for e in counts["lists"]} == {
+        ("k400", "train"): [12, 4, 7, 1, 0, 0, 0],
+        ("k400", "val"): [12, 4, 8, 0, 0, 0, 0],
+        ("k600", "train"): [23, 6, 17, 0, 0, 0, 0],
+        ("k600", "val"): [11, 3, 8, 0, 0, 0, 0],
+        ("k700", "train"): [46, 40, 1, 1, 4, 0, 0],
+        ("k700", "val"): [13, 12, 0, 1, 0, 0, 0],
+    }
+    assert (counts["rows"], counts["clips"], counts["videos"]) == (117, 73, 69)
+    assert (counts["train"], counts["val"], counts["classes"]) == (50, 19, 10)
+    assert counts["conflicts"] == {"labels_of_one_clip": 2, "labels_of_one_id": 2, "spans_of_one_id": 4}
+    leaks = {(leak["train"], leak["holdout"]): leak["ids"] for leak in counts["leaks"] if leak["ids"]}
+    assert leaks == {("k700", "k400 val"): 3, ("k700", "k600 val"): 1}
+
+
+def test_its_planted_clips(sample):
+    clips = {clip["clip_id"]: clip for clip in sample.clips.to_pylist()}
+
+    def story(clip_id):
+        return tuple(clips[clip_id][column] for column in ("split", "drop_reason", "kept_clip_id"))
+
+    assert story("leaked-4000_000020_000030") == ("val", None, None)
+    assert clips["leaked-4000_000020_000030"]["k700_split"] == "train"
+    assert story("leaked-6000_000090_000100") == (None, "leaked", "leaked-6000_000040_000050")
+    assert story("two-spans-0_000100_000110") == (None, "duplicate_id", "two-spans-0_000030_000040")
+    assert story("two-spans-1_000010_000020") == (None, "duplicate_id", "two-spans-1_000050_000060")
+    assert story("two-spans-2_000015_000025") == ("val", None, None)
+    assert story("-sample-dsh_000003_000013") == ("train", None, None)
+    assert clips["case-Sample_000007_000017"]["label"] == "abseiling"
+    assert clips["case-sample_000007_000017"]["label"] == "juggling balls"
+    assert clips["two-labels0_000033_000043"]["label"] == "archery"  # k700's, not k400's abseiling
+    assert clips["two-labels0_000033_000043"]["other_class_ids"] == [0]
+    assert clips["two-labels1_000008_000018"]["label"] == "bouncing on trampoline"  # alphabetically before juggling
+    assert clips["sample-4000_000010_000020"]["label"] == "tying necktie"  # k400 calls it tying tie
+    assert clips["sample-4000_000010_000020"]["k400_split"] == "train"
+
+
+def test_the_strict_recipe_holds_test_videos_out(k710, tmp_path):
+    result = k710("build", "--recipe", "k710-strict", "--annotations", "sample", "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    story = k710("explain", "tested-4000", "--manifest", tmp_path / "m").stdout
+    assert "leaked: the video is in a val or test list, which train must not meet" in story
+    assert "it is held out itself" in story
+    assert open_manifest(tmp_path / "m").dataset["counts"]["train"] == 48
+
+
+def test_what_build_prints(k710, tmp_path):
+    result = k710("build", "--annotations", "sample", "--out", tmp_path / "m")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "all lists 117 69 41 3 4 0" in lines
+    assert "k700 train 3 1 0" in lines
+    assert "2 clips carry two labels at one span" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith(f"{tmp_path / 'm'}: 73 clips, content hash ")
+    assert result.stderr == ""
+
+
+def test_audit_of_lists_says_what_audit_of_the_manifest_says(k710, sample):
+    of_lists = k710("audit", "--annotations", "sample")
+    of_manifest = k710("audit", sample.path)
+    assert of_lists.exit_code == of_manifest.exit_code == 0
+    assert of_lists.stdout == of_manifest.stdout
+    assert "val-purge        54    15          3          1          0" in of_manifest.stdout
+
+
+def test_2020_joins_in(k710, tmp_path):
+    arguments = ("--sources", "k400,k600,k700,k700_2020", "--annotations", "sample", "--out", tmp_path / "m")
+    assert k710("build", *arguments).exit_code == 0
+    story = k710("explain", "sample-0004", "--manifest", tmp_path / "m").stdout
+    assert "Kinetics-700-2020 train: 'abseiling'" in story
+    assert "leaked: the video is in a val list" in story
+    story = k710("explain", "sample-1004", "--manifest", tmp_path / "m").stdout
+    assert "sample-1004_000080_000090 of the same video was kept (precedence k700_2020, k700, k600, k400" in story
