@@ -14,7 +14,9 @@ import click
 @click.option("--head", help="The head's name, where the checkpoint has two.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(checkpoint: Path, head: str | None, as_json: bool) -> None:
-    """Say what a checkpoint is: its form, model, head, classes and their order, and what it was trained on.
+    """Say what a checkpoint is.
+
+    Its form, model, head, classes and their order, and what it was trained on, as far as the file tells.
 
     \b
     Example:

@@ -46,14 +46,15 @@ def command(
     again: bool,
     force: bool,
 ) -> None:
-    """Give a checkpoint a head of other classes, its rows picked by class name.
+    """Pick the rows of a head by class name.
 
-    Several checkpoints are combined: the body is the first one's, rows of a class that several know are averaged.
+    The checkpoint is written anew in its own form, with a head of other classes or in another order. Several are
+    combined: the body is the first one's, and rows of a class that several know are averaged.
 
     \b
     Example:
       k710 remap-head k710_uniformerv2_b16_8x224.pyth --to k400
-      k710 remap-head k400.pth k600.pth k700.pth --to k710 --out k710.pth
+      k710 remap-head k400.pyth k600.pyth k700.pyth --to k710 --out k710.pyth
     """
     from k710.models.remap import plan_remap
     from k710.models.remap_write import write_remap
