@@ -12,17 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import huggingface, training, uniformerv2
-from click.testing import CliRunner, Result
 
 from k710 import storage
-from k710.cli import main
-
-
-def k710(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="k710")
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception  # a traceback that a user would have seen
-    return result
 
 
 @pytest.fixture
@@ -36,7 +27,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_remap_says_what_it_recognised_and_what_it_did(released: Path):
+def test_a_remap_says_what_it_recognised_and_what_it_did(k710, released: Path):
     result = k710("remap-head", released, "--to", "k400")
     assert result.exit_code == 0, result.output
     out = released.with_name("k710_uniformerv2_b16_8x224.k400.pyth")
@@ -59,7 +50,7 @@ def test_a_remap_says_what_it_recognised_and_what_it_did(released: Path):
     assert (released.parent / "k710_uniformerv2_b16_8x224.k400.k400-uniformerv2.pyth").exists()
 
 
-def test_a_dialect_of_the_users_overrides_the_forms(released: Path):
+def test_a_dialect_of_the_users_overrides_the_forms(k710, released: Path):
     result = k710("remap-head", released, "--to", "k400", "--dialect", "canonical", "--dry-run")
     assert "dialect canonical as you say" in result.stdout
     assert "no row moves" not in result.stderr
@@ -68,18 +59,19 @@ def test_a_dialect_of_the_users_overrides_the_forms(released: Path):
     assert names(released.parent) == [released.name]
 
 
-def test_show_prints_a_line_for_each_class_and_flags_the_doubtful(released: Path):
+def test_show_prints_a_line_for_each_class_and_flags_the_doubtful(k710, released: Path):
     result = k710("remap-head", released, "--to", "k400", "--show", "--dry-run")
     lines = result.stdout.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("row"))
-    assert len(lines) - start - 1 == 400
-    assert lines[start + 1].split() == ["0", "abseiling", "341", "abseiling"]
+    table = [line for line in lines[start:] if line[:1].isdigit() or line.startswith(" ")]
+    assert len(table) == 400
+    assert table[0].split() == ["0", "abseiling", "341", "abseiling"]
     assert sum("DOUBTFUL" in line for line in lines) == 4
     assert sum("many to one" in line for line in lines) == 15
     assert names(released.parent) == [released.name]
 
 
-def test_several_checkpoints_make_one(tmp_path: Path):
+def test_several_checkpoints_make_one(k710, tmp_path: Path):
     paths = []
     for name, rows in (("k400", 400), ("k600", 600), ("k700", 700)):
         paths.append(tmp_path / f"{name}.pyth")
@@ -91,7 +83,7 @@ def test_several_checkpoints_make_one(tmp_path: Path):
     assert any("1:" in line and "+ 2:" in line and "mean of 3 rows" in line for line in result.stdout.splitlines())
 
 
-def test_names_of_no_class_are_told_even_where_new_rows_are_wanted(released: Path):
+def test_names_of_no_class_are_told_even_where_new_rows_are_wanted(k710, released: Path):
     names = released.with_name("mine.txt")
     names.write_text("zumba\ntying neckty\n")
     result = k710("remap-head", released, "--to", names, "--new-rows", "zero", "--dry-run")
@@ -99,7 +91,7 @@ def test_names_of_no_class_are_told_even_where_new_rows_are_wanted(released: Pat
     assert "1 picked, 1 new (zero)" in result.stdout
 
 
-def test_what_is_there_is_not_replaced_unasked(released: Path):
+def test_what_is_there_is_not_replaced_unasked(k710, released: Path):
     out = released.with_name("out.pyth")
     out.write_bytes(b"mine")
     result = k710("remap-head", released, "--to", "k400", "--out", out)
@@ -119,13 +111,13 @@ def test_what_is_there_is_not_replaced_unasked(released: Path):
     assert not [name for name in names(released.parent) if name.startswith(storage.TEMPORARY_PREFIX)]
 
 
-def test_a_folder_can_be_given_as_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_can_be_given_as_the_current_one(k710, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(huggingface(tmp_path, 710))
     assert k710("remap-head", ".", "--to", "k400", "--dialect", "videomaev2").exit_code == 0
     assert names(tmp_path) == ["hub", "hub.k400"]
 
 
-def test_a_stale_sidecar_does_not_outlive_its_file(released: Path):
+def test_a_stale_sidecar_does_not_outlive_its_file(k710, released: Path):
     out = released.with_name("out.pyth")
     assert k710("remap-head", released, "--to", "k400", "--out", out).exit_code == 0
     assert out.with_name("out.pyth.k710.json").exists()
@@ -150,7 +142,9 @@ def test_a_stale_sidecar_does_not_outlive_its_file(released: Path):
         ([], 2, "Missing option '--to'"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_message(arguments: list[str], exit_code: int, said: str, released: Path):
+def test_what_cannot_be_is_refused_in_one_message(
+    k710, arguments: list[str], exit_code: int, said: str, released: Path
+):
     result = k710("remap-head", released, *arguments)
     assert result.exit_code == exit_code
     assert said in result.stderr
@@ -158,14 +152,14 @@ def test_what_cannot_be_is_refused_in_one_message(arguments: list[str], exit_cod
     assert names(released.parent) == [released.name]
 
 
-def test_missing_and_damaged_files(tmp_path: Path):
+def test_missing_and_damaged_files(k710, tmp_path: Path):
     for command in (["inspect"], ["remap-head", "--to", "k400"]):
         result = k710(*command, tmp_path / "none.pyth")
         assert (result.exit_code, result.stderr) == (1, f"k710: {tmp_path / 'none.pyth'}: no such file or folder\n")
     assert k710("remap-head", "--to", "k400").exit_code == 2
 
 
-def test_inspect(released: Path):
+def test_inspect(k710, released: Path):
     result = k710("inspect", released)
     assert result.exit_code == 0, result.output
     assert "head        backbone.transformer.proj.2: 710 rows x 4, float32" in result.stdout
@@ -181,7 +175,7 @@ def test_inspect(released: Path):
     assert "head        none" in k710("inspect", out.with_name("w.pth")).stdout
 
 
-def test_a_write_that_fails_leaves_nothing(released: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_write_that_fails_leaves_nothing(k710, released: Path, monkeypatch: pytest.MonkeyPatch):
     folder = huggingface(released.parent, 710)
     before = names(released.parent)
 

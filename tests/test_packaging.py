@@ -59,5 +59,7 @@ def test_an_installed_wheel_works_away_from_the_checkout(distributions, tmp_path
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "73 clips" in result.stdout
-    location = subprocess.run([python, "-c", "import k710; print(k710.__file__)"], capture_output=True, text=True, cwd=tmp_path)
+    location = subprocess.run(
+        [python, "-c", "import k710; print(k710.__file__)"], capture_output=True, text=True, cwd=tmp_path
+    )
     assert str(tmp_path) in location.stdout

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
+
+from k710.cli.common import print_json
 
 
 @click.command(name="inspect")
@@ -26,7 +27,7 @@ def command(checkpoint: Path, head: str | None, as_json: bool) -> None:
 
     found = describe(checkpoint, head=head)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
         return
     for name, text in _lines(found):
         click.echo(f"{name:<12}{text}")

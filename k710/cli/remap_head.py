@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from k710.cli.common import print_table
+
 if TYPE_CHECKING:
     from k710.models.remap import Remap
 
@@ -121,12 +123,9 @@ def _table(remap: Remap) -> None:
     from k710.models.remap import mapping
 
     several = len(remap.sources) > 1
-    lines = [("row", "class", "from row", "from class", "flags")]
+    lines = []
     for entry in mapping(remap):
         rows = " + ".join(f"{number + 1}:{row}" if several else str(row) for number, row in entry["from"])
         labels = " + ".join(dict.fromkeys(entry["from_labels"]))
-        lines.append((str(entry["row"]), entry["label"], rows or "-", labels or "-", "; ".join(entry["flags"])))
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    for line in lines:
-        cells = [text.ljust(width) for text, width in zip(line, widths, strict=False)]
-        click.echo("  ".join([*cells, line[4]]).rstrip())
+        lines.append([entry["row"], entry["label"], rows or "-", labels or "-", "; ".join(entry["flags"])])
+    print_table(["row", "class", "from row", "from class", "flags"], lines)
