@@ -31,3 +31,7 @@ class RecipeError(K710Error):
 
 class DownloadError(K710Error):
     """An address that could not be read, after every retry."""
+
+
+class CheckpointError(K710Error):
+    """A checkpoint that cannot be read, is not what was said of it, or must not be written."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,11 @@ def class_names(label_set: str, dialect: str = "canonical") -> tuple[str, ...]:
     if sorted(name_of) != list(range(len(name_of))):
         raise LabelError(f"{path}: column {dialect} is not a numbering of the classes from 0 on")
     return tuple(name_of[index] for index in range(len(name_of)))
+
+
+def label_list_sha256(names: Iterable[str]) -> str:
+    """The fingerprint of a list of class names in its order: SHA-256 of one name per line, in UTF-8."""
+    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

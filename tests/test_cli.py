@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from checkpoints import uniformerv2
 
 from k710 import __version__
 from k710.cli import COMMANDS, main
@@ -77,7 +78,11 @@ def test_every_command_has_help_an_example_and_documentation(name):
 
 def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     """Every example that the help shows, on the sample, in the order of the commands."""
+    import torch
+
     monkeypatch.chdir(tmp_path)
+    for name, rows in (("k710_uniformerv2_b16_8x224", 710), ("k400", 400), ("k600", 600), ("k700", 700)):
+        torch.save(uniformerv2(rows), f"{name}.pyth")
     Path("my_train.txt").write_text("sample-0001\n")
     Path("my_val.csv").write_text("sample-0002_000010_000020.mp4 3\n")
     assert k710("build", "--annotations", "sample").exit_code == 0  # manifests/k710

@@ -1,0 +1,55 @@
+"""`k710 inspect`: what a checkpoint is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from k710.cli.common import print_json
+
+
+@click.command(name="inspect")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--head", help="The head's name, where the checkpoint has two.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(checkpoint: Path, head: str | None, as_json: bool) -> None:
+    """Say what a checkpoint is.
+
+    Its form, model, head, classes and their order, and what it was trained on, as far as the file tells.
+
+    \b
+    Example:
+      k710 inspect k710_uniformerv2_b16_8x224.pyth
+    """
+    from k710.models.describe import describe
+
+    found = describe(checkpoint, head=head)
+    if as_json:
+        print_json(found)
+        return
+    for name, text in _lines(found):
+        click.echo(f"{name:<12}{text}")
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    head = found["head"]
+    known = found["label_set"] is not None
+    lines = [
+        ("file", f"{found['path']}, {found['size_bytes']:,} bytes in {len(found['files'])} weight file(s)"),
+        ("format", f"{found['format']}: {found['why']}"),
+        ("model", found["model"] or "unknown"),
+        ("parameters", f"{found['parameters']:,} in {found['tensors']} tensors"),
+        ("dtype", ", ".join(f"{dtype} x {count}" for dtype, count in found["dtypes"].items())),
+        ("head", f"{head['name']}: {head['rows']} rows x {head['width']}, {head['dtype']}" if head else "none"),
+        ("labels", f"{found['label_set']} ({found['dialect']})" if known else "unknown"),
+        *(("", sentence) for sentence in found["known_by"]),
+    ]
+    for origin in found.get("remapped_from", []):
+        lines.append(("", f"remapped from {origin['file']}, {origin['label_set']} ({origin['dialect']})"))
+    traces = found["trained_on"] or ["the file does not tell"]
+    lines += [("trained on" if number == 0 else "", trace) for number, trace in enumerate(traces)]
+    if found["other_entries"]:
+        lines.append(("holds too", ", ".join(found["other_entries"])))
+    return lines

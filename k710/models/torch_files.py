@@ -1,0 +1,201 @@
+"""Files that `torch.save` wrote: read as data and never as code, written back in the form they came in."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import torch
+
+from k710.errors import CheckpointError
+from k710.models.safetensors_files import Sink
+
+# The first bytes of a file of torch before 1.6: a pickle of torch's own magic number.
+LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")
+ZIP_MAGIC = b"PK\x03\x04"
+
+# Where training code keeps its state dict, in the order in which they are looked for.
+ENTRIES = ("model_state", "state_dict", "module", "model", "model_state_dict")
+
+
+_NUMPY_VALUE = "a value of numpy"
+
+
+class _NumpyDtype:
+    """Stands in for `numpy.dtype` while a file is read: numpy's own `__setstate__` would believe forged flags."""
+
+    def __init__(self, code: str = "", *_: Any) -> None:
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+
+def _numpy_scalar(dtype: _NumpyDtype, data: bytes) -> Any:
+    """A number of numpy, as training loops leave among their own values; any other kind of dtype is refused."""
+    if not re.fullmatch("[fiu][1248]|b1", dtype.code) or dtype.order not in ("<", "|", "="):
+        raise ValueError(f"{_NUMPY_VALUE} of dtype {dtype.code!r}")
+    return np.frombuffer(data, np.dtype(dtype.code), count=1)[0]
+
+
+# Beyond what torch allows by itself: a bag of attributes (VideoMAE's `args`), whose rebuilding only fills its
+# __dict__, and numbers of numpy, rebuilt by the two stand-ins above. Neither can call anything.
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    (_NumpyDtype, "numpy.dtype"),
+    (_numpy_scalar, "numpy.core.multiarray.scalar"),
+    (_numpy_scalar, "numpy._core.multiarray.scalar"),
+]
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """A file of `torch.save`. `state` is its state dict, found under `payload[entry]`, or `payload` itself.
+
+    The tensors of a zip file stay on disk (memory-mapped) until they are used.
+    """
+
+    path: Path
+    payload: dict[str, Any]
+    entry: str | None
+    legacy: bool
+
+    @property
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = self.payload if self.entry is None else self.payload[self.entry]
+        return state
+
+    def describe(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """dtype and shape of every tensor, in the file's order."""
+        return {
+            key: (str(value.dtype).removeprefix("torch."), tuple(value.shape))
+            for key, value in self.state.items()
+            if isinstance(value, torch.Tensor)
+        }
+
+    def tensor(self, key: str) -> torch.Tensor:
+        tensor: torch.Tensor = self.state[key]
+        if tensor.layout != torch.strided or tensor.is_meta:
+            kind = "has no values (device meta)" if tensor.is_meta else f"is stored as {tensor.layout}"
+            raise CheckpointError(f"{self.path}: {key} {kind}; a head must be a plain matrix")
+        return tensor.detach()
+
+    def write(
+        self,
+        file: Sink,
+        tensors: Mapping[str, torch.Tensor],
+        *,
+        entries: Mapping[str, Any] | None = None,
+        dropped: tuple[str, ...] = (),
+        state_metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the file with these `tensors` and top-level `entries` in place of its own, and all else as it was.
+
+        `state_metadata` joins the `_metadata` that an OrderedDict of `Module.state_dict` carries; others have none.
+        """
+        state = copy.copy(self.state)  # keeps the type and, of an OrderedDict, the attribute _metadata
+        for key, tensor in tensors.items():
+            old = state[key]
+            state[key] = (
+                torch.nn.Parameter(tensor, old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
+            )
+        if state_metadata and hasattr(state, "_metadata"):
+            state._metadata = copy.copy(state._metadata)
+            state._metadata.update(state_metadata)
+        payload = state if self.entry is None else copy.copy(self.payload)
+        if self.entry is not None:
+            payload[self.entry] = state
+        payload.update(entries or {})
+        for name in dropped:
+            del payload[name]
+        try:
+            torch.save(payload, cast("IO[bytes]", file), _use_new_zipfile_serialization=not self.legacy)
+        except RuntimeError as error:  # torch hides the system's reason inside its own
+            raise OSError(f"torch could not write it ({_first_line(error)}); is the disk full?") from None
+
+
+def read_torch(path: Path) -> TorchFile:
+    """Read a file of `torch.save`, running no code of it. Raises CheckpointError where that cannot be done."""
+    with path.open("rb") as file:
+        legacy = file.read(4) != ZIP_MAGIC
+    if not legacy:
+        _check_archive(path)
+    with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's doubts about a file; what it cannot read it refuses
+        try:
+            payload = torch.load(path, map_location="cpu", weights_only=True, mmap=not legacy)
+        except Exception as error:  # a damaged pickle can fail in any way; each is the file's fault, not the user's
+            raise CheckpointError(f"{path}: {_why_refused(path, legacy, error)}") from None
+    if not isinstance(payload, dict):
+        raise CheckpointError(f"{path}: holds a {type(payload).__name__}, not a state dict; nothing to remap in it")
+    entry = next((name for name in ENTRIES if _holds_tensors(payload.get(name))), None)
+    if entry is None and not _holds_tensors(payload):
+        names = ", ".join(map(repr, list(payload)[:8])) or "nothing"
+        raise CheckpointError(f"{path}: no state dict in it; it holds {names}, and none of {', '.join(ENTRIES)}")
+    return TorchFile(path, payload, entry, legacy)
+
+
+def _holds_tensors(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(isinstance(key, str) for key in value)
+        and any(isinstance(item, torch.Tensor) for item in value.values())
+    )
+
+
+def _check_archive(path: Path) -> None:
+    """Tell TorchScript programs and other zip files apart before torch sees them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        raise CheckpointError(
+            f"{path}: damaged, or cut short in a download: it begins like a checkpoint and does not end like one "
+            f"({path.stat().st_size:,} bytes); fetch it again"
+        ) from None
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise CheckpointError(
+            f"{path}: a TorchScript program, as the .pt files of OpenAI's CLIP are, not a checkpoint; it is code, so "
+            "it is not opened, and CLIP's encoder has no classification head to remap"
+        )
+    if not any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
+        raise CheckpointError(f"{path}: a zip archive, but not one that torch.save wrote")
+
+
+def _why_refused(path: Path, legacy: bool, error: Exception) -> str:
+    refused: list[str] = []
+    if legacy:
+        refused = re.findall(r"GLOBAL (\S+)", str(error))[:1]
+    else:
+        try:
+            refused = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+        except Exception:  # the same damage again
+            refused = []
+    if not refused and "Unsupported operand" in str(error):
+        return "refused: not written as torch.save writes by itself (pickle protocol 2), and not read in any other way"
+    if not refused and str(error).startswith(_NUMPY_VALUE):
+        return f"refused: it holds {error}, and of numpy only plain numbers are read"
+    if not refused:
+        return f"damaged, or cut short in a download ({path.stat().st_size:,} bytes): {_first_line(error)}"
+    more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+    return (
+        f"refused: it holds more than tensors and plain values: {', '.join(refused[:3])}{more}. Loading these would "
+        "run code of the file; none was run. If you trust it, write its weights alone, where it was made, and give "
+        "that file: python -c \"import torch; c = torch.load('IN', weights_only=False); "
+        "torch.save({'state_dict': c['state_dict']}, 'OUT')\" (or whichever entry holds them)"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    # Around the reason of a refusal torch wraps advice to load without weights_only, which k710 never gives.
+    reason = re.search(r"WeightsUnpickler error:\s*(.+)", text)
+    return (reason[1] if reason else text.splitlines()[0])[:200]
