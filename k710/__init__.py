@@ -1,7 +1,5 @@
 """k710 makes Kinetics-710 reproducible. `k710.open_manifest(folder)` opens what `k710 build` wrote."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

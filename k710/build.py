@@ -70,6 +70,8 @@ def build(
     """
     recipe = recipe.checked()
     check_output(out, force=force)
+    if fates is not None and out.resolve() in fates.resolve().parents:
+        raise UsageError(f"{fates}: lies inside the manifest {out}, which holds nothing else; choose another place")
     alignment = Alignment(synonyms)
     rows, sources = _merge(files, alignment, strict=strict)
     pa.default_memory_pool().release_unused()  # what reading the lists took; a quarter of the peak

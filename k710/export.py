@@ -49,6 +49,8 @@ def export(
     if not splits:
         raise UsageError("the view has no clips to export")
     files = {split: out / f"{split}{suffix}" for split in splits}
+    if (out / "dataset.json").exists():
+        raise ManifestError(f"{out}: is a manifest, which holds nothing else; choose another --out")
     for path in files.values():
         if path.exists() and not force:
             raise ManifestError(f"{path}: exists already; --force replaces it")

@@ -9,7 +9,7 @@ import csv
 import functools
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from k710.errors import LabelError, UsageError
@@ -59,6 +59,7 @@ class Synonym:
     name: str
     label: str
     doubt: str = ""
+    where: str = field(default="", compare=False)  # file and line, for a message
 
 
 def read_synonyms(path: Path) -> tuple[Synonym, ...]:
@@ -74,7 +75,8 @@ def read_synonyms(path: Path) -> tuple[Synonym, ...]:
                 name, label = (row["name"] or "").strip(), (row["label"] or "").strip()
                 if not label_key(name) or not label_key(label):
                     raise LabelError(f"{path}: line {reader.line_num}: name and label must both be given")
-                synonyms.append(Synonym(name, label, (row.get("doubt") or "").strip()))
+                where = f"{path}: line {reader.line_num}: "
+                synonyms.append(Synonym(name, label, (row.get("doubt") or "").strip(), where))
     except (UnicodeDecodeError, csv.Error) as error:
         raise LabelError(f"{path}: not a CSV file in UTF-8: {error}") from None
     return tuple(synonyms)
@@ -100,10 +102,10 @@ class Alignment:
         for synonym in (*published_synonyms(), *own_synonyms):
             index = self.find(synonym.label)
             if index is None:
-                raise LabelError(f"synonym {synonym.name!r}: {self.unknown(synonym.label)}")
+                raise LabelError(f"{synonym.where}synonym {synonym.name!r}: {self.unknown(synonym.label)}")
             if self._class_of_key.setdefault(label_key(synonym.name), index) != index:
-                already = self.align(synonym.name)
-                raise LabelError(f"synonym {synonym.name!r} -> {synonym.label!r}: the name already means {already!r}")
+                what = f"{synonym.where}synonym {synonym.name!r} -> {synonym.label!r}"
+                raise LabelError(f"{what}: the name already means {self.align(synonym.name)!r}")
 
     def find(self, name: str) -> int | None:
         """The canonical K710 index of `name`, or None where it is unknown."""
@@ -120,6 +122,7 @@ class Alignment:
         """The sentence that says `name` is unknown and suggests the three nearest classes."""
         from rapidfuzz import fuzz, process
 
+        name = name if len(name) <= 60 else f"{name[:57]}..."
         nearest = process.extract(name, self.classes, scorer=fuzz.WRatio, processor=str.casefold, limit=3)
         return f"unknown label {name!r}; nearest classes: {', '.join(repr(match[0]) for match in nearest)}"
 

@@ -79,6 +79,7 @@ class Manifest:
 
         `.clips.to_pandas()` makes a DataFrame of it. Raises ManifestError where a listed file is missing or damaged.
         """
+        self._check_files()
         files = [str(self.path / entry["file"]) for entry in self.dataset["clips"]]
         try:
             # Without the explicit schema, a column that only later files have would vanish.
@@ -106,13 +107,17 @@ class Manifest:
 
     def verify(self) -> None:
         """Read every file whole and compare with the hashes of dataset.json. Raises ManifestError on any difference."""
+        self._check_files()
+        if (found := content_hash(self.clips)) != self.content_hash:
+            raise ManifestError(f"{self.path}: content hash is {found}, dataset.json says {self.content_hash}")
+
+    def _check_files(self) -> None:
+        """A clips file with other columns would be read too, with null for whatever it lacks."""
         for entry in self.dataset["clips"]:
             path = self.path / entry["file"]
             found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
-            if found != entry["sha256"]:
-                raise ManifestError(f"{path}: SHA-256 is {found}, dataset.json says {entry['sha256']}")
-        if (found := content_hash(self.clips)) != self.content_hash:
-            raise ManifestError(f"{self.path}: content hash is {found}, dataset.json says {self.content_hash}")
+            if found != entry.get("sha256"):
+                raise ManifestError(f"{path}: damaged: SHA-256 is {found}, dataset.json says {entry.get('sha256')}")
 
 
 def open_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -128,13 +133,15 @@ def open_manifest(path: str | os.PathLike[str]) -> Manifest:
         raise ManifestError(
             f"{folder}: no manifest there (no {_COMMIT}); `k710 build --out {folder}` makes one"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(f"{folder / _COMMIT}: damaged: {error!r}") from None
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise ManifestError(f"{folder}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
     for file in files:
         if not _CLIPS_FILE.fullmatch(str(file)):
             raise ManifestError(f"{folder / _COMMIT}: lists {file!r}, which is no clips file of this folder")
+    if not files or not all(dataset.get(key) for key in ("content_hash", "recipe", "sources")):
+        raise ManifestError(f"{folder / _COMMIT}: damaged: a part of it is missing")
     return Manifest(folder, dataset)
 
 
@@ -157,7 +164,7 @@ def write_manifest(folder: Path, clips: pa.Table, details: dict[str, Any], *, fo
     """
     check_output(folder, force=force)
     with new_folder(folder), new_folder(folder / "clips"):
-        before = set((folder / "clips").iterdir())
+        before = _files(folder)
         # Hashing and writing take a while, and neither holds the interpreter.
         with ThreadPoolExecutor(1) as pool:
             hashing = pool.submit(content_hash, clips)
@@ -175,8 +182,10 @@ def write_manifest(folder: Path, clips: pa.Table, details: dict[str, Any], *, fo
             with replacing(folder / _COMMIT) as file:
                 file.write((json.dumps(dataset, indent=1) + "\n").encode())
         except BaseException:
-            if (folder / entry["file"]) not in before:
-                (folder / entry["file"]).unlink(missing_ok=True)
+            for path in _files(folder) - before:
+                path.unlink()
+            with contextlib.suppress(OSError):
+                (folder / "versions").rmdir()  # if it is empty
             raise
     return Manifest(folder, dataset)
 
@@ -222,12 +231,21 @@ def _write_clips(folder: Path, clips: pa.Table) -> dict[str, Any]:
     return {"file": name, "rows": clips.num_rows, "bytes": file.size_bytes, "sha256": file.sha256}
 
 
+def _files(folder: Path) -> set[Path]:
+    return {path for inside in ("clips", "versions") for path in folder.glob(f"{inside}/*")}
+
+
 def _keep_old_version(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError, ManifestError):
-        old = open_manifest(folder)
-        (folder / "versions").mkdir(exist_ok=True)
-        with replacing(folder / "versions" / f"{old.content_hash[:16]}.json") as file:
-            file.write((folder / _COMMIT).read_bytes())
+    if not (folder / _COMMIT).exists():
+        return
+    content = (folder / _COMMIT).read_bytes()
+    try:
+        name = open_manifest(folder).content_hash
+    except ManifestError:  # damaged, or of a newer k710: kept as it is
+        name = hashlib.sha256(content).hexdigest()
+    (folder / "versions").mkdir(exist_ok=True)
+    with replacing(folder / "versions" / f"{name[:16]}.json") as file:
+        file.write(content)
 
 
 def prune(folder: Path) -> list[Path]:

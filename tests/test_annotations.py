@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import random
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -256,6 +258,12 @@ def test_sha256_is_of_the_file_as_it_lies_there(tmp_path: Path) -> None:
 
     data = gzip.compress(FORMS["k700"].encode())
     assert read(tmp_path, data).sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_the_module_can_be_imported_from_the_package():
+    """`from __future__ import annotations` in k710/__init__.py would stand in its way."""
+    program = "from k710 import annotations; annotations.read_list"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 # The fast reader gives what the patient one gives, or nothing

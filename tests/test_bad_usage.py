@@ -62,6 +62,14 @@ def test_choices_that_make_no_sense(build, options, message):
     assert_refused(build(*options.split()), message, exit_code=2)
 
 
+def test_fates_inside_the_manifest(k710, manifest, tmp_path):
+    """They would be taken for somebody else's file, and the folder for no manifest."""
+    before = files_of(tmp_path)
+    arguments = ("build", "--annotations", "sample", "--out", manifest, "--force", "--fates", manifest / "fates.csv")
+    assert_refused(k710(*arguments), f"{manifest / 'fates.csv'}: lies inside the manifest", exit_code=2)
+    assert files_of(tmp_path) == before
+
+
 @pytest.mark.parametrize("option", ["--sources", "--splits", "--holdout", "--precedence"])
 @pytest.mark.parametrize("value", ["", ",", "k400,", ",val", "val,,test", "val, ,test"])
 def test_empty_names(build, option, value):
@@ -179,9 +187,10 @@ def test_explain_what_is_not_there(k710, sample, name, message):
         ("name,label\nfoo,\n", ["syn.csv: line 2: name and label must both be given"]),
         ("name,label\nbar,archery\nfoo\n", ["syn.csv: line 3: name and label must both be given"]),
         ("name,label\n!?,archery\n", ["syn.csv: line 2: name and label must both be given"]),
-        ("name,label\nfoo,archry\n", ["synonym 'foo': unknown label 'archry'; nearest classes: 'archery', "]),
-        ("name,label\nArchery!,abseiling\n", ["synonym 'Archery!' -> 'abseiling': the name already means 'archery'"]),
-        ("name,label\nfoo,archery\nfoo,abseiling\n", ["synonym 'foo' -> 'abseiling': the name already means"]),
+        ("name,label\nfoo,archry\n", ["syn.csv: line 2: synonym 'foo': unknown label 'archry'; nearest"]),
+        ("name,label\nArchery!,abseiling\n", ["syn.csv: line 2: synonym 'Archery!' -> 'abseiling': the name al"]),
+        ("name,label\nfoo,archery\nfoo,abseiling\n", ["syn.csv: line 3: synonym 'foo' -> 'abseiling': the name alr"]),
+        (f"name,label\nfoo,{'x' * 10_000}\n", ["unknown label 'xxx"]),
         ("name,label\nfoo,archery\n".encode("utf-16"), ["syn.csv: not a CSV file in UTF-8"]),
         ("name,label\ncafé,archery\n".encode("latin-1"), ["syn.csv: not a CSV file in UTF-8"]),
         (f"name,label\n{'x' * 200_000},archery\n", ["syn.csv: not a CSV file in UTF-8: field larger than field limit"]),
@@ -240,6 +249,11 @@ BAD_COMMITS: dict[str, tuple[bytes | Callable[[Path], bytes], str]] = {
         edited(clips=[{"file": "clips/clips-0123456789abcdef.parquet/../../../x"}]), "which is no clips file",
     ),
     "file elsewhere": (edited(clips=[{"file": "/etc/passwd"}]), "dataset.json: lists '/etc/passwd', which is no clips"),
+    "no file": (edited(clips=[]), "dataset.json: damaged: a part of it is missing"),
+    "no hash": (edited(content_hash=None), "dataset.json: damaged: a part of it is missing"),
+    "no recipe": (edited(recipe={}), "dataset.json: damaged: a part of it is missing"),
+    "no sources": (edited(sources=[]), "dataset.json: damaged: a part of it is missing"),
+    "nested deep": (b'{"a": ' * 100_000, "dataset.json: damaged: "),
     "number for a file": (edited(clips=[{"file": 3}]), "dataset.json: lists 3, which is no clips file"),
 }  # fmt: skip
 
@@ -264,6 +278,8 @@ BAD_CLIPS: dict[str, Callable[[Path], Any]] = {
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-20]),
     "noise": lambda path: path.write_bytes(b"noise" * 1_000),
     "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "fewer rows": fewer_rows,
+    "other columns": lambda path: pa.parquet.write_table(pa.table({"clip_id": ["x"]}), path),
     "a byte changed": lambda path: path.write_bytes(path.read_bytes()[:300] + bytes(40) + path.read_bytes()[340:]),
 }
 

@@ -272,3 +272,10 @@ def test_what_the_command_says(k710, sample, tmp_path):
     assert result.stdout.splitlines() == [
         f"{tmp_path / split}.csv: {counts[split]} clips" for split in ("train", "val")
     ]
+
+
+def test_a_manifest_is_no_place_for_list_files(k710, sample):
+    result = k710("export", sample.path, "--format", "csv", "--out", sample.path)
+    assert result.exit_code == 1
+    assert result.stderr == f"k710: {sample.path}: is a manifest, which holds nothing else; choose another --out\n"
+    assert not list(sample.path.glob("*.csv"))

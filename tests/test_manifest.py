@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -144,8 +145,37 @@ def test_a_failed_write_leaves_the_old_manifest_and_nothing_else(k710, tmp_path,
     with pytest.raises(OSError, match="No space left"):
         write_manifest(tmp_path / "new" / "deep", sample.clips, {})
     assert {path: path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "m" / "versions").exists()
     assert not (tmp_path / "new").exists()
     assert open_manifest(tmp_path / "m").content_hash == manifest.content_hash
+
+
+def test_a_commit_fails_at_the_last_step(k710, tmp_path, sample, monkeypatch):
+    """The clips file and the old version's copy are there already, and go again."""
+    build(k710, tmp_path / "m", "--leak-policy", "val-purge")
+    before = {path: path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file()}
+    real = Path.replace
+
+    def refuse(path, target):
+        if Path(target).name == "dataset.json":
+            raise OSError(5, "Input/output error")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_manifest(tmp_path / "m", sample.clips, {}, force=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "m" / "versions").exists()
+
+
+def test_a_commit_that_cannot_be_read_is_kept_all_the_same(k710, tmp_path):
+    build(k710, tmp_path / "m")
+    newer = (
+        (tmp_path / "m" / "dataset.json").read_bytes().replace(b'"schema_version": "1.0"', b'"schema_version": "2.0"')
+    )
+    (tmp_path / "m" / "dataset.json").write_bytes(newer)
+    build(k710, tmp_path / "m", "--force")
+    assert [path.read_bytes() for path in (tmp_path / "m" / "versions").iterdir()] == [newer]
 
 
 def test_a_column_of_a_later_minor_version_is_left_alone(sample, tmp_path):
@@ -156,6 +186,9 @@ def test_a_column_of_a_later_minor_version_is_left_alone(sample, tmp_path):
     pa.parquet.write_table(wider, sink)
     (file,) = (folder / "clips").iterdir()
     file.write_bytes(sink.getvalue())
+    commit = (folder / "dataset.json").read_text()
+    old, new = sample.dataset["clips"][0]["sha256"], hashlib.sha256(sink.getvalue()).hexdigest()
+    (folder / "dataset.json").write_text(commit.replace(old, new))
     assert open_manifest(folder).clips.equals(sample.clips)
 
 
