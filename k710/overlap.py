@@ -78,18 +78,24 @@ class Conflicts:
 
 def conflicts(clips: pa.Table) -> Conflicts:
     """Label and span conflicts among the labelled clips (those that stand in a train or val list)."""
-    wanted = clips.select(["clip_id", "youtube_id", "class_id", "other_class_ids"])
-    clips = wanted.filter(pc.is_valid(wanted["class_id"]))
-    starts = video_starts(clips)
-    if not len(starts):
+    labelled = np.flatnonzero(clips["class_id"].is_valid().to_numpy())  # positions: copies of the IDs would be large
+    if not len(labelled):
         none = pa.array([], pa.string())
         return Conflicts(none, none, none)
-    ids = clips["youtube_id"].combine_chunks().take(pa.array(starts))
-    two_labels = pc.is_valid(clips["other_class_ids"]).to_numpy(zero_copy_only=False)
-    class_id = clips["class_id"].to_numpy()
+    begins = np.zeros(clips.num_rows, np.int32)
+    begins[video_starts(clips)] = 1
+    starts = np.flatnonzero(np.diff(np.cumsum(begins)[labelled], prepend=0))  # of each video among the labelled clips
+    class_id = clips["class_id"].fill_null(-1).to_numpy()[labelled]
+    two_labels = clips["other_class_ids"].is_valid().to_numpy()[labelled]
     differs = np.minimum.reduceat(class_id, starts) != np.maximum.reduceat(class_id, starts)
+    differs |= np.logical_or.reduceat(two_labels, starts)
+    several_spans = np.diff(starts, append=len(labelled)) > 1
+
+    def names(column: str, positions: npt.NDArray[np.int64]) -> pa.Array:
+        return clips[column].take(pa.array(positions)).combine_chunks()
+
     return Conflicts(
-        labels_of_one_clip=clips["clip_id"].combine_chunks().filter(pa.array(two_labels)),
-        labels_of_one_id=ids.filter(pa.array(differs | np.logical_or.reduceat(two_labels, starts))),
-        spans_of_one_id=ids.filter(pa.array(np.diff(starts, append=clips.num_rows) > 1)),
+        labels_of_one_clip=names("clip_id", labelled[two_labels]),
+        labels_of_one_id=names("youtube_id", labelled[starts[differs]]),
+        spans_of_one_id=names("youtube_id", labelled[starts[several_spans]]),
     )

@@ -18,6 +18,7 @@ from k710.curate import FATES, Policy, align, curate
 from k710.errors import LabelError, UsageError
 from k710.fates import fates_table
 from k710.labels import Alignment, class_names
+from k710.overlap import conflicts
 from k710.releases import NEWEST_FIRST, SOURCES, SPLITS
 
 POLICIES = (Policy(), Policy(holdout=("val", "test")), Policy("val-purge"), Policy(precedence=("k400", "k600")))
@@ -259,3 +260,19 @@ def test_overlaps_count_what_sets_count(rows):
     assert found["overlap"]["by_id"] == expected
     assert found["videos"] == len(set.union(*lists.values()))
     assert np.array(found["overlap"]["by_clip"]).shape == np.array(expected).shape
+
+
+@given(rows=rows, policy=st.sampled_from(POLICIES))
+def test_conflicts_are_what_the_labelled_rows_say(rows, policy):
+    labels, spans, clip_labels = defaultdict(set), defaultdict(set), defaultdict(set)
+    for _, split, youtube_id, span, label in rows:
+        if split != "test":
+            labels[youtube_id].add(label)
+            spans[youtube_id].add(span)
+            clip_labels[(youtube_id, *span)].add(label)
+    found = conflicts(clips_table(curate(table_of(rows), policy)))
+    assert found.labels_of_one_id.to_pylist() == sorted(one for one, names in labels.items() if len(names) > 1)
+    assert found.spans_of_one_id.to_pylist() == sorted(one for one, several in spans.items() if len(several) > 1)
+    assert found.labels_of_one_clip.to_pylist() == sorted(
+        "{}_{:06d}_{:06d}".format(*clip) for clip, names in clip_labels.items() if len(names) > 1
+    )
