@@ -25,4 +25,4 @@ def command(name: str | None) -> None:
     click.echo("curation (k710 build --recipe NAME):")
     for recipe, path in recipe_files("curation").items():
         first_line = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-        click.echo(f"  {recipe:<16}{first_line} …")
+        click.echo(f"  {recipe:<16}{first_line}")
