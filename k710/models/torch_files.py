@@ -188,9 +188,7 @@ def _why_refused(path: Path, legacy: bool, error: Exception) -> str:
     more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
     return (
         f"refused: it holds more than tensors and plain values: {', '.join(refused[:3])}{more}. Loading these would "
-        "run code of the file; none was run. If you trust it, write its weights alone, where it was made, and give "
-        "that file: python -c \"import torch; c = torch.load('IN', weights_only=False); "
-        "torch.save({'state_dict': c['state_dict']}, 'OUT')\" (or whichever entry holds them)"
+        "run code of the file; none was run. Have its state dict saved alone, where the file was made, and give that"
     )
 
 
