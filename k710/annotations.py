@@ -67,10 +67,6 @@ class ListFile:
     path: Path
     url: str | None = None  # the public address it was downloaded from; None for a user's own file
 
-    @property
-    def name(self) -> str:
-        return f"{self.source} {self.split}"
-
 
 @dataclass(frozen=True)
 class AnnotationList:

@@ -161,6 +161,7 @@ class Rows:
         rank_of = np.array([policy.rank(name) for name in SOURCES], np.int8)
         source, split = codes(rows["source"]), codes(rows["split"])
         class_id = rows["release_class_id"].to_numpy()
+        # One number for the standing within a clip: test lists last, then precedence, then the label's place.
         is_test = (split == SPLITS.index("test")).astype(np.int32)
         standing = is_test << 24 | rank_of[source].astype(np.int32) << 20 | (class_id.astype(np.int32) + 1) << 4 | split
         order = np.lexsort((standing, id_tail_and_span, id_head)).astype(np.int32)
@@ -193,13 +194,12 @@ class Rows:
 
 def _clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Two numbers per row that sort as its clip_id does: eight bytes of the ID; three more and 20 bits per time."""
-    ids = np.ascontiguousarray(_fixed_width(rows["youtube_id"], 11))
+    ids = _fixed_width(rows["youtube_id"], 11)
     head = ids[:, :8].copy().view(">u8").ravel().astype(np.uint64)
     tail = np.zeros((len(ids), 4), np.uint8)
     tail[:, 1:] = ids[:, 8:]
-    span = rows["time_start_s"].to_numpy().astype(np.uint64) << np.uint64(20) | rows["time_end_s"].to_numpy().astype(
-        np.uint64
-    )
+    start_s, end_s = (rows[name].to_numpy().astype(np.uint64) for name in ("time_start_s", "time_end_s"))
+    span = start_s << np.uint64(20) | end_s
     return head, tail.view(">u4").ravel().astype(np.uint64) << np.uint64(40) | span
 
 

@@ -61,6 +61,13 @@ CLIPS_SCHEMA = pa.schema(
     ]
 )
 
+# What the content hash is taken over: dictionaries and lists as text, slice by slice, since text is far larger.
+_HASHED_SCHEMA = pa.schema(
+    (field.name, pa.string() if pa.types.is_nested(field.type) or pa.types.is_dictionary(field.type) else field.type)
+    for field in CLIPS_SCHEMA
+)
+_SLICE_ROWS = 1 << 16
+
 _COMMIT = "dataset.json"
 _CLIPS_FILE = re.compile(r"clips/clips-[0-9a-f]{16}\.parquet")
 _OURS = {_COMMIT, "clips", "versions", "store"}  # what a manifest folder may hold
@@ -177,10 +184,11 @@ def write_manifest(folder: Path, clips: pa.Table, details: dict[str, Any], *, fo
             **details,
             "tools": {"k710": __version__, "pyarrow": pa.__version__, "python": platform.python_version()},
         }
+        commit = (json.dumps(dataset, indent=1) + "\n").encode()
         try:
-            _keep_old_version(folder)
+            _keep_old_version(folder, commit)
             with replacing(folder / _COMMIT) as file:
-                file.write((json.dumps(dataset, indent=1) + "\n").encode())
+                file.write(commit)
         except BaseException:
             for path in _files(folder) - before:
                 path.unlink()
@@ -193,23 +201,19 @@ def write_manifest(folder: Path, clips: pa.Table, details: dict[str, Any], *, fo
 def content_hash(clips: pa.Table) -> str:
     """SHA-256 of the clips table as CSV: the header, then a line per row, strings in double quotes, null as nothing,
     `other_class_ids` joined by semicolons. It holds no time, path or version."""
-    schema = pa.schema((field.name, pa.string() if field.name in _AS_TEXT else field.type) for field in CLIPS_SCHEMA)
     sink = HashedFile()
-    with pa.csv.CSVWriter(sink, schema) as writer:
-        for start in range(0, clips.num_rows, _SLICE_ROWS):  # text is several times larger than the table
+    with pa.csv.CSVWriter(sink, _HASHED_SCHEMA) as writer:
+        for start in range(0, clips.num_rows, _SLICE_ROWS):
             part = clips.slice(start, _SLICE_ROWS)
-            writer.write_table(pa.table([_text(part[field.name], field) for field in schema], schema=schema))
+            columns = [_hashed_form(part[field.name], field.type) for field in _HASHED_SCHEMA]
+            writer.write_table(pa.table(columns, schema=_HASHED_SCHEMA))
     return sink.sha256
 
 
-def _text(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+def _hashed_form(column: pa.ChunkedArray, form: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_list(column.type):
         return pc.binary_join(column.cast(pa.list_(pa.string())), ";")
-    return column.cast(field.type)
-
-
-_SLICE_ROWS = 1 << 16
-_AS_TEXT = {field.name for field in CLIPS_SCHEMA if pa.types.is_dictionary(field.type) or pa.types.is_list(field.type)}
+    return column.cast(form)
 
 
 def _write_clips(folder: Path, clips: pa.Table) -> dict[str, Any]:
@@ -220,9 +224,8 @@ def _write_clips(folder: Path, clips: pa.Table) -> dict[str, Any]:
             file,
             compression="zstd",
             row_group_size=1 << 17,
-            write_statistics=[
-                "clip_id"
-            ],  # sorted, so these tell where a clip is; of the other columns they tell nothing
+            # Sorted, clip_ids tell where a clip is; the other columns' ranges tell nothing.
+            write_statistics=["clip_id"],
             # IDs do not repeat, but sorted they share their beginnings; everything else repeats.
             use_dictionary=[field.name for field in CLIPS_SCHEMA if field.type != pa.string()],
             column_encoding={"clip_id": "DELTA_BYTE_ARRAY", "youtube_id": "DELTA_BYTE_ARRAY"},
@@ -235,10 +238,10 @@ def _files(folder: Path) -> set[Path]:
     return {path for inside in ("clips", "versions") for path in folder.glob(f"{inside}/*")}
 
 
-def _keep_old_version(folder: Path) -> None:
-    if not (folder / _COMMIT).exists():
+def _keep_old_version(folder: Path, new_commit: bytes) -> None:
+    content = (folder / _COMMIT).read_bytes() if (folder / _COMMIT).exists() else new_commit
+    if content == new_commit:
         return
-    content = (folder / _COMMIT).read_bytes()
     try:
         name = open_manifest(folder).content_hash
     except ManifestError:  # damaged, or of a newer k710: kept as it is

@@ -218,3 +218,9 @@ class TestViews:
         assert one["split"].equals(other["split"])
         if one.num_rows:
             assert one["class_id"].to_pylist() != other["class_id"].to_pylist()
+
+
+def test_the_same_build_again_keeps_no_copy_of_itself(k710, tmp_path):
+    build(k710, tmp_path / "m")
+    build(k710, tmp_path / "m", "--force")
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["clips", "dataset.json"]
