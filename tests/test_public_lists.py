@@ -99,3 +99,15 @@ def test_a_few_bad_rows_of_an_official_list_are_dropped_and_listed(k710, public,
     assert strict.exit_code == 1
     assert "1 bad row of 2,012\n  line 1014:" in strict.stderr
     assert not (tmp_path / "m2").exists()
+
+
+def test_more_than_one_bad_row_in_a_thousand_stops_the_build(k710, public, tmp_path, monkeypatch):
+    rows = [f"abseiling,{number:011d},0,10,train" for number in range(1_997)]
+    rows += ["abseiling,too-short,0,10,train"] * 3
+    body = "\n".join(["label,youtube_id,time_start,time_end,split", *rows, ""]).encode()
+    urls = SOURCES["k400"].list_urls | {"train": public.serve("/bad.csv", body)}
+    monkeypatch.setitem(SOURCES, "k400", dataclasses.replace(SOURCES["k400"], list_urls=urls))
+    result = k710("build", "--out", tmp_path / "m")
+    assert result.exit_code == 1
+    assert "3 bad rows of 2,000" in result.stderr
+    assert not (tmp_path / "m").exists()
