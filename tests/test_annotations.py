@@ -244,7 +244,7 @@ def test_the_lists_of_one_release_are_not_those_of_another(tmp_path: Path) -> No
         (tmp_path / name).write_text(csv_text())
     files = find_lists(tmp_path, ["k700_2020", "k700"], ["val"])
     assert [file.path.name for file in files] == ["k700_2020_val.csv", "k700_val.csv"]
-    assert [file.name for file in files] == ["k700_2020 val", "k700 val"]
+    assert [(file.source, file.split) for file in files] == [("k700_2020", "val"), ("k700", "val")]
 
 
 def test_missing_lists_are_all_named(tmp_path: Path) -> None:
