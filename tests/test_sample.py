@@ -88,3 +88,9 @@ def test_2020_joins_in(k710, tmp_path):
     assert "leaked: the video is in a val list" in story
     story = k710("explain", "sample-1004", "--manifest", tmp_path / "m").stdout
     assert "sample-1004_000080_000090 of the same video was kept (precedence k700_2020, k700, k600, k400" in story
+
+
+def test_audit_of_a_folder_of_lists_in_the_place_of_a_manifest(k710):
+    result = k710("audit", LISTS)
+    assert result.exit_code == 2
+    assert f"{LISTS} is no manifest; to audit a folder of lists: --annotations {LISTS}" in result.stderr

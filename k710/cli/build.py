@@ -78,10 +78,13 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
     policy = f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}"
     print_table(["list", "rows", *shown], [*rows, total], title=f"What became of every list row ({policy})")
     for entry in dataset["sources"]:
-        for bad in entry["malformed"][:20]:
-            click.echo(f"{entry['source']} {entry['split']}: line {bad['line']} left out: {bad['reason']}", err=True)
+        name, malformed = f"{entry['source']} {entry['split']}", entry["malformed"]
+        for bad in malformed[:20]:
+            click.echo(f"{name}: line {bad['line']} left out: {bad['reason']}", err=True)
+        if len(malformed) > 20:
+            click.echo(f"{name}: {len(malformed) - 20:,} more left out; dataset.json lists them all", err=True)
     if counts["leaks"]:
-        print_leaks(counts["leaks"])
+        _print_leaks(counts["leaks"])
     conflicts = counts["conflicts"]
     click.echo(
         f"Conflicts: {conflicts['labels_of_one_clip']:,} clips carry two labels at one span; "
@@ -99,7 +102,7 @@ def _print_beside_the_paper(dataset: dict[str, Any]) -> None:
     click.echo(f"{why_it_differs(dataset['recipe'])}\n")
 
 
-def print_leaks(leaks: list[dict[str, Any]]) -> None:
+def _print_leaks(leaks: list[dict[str, Any]]) -> None:
     """The videos that each train list shares with each evaluation list."""
     columns = list(dict.fromkeys(leak["holdout"] for leak in leaks))
     trains = list(dict.fromkeys(leak["train"] for leak in leaks))
