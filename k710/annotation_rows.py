@@ -57,6 +57,8 @@ def column_names(header_line: str) -> tuple[list[str], str]:
 def split_fields(line: str, delimiter: str) -> list[str]:
     """The fields of one line of a CSV, without the spaces around them. Raises csv.Error for quotes that do not fit."""
     line = line.rstrip("\r\n")
+    if "\0" in line:
+        raise csv.Error("a NUL byte")  # before Python 3.11 `csv` refuses it itself
     if '"' not in line:
         return [field.strip() for field in line.split(delimiter)]
     # `csv` forgives spaces before a quoted field but not those after it.

@@ -223,7 +223,7 @@ def _needs_a_closer_look(data: bytes, delimiter: str) -> bool:
     """Whether there is anything that pyarrow would read, but not as `annotation_rows` does."""
     lone_returns = b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
     odd_quotes = b'"' in data and data.count(b'"') != 2 * len(_QUOTED_FIELD[delimiter].findall(data))
-    return bool(lone_returns or odd_quotes or _HEXADECIMAL.search(data))
+    return bool(lone_returns or odd_quotes or b"\0" in data or _HEXADECIMAL.search(data))
 
 
 def _is_good(table: pa.Table, split: str) -> bool:

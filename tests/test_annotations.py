@@ -375,3 +375,10 @@ def test_the_fast_reader_differs_nowhere_at_length() -> None:
                 data[place:place] = generator.choice(tokens).encode()
         accepted += assert_no_difference(bytes(data), "val")
     assert accepted > 20_000, "the test has lost its object: too few of the lists are well formed"
+
+
+@pytest.mark.parametrize("label", ["arch\0ery", '"arch\0ery"'])
+def test_a_nul_byte_spoils_its_row_on_every_python(tmp_path: Path, label: str) -> None:
+    (tmp_path / "k400_val.csv").write_text(f"label,youtube_id,time_start,time_end\n{label},abcdefghijk,0,10\n")
+    with pytest.raises(ListError, match=r"line 2: not CSV, or cut off \(a NUL byte\)"):
+        read_list(ListFile("k400", "val", tmp_path / "k400_val.csv"))
