@@ -12,7 +12,7 @@ import pyarrow as pa
 from k710.clip_names import ClipName
 from k710.clips import list_rows
 from k710.curate import Policy, codes, curate
-from k710.overlap import LISTS, clip_presence, conflicts, overlaps, video_starts
+from k710.overlap import LISTS, conflicts, overlaps, video_presence, video_starts
 from k710.releases import SPLITS
 
 POLICIES = {
@@ -45,10 +45,7 @@ def audit(clips: pa.Table) -> dict[str, Any]:
 
 def ids_by_splits(clips: pa.Table) -> dict[str, int]:
     """YouTube IDs in the lists of each split over all releases, and in those of each two splits."""
-    starts = video_starts(clips)
-    if not len(starts):
-        return {}
-    video_lists = np.bitwise_or.reduceat(clip_presence(clips), starts)
+    video_lists = video_presence(clips)
     bits = {
         split: np.uint16(sum(1 << bit for bit, (_, other) in enumerate(LISTS) if other == split)) for split in SPLITS
     }
@@ -63,9 +60,7 @@ def leaks_by_policy(clips: pa.Table) -> dict[str, dict[str, Any]]:
     """For each policy that these lists allow: clips of train and val, and train's videos in each evaluation list."""
     rows = list_rows(clips)
     splits = {SPLITS[code] for code in np.unique(codes(rows["split"]))}
-    starts = video_starts(clips)
-    clip_lists = clip_presence(clips)
-    video_lists = np.bitwise_or.reduceat(clip_lists, starts) if len(starts) else clip_lists
+    starts, video_lists = video_starts(clips), video_presence(clips)
     evaluation = {
         f"{source} {split}": np.uint16(1 << bit)
         for bit, (source, split) in enumerate(LISTS)

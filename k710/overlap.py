@@ -35,6 +35,12 @@ def video_starts(clips: pa.Table) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.flatnonzero(~same) + 1])
 
 
+def video_presence(clips: pa.Table) -> Presence:
+    """For each video, in the order of `video_starts`, the lists that any of its clips stands in."""
+    starts = video_starts(clips)
+    return np.bitwise_or.reduceat(clip_presence(clips), starts) if len(starts) else np.zeros(0, np.uint16)
+
+
 def overlap_matrix(presence: Presence) -> npt.NDArray[np.int64]:
     """`matrix[i, j]`: how many clips (or videos) stand in LISTS[i] and in LISTS[j]; the diagonal is the list's size."""
     histogram = np.bincount(presence, minlength=1 << len(LISTS))
@@ -55,10 +61,7 @@ class Overlaps:
 
 def overlaps(clips: pa.Table) -> Overlaps:
     """The overlap of every list with every other."""
-    presence = clip_presence(clips)
-    starts = video_starts(clips)
-    of_videos = np.bitwise_or.reduceat(presence, starts) if len(starts) else presence
-    by_id, by_clip = overlap_matrix(of_videos), overlap_matrix(presence)
+    by_id, by_clip = overlap_matrix(video_presence(clips)), overlap_matrix(clip_presence(clips))
     present = np.flatnonzero(np.diag(by_clip))
     square = np.ix_(present, present)
     return Overlaps(tuple(LISTS[index] for index in present), by_id[square], by_clip[square])
