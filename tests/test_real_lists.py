@@ -98,6 +98,16 @@ def test_the_releases_repeat_ids_inside_one_list(val):
     assert len(ids) - len(ids.unique()) == 6
 
 
+def test_the_printed_counts_stand_beside(k710, real_lists, tmp_path):
+    result = k710("build", "--annotations", real_lists, "--splits", "val,test", "--out", tmp_path / "m")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["k400", "val", "19,906", "20,000", "19,787", "+119"] in lines
+    assert ["k700", "test", "70,000", "70,000"] in lines  # the paper says nothing of test lists
+    assert ["K710", "val", "71,047", "66,803", "+4,244"] in lines
+    assert not any(line[:2] == ["K710", "train"] for line in lines)
+    assert "counts no vanished one" in result.stdout
+
+
 def test_a_plain_build_names_the_three_missing_lists_and_writes_nothing(k710, real_lists, tmp_path):
     result = k710("build", "--sources", "k400,k600,k700", "--annotations", real_lists, "--out", tmp_path / "m")
     assert result.exit_code == 1

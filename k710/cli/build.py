@@ -64,7 +64,7 @@ def command(
     if annotations == "sample":
         click.echo("These are the lists of the embedded sample; a build of real lists shows the paper's counts here.\n")
     else:
-        _print_beside_the_paper(manifest.dataset)
+        _print_beside_the_printed(manifest.dataset)
     click.echo(f"{out}: {manifest.dataset['counts']['clips']:,} clips, content hash {manifest.content_hash[:16]}")
 
 
@@ -93,12 +93,15 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
     )
 
 
-def _print_beside_the_paper(dataset: dict[str, Any]) -> None:
-    from k710.attrition import beside_the_paper, why_it_differs
+def _print_beside_the_printed(dataset: dict[str, Any]) -> None:
+    from k710.attrition import beside_the_printed, why_it_differs
 
-    counts = dataset["counts"]
-    beside = [[row.what, row.here, row.paper, f"{row.here - row.paper:+,}"] for row in beside_the_paper(counts)]
-    print_table(["", "here", "paper", "difference"], beside, title="Beside UniFormerV2, Table 10")
+    rows = [
+        [row.what, row.here, row.published, row.paper, "" if row.difference is None else f"{row.difference:+,}"]
+        for row in beside_the_printed(dataset["counts"])
+    ]
+    columns = ["", "here", "first published", "paper", "here - paper"]
+    print_table(columns, rows, title="Beside the releases' first lists and UniFormerV2, Table 10")
     click.echo(f"{why_it_differs(dataset['recipe'])}\n")
 
 
