@@ -1,0 +1,168 @@
+"""A unit of work on its way into the store: tars first, then the media file that commits them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from k710.fetch.make_clip import Made
+from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_name
+from k710.storage import replacing
+
+TAR_BYTES = 1 << 30  # a tar is ended after the clip that passes this
+RESERVE_BYTES = 2 << 20  # kept back, so that a unit can still be committed when the disk is full
+
+
+class StoreUnit:
+    """Gathers the clips that a unit settles. Nothing of it counts before `commit`; `abandon` leaves nothing."""
+
+    def __init__(self, store: Store, name: str, scratch: Path) -> None:
+        self._store, self._name = store, name
+        self._scratch = Path(tempfile.mkdtemp(prefix="unit-", dir=scratch))
+        self.rows: list[dict[str, Any]] = []
+        self._tars: list[Path] = []
+        self._tar: IO[bytes] | None = None
+        self._reserve = self._scratch / "reserve"
+        self._reserve.write_bytes(bytes(RESERVE_BYTES))
+
+    @property
+    def bytes_stored(self) -> int:
+        return sum(row["size"] or 0 for row in self.rows)
+
+    def add(self, made: Made, *, origin: str, came_from: str) -> None:
+        """Settle a clip with what came of it; a success brings its file into the tar and removes it from the scratch.
+
+        Raises OSError where the disk is full; then the clip is not settled, and the unit can still be committed.
+        """
+        row: dict[str, Any] = dict.fromkeys(MEDIA_SCHEMA.names)
+        row |= {"clip_id": made.clip_id, "origin": origin, "came_from": came_from, "settled_at": _now()}
+        if made.failure is not None:
+            row |= {"failure": made.failure, "message": made.message}
+        else:
+            assert made.path is not None
+            assert made.measured is not None
+            media = Path(made.path).read_bytes()
+            measured = {key: value for key, value in vars(made.measured).items() if key != "flags"}
+            facts = {"sha256": hashlib.sha256(media).hexdigest(), "suffix": made.suffix, **measured}
+            facts["flags"] = list(made.flags)
+            tar, offset = self._append(made.clip_id, str(made.suffix), media, {**facts, "came_from": came_from})
+            row |= facts | {"tar": tar, "offset": offset, "size": len(media)}
+            Path(made.path).unlink()
+        self.rows.append(row)
+
+    def commit(self, metadata: dict[str, Any]) -> str:
+        """Give the tars their names, then write the media file; returns the unit's name. Killed in between, tars are
+        left that no row names: the unit, done again, gives them the same names."""
+        self._reserve.unlink(missing_ok=True)
+        self._end_tar()
+        unit = unit_name(self._name, (row["clip_id"] for row in self.rows))
+        names = {}
+        for number, path in enumerate(self._tars):
+            names[path.name] = f"{unit}-{number}-{_sha8(path)}.tar"
+            self._store.tars_folder.mkdir(parents=True, exist_ok=True)
+            path.rename(self._store.tars_folder / names[path.name])
+        if self._tars:
+            _sync_folder(self._store.tars_folder)  # a power cut must not keep the rows and lose the tars
+        rows = [{**row, "tar": names[row["tar"]] if row["tar"] else None} for row in self.rows]
+        about = {"schema_version": SCHEMA_VERSION, **metadata}
+        table = pa.Table.from_pylist(rows, schema=MEDIA_SCHEMA)
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
+        self._store.media_folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self._store.media_folder / f"{unit}.parquet") as file:
+            pa.parquet.write_table(table, file, compression="zstd")
+        self._scratch.rmdir()
+        return unit
+
+    def abandon(self) -> None:
+        """Remove what was gathered."""
+        if self._tar is not None:
+            self._tar.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _append(self, clip_id: str, suffix: str, media: bytes, sidecar: dict[str, Any]) -> tuple[str, int]:
+        """Append a sample to the tar; the tar's present name and where the media begins in it."""
+        if self._tar is None:
+            path = self._scratch / f"{len(self._tars)}.tar"
+            self._tars.append(path)
+            self._tar = path.open("wb")
+        start = self._tar.tell()
+        try:
+            offset = _write_member(self._tar, f"{clip_id}.{suffix}", media)
+            _write_member(self._tar, f"{clip_id}.json", json.dumps({"clip_id": clip_id, **sidecar}).encode())
+            self._tar.flush()
+        except OSError:
+            self._tar = _cut_back(self._tar, start)
+            raise
+        name = self._tars[-1].name
+        if self._tar.tell() >= TAR_BYTES:
+            self._end_tar()
+        return name, offset
+
+    def _end_tar(self) -> None:
+        if self._tar is None:
+            return
+        self._tar.write(bytes(2 * tarfile.BLOCKSIZE))
+        self._tar.flush()
+        os.fsync(self._tar.fileno())
+        self._tar.close()
+        self._tar = None
+
+
+def _write_member(file: IO[bytes], name: str, data: bytes) -> int:
+    """A member with nothing in its header but name and size, so that equal clips make equal tars; its data's offset."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    header = info.tobuf(tarfile.USTAR_FORMAT)
+    file.write(header)
+    offset = file.tell()
+    file.write(data)
+    file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+    return offset
+
+
+def _cut_back(file: IO[bytes], size: int) -> IO[bytes]:
+    """The file without what could not be written whole. What its buffer still holds must not follow it."""
+    path = Path(file.name)
+    with contextlib.suppress(OSError):
+        file.close()
+    os.truncate(path, size)
+    again = path.open("r+b")
+    again.seek(size)
+    return again
+
+
+def is_disk_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _sha8(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()[:8]
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
