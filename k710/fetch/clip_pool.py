@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any
 
 from k710.fetch.clip_process import GRACE_S
-from k710.fetch.make_clip import ClipJob, Made
+from k710.fetch.make_clip import CheckJob, ClipJob, Made
 
 WAIT_S = 10  # beyond the process's own limits
 
@@ -44,7 +44,7 @@ class ClipPool:
         for process in self._all:
             process.end()
 
-    def submit(self, job: ClipJob) -> Future[Made]:
+    def submit(self, job: ClipJob | CheckJob) -> Future[Made]:
         return self._threads.submit(self._run, job)
 
     def kill(self) -> None:
@@ -53,7 +53,7 @@ class ClipPool:
         for process in self._all:
             process.kill()
 
-    def _run(self, job: ClipJob) -> Made:
+    def _run(self, job: ClipJob | CheckJob) -> Made:
         process = self._idle.get()
         try:
             if self._stopped.is_set():
@@ -78,7 +78,7 @@ class _ClipProcess:
         self._process: subprocess.Popen[str] | None = None
         self._said: IO[bytes] | None = None
 
-    def make(self, job: ClipJob) -> Made:
+    def make(self, job: ClipJob | CheckJob) -> Made:
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 
 MEMORY_BYTES = 8 << 30  # of address space; a clip needs a hundredth of it
 GRACE_S = 30  # beyond the limit of ffmpeg, for probing and checking
@@ -24,13 +25,16 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    from k710.fetch.make_clip import ClipJob, make_clip
+    from k710.fetch.make_clip import CheckJob, ClipJob, check_clip, make_clip
 
     for line in sys.stdin:
-        job = ClipJob.from_json(json.loads(line))
+        plain = json.loads(line)
         # The default action of SIGALRM ends the process even inside a decoder that never returns.
-        signal.alarm(int(job.limit_s) + GRACE_S)
-        made = make_clip(job)
+        signal.alarm(int(plain["limit_s"]) + GRACE_S)
+        if "check" in plain:
+            made = check_clip(CheckJob(plain["clip_id"], Path(plain["check"])))
+        else:
+            made = make_clip(ClipJob.from_json(plain))
         signal.alarm(0)
         replies.write(json.dumps(made.as_json()) + "\n")
         replies.flush()

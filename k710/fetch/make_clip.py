@@ -55,6 +55,18 @@ class ClipJob:
 
 
 @dataclass(frozen=True)
+class CheckJob:
+    """A file of the store to decode from its first frame to its last."""
+
+    clip_id: str
+    path: Path
+    limit_s: float = 300.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"check": str(self.path), "clip_id": self.clip_id, "limit_s": self.limit_s}
+
+
+@dataclass(frozen=True)
 class Made:
     """What came of a ClipJob: a file with what it was measured to be, or the class of its failure and a message.
 
@@ -79,6 +91,14 @@ class Made:
         if measured is not None:
             measured = Measured(**measured | {"flags": tuple(measured["flags"])})
         return cls(**plain | {"measured": measured, "flags": tuple(plain["flags"])})
+
+
+def check_clip(job: CheckJob) -> Made:
+    """Decode every frame of the file; what it was measured to be, or the class of its failure."""
+    try:
+        return Made(job.clip_id, measured=measure(job.path, container_of(job.path), decode_all=True))
+    except ClipError as error:
+        return Made(job.clip_id, error.failure, str(error))
 
 
 def make_clip(job: ClipJob) -> Made:

@@ -16,11 +16,15 @@ _LOCK = "lock"
 
 
 @contextmanager
-def scratch_folder(store_root: Path) -> Iterator[Path]:
-    """A new folder `scratch/run-…` for the time of the block; what runs that are gone left behind is removed first."""
+def scratch_folder(store_root: Path, *, alone: bool = False) -> Iterator[Path]:
+    """A new folder `scratch/run-…` for the time of the block; what runs that are gone left behind is removed first.
+
+    Raises StoreError where another run is at work and this one must be `alone`.
+    """
     parent = store_root / "scratch"
     with new_folder(parent):
-        sweep(store_root)
+        if not sweep(store_root) and alone:
+            raise StoreError(f"{store_root}: a run is at work in this store; wait until it has ended")
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
         try:
             with (folder / _LOCK).open("w") as lock:

@@ -19,10 +19,14 @@ import pyarrow.parquet
 
 from k710.fetch.make_clip import Made
 from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_name
-from k710.storage import replacing
+from k710.storage import HashedFile, replacing
 
 TAR_BYTES = 1 << 30  # a tar is ended after the clip that passes this
 RESERVE_BYTES = 2 << 20  # kept back, so that a unit can still be committed when the disk is full
+
+
+# What the sample's JSON says of the clip: no place, time or folder of one machine, so that equal clips make equal tars.
+SIDECAR_KEYS = ("clip_id", "sha256", "size", "width", "height", "fps", "num_frames", "duration_s", "codec", "flags")
 
 
 class StoreUnit:
@@ -47,19 +51,24 @@ class StoreUnit:
         Raises OSError where the disk is full; then the clip is not settled, and the unit can still be committed.
         """
         row: dict[str, Any] = dict.fromkeys(MEDIA_SCHEMA.names)
-        row |= {"clip_id": made.clip_id, "origin": origin, "came_from": came_from, "settled_at": _now()}
+        row |= {"clip_id": made.clip_id, "origin": origin, "came_from": came_from}
+        row["settled_at"] = datetime.now(timezone.utc)
         if made.failure is not None:
-            row |= {"failure": made.failure, "message": made.message}
-        else:
-            assert made.path is not None
-            assert made.measured is not None
-            media = Path(made.path).read_bytes()
-            measured = {key: value for key, value in vars(made.measured).items() if key != "flags"}
-            facts = {"sha256": hashlib.sha256(media).hexdigest(), "suffix": made.suffix, **measured}
-            facts["flags"] = list(made.flags)
-            tar, offset = self._append(made.clip_id, str(made.suffix), media, {**facts, "came_from": came_from})
-            row |= facts | {"tar": tar, "offset": offset, "size": len(media)}
-            Path(made.path).unlink()
+            self.carry(row | {"failure": made.failure, "message": made.message}, None)
+            return
+        assert made.path is not None
+        assert made.measured is not None
+        media = Path(made.path).read_bytes()
+        row |= vars(made.measured) | {"flags": list(made.flags), "suffix": made.suffix, "size": len(media)}
+        row["sha256"] = hashlib.sha256(media).hexdigest()
+        self.carry(row, media)
+        Path(made.path).unlink()
+
+    def carry(self, row: dict[str, Any], media: bytes | None) -> None:
+        """Take over a settled clip: its row (MEDIA_SCHEMA, but for its place in a tar) and its bytes, if it has any."""
+        if media is not None:
+            tar, offset = self._append(row, media)
+            row = row | {"tar": tar, "offset": offset}
         self.rows.append(row)
 
     def commit(self, metadata: dict[str, Any]) -> str:
@@ -70,7 +79,7 @@ class StoreUnit:
         unit = unit_name(self._name, (row["clip_id"] for row in self.rows))
         names = {}
         for number, path in enumerate(self._tars):
-            names[path.name] = f"{unit}-{number}-{_sha8(path)}.tar"
+            names[path.name] = f"{unit}-{number}-{sha8(path)}.tar"
             self._store.tars_folder.mkdir(parents=True, exist_ok=True)
             path.rename(self._store.tars_folder / names[path.name])
         if self._tars:
@@ -91,16 +100,17 @@ class StoreUnit:
             self._tar.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def _append(self, clip_id: str, suffix: str, media: bytes, sidecar: dict[str, Any]) -> tuple[str, int]:
+    def _append(self, row: dict[str, Any], media: bytes) -> tuple[str, int]:
         """Append a sample to the tar; the tar's present name and where the media begins in it."""
         if self._tar is None:
             path = self._scratch / f"{len(self._tars)}.tar"
             self._tars.append(path)
             self._tar = path.open("wb")
         start = self._tar.tell()
+        sidecar = json.dumps({key: row[key] for key in SIDECAR_KEYS}).encode()
         try:
-            offset = _write_member(self._tar, f"{clip_id}.{suffix}", media)
-            _write_member(self._tar, f"{clip_id}.json", json.dumps({"clip_id": clip_id, **sidecar}).encode())
+            offset = start + write_member(self._tar, f"{row['clip_id']}.{row['suffix']}", media)
+            write_member(self._tar, f"{row['clip_id']}.json", sidecar)
             self._tar.flush()
         except OSError:
             self._tar = _cut_back(self._tar, start)
@@ -120,17 +130,19 @@ class StoreUnit:
         self._tar = None
 
 
-def _write_member(file: IO[bytes], name: str, data: bytes) -> int:
-    """A member with nothing in its header but name and size, so that equal clips make equal tars; its data's offset."""
+def write_member(file: IO[bytes] | HashedFile, name: str, data: bytes) -> int:
+    """Append a member with nothing in its header but name and size, so that equal clips make equal tars.
+
+    Returns how many bytes its header has.
+    """
     info = tarfile.TarInfo(name)
     info.size = len(data)
     info.mode = 0o644
     header = info.tobuf(tarfile.USTAR_FORMAT)
     file.write(header)
-    offset = file.tell()
     file.write(data)
     file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
-    return offset
+    return len(header)
 
 
 def _cut_back(file: IO[bytes], size: int) -> IO[bytes]:
@@ -148,7 +160,8 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def _sha8(path: Path) -> str:
+def sha8(path: Path) -> str:
+    """The first 8 digits of a file's SHA-256."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -162,7 +175,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
