@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--splits", type=COMMA_LIST, default="train,val", show_default=True, help="Only clips of these splits.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N clips, taken at random, always the same.")
 @click.option("--retry", type=COMMA_LIST, default=(), help="Try failed clips of these classes again, such as corrupt.")
-@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes.  [one per core]")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
 def command(
     manifest: Path,
@@ -45,8 +45,8 @@ def command(
 
     \b
     Examples:
-      k710 fetch manifests/k710 --from local:/data/kinetics,cvdf --workers 16
-      k710 fetch manifests/k710 --view k400 --splits val --dry-run
+      k710 fetch manifests/k710 --from local:clips --workers 2
+      k710 fetch manifests/k710 --from local:clips --view k400 --splits val --dry-run
     """
     from k710.manifest import open_manifest
 
@@ -70,6 +70,7 @@ def choices_of(
     audio: bool = False,
     retry: tuple[str, ...] = (),
     splits: tuple[str, ...] = ("train", "val"),
+    workers: int | None = None,
     **options: Any,
 ) -> Choices:
     """The library's choices from the options of the command."""
@@ -80,7 +81,8 @@ def choices_of(
     check_wanted(options.get("view"), splits)
     names = tuple(origin for given in origins for origin in given.split(",")) or ("cvdf",)
     chosen = read_profile(profile, audio=audio)
-    return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, **options).checked()
+    cores = workers or os.cpu_count() or 1
+    return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, workers=cores, **options).checked()
 
 
 def fetch_and_print(manifest: Manifest, store: Path, choices: Choices) -> None:

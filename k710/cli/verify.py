@@ -16,8 +16,8 @@ from k710.cli.common import FOLDER
 @click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
 @click.option("--decode", is_flag=True, help="Decode every frame of every clip too.")
 @click.option("--repair", "mend", is_flag=True, help="Write damaged units anew from what is intact.")
-@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="At a time.  [one per core]")
-def command(manifest: Path, store: Path | None, decode: bool, mend: bool, workers: int) -> None:
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="At a time.  [one per core]")
+def command(manifest: Path, store: Path | None, decode: bool, mend: bool, workers: int | None) -> None:
     """Check the store, clip by clip.
 
     Compares every clip's bytes with the hash in its media row, and every tar with the hash in its name. Damage ends
@@ -38,7 +38,7 @@ def command(manifest: Path, store: Path | None, decode: bool, mend: bool, worker
     profiles = list(profiles_in(root))
     if not profiles:
         raise StoreError(f"{root}: no store there; `k710 fetch {manifest}` makes one")
-    damaged = 0
+    damaged, workers = 0, workers or os.cpu_count() or 1
     for profile in profiles:
         opened = Store(root, profile)
         with contextlib.ExitStack() as stack:
