@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from k710.containers import Container
 from k710.fetch.failures import ClipError
+from k710.fetch.jobs import Measured
 from k710.fetch.source_file import open_video, video_stream
 
 MIN_FRAMES, MIN_DURATION_S = 8, 1.0
@@ -24,19 +25,6 @@ FEW_PICTURES = 8  # too few to say that nothing moves
 _GRID_PX = 32  # pictures are compared at this size
 _EVERY_S = 0.25
 _SAME_LEVELS, _BLACK_LEVEL = 2, 24  # of 255; limited-range black is 16
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a clip's file is, by its own packets and pictures. The size is that on the screen, rotated if it asks."""
-
-    width: int
-    height: int
-    fps: float
-    num_frames: int
-    duration_s: float
-    codec: str
-    flags: tuple[str, ...] = ()
 
 
 @dataclass

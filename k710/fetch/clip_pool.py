@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any
 
 from k710.fetch.clip_process import GRACE_S
-from k710.fetch.make_clip import CheckJob, ClipJob, Made
+from k710.fetch.jobs import CheckJob, ClipJob, Made
 
 WAIT_S = 10  # beyond the process's own limits
 

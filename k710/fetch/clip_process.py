@@ -25,7 +25,8 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    from k710.fetch.make_clip import CheckJob, ClipJob, check_clip, make_clip
+    from k710.fetch.jobs import CheckJob, ClipJob
+    from k710.fetch.make_clip import check_clip, make_clip
 
     for line in sys.stdin:
         plain = json.loads(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import ffmpeg
 
 from k710.containers import DEMUXERS
 from k710.fetch.failures import ClipError
+from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.profiles import Profile
 from k710.fetch.source_file import MAX_FPS, MAX_PIXELS, OPEN_OPTIONS, Part, SourceFile
 
@@ -19,21 +19,6 @@ AUDIO_BITS_PER_S = 96_000
 
 class NoSpaceError(Exception):
     """The disk is full: nothing that the clip is to blame for."""
-
-
-@functools.cache
-def ffmpeg_binary() -> str:
-    """`$IMAGEIO_FFMPEG_EXE`, else the binary that imageio-ffmpeg brings, else the system's."""
-    import imageio_ffmpeg
-
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
-
-
-def ffmpeg_version() -> str:
-    """The version line's number, for the store's records."""
-    import imageio_ffmpeg
-
-    return str(imageio_ffmpeg.get_ffmpeg_version())
 
 
 def target_size(source: SourceFile, short_side_px: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from k710.engine import Stop
 from k710.errors import DownloadError
 from k710.fetch.archive_sets import ArchiveSet, unit_prefix
 from k710.fetch.archive_stream import ArchiveStream, DamagedArchiveError, Member
-from k710.fetch.make_clip import Candidate, ClipJob
+from k710.fetch.jobs import Candidate, ClipJob
 from k710.fetch.store_unit import is_disk_full
 from k710.fetch.unit_work import DISK_FULL, Run, Work, do_unit
 from k710.http_reader import ResumingReader, open_url

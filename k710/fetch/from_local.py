@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from k710.clip_names import ClipName, parse_clip_name
+from k710.fetch.jobs import ClipJob
 from k710.fetch.local import LocalFiles
-from k710.fetch.make_clip import ClipJob
 from k710.fetch.unit_work import Run, Work, do_unit
 from k710.fetch.wanted import in_hash_order, spans_of_videos
 from k710.manifest import Manifest

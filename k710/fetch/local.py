@@ -8,7 +8,7 @@ from pathlib import Path
 
 from k710.clip_names import ClipName, parse_clip_name
 from k710.errors import FetchError
-from k710.fetch.make_clip import Candidate
+from k710.fetch.jobs import Candidate
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts"})
 

@@ -13,6 +13,7 @@ import av.error
 
 from k710.containers import SNIFF_BYTES, Container, sniff
 from k710.fetch.failures import ClipError
+from k710.fetch.jobs import Span
 
 TOLERANCE_S = 0.5  # between a span and the file that is cut to it: crawlers cut at frames of their own choice
 TRIMMED_S = 5.0  # a file of a span that lasts at most this much longer was cut at key frames, and loses its end
@@ -22,8 +23,6 @@ TRIED_PACKETS = 200  # until the first picture
 
 # Nothing but the file itself is ever opened, whatever it says.
 OPEN_OPTIONS = {"protocol_whitelist": "file", "enable_drefs": "0"}
-
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from k710.fetch.make_clip import Made
+from k710.fetch.jobs import Made
 from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_name
 from k710.storage import HashedFile, replacing
 

@@ -15,8 +15,8 @@ from typing import Any
 from k710 import __version__
 from k710.engine import Stop
 from k710.fetch.clip_pool import ClipPool
-from k710.fetch.encode import ffmpeg_version
-from k710.fetch.make_clip import NO_SPACE, ClipJob, Made
+from k710.fetch.ffmpeg_binary import ffmpeg_version
+from k710.fetch.jobs import NO_SPACE, ClipJob, Made
 from k710.fetch.profiles import Profile
 from k710.fetch.store import Store
 from k710.fetch.store_unit import StoreUnit, is_disk_full

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from k710.errors import StoreError
 from k710.fetch.clip_pool import ClipPool
-from k710.fetch.make_clip import CheckJob
+from k710.fetch.jobs import CheckJob
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store import Store, read_unit
 from k710.fetch.store_unit import StoreUnit, sha8

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import UsageError
-from k710.fetch.source_file import Span
+from k710.fetch.jobs import Span
 from k710.manifest import Manifest
 from k710.releases import SOURCES, SPLITS
 from k710.views import VIEWS
