@@ -14,7 +14,8 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any
 
-from k710.fetch.clip_process import GRACE_S
+from k710.errors import FetchError
+from k710.fetch.clip_process import GRACE_S, READY
 from k710.fetch.jobs import CheckJob, ClipJob, Made
 
 WAIT_S = 10  # beyond the process's own limits
@@ -56,19 +57,31 @@ class ClipPool:
     def _run(self, job: ClipJob | CheckJob) -> Made:
         process = self._idle.get()
         try:
-            if self._stopped.is_set():
-                raise StoppedError
-            return process.make(job)
-        except ProcessDiedError as death:
-            if self._stopped.is_set():
-                raise StoppedError from None
-            return Made(job.clip_id, "undecodable", str(death))
+            return self._persistently(process, job)
         finally:
             self._idle.put(process)
 
+    def _persistently(self, process: _ClipProcess, job: ClipJob | CheckJob) -> Made:
+        """A crash may be the machine's fault, as when memory runs out, so the clip gets a second process."""
+        for last in (False, True):
+            if self._stopped.is_set():
+                raise StoppedError
+            try:
+                return process.make(job)
+            except ProcessDiedError as death:
+                if self._stopped.is_set():
+                    raise StoppedError from None
+                if last or death.hung:
+                    return Made(job.clip_id, "undecodable", str(death))
+        raise AssertionError
+
 
 class ProcessDiedError(Exception):
-    """The process crashed or had to be killed; the text says which."""
+    """The process crashed, or `hung` and had to be killed; the text says which."""
+
+    def __init__(self, text: str, *, hung: bool = False) -> None:
+        super().__init__(text)
+        self.hung = hung
 
 
 class _ClipProcess:
@@ -77,12 +90,13 @@ class _ClipProcess:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._said: IO[bytes] | None = None
+        self._hung = False
 
     def make(self, job: ClipJob | CheckJob) -> Made:
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
-        timer = threading.Timer(job.limit_s + GRACE_S + WAIT_S, self.kill)
+        timer = threading.Timer(job.limit_s + GRACE_S + WAIT_S, self._time_is_up)
         timer.start()
         try:
             process.stdin.write(json.dumps(job.as_json()) + "\n")
@@ -94,7 +108,11 @@ class _ClipProcess:
             timer.cancel()
         if line.endswith("\n"):
             return Made.from_json(json.loads(line))
-        raise ProcessDiedError(self._death())
+        raise self._death()
+
+    def _time_is_up(self) -> None:
+        self._hung = True
+        self.kill()
 
     def kill(self) -> None:
         """The process and its ffmpeg, which are a group of their own."""
@@ -122,14 +140,18 @@ class _ClipProcess:
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
-            self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+            self._said, self._hung = tempfile.TemporaryFile(), False  # noqa: SIM115  # closed with the process
             options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._said}
             command = [sys.executable, "-m", "k710.fetch.clip_process"]
             # A session of its own: the terminal's Ctrl-C does not reach it, and its ffmpeg dies with it.
             self._process = subprocess.Popen(command, text=True, start_new_session=True, **options)  # noqa: S603
+            assert self._process.stdout is not None
+            if self._process.stdout.readline().strip() != READY and not self._hung:
+                # No clip is to blame for an installation that does not work.
+                raise FetchError(f"the process that makes clips does not start: {self._death()}")
         return self._process
 
-    def _death(self) -> str:
+    def _death(self) -> ProcessDiedError:
         """What the dead process died of; the next job gets a new one."""
         assert self._process is not None
         assert self._said is not None
@@ -138,7 +160,7 @@ class _ClipProcess:
         self._said.seek(0)
         said = self._said.read().decode(errors="replace").strip().splitlines()
         self.end()
-        if -code == signal.SIGALRM or -code == signal.SIGKILL:
-            return "the decoder hung and was killed"
+        if self._hung or -code == signal.SIGALRM:
+            return ProcessDiedError("the decoder hung and was killed", hung=True)
         how = signal.Signals(-code).name if code < 0 else f"exit {code}"
-        return f"the decoder crashed: {how}" + (f": {said[-1][-200:]}" if said else "")
+        return ProcessDiedError(f"the decoder crashed: {how}" + (f": {said[-1][-200:]}" if said else ""))

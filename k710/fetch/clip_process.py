@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 MEMORY_BYTES = 8 << 30  # of address space; a clip needs a hundredth of it
+READY = "ready"  # the first line, once everything is loaded
 GRACE_S = 30  # beyond the limit of ffmpeg, for probing and checking
 
 
@@ -28,6 +29,8 @@ def main() -> None:
     from k710.fetch.jobs import CheckJob, ClipJob
     from k710.fetch.make_clip import check_clip, make_clip
 
+    replies.write(f"{READY}\n")
+    replies.flush()
     for line in sys.stdin:
         plain = json.loads(line)
         # The default action of SIGALRM ends the process even inside a decoder that never returns.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 from k710.engine import Stop, run_units
 from k710.errors import DownloadError, FetchError, StoreError
 from k710.fetch.clip_pool import ClipPool
+from k710.fetch.ffmpeg_binary import ffmpeg_binary
+from k710.fetch.jobs import NO_SPACE, Candidate, ClipJob
 from k710.fetch.plan import Choices, Plan
 from k710.fetch.profiles import Profile
 from k710.fetch.scratch import scratch_folder
@@ -27,6 +30,7 @@ EXPECTED_CLIP_BYTES = {"h264": 1_000_000, "source": 2_000_000}
 SOURCE_CLIP_BYTES = 4_000_000  # of a clip that waits in the scratch, generously
 ENOUGH_ROWS = 100
 _HEADS_AT_ONCE = 16
+_SELF_CHECK_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,13 @@ def fetch(
         return tally
     planned(missing)
     with scratch_folder(store_root) as scratch, ClipPool(choices.workers) as pool:
-        run = Run(store, choices.profile, pool, scratch, stop, tally)
+        run, checked = Run(store, choices.profile, pool, scratch, stop, tally), False
         try:
             for stage in plan.stages():
                 _check_room(store, choices, stage.clips)
+                if stage.units and not checked:
+                    _check_tools(pool, scratch, choices.profile)
+                    checked = True
                 run_units(
                     stage.units,
                     lambda unit, do=stage.do: do(unit, run),  # type: ignore[misc]
@@ -121,6 +128,25 @@ def check_profile(store: Store, profile: Profile) -> None:
             f"{store.media_folder}: its clips were made with other settings ({', '.join(differing)}); "
             f"give the profile another name, or use another --store"
         )
+
+
+def _check_tools(pool: ClipPool, scratch: Path, profile: Profile) -> None:
+    """Raise FetchError where ffmpeg cannot make a clip of a picture of its own: else all clips would get the blame."""
+    test = scratch / "self-check.mp4"
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=10:duration=2", "-c:v", "libx264", "-f", "mp4"]
+    try:
+        command = [ffmpeg_binary(), "-nostdin", "-v", "error", *picture, str(test)]
+        done = subprocess.run(command, capture_output=True, timeout=_SELF_CHECK_S, check=False)  # noqa: S603
+        said = done.stderr.decode(errors="replace").strip()
+        if done.returncode == 0:
+            cut = Candidate(test, named_span=False)
+            job = ClipJob("self-check", (0, 1), ((0, 1),), (cut,), scratch / "checked", profile, _SELF_CHECK_S)
+            made = pool.submit(job).result()
+            said = "" if made.failure in (None, NO_SPACE) else str(made.message)
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    if said:
+        raise FetchError(f"ffmpeg cannot make clips here: {said.splitlines()[-1][-300:]}")
 
 
 def _check_room(store: Store, choices: Choices, clips: int) -> None:

@@ -19,10 +19,11 @@ import pyarrow.parquet
 
 from k710.fetch.jobs import Made
 from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_name
-from k710.storage import HashedFile, replacing
+from k710.storage import HashedFile
 
 TAR_BYTES = 1 << 30  # a tar is ended after the clip that passes this
-RESERVE_BYTES = 2 << 20  # kept back, so that a unit can still be committed when the disk is full
+RESERVE_BYTES = 2 << 20  # kept back for the rows, so that a unit can still be committed when the disk is full
+_TAR_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 # What the sample's JSON says of the clip: no place, time or folder of one machine, so that equal clips make equal tars.
@@ -39,7 +40,11 @@ class StoreUnit:
         self._tars: list[Path] = []
         self._tar: IO[bytes] | None = None
         self._reserve = self._scratch / "reserve"
-        self._reserve.write_bytes(bytes(RESERVE_BYTES))
+        try:
+            self._reserve.write_bytes(bytes(RESERVE_BYTES))
+        except OSError:
+            self.abandon()
+            raise
 
     @property
     def bytes_stored(self) -> int:
@@ -74,24 +79,20 @@ class StoreUnit:
     def commit(self, metadata: dict[str, Any]) -> str:
         """Give the tars their names, then write the media file; returns the unit's name. Killed in between, tars are
         left that no row names: the unit, done again, gives them the same names."""
-        self._reserve.unlink(missing_ok=True)
         self._end_tar()
         unit = unit_name(self._name, (row["clip_id"] for row in self.rows))
-        names = {}
-        for number, path in enumerate(self._tars):
-            names[path.name] = f"{unit}-{number}-{sha8(path)}.tar"
+        filled = {row["tar"] for row in self.rows}  # where the disk was full, a tar may have remained empty
+        tars = [path for path in self._tars if path.name in filled]
+        names = {path.name: f"{unit}-{number}-{sha8(path)}.tar" for number, path in enumerate(tars)}
+        self._write_rows([{**row, "tar": names[row["tar"]] if row["tar"] else None} for row in self.rows], metadata)
+        for path in tars:
             self._store.tars_folder.mkdir(parents=True, exist_ok=True)
             path.rename(self._store.tars_folder / names[path.name])
-        if self._tars:
+        if tars:
             _sync_folder(self._store.tars_folder)  # a power cut must not keep the rows and lose the tars
-        rows = [{**row, "tar": names[row["tar"]] if row["tar"] else None} for row in self.rows]
-        about = {"schema_version": SCHEMA_VERSION, **metadata}
-        table = pa.Table.from_pylist(rows, schema=MEDIA_SCHEMA)
-        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
         self._store.media_folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self._store.media_folder / f"{unit}.parquet") as file:
-            pa.parquet.write_table(table, file, compression="zstd")
-        self._scratch.rmdir()
+        self._reserve.replace(self._store.media_folder / f"{unit}.parquet")
+        shutil.rmtree(self._scratch, ignore_errors=True)
         return unit
 
     def abandon(self) -> None:
@@ -100,18 +101,34 @@ class StoreUnit:
             self._tar.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
+    def _write_rows(self, rows: list[dict[str, Any]], metadata: dict[str, Any]) -> None:
+        """Write the rows over the bytes that were kept back: to free those first would let another writer take them."""
+        about = {"schema_version": SCHEMA_VERSION, **metadata}
+        table = pa.Table.from_pylist(rows, schema=MEDIA_SCHEMA)
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
+        content = pa.BufferOutputStream()
+        pa.parquet.write_table(table, content, compression="zstd")
+        with self._reserve.open("r+b") as file:
+            file.write(content.getvalue())
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+
     def _append(self, row: dict[str, Any], media: bytes) -> tuple[str, int]:
         """Append a sample to the tar; the tar's present name and where the media begins in it."""
         if self._tar is None:
             path = self._scratch / f"{len(self._tars)}.tar"
-            self._tars.append(path)
             self._tar = path.open("wb")
+            self._tars.append(path)
         start = self._tar.tell()
         sidecar = json.dumps({key: row[key] for key in SIDECAR_KEYS}).encode()
         try:
             offset = start + write_member(self._tar, f"{row['clip_id']}.{row['suffix']}", media)
             write_member(self._tar, f"{row['clip_id']}.json", sidecar)
+            end = self._tar.tell()
+            self._tar.write(_TAR_END)  # already now: later there may be no room for it
             self._tar.flush()
+            self._tar.seek(end)
         except OSError:
             self._tar = _cut_back(self._tar, start)
             raise
@@ -123,8 +140,6 @@ class StoreUnit:
     def _end_tar(self) -> None:
         if self._tar is None:
             return
-        self._tar.write(bytes(2 * tarfile.BLOCKSIZE))
-        self._tar.flush()
         os.fsync(self._tar.fileno())
         self._tar.close()
         self._tar = None
@@ -146,12 +161,15 @@ def write_member(file: IO[bytes] | HashedFile, name: str, data: bytes) -> int:
 
 
 def _cut_back(file: IO[bytes], size: int) -> IO[bytes]:
-    """The file without what could not be written whole. What its buffer still holds must not follow it."""
+    """The tar without what could not be written whole. What its buffer still holds must not follow it."""
     path = Path(file.name)
     with contextlib.suppress(OSError):
         file.close()
-    os.truncate(path, size)
     again = path.open("r+b")
+    again.seek(size)
+    if size:
+        again.write(_TAR_END)  # where the end was before, so it needs no room
+    again.truncate()
     again.seek(size)
     return again
 

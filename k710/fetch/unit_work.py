@@ -7,7 +7,6 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,13 @@ class Work:
 def do_unit(run: Run, name: str, origin: str, work: Iterable[Work], details: Callable[[], dict[str, Any]]) -> None:
     """Make the clips of a unit, settle each, commit. `details` are asked for at the end: what the media file says of
     the unit beside its profile. Where the disk fills, what is settled is committed and the run asked to stop."""
-    unit = StoreUnit(run.store, name, run.scratch)
+    try:
+        unit = StoreUnit(run.store, name, run.scratch)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        run.stop.ask(DISK_FULL)
+        return
     try:
         for item, made in _made_in_order(run, work):
             if made.failure == NO_SPACE:
@@ -138,9 +143,9 @@ def _made_in_order(run: Run, work: Iterable[Work]) -> Iterator[tuple[Work, Made]
             for path in item.temporary:
                 path.unlink(missing_ok=True)
             yield item, made
-            if made.path is not None:  # the unit has taken it, or had no room for it
-                with suppress(FileNotFoundError):
-                    Path(made.path).unlink()
+            # What a failed or killed attempt wrote, or the unit had no room for.
+            for path in item.job.out.parent.glob(f"{item.job.out.name}.*"):
+                path.unlink(missing_ok=True)
 
 
 def _about(run: Run, name: str, origin: str) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def write_footage(
         return encode_video(frames, look, audio_s=num_frames / look.fps if audio else None)
 
     folder.mkdir(parents=True, exist_ok=True)
-    # x264 leaves Python's lock, so threads do. They only encode: `replacing` turns the process's umask for a moment.
+    # x264 leaves Python's lock, so threads do.
     with ThreadPoolExecutor(num_workers) as pool:
         for path, content in zip(files, pool.map(encode, files.values()), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
