@@ -24,7 +24,7 @@ MAX_LOST_SHARE = 0.05  # of the frames
 FEW_PICTURES = 8  # too few to say that nothing moves
 _GRID_PX = 32  # pictures are compared at this size
 _EVERY_S = 0.25
-_SAME_LEVELS, _BLACK_LEVEL = 2, 24  # of 255; limited-range black is 16
+_SAME_LEVELS, _BLACK_LEVEL = 6, 24  # of 255; encoding a still again moves it a little, and limited-range black is 16
 
 
 @dataclass

@@ -31,11 +31,11 @@ class ClipPool:
     def __init__(self, num_processes: int) -> None:
         self.num_processes = num_processes
         self._idle: queue.SimpleQueue[_ClipProcess] = queue.SimpleQueue()
-        self._all = [_ClipProcess() for _ in range(num_processes)]
+        self._stopped = threading.Event()
+        self._all = [_ClipProcess(self._stopped) for _ in range(num_processes)]
         for process in self._all:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(num_processes, thread_name_prefix="clip")
-        self._stopped = threading.Event()
 
     def __enter__(self) -> ClipPool:
         return self
@@ -87,7 +87,8 @@ class ProcessDiedError(Exception):
 class _ClipProcess:
     """One process, started when it is first needed, and again after each death."""
 
-    def __init__(self) -> None:
+    def __init__(self, stopped: threading.Event) -> None:
+        self._stopped = stopped
         self._process: subprocess.Popen[str] | None = None
         self._said: IO[bytes] | None = None
         self._hung = False
@@ -145,6 +146,8 @@ class _ClipProcess:
             command = [sys.executable, "-m", "k710.fetch.clip_process"]
             # A session of its own: the terminal's Ctrl-C does not reach it, and its ffmpeg dies with it.
             self._process = subprocess.Popen(command, text=True, start_new_session=True, **options)  # noqa: S603
+            if self._stopped.is_set():  # it may have come too late for ClipPool.kill
+                self.kill()
             assert self._process.stdout is not None
             if self._process.stdout.readline().strip() != READY and not self._hung:
                 # No clip is to blame for an installation that does not work.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import ffmpeg
 
-from k710.containers import DEMUXERS
 from k710.fetch.failures import ClipError
 from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.profiles import Profile
@@ -35,7 +34,6 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
     source's own. The same input gives the same bytes under one ffmpeg.
     """
     picked: dict[str, object] = {
-        "format_whitelist": ",".join(DEMUXERS),
         "f": source.container.demuxer,
         "threads": 1,
         "max_pixels": MAX_PIXELS,
@@ -76,16 +74,16 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
     return command
 
 
-def encode(source: SourceFile, part: Part, profile: Profile, out: Path, *, limit_s: float) -> None:
-    """Run `encode_command`. Raises ClipError where the source is at fault or takes longer than `limit_s`,
-    NoSpaceError where the disk is full."""
+def encode(source: SourceFile, part: Part, profile: Profile, out: Path, *, limit_s: float) -> bool:
+    """Run `encode_command`; says whether ffmpeg had to complain of the source. Raises ClipError where the source is at
+    fault or takes longer than `limit_s`, NoSpaceError where the disk is full."""
     command = encode_command(source, part, profile, out)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
         raise ClipError("undecodable", f"ffmpeg was not done after {limit_s:.0f} s") from None
     if done.returncode == 0:
-        return
+        return bool(done.stderr.strip())
     said = done.stderr.decode(errors="replace").strip()
     if "No space left on device" in said or "Disk quota exceeded" in said:
         raise NoSpaceError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,9 @@ class LocalOrigin:
 
     def do(self, unit: LocalUnit, run: Run) -> None:
         """Make and settle the clips of a unit."""
-        do_unit(run, "local", self.name, self._work(unit, run), dict)
+        # The folder is part of the name: what another one said of the same clips must not be replaced.
+        name = f"local-{hashlib.sha256(self.name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+        do_unit(run, name, self.name, self._work(unit, run), dict)
 
     def _work(self, unit: LocalUnit, run: Run) -> Iterator[Work]:
         for clip in unit.clips:

@@ -35,6 +35,11 @@ class LocalFiles:
             inside = path[len(str(folder)) :].lstrip("/")
             by = self.by_span if name.span_s else self.by_video
             by.setdefault(str(name), []).append(inside)
+        if not self.num_files:
+            raise FetchError(
+                f"local:{folder}: holds no clip; files are called as abcdefghijk_000010_000020.mp4, or abcdefghijk.mp4 "
+                f"for a whole video"
+            )
 
     def candidates(self, clip: ClipName) -> tuple[Candidate, ...]:
         """The files that may hold the clip: those named by its span, then those named by its video."""

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from k710.fetch.check import measure
+from k710.fetch.check import MAX_LOST_SHARE, measure
 from k710.fetch.encode import NoSpaceError, encode
 from k710.fetch.failures import ClipError
 from k710.fetch.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made, Measured
@@ -69,7 +69,9 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
         shutil.copyfile(candidate.path, path)
     else:
         suffix, path = "mp4", job.out.with_name(f"{job.out.name}.mp4")
-        encode(source, part, job.profile, path, limit_s=job.limit_s)
+        complained = encode(source, part, job.profile, path, limit_s=job.limit_s)
+        if complained and part.start_s is None and source.frames_gone > MAX_LOST_SHARE:
+            raise ClipError("corrupt", f"{source.frames_gone:.0%} of its frames are gone")
         measured = measure(path, container_of(path), decode_all=False)
         _check_length(measured, source, part)
     flags = [*part.flags, *measured.flags]

@@ -7,11 +7,10 @@ OUT/
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,12 +83,11 @@ def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force
         "missing": missing,
         "shards": [],
     }
-    with _replacing_folder(out) as folder:
-        open_tar = functools.lru_cache(_OPEN_TARS)(lambda name: (store.tars_folder / name).open("rb"))
+    with _replacing_folder(out) as folder, _Tars(store.tars_folder) as tars:
         parts = np.array_split(order, -(-len(rows) // packing.shard_clips))
         for number, part in enumerate(parts):
             name = f"{packing.view}-{packing.split}-{number:06d}.tar"
-            about["shards"].append(_write_shard(folder / name, [rows[index] for index in part], packing, open_tar))
+            about["shards"].append(_write_shard(folder / name, [rows[index] for index in part], packing, tars))
         with replacing(folder / COMMIT) as file:
             file.write((json.dumps(about, indent=1) + "\n").encode())
     return about
@@ -118,15 +116,40 @@ _FACTS = ("width", "height", "fps", "num_frames")
 _JOINED = pa.schema([("clip_id", pa.string()), ("label", pa.string()), ("class_id", pa.int16())])
 
 
-def _write_shard(
-    path: Path, rows: list[dict[str, Any]], packing: Packing, open_tar: Callable[[str], IO[bytes]]
-) -> dict[str, Any]:
+class _Tars:
+    """Clips out of the store's tars. Some tars stay open, since neighbours in a shard come from all over the store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[str, IO[bytes]] = {}  # the last one used is the last
+
+    def __enter__(self) -> _Tars:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for tar in self._open.values():
+            tar.close()
+
+    def read(self, row: dict[str, Any]) -> bytes:
+        """The clip's bytes. Raises StoreError where they are not those of its row."""
+        try:
+            tar = self._open.pop(row["tar"], None) or (self._folder / row["tar"]).open("rb")
+        except FileNotFoundError:
+            raise StoreError(f"{self._folder / row['tar']} is gone; `k710 verify --repair` mends it") from None
+        self._open[row["tar"]] = tar
+        if len(self._open) > _OPEN_TARS:
+            self._open.pop(next(iter(self._open))).close()
+        media = read_media(tar, row)
+        if hashlib.sha256(media).hexdigest() != row["sha256"]:
+            raise StoreError(f"{row['tar']}: clip {row['clip_id']} is damaged; `k710 verify --repair` mends it")
+        return media
+
+
+def _write_shard(path: Path, rows: list[dict[str, Any]], packing: Packing, tars: _Tars) -> dict[str, Any]:
     with replacing(path) as file:
         hashed = HashedFile(file)
         for row in rows:
-            media = read_media(open_tar(row["tar"]), row)
-            if hashlib.sha256(media).hexdigest() != row["sha256"]:
-                raise StoreError(f"{row['tar']}: clip {row['clip_id']} is damaged; `k710 verify --repair` mends it")
+            media = tars.read(row)
             about = {key: row[key] for key in (*_JOINED.names, *_FACTS)}
             about |= {"view": packing.view, "split": packing.split, "dialect": packing.dialect}
             write_member(hashed, f"{row['clip_id']}.{row['suffix']}", media)
@@ -150,5 +173,7 @@ def _replacing_folder(out: Path) -> Iterator[Path]:
         part.rename(out)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not out.exists():
+            old.rename(out)
         raise
     shutil.rmtree(old, ignore_errors=True)

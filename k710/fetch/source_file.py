@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
+import numpy as np
 
-from k710.containers import SNIFF_BYTES, Container, sniff
+from k710.containers import DEMUXERS, SNIFF_BYTES, Container, sniff
 from k710.fetch.failures import ClipError
 from k710.fetch.jobs import Span
 
@@ -19,10 +20,12 @@ TOLERANCE_S = 0.5  # between a span and the file that is cut to it: crawlers cut
 TRIMMED_S = 5.0  # a file of a span that lasts at most this much longer was cut at key frames, and loses its end
 MAX_PIXELS = 8192 * 4352  # more than 8K; a larger claim is a bomb
 MAX_FPS = 240
+JUMP_S = 60.0  # between two frames: the clock of a transport stream is damaged
 TRIED_PACKETS = 200  # until the first picture
+_MAX_STREAMS = 64  # whose first pictures are looked at when a file is opened
 
 # Nothing but the file itself is ever opened, whatever it says.
-OPEN_OPTIONS = {"protocol_whitelist": "file", "enable_drefs": "0"}
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(DEMUXERS), "enable_drefs": "0"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class SourceFile:
     height_px: int
     duration_s: float
     rotated: bool
-    size_bytes: int
+    frames_gone: float  # the share that the gaps between its frames leave room for; 0 at a steady rate
 
     @property
     def short_side_px(self) -> int:
@@ -65,8 +68,12 @@ def container_of(path: Path) -> Container:
 
 def open_video(path: Path, container: Container) -> av.container.InputContainer:
     """The file opened by the demuxer of its container, which may open nothing else. Raises ClipError."""
+    # Opening decodes a little. The other containers do not know their streams before that.
+    limits: Any = None
+    if container.demuxer in ("mov", "matroska", "avi"):
+        limits = [{"max_pixels": str(MAX_PIXELS)}] * _MAX_STREAMS
     try:
-        return av.open(f"file:{path.resolve()}", format=container.demuxer, options=OPEN_OPTIONS)
+        return av.open(f"file:{path.resolve()}", format=container.demuxer, options=OPEN_OPTIONS, stream_options=limits)
     except (av.error.FFmpegError, ValueError) as error:
         raise ClipError("undecodable", f"cannot be opened: {said(error)}") from None
 
@@ -75,30 +82,33 @@ def video_stream(file: av.container.InputContainer) -> av.VideoStream:
     """The first stream of moving pictures; cover art is none. Raises ClipError where there is none."""
     for stream in file.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
-            if not hasattr(stream, "codec_context") or stream.codec_context is None:
+            if getattr(stream, "codec_context", None) is None:
                 raise ClipError("undecodable", "its video codec is unknown")
             return stream
     raise ClipError("undecodable", "there is no video in it")
 
 
 def probe(path: Path) -> SourceFile:
-    """What the file declares, and how its first picture stands. Raises ClipError."""
+    """What the file declares, when its packets are, and how its first picture stands. Raises ClipError."""
     container = container_of(path)
     with open_video(path, container) as file:
         stream = video_stream(file)
         context = stream.codec_context
         if not 1 <= context.width * context.height <= MAX_PIXELS:
             raise ClipError("undecodable", f"claims {context.width}x{context.height} pixels")
-        duration_s = _duration_s(file, stream)
-        if stream.frames > MAX_FPS * max(duration_s, 1):
-            raise ClipError("mismatch", f"claims {stream.frames:,} frames in {duration_s:.1f} s")
-    with open_video(path, container) as file:  # the duration may have been read through to the end
-        stream = video_stream(file)
-        picture = _first_picture(file, stream)
+        picture, packets = _read_through(file, stream)
+        if picture is None:
+            raise ClipError("undecodable", "no picture decodes")
+        if packets.jumps and container.demuxer == "mpegts":
+            raise ClipError("corrupt", "its clock jumps")
+        duration_s = max(packets.duration_s, _claimed_s(file, stream, packets))
+        if packets.num_video > MAX_FPS * max(duration_s, 1):
+            raise ClipError("mismatch", f"has {packets.num_video:,} frames in {duration_s:.1f} s")
         width_px = max(1, round(picture.width * (stream.sample_aspect_ratio or Fraction(1))))
         shown = (width_px, picture.height) if picture.rotation % 180 == 0 else (picture.height, width_px)
-        codec, turned = stream.codec_context.name, picture.rotation % 360 != 0
-        return SourceFile(path, container, stream.index, codec, *shown, duration_s, turned, path.stat().st_size)
+        turned = picture.rotation % 360 != 0
+        gone = frames_gone(packets.video_s)
+        return SourceFile(path, container, stream.index, context.name, *shown, duration_s, turned, gone)
 
 
 def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence[Span]) -> Part:
@@ -126,55 +136,77 @@ def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence
     raise ClipError("mismatch", f"lasts {lasts_s:.1f} s: neither the clip of {length_s} s nor a video up to {end_s} s")
 
 
-def _duration_s(file: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """How long the video stream says it lasts. Containers whose streams do not say are read through."""
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    tag = stream.metadata.get("DURATION")
-    if tag and (seconds := _tag_s(tag)):
-        return seconds
-    return _demuxed_s(file, stream)
+@dataclass
+class _Packets:
+    """When the packets of a file are, in seconds of the file: of the video each, of other streams the last."""
+
+    video_s: list[float] = field(default_factory=list)
+    end_s: float = 0.0  # of the video
+    last_s: float = 0.0  # of all streams
+    jumps: int = 0
+    num_video: int = 0
+
+    def add(self, packet: Any, *, is_video: bool) -> None:
+        self.num_video += is_video
+        at = packet.dts if packet.pts is None else packet.pts
+        if at is None or packet.time_base is None or packet.is_discard:
+            return
+        at_s = float(at * packet.time_base)
+        end_s = at_s + float((packet.duration or 0) * packet.time_base)
+        self.last_s = max(self.last_s, end_s)
+        if is_video:
+            self.jumps += bool(self.video_s) and abs(at_s - self.video_s[-1]) > JUMP_S
+            self.end_s = max(self.end_s, end_s) if self.video_s else end_s
+            self.video_s.append(at_s)
+
+    @property
+    def duration_s(self) -> float:
+        return max(0.0, self.end_s - min(self.video_s)) if self.video_s else 0.0
 
 
-def _demuxed_s(file: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """From the first to the last picture; the whole file's own claim where all its streams stop short of it."""
-    first_s, ends_s = None, {-1: 0.0}
+def _read_through(file: av.container.InputContainer, stream: av.VideoStream) -> tuple[av.VideoFrame | None, _Packets]:
+    """The first picture that decodes, since the matrix that turns it stands nowhere else, and all packets' times."""
+    picture, packets = None, _Packets()
     try:
         for packet in file.demux():
-            if packet.pts is None or packet.time_base is None:
-                continue
-            at_s = float(packet.pts * packet.time_base)
-            first_s = at_s if first_s is None else min(first_s, at_s)
-            end_s = at_s + float((packet.duration or 0) * packet.time_base)
-            ends_s[packet.stream_index] = max(ends_s.get(packet.stream_index, 0.0), end_s)
+            is_video = packet.stream_index == stream.index and packet.size > 0
+            packets.add(packet, is_video=is_video)
+            if is_video and picture is None and packets.num_video <= TRIED_PACKETS:
+                picture = _first_of(packet)
     except av.error.FFmpegError:
-        pass  # what is missing shows when it is decoded
-    start_s = first_s or 0.0
-    claimed_s = (file.duration or 0) / av.time_base
-    if claimed_s > max(ends_s.values()) - start_s + 1.0:
-        return claimed_s  # cut off: what is missing shows when it is decoded
-    return max(0.0, ends_s.get(stream.index, 0.0) - start_s)
+        pass  # what is missing shows when it is encoded
+    return picture or _first_of(stream), packets
 
 
-def _tag_s(tag: str) -> float | None:
-    """The seconds of Matroska's `00:00:10.010000000`."""
+def _first_of(source: Any) -> av.VideoFrame | None:
+    """The first picture that a packet completes, or that a stream's decoder still holds at the end."""
     try:
-        hours, minutes, seconds = tag.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except ValueError:
+        pictures = source.decode()
+    except av.error.FFmpegError:
         return None
+    return next(iter(pictures), None)
 
 
-def _first_picture(file: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame:
-    """The first picture that decodes: the display matrix that turns it stands nowhere else."""
-    for packet in itertools.islice(file.demux(stream), TRIED_PACKETS):
-        try:
-            pictures = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        if pictures:
-            return pictures[0]
-    raise ClipError("undecodable", "no picture decodes")
+def frames_gone(times_s: Sequence[float]) -> float:
+    """The share of frames that would fill the gaps between frames at these times, at the rate that is usual there."""
+    gaps = np.diff(np.sort(times_s))
+    usual_s = float(np.median(gaps)) if len(gaps) else 0.0
+    if usual_s <= 0:
+        return 0.0
+    gone = float(np.maximum(np.round(gaps / usual_s) - 1, 0).sum())
+    return gone / (gone + len(times_s))
+
+
+def _claimed_s(file: av.container.InputContainer, stream: av.VideoStream, packets: _Packets) -> float:
+    """How long the headers say that the video lasts; 0 where they do not say. A file that was cut off says more than
+    its packets do."""
+    if file.format.name == "avi" and stream.average_rate:
+        return stream.frames / float(stream.average_rate)  # FFmpeg corrects the duration, not the number of frames
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    # The whole file's duration counts only where every stream ends before it: sound may outlast the picture.
+    whole_s = (file.duration or 0) / av.time_base
+    return whole_s if whole_s > packets.last_s + 1.0 else 0.0
 
 
 def said(error: BaseException) -> str:

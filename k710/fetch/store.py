@@ -114,9 +114,24 @@ def read_unit(file: Path) -> tuple[pa.Table, dict[str, Any]]:
     """The rows of one media file, and what it says of its unit. Raises StoreError for a damaged or newer one."""
     metadata = unit_metadata(file)
     try:
-        return pa.parquet.read_table(file, schema=MEDIA_SCHEMA), metadata
-    except (OSError, pa.ArrowException) as error:
+        rows = pa.parquet.ParquetFile(file).read()
+        digest = unit_digest(rows, metadata)
+    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
         raise StoreError(f"{file}: damaged: {error}") from None
+    if digest != metadata.get("sha256"):
+        raise StoreError(f"{file}: damaged: it does not say what was written")
+    # A newer minor version may have more columns, an older one fewer.
+    columns = [
+        rows[name] if name in rows.column_names else pa.nulls(len(rows), MEDIA_SCHEMA.field(name).type)
+        for name in MEDIA_SCHEMA.names
+    ]
+    return pa.table(columns, schema=MEDIA_SCHEMA), metadata
+
+
+def unit_digest(rows: pa.Table, metadata: dict[str, Any]) -> str:
+    """SHA-256 over what a media file says, all but this hash itself: Parquet takes many a flipped bit for data."""
+    about = {key: value for key, value in metadata.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps([about, rows.to_pylist()], default=str).encode()).hexdigest()
 
 
 def unit_metadata(file: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from k710.fetch.jobs import Made
-from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_name
+from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_digest, unit_name
 from k710.storage import HashedFile
 
 TAR_BYTES = 1 << 30  # a tar is ended after the clip that passes this
@@ -98,13 +98,15 @@ class StoreUnit:
     def abandon(self) -> None:
         """Remove what was gathered."""
         if self._tar is not None:
-            self._tar.close()
+            with contextlib.suppress(OSError):  # what its buffer holds may have no room
+                self._tar.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _write_rows(self, rows: list[dict[str, Any]], metadata: dict[str, Any]) -> None:
         """Write the rows over the bytes that were kept back: to free those first would let another writer take them."""
-        about = {"schema_version": SCHEMA_VERSION, **metadata}
         table = pa.Table.from_pylist(rows, schema=MEDIA_SCHEMA)
+        about = {**metadata, "schema_version": SCHEMA_VERSION}
+        about["sha256"] = unit_digest(table, about)
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
         content = pa.BufferOutputStream()
         pa.parquet.write_table(table, content, compression="zstd")

@@ -61,8 +61,9 @@ def verify(
 
 def orphan_tars(store: Store) -> list[Path]:
     """Tars that no media row names: an interrupted run left them, or their media file is gone."""
+    found = sorted(store.tars_folder.glob("*.tar"))  # before the rows, so that what is committed now is none
     named = set(store.rows(("tar",))["tar"].to_pylist())
-    return sorted(path for path in store.tars_folder.glob("*.tar") if path.name not in named)
+    return [path for path in found if path.name not in named]
 
 
 def repair(store: Store, reports: list[UnitReport]) -> int:
@@ -143,7 +144,7 @@ def _rewrite(store: Store, report: UnitReport, scratch: Path) -> None:
                 with (store.tars_folder / row["tar"]).open("rb") as tar:
                     media = read_media(tar, row)
             unit.carry(row, media)
-        name = unit.commit({key: value for key, value in metadata.items() if key != "schema_version"})
+        name = unit.commit(metadata)
     except BaseException:
         unit.abandon()
         raise
