@@ -25,11 +25,10 @@ class Backbone:
     patch_px: int
 
 
-# B/16 and L/14 are CLIP's, L/16 stands in Table 1; `tiny` is for tests and the demo.
+# CLIP's, and `tiny` for tests and the demo.
 BACKBONES = {
     "B/16": Backbone(768, 12, 12, 16),
     "L/14": Backbone(1024, 24, 16, 14),
-    "L/16": Backbone(1024, 24, 16, 16),
     "tiny": Backbone(64, 4, 2, 8),
 }
 
