@@ -103,6 +103,6 @@ def released_file(path: Path, name: str, *, num_classes: int | None = None) -> P
     for key, shape in released_shapes()[name]:
         if num_classes and "proj.2" in key:
             shape = (num_classes, *shape[1:])
-        state[f"backbone.{key}"] = torch.zeros(1).expand(shape)
+        state[f"backbone.{key}"] = torch.zeros(()).expand(shape)
     torch.save(state, path)
     return path

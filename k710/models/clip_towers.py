@@ -186,22 +186,19 @@ def _pick(shapes: Mapping[str, Any], file: Any, where: str) -> dict[str, Tensor]
 
 
 def _from_huggingface(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of Hugging Face's vision model to OpenAI's; q, k and v of a layer are one tensor there."""
+    """Names of Hugging Face's vision model to OpenAI's, which has q, k and v of a layer in one tensor."""
     out: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name == "embeddings.position_ids":  # 0, 1, 2, …: no weight
             continue
         layer = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
-        prefix, part, kind = layer.groups() if layer else ("", *name.rpartition(".")[::2])
-        start = f"transformer.resblocks.{prefix}." if layer else ""
-        if part == "self_attn.q_proj" and layer:
-            stem = f"encoder.layers.{prefix}.self_attn"
-            three = [tensors.get(f"{stem}.{each}_proj.{kind}") for each in "qkv"]
-            if all(each is not None for each in three):
-                out[f"{start}attn.in_proj_{kind}"] = torch.cat([each for each in three if each is not None])
+        number, part, kind = layer.groups() if layer else ("", *name.rpartition(".")[::2])
+        start = f"transformer.resblocks.{number}." if layer else ""
+        if layer and part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
+            three = [f"encoder.layers.{number}.self_attn.{each}_proj.{kind}" for each in "qkv"]
+            if tensors.keys() >= set(three):
+                out[f"{start}attn.in_proj_{kind}"] = torch.cat([tensors[each] for each in three])
                 continue
-        if part in ("self_attn.k_proj", "self_attn.v_proj") and f"{start}attn.in_proj_{kind}" in out:
-            continue
         known = f"{start}{_HUGGINGFACE_PARTS[part]}.{kind}" if part in _HUGGINGFACE_PARTS else name
         out[_HUGGINGFACE.get(name, known)] = tensor
     return out

@@ -177,7 +177,8 @@ def _build(name: str, stack: list[Any]) -> None:
         values = _since_mark(stack) if name == "SETITEMS" else [stack.pop() for _ in range(2)][::-1]
         stack[-1].update(zip(values[::2], values[1::2], strict=True))
     elif name in ("APPEND", "APPENDS"):
-        stack[-1].extend(_since_mark(stack) if name == "APPENDS" else [stack.pop()])
+        values = _since_mark(stack) if name == "APPENDS" else [stack.pop()]
+        stack[-1].extend(values)
     elif name == "BINPERSID":
         stack.append(_storage(stack.pop()))
     elif name == "NEWOBJ":
