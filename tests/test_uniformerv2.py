@@ -191,8 +191,7 @@ def test_bf16_is_near_fp32():
         with torch.autocast("cpu", torch.bfloat16):
             rough = model(x)
     assert rough.dtype == torch.bfloat16
-    spread = (exact - exact.mean(0)).std()
-    assert (rough.float() - exact).abs().max() < 0.1 * spread
+    assert (rough.float() - exact).abs().max() < 0.02 * exact.abs().max()  # bf16 itself resolves 0.004
 
 
 def test_tokens_stay_in_the_dtype_of_autocast():

@@ -96,5 +96,4 @@ def test_compiled_bf16_is_near_eager_fp32():
         with torch.autocast("cpu", torch.bfloat16):
             found = torch.compile(model, fullgraph=True)(x)
     assert found.dtype == torch.bfloat16
-    spread = (expected - expected.mean(0)).std()
-    assert (found.float() - expected).abs().max() < 0.1 * spread
+    assert (found.float() - expected).abs().max() < 0.02 * expected.abs().max()  # bf16 itself resolves 0.004
