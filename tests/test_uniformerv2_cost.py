@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,17 @@ def test_the_papers_misprints(row: str):
     found = total_t(config, frames, views)
     assert found == pytest.approx(right, abs=0.05)
     assert abs(found - printed) > 0.1
+
+
+def test_the_table_of_the_page_is_computed():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "model.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))
+    expected = {}
+    for name, config in PRESETS.items():
+        count, cost = num_parameters(config), sum(multiply_adds(config).values()) / 1e9
+        trained = "all" if not config.frozen else f"{count['trainable']:,}"
+        expected[name] = f"{count['total']:,} | {trained} | {config.num_frames} | {cost:,.2f} G"
+    assert rows == expected
 
 
 def test_frames_multiply():
