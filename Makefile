@@ -33,6 +33,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/profiles.py
 	$(BIN)/python benchmarks/fetch.py
+	$(BIN)/python benchmarks/model.py
 
 clean:
 	rm -rf .venv build dist
