@@ -116,9 +116,8 @@ class Plan:
 
     def _seen(self) -> dict[str, SeenArchive]:
         """The archives that were read whole, for whatever profile; damaged ones only until a retry of `corrupt`."""
-        seen: dict[str, SeenArchive] = {}
-        for folder in profiles_in(self.store.root):
-            seen |= seen_archives(Store(self.store.root, folder).unit_files())
+        folders = profiles_in(self.store.root)
+        seen = seen_archives(file for folder in folders for file in Store(self.store.root, folder).unit_files())
         return {url: found for url, found in seen.items() if not (found.damaged and "corrupt" in self.choices.retry)}
 
     def _read_media(self) -> pa.Table:
