@@ -119,6 +119,15 @@ def test_a_variable_rate_keeps_every_frame_and_its_time(tmp_path):
         assert time_s == pytest.approx(float(ticks[number] * tick_s) - span[0], abs=0.002)
 
 
+def test_a_still_that_reaches_into_the_span_is_not_missing(tmp_path):
+    """Screen recordings hold one picture for seconds; a cut in the middle of it begins with the next one."""
+    ticks = [*range(0, 60, 2), 70, *range(110, 150, 2)]  # tenths of a second: the picture at 7 s stands for 4 s
+    video = timed_video(tmp_path / "v.mp4", ticks, Fraction(1, 10))
+    made = make(tmp_path, video, span=(8, 13), spans=((8, 13), (1, 2)), named_span=False)
+    assert [number for _, number in shown(made_file(made))] == list(range(31, 41))
+    assert made.flags == ("short",)
+
+
 @pytest.mark.parametrize("container", [".mp4", ".mkv", ".avi"])
 def test_a_cut_in_any_container(tmp_path, container):
     codec = "mpeg4" if container == ".avi" else "libx264"
