@@ -78,7 +78,7 @@ def segment_ranges(num_source_frames: int, num_frames: int) -> tuple[Ints, Ints]
     The segments divide 0..n-1, not 0..n, and borders are rounded half to even, as the released code has it.
     """
     borders = _rounded(np.arange(num_frames + 1) * _segment_length(num_source_frames, num_frames))
-    return borders[:-1], np.minimum(borders[1:], num_source_frames - 1)
+    return borders[:-1], borders[1:]
 
 
 def nearest_stored(indices: Ints, stored: Ints) -> Ints:
@@ -113,9 +113,8 @@ def _sparse_train(sampling: FrameSampling, num_source_frames: int, draws: Draws)
 def _sparse_test(sampling: FrameSampling, num_source_frames: int, clip: int, num_clips: int) -> Ints:
     length = _segment_length(num_source_frames, sampling.num_frames)
     starts = _rounded(np.arange(sampling.num_frames) * length)
-    # Truncated after the product, in this order of operations: another one is off by one for some lengths.
-    offset = int(length / (num_clips + 1) * (clip + 1))
-    return np.minimum(starts + offset, num_source_frames - 1)
+    # Borders are rounded but the way into the segment is truncated, so the last index stays inside the clip.
+    return starts + int(length / (num_clips + 1) * (clip + 1))
 
 
 def _dense_train(sampling: FrameSampling, num_source_frames: int, draws: Draws) -> Ints:
