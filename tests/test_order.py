@@ -81,6 +81,8 @@ def test_the_sampler_resumes_where_its_state_says(order, world, pieces, factor, 
     stopped = make()
     for _ in range(steps):
         stopped.step()
+    per_epoch = order.num_samples // batch_size
+    assert (stopped.epoch, stopped.consumed) == (steps // per_epoch, steps % per_epoch * batch_size)
     resumed = make()
     resumed.load_state_dict(stopped.state_dict())
     assert list(stream(resumed, steps)) == whole[steps:]
