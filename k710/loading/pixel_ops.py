@@ -8,10 +8,14 @@ Pillow's: blends are computed in float32 and truncated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from k710.loading.random_key import Ints
 from k710.loading.transfer import to_device
 
 _NUM_VALUES = 256
@@ -94,26 +98,22 @@ def contrast_tables(clips: Tensor, factors: Tensor) -> Tensor:
     return _blend(mean[..., None, None], values.expand(len(clips), 1, 1, -1), factors)
 
 
-def plain_table(name: str, value: float) -> list[int]:
-    """The 256 entries of an operation that looks at no pixel; `name` is one of PLAIN_TABLES."""
-    return [PLAIN_TABLES[name](entry, value) for entry in range(_NUM_VALUES)]
-
-
-# Of ImageOps and ImageEnhance: invert, posterize (to so many bits), solarize (from a threshold on), brightness (blend
-# with black); solarize_add is RandAugment's own: add to what is darker than the middle.
-PLAIN_TABLES: dict[str, Callable[[int, float], int]] = {
-    "invert": lambda entry, _: 255 - entry,
-    "posterize": lambda entry, bits: entry & (0xFF00 >> int(bits)) & 0xFF,
-    "solarize": lambda entry, threshold: entry if entry < threshold else 255 - entry,
-    "solarize_add": lambda entry, added: min(entry + int(added), 255) if entry < 128 else entry,
-    "brightness": lambda entry, factor: min(int(entry * factor), 255),
+# Operations that look at no pixel. Of ImageOps and ImageEnhance: invert, posterize (to so many bits), solarize (from a
+# threshold on), brightness (blend with black). RandAugment's own: solarize_add, to values darker than the middle.
+PLAIN_TABLES: dict[str, Callable[[Ints, float], npt.NDArray[Any]]] = {
+    "invert": lambda values, _: 255 - values,
+    "posterize": lambda values, bits: values & (0xFF00 >> int(bits)) & 0xFF,
+    "solarize": lambda values, threshold: np.where(values < threshold, values, 255 - values),
+    "solarize_add": lambda values, added: np.where(values < 128, np.minimum(values + int(added), 255), values),
+    "brightness": lambda values, factor: np.minimum(values.astype(np.float32) * np.float32(factor), 255),
 }
 
 
 def plain_tables(operations: Sequence[tuple[str, float]], device: torch.device) -> Tensor:
     """(N, 1, 1, 256) tables of N operations, a name and a value each."""
-    tables = torch.tensor([plain_table(*operation) for operation in operations], dtype=torch.uint8)
-    return to_device(tables, device)[:, None, None, :]
+    values = np.arange(_NUM_VALUES)
+    tables = np.stack([PLAIN_TABLES[name](values, value).astype(np.uint8) for name, value in operations])
+    return to_device(torch.from_numpy(tables), device)[:, None, None, :]
 
 
 def _blend(degenerate: Tensor, clips: Tensor, factors: Tensor) -> Tensor:
