@@ -113,6 +113,8 @@ def test_switching_one_augmentation_off_leaves_the_others():
     assert {operation.name for operation in one.operations[:3]} == {"brightness", "contrast", "color"}
     assert all(0.6 <= operation.value <= 1.4 for operation in one.operations[:3])
     assert other.operations == ()
+    jitters = [Augment(color_jitter=0.4).choose(other_key, 60, 80).operations[:3] for other_key in KEYS * 2]
+    assert len({tuple(operation.name for operation in jitter) for jitter in jitters}) > 1
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 10**6))
@@ -160,6 +162,8 @@ def test_erasing_fills_one_box_of_all_frames_with_noise():
     noise = erased[changed]
     assert abs(noise.mean()) < 0.1
     assert abs(noise.std() - 1) < 0.1
+    reseeded = choice._replace(erase=choice.erase._replace(seed=choice.erase.seed + 1))
+    assert not torch.equal(augment([clip], [reseeded], settings)[0][changed], noise)
     erased = [settings.choose(RandomKey(0, 0, number), 80, 80).erase for number in range(500)]
     areas = [box.height * box.width / 64**2 for box in erased if box]
     assert len(areas) > 480
@@ -176,6 +180,7 @@ def test_mixup_mixes_pixels_and_labels_alike():
     assert torch.allclose(mixed[0], 0.9 * batch[0] + 0.1 * batch[3], atol=1e-6)
     assert torch.equal(mixed[1], batch[1])
     assert torch.allclose(mixed[2], 0.25 * batch[2] + 0.75 * batch[1], atol=1e-6)
+    assert torch.allclose(mixed[3], 0.5 * batch[3] + 0.5 * batch[0], atol=1e-6)
     assert torch.allclose(targets, torch.tensor([[0.9, 0.1, 0], [0, 1, 0], [0, 0.75, 0.25], [0.5, 0.5, 0]]))
 
 
@@ -241,6 +246,22 @@ def test_a_low_precision_can_be_asked_for():
     low = augment(clips, choices, settings, dtype=torch.bfloat16)
     assert torch.equal(low, augment(clips, choices, settings).to(torch.bfloat16))
     assert evaluation_crops(clips, [1] * 6, crop_px=16, dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_gpu_gives_the_same_and_is_never_waited_for(order):
+    settings, clips = Augment(crop_px=32, order=order, color_jitter=0.4), a_batch()
+    for epoch in range(6):
+        choices = choices_for(settings, clips, [RandomKey(1, epoch, number) for number in range(len(clips))])
+        on_gpu = [clip.cuda() for clip in clips]
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            batch = augment(on_gpu, choices, settings)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        apart = (batch.cpu() - augment(clips, choices, settings)).abs() * 255 * 0.225
+        assert (apart < 1.01).float().mean() > 0.999
 
 
 CORNER = Choices(Box(0, 0, 4, 4), False, ())

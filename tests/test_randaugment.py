@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from pillow_operations import OPERATIONS, clip_like_footage, with_pillow
 
 from k710.errors import UsageError
-from k710.loading.operations import apply_operations
+from k710.loading import operations as batched
 from k710.loading.randaugment import LEVELS, Operation, RandAugment
 from k710.loading.random_key import RandomKey
 
@@ -47,6 +47,12 @@ tiny_clips = st.builds(
 )
 magnitudes = st.floats(0, 10)
 signs = st.sampled_from([1, -1])
+
+
+def apply_operations(clips, operations):
+    """The library's operations, for clips (N, T, H, W, 3) as Pillow's have them."""
+    changed = batched.apply_operations(clips.permute(0, 1, 4, 2, 3), operations)
+    return changed.permute(0, 1, 3, 4, 2)
 
 
 def difference(clip, operation):
@@ -96,16 +102,14 @@ def test_operations_follow_one_another_as_in_pillow():
         assert (apart <= 1).float().mean() > 0.999, operations
 
 
-def test_a_clip_fares_the_same_in_any_batch():
+def test_a_clip_fares_the_same_together_and_alone():
     operations = drawn(24, RandAugment(num_ops=6))
-    clips = torch.stack([clip_like_footage(seed) for seed in range(24)])
+    clips = torch.stack([clip_like_footage(seed) for seed in range(24)]).permute(0, 1, 4, 2, 3)
     before = clips.clone()
-    together = apply_operations(clips, operations)
+    together = batched.together(clips, operations)
+    assert (together == batched.one_by_one(clips, operations)).all()
+    assert (together.flip(0) == batched.together(clips.flip(0), operations[::-1])).all()
     assert (clips == before).all()
-    for number, named in enumerate(operations):
-        assert (together[number] == apply_operations(clips[number : number + 1], [named])[0]).all()
-    backwards = apply_operations(clips.flip(0), operations[::-1])
-    assert (backwards.flip(0) == together).all()
 
 
 def test_all_frames_of_a_clip_get_the_same():

@@ -54,23 +54,24 @@ def axis(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def transform(clips: Tensor, matrices: Tensor, taps: tuple[tuple[int, ...], tuple[int, ...]]) -> Tensor:
-    """Each clip by its own matrix. `clips` uint8 (N, T, H, W, C), `matrices` float64 (N, 6); same shape back."""
-    num_clips, num_frames, height, width, num_channels = clips.shape
+    """Each clip by its own matrix. `clips` uint8 (N, T, C, H, W), `matrices` float64 (N, 6); same shape back."""
+    num_clips, num_frames, num_channels, height, width = clips.shape
     x, y = _source_points(matrices, height, width)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     columns, column_weights = _neighbours(x, width, taps[1])
     rows, row_weights = _neighbours(y, height, taps[0])
-    start = torch.arange(num_clips, device=clips.device).view(-1, 1, 1, 1, 1) * (height * width)
+    start = torch.arange(num_clips, dtype=torch.int32, device=clips.device).view(-1, 1, 1, 1, 1) * (height * width)
     index = start + rows.unsqueeze(-1) * width + columns.unsqueeze(-2)  # (N, H, W, rows, columns)
     weights = row_weights.unsqueeze(-1) * column_weights.unsqueeze(-2)
     num_taps = len(taps[0]) * len(taps[1])
     # All frames and channels of a pixel move alike: one row of a matrix, and a weighted sum of few rows.
-    pixels = clips.permute(0, 2, 3, 1, 4).reshape(-1, num_frames * num_channels).to(torch.float32)
+    # Contiguous even where a view would do, or embedding_bag takes a slow way.
+    pixels = clips.permute(0, 3, 4, 1, 2).reshape(-1, num_frames * num_channels).contiguous().to(torch.float32)
     moved = functional.embedding_bag(
         index.view(-1, num_taps), pixels, per_sample_weights=weights.view(-1, num_taps), mode="sum"
     )
     moved = moved.add_(_SLACK).clamp_(0, 255).masked_fill_(~inside.view(-1, 1), FILL).to(torch.uint8)
-    return moved.view(num_clips, height, width, num_frames, num_channels).permute(0, 3, 1, 2, 4).contiguous()
+    return moved.view(num_clips, height, width, num_frames, num_channels).permute(0, 3, 4, 1, 2)
 
 
 def _source_points(matrices: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -85,7 +86,7 @@ def _neighbours(points: Tensor, size: int, taps: tuple[int, ...]) -> tuple[Tenso
     """The pixels around points of one axis, the border repeated, and their weights: two (N, H, W, taps)."""
     floor = (points - 0.5).floor()
     offset = (points - 0.5 - floor).to(torch.float32)
-    index = torch.stack([floor + tap for tap in taps], -1).clamp_(0, size - 1).to(torch.int64)
+    index = torch.stack([floor + tap for tap in taps], -1).clamp_(0, size - 1).to(torch.int32)
     if len(taps) == 1:
         return index, torch.ones_like(index, dtype=torch.float32)
     square, cube = offset**2, offset**3

@@ -137,12 +137,16 @@ def choose_box(height: int, width: int, area: tuple[float, float], aspect: tuple
 
 
 def resize(frames: Tensor, height: int, width: int) -> Tensor:
-    """Frames (T, H, W, 3) as float32 (T, 3, height, width): bilinear between pixel centres, no antialiasing.
+    """Frames (T, 3, H, W) as float32 (T, 3, height, width): bilinear between pixel centres, no antialiasing.
 
     That is what the released code resizes with, up and down.
     """
-    planes = frames.permute(0, 3, 1, 2).to(torch.float32)
-    return functional.interpolate(planes, size=(height, width), mode="bilinear", align_corners=False)
+    return functional.interpolate(frames.to(torch.float32), size=(height, width), mode="bilinear", align_corners=False)
+
+
+def planes(clip: Tensor) -> Tensor:
+    """A view of a clip (T, H, W, 3) as (T, 3, H, W)."""
+    return clip.permute(0, 3, 1, 2)
 
 
 def normalise(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -169,7 +173,8 @@ def _published(clips: Sequence[Tensor], choices: Sequence[Choices], crop_px: int
         sizes[clip.shape].append(number)
     for numbers in sizes.values():
         changed = apply_operations(
-            torch.stack([clips[number] for number in numbers]), [choices[number].operations for number in numbers]
+            torch.stack([planes(clips[number]) for number in numbers]),
+            [choices[number].operations for number in numbers],
         )
         for clip, number in zip(changed, numbers, strict=True):
             batch[number] = _cropped(clip, choices[number], crop_px).transpose(0, 1)
@@ -178,10 +183,10 @@ def _published(clips: Sequence[Tensor], choices: Sequence[Choices], crop_px: int
 
 def _crop_first(clips: Sequence[Tensor], choices: Sequence[Choices], crop_px: int) -> Tensor:
     """The crop, rounded to uint8 again, then operations on the whole batch."""
-    crops = [_cropped(clip, choice, crop_px) for clip, choice in zip(clips, choices, strict=True)]
-    pixels = torch.stack(crops).round_().clamp_(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2)
-    changed = apply_operations(pixels.contiguous(), [choice.operations for choice in choices])
-    return changed.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
+    crops = [_cropped(planes(clip), choice, crop_px) for clip, choice in zip(clips, choices, strict=True)]
+    pixels = torch.stack(crops).round_().clamp_(0, 255).to(torch.uint8)
+    changed = apply_operations(pixels, [choice.operations for choice in choices])
+    return changed.transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format)
 
 
 _ORDERS: dict[str, Callable[[Sequence[Tensor], Sequence[Choices], int], Tensor]] = {
@@ -191,9 +196,9 @@ _ORDERS: dict[str, Callable[[Sequence[Tensor], Sequence[Choices], int], Tensor]]
 
 
 def _cropped(clip: Tensor, choice: Choices, crop_px: int) -> Tensor:
-    """The box of a clip (T, H, W, 3), resized and flipped: float32 (T, 3, S, S)."""
+    """The box of a clip (T, 3, H, W), resized and flipped: float32 (T, 3, S, S)."""
     top, left, height, width = choice.box
-    resized = resize(clip[:, top : top + height, left : left + width], crop_px, crop_px)
+    resized = resize(clip[:, :, top : top + height, left : left + width], crop_px, crop_px)
     return resized.flip(-1) if choice.flip else resized
 
 

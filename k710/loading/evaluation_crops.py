@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from k710.errors import UsageError
-from k710.loading.augment import MEAN, STD, Box, check_clips, normalise, resize
+from k710.loading.augment import MEAN, STD, Box, check_clips, normalise, planes, resize
 from k710.loading.sampling import CENTRE_CROP
 
 
@@ -60,6 +60,6 @@ def evaluation_crops(
     for number, (clip, crop) in enumerate(zip(clips, crops, strict=True)):
         height, width = resized_size(clip.shape[1], clip.shape[2], crop_px)
         top, left, _, _ = crop_box(height, width, crop_px, crop)
-        resized = resize(clip, height, width)
+        resized = resize(planes(clip), height, width)
         batch[number] = resized[:, :, top : top + crop_px, left : left + crop_px].transpose(0, 1)
     return normalise(batch, mean, std).to(dtype)

@@ -1,7 +1,7 @@
-"""Apply to each clip of a batch its own operations, as few passes as there are kinds of operation.
+"""Apply to each clip of a batch its own operations.
 
-The n-th operations of all clips are done together: those that are tables in one look-up, the others by kind. Which
-clip gets which is known on the host, so nothing waits for the device.
+Together, operations of one kind are one pass: all that are tables one look-up, all that move along one axis one
+resampling. Which clip gets which is known on the host, so nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -30,12 +30,29 @@ _BLENDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def apply_operations(clips: Tensor, operations: Sequence[Named]) -> Tensor:
-    """Clips uint8 (N, T, H, W, 3), and each one's operations; same shape and type back, the input left as it was.
+    """Clips uint8 (N, T, 3, H, W), and each one's operations; same shape and type back, the input left as it was.
 
-    Each operation's result is uint8 again, as between Pillow's operations.
+    Each operation's result is uint8 again, as between Pillow's operations. On a CPU clips go one after another, which
+    keeps a clip in the cache; elsewhere together.
     """
     assert len(clips) == len(operations)
-    clips = clips.clone(memory_format=torch.contiguous_format) if any(operations) else clips
+    return (one_by_one if clips.device.type == "cpu" else together)(clips, operations)
+
+
+def one_by_one(clips: Tensor, operations: Sequence[Named]) -> Tensor:
+    """Each clip through all its operations, then the next."""
+    changed = []
+    for number, named in enumerate(operations):
+        clip = clips[number : number + 1]
+        for operation in named:
+            clip = _apply(_kind(operation.name), clip, [operation])
+        changed.append(clip)
+    return torch.cat(changed)
+
+
+def together(clips: Tensor, operations: Sequence[Named]) -> Tensor:
+    """The n-th operations of all clips at once, as few passes as there are kinds of operation."""
+    clips = clips.clone(memory_format=torch.contiguous_format)
     for step in range(max(map(len, operations), default=0)):
         groups: dict[object, list[int]] = defaultdict(list)
         for number, named in enumerate(operations):
@@ -57,7 +74,7 @@ def _kind(name: str) -> object:
 
 def _apply(kind: object, clips: Tensor, operations: Named) -> Tensor:
     """One operation for each clip, all of one kind."""
-    height, width = clips.shape[2:4]
+    height, width = clips.shape[3:]
     if kind == "table":
         return pixel_ops.look_up(clips, _tables(clips, operations))
     if isinstance(kind, str):
@@ -72,7 +89,7 @@ def _tables(clips: Tensor, operations: Named) -> Tensor:
     members = defaultdict(list)
     for number, operation in enumerate(operations):
         members[operation.name if operation.name in _FRAME_TABLES else ""].append(number)
-    num_clips, num_frames, _, _, num_channels = clips.shape
+    num_clips, num_frames, num_channels = clips.shape[:3]
     tables = clips.new_empty((num_clips, num_frames, num_channels, 256))
     for name, numbers in members.items():
         index, chosen = to_device(numbers, clips.device), [operations[number] for number in numbers]
