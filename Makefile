@@ -26,6 +26,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/augment.py
 
 clean:
 	rm -rf .venv build dist

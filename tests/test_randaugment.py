@@ -104,7 +104,7 @@ def test_operations_follow_one_another_as_in_pillow():
 
 def test_a_clip_fares_the_same_together_and_alone():
     operations = drawn(24, RandAugment(num_ops=6))
-    clips = torch.stack([clip_like_footage(seed) for seed in range(24)]).permute(0, 1, 4, 2, 3)
+    clips = torch.stack([clip_like_footage(seed) for seed in range(24)]).permute(0, 1, 4, 2, 3).contiguous()
     before = clips.clone()
     together = batched.together(clips, operations)
     assert (together == batched.one_by_one(clips, operations)).all()
