@@ -12,6 +12,11 @@ demo: $(READY)
 	$(BIN)/k710 explain leaked-6000 --manifest manifests/sample
 	$(BIN)/k710 explain --sample-ds --manifest manifests/sample
 	$(BIN)/k710 labels "tying tie" picking_fruit
+	$(BIN)/python -m k710.sample.footage manifests/sample-clips --source k400 --layout class
+	$(BIN)/k710 fetch manifests/sample --from local:manifests/sample-clips
+	$(BIN)/python -m k710.sample.serve $(BIN)/k710 fetch manifests/sample --from cvdf:{url}
+	$(BIN)/k710 verify manifests/sample --decode
+	$(BIN)/k710 pack manifests/sample --split val --out manifests/sample-shards --force
 
 test: $(READY)
 	$(BIN)/pytest -m "not slow" -n auto

@@ -35,3 +35,11 @@ class DownloadError(K710Error):
 
 class CheckpointError(K710Error):
     """A checkpoint that cannot be read, is not what was said of it, or must not be written."""
+
+
+class StoreError(K710Error):
+    """A store that is damaged, made with other settings, or on a disk without room."""
+
+
+class FetchError(K710Error):
+    """A fetch that could not go on: an origin that is not there, an archive that cannot be read, a full disk."""

@@ -230,6 +230,25 @@ def open_url(
     return ResumingReader(url, start, known, **options)
 
 
+def head(url: str, *, timeout_s: float = 30.0) -> FileVersion:
+    """What the server says of a file, by a HEAD request, tried twice. Raises DownloadError."""
+    import requests
+
+    check_address(url)
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"k710/{__version__}"}
+    problem = ""
+    for _ in range(2):
+        try:
+            response = requests.head(url, headers=headers, timeout=timeout_s, allow_redirects=True)
+        except requests.RequestException as error:
+            problem = _reason(error)
+            continue
+        if response.status_code == 200:
+            return FileVersion(response.headers.get("ETag"), response.headers.get("Last-Modified"), _length(response))
+        problem = f"{response.status_code} {response.reason or ''}".strip()
+    raise DownloadError(f"{url}: {problem}")
+
+
 def check_address(url: str) -> None:
     """Raise DownloadError unless `url` is an http or https address."""
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 
 @contextmanager
@@ -53,3 +55,64 @@ def _lines(title: str, every_s: float) -> Iterator[Callable[[int, int | None], N
 
     yield show
     sys.stderr.write(last)
+
+
+class _Told(Protocol):
+    """What `clip_progress` shows of a run."""
+
+    settled: int
+    bytes_stored: int
+    failed: Mapping[str, int]
+
+
+@contextmanager
+def clip_progress(
+    title: str, *, every_s: float = 30.0
+) -> Iterator[tuple[Callable[[int], None], Callable[[Any], None]]]:
+    """Two callbacks for the time of a long run over clips: `planned(total)` and `told(tally)`, from any thread.
+
+    One line that is kept up to date on a terminal, a line every `every_s` seconds elsewhere: clips settled, failed by
+    class, clips/s, bytes, and the time that is left.
+    """
+    started_s, total, last_s = time.monotonic(), 0, time.monotonic()
+    on_terminal = sys.stderr.isatty()
+    lock = threading.Lock()
+
+    def planned(clips: int) -> None:
+        nonlocal total
+        total = clips
+
+    def told(tally: _Told) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        with lock:
+            if now_s - last_s < (0.2 if on_terminal else every_s):
+                return
+            last_s = now_s
+            line = _clips_line(title, tally, total, now_s - started_s)
+            sys.stderr.write(f"\r\x1b[K{line}" if on_terminal else f"{line}\n")
+            sys.stderr.flush()
+
+    try:
+        yield planned, told
+    finally:
+        if on_terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _clips_line(title: str, tally: _Told, total: int, seconds: float) -> str:
+    rate = tally.settled / max(seconds, 1e-9)
+    left_s = max(0, total - tally.settled) / max(rate, 1e-9)
+    failed = "".join(f", {count:,} {name}" for name, count in sorted(tally.failed.items()))
+    return (
+        f"{tally.settled:,} of {total:,} {title}{failed}, {rate:.1f} a second, {tally.bytes_stored / 1e6:,.1f} MB, "
+        f"{_duration(left_s)} left"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if hours >= 48:
+        return f"{hours // 24} days {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"

@@ -74,7 +74,8 @@ def _checked(path: Path, key: Any, value: Any, types: dict[str, Any]) -> Any:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise RecipeError(f"{path}: {key} must be a list of names, such as [train, val], not {_short(value)}")
-    if not isinstance(value, types[key]):
+    # To Python, true is a number too.
+    if not isinstance(value, types[key]) or (isinstance(value, bool) and types[key] is not bool):
         raise RecipeError(f"{path}: {key} must be {types[key].__name__}, not {_short(value)}")
     return value
 

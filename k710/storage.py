@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -72,13 +72,14 @@ def new_folder(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _temporary(folder: Path, final_path: Callable[[], Path], *, shown_as: Path) -> Iterator[IO[bytes]]:
     try:
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
+        name = str(folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+        # Not mkstemp: it lets only the owner in, and asking for the umask means setting it, for all threads.
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())  # mkstemp lets only the owner in
             Path(name).replace(final_path())
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -86,9 +87,3 @@ def _temporary(folder: Path, final_path: Callable[[], Path], *, shown_as: Path) 
     except OSError as error:
         error.filename = str(shown_as)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

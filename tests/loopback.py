@@ -57,6 +57,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     at_s: float  # time.monotonic()
+    method: str = "GET"
 
     @property
     def range(self) -> str | None:
@@ -132,6 +133,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
+
+    def do_HEAD(self) -> None:
+        loopback = self.server.loopback
+        page, fault = loopback.admit(Request(self.path, dict(self.headers), monotonic(), "HEAD"))
+        status = fault.status or (404 if page is None else 200)
+        size = len(page.body) if page is not None and status == 200 else 0
+        etag = page.etag if page is not None else None
+        self._head(status, {"Content-Length": str(size), "ETag": etag, **fault.headers})
 
     def do_GET(self) -> None:
         loopback = self.server.loopback

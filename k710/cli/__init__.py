@@ -11,7 +11,11 @@ from k710 import __version__
 from k710.errors import K710Error
 
 # Each lives in the module of its name (a dash becomes an underscore) as `command`.
-COMMANDS = ("build", "audit", "explain", "export", "labels", "recipes", "prune", "remap-head", "inspect")
+COMMANDS = (
+    *("build", "audit", "explain", "export", "labels", "recipes", "prune"),
+    *("fetch", "status", "verify", "pack"),
+    *("remap-head", "inspect"),
+)
 
 
 class Failure(click.ClickException):

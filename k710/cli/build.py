@@ -22,6 +22,13 @@ from k710.cli.common import COMMA_LIST, DEFAULT_MANIFEST, FILE, FOLDER, annotati
 @click.option("--synonyms", type=FILE, help="CSV with the columns name,label for names that k710 does not know.")
 @click.option("--out", type=FOLDER, default=DEFAULT_MANIFEST, show_default=True, help="Folder of the manifest.")
 @click.option("--fates", type=FILE, help="Write the fate of every list row here (.csv or .parquet).")
+@click.option(
+    "--clips",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN,…",
+    help="Fetch the clips too, as k710 fetch does.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first bad row of downloaded lists too.")
 @click.option("--force", is_flag=True, help="Write a new version of a manifest that exists.")
 def command(
@@ -30,6 +37,7 @@ def command(
     synonyms: Path | None,
     out: Path,
     fates: Path | None,
+    origins: tuple[str, ...],
     strict: bool,
     force: bool,
     **choices: Any,
@@ -46,6 +54,7 @@ def command(
     import pyarrow as pa
 
     from k710.build import CurationRecipe, build
+    from k710.cli.fetch import choices_of, fetch_and_print, store_of
     from k710.labels import read_synonyms
     from k710.manifest import check_output
     from k710.recipes import read_recipe
@@ -57,6 +66,7 @@ def command(
         given.setdefault("splits", ())  # so that the lists to hold out are read
     chosen = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given).checked()
     check_output(out, force=force)  # before anything is downloaded
+    fetching = choices_of(origins) if origins else None
     files = annotation_files(annotations, chosen.sources, chosen.splits)
     own = read_synonyms(synonyms) if synonyms else ()
     manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
@@ -66,6 +76,9 @@ def command(
     else:
         _print_beside_the_printed(manifest.dataset)
     click.echo(f"{out}: {manifest.dataset['counts']['clips']:,} clips, content hash {manifest.content_hash[:16]}")
+    if fetching:
+        click.echo()
+        fetch_and_print(manifest, store_of(out, None), fetching)
 
 
 def _print_attrition(dataset: dict[str, Any]) -> None:

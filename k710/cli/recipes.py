@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import click
 
+# What takes the recipes of each kind.
+KINDS = {"curation": "k710 build --recipe NAME", "encode": "k710 fetch --profile NAME"}
+
 
 @click.command("recipes")
 @click.argument("name", required=False)
 def command(name: str | None) -> None:
     """List the recipes, or print one.
 
-    A recipe names every choice of a build, each with its source; copy it and edit it.
+    A recipe names every choice of a build or of an encode profile, each with its source; copy it and edit it.
 
     \b
     Examples:
       k710 recipes
       k710 recipes k710-strict > my-recipe.yaml
     """
-    from k710.recipes import recipe_files, recipe_path
+    from k710.errors import RecipeError
+    from k710.recipes import recipe_files
 
     if name:
-        click.echo(recipe_path("curation", name).read_text(encoding="utf-8"), nl=False)
+        known = {recipe: path for kind in KINDS for recipe, path in recipe_files(kind).items()}
+        if name not in known:
+            raise RecipeError(f"no recipe {name!r}; known: {', '.join(known)}")
+        click.echo(known[name].read_text(encoding="utf-8"), nl=False)
         return
-    click.echo("curation (k710 build --recipe NAME):")
-    for recipe, path in recipe_files("curation").items():
-        first_line = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-        click.echo(f"  {recipe:<16}{first_line}")
+    for kind, taken_by in KINDS.items():
+        click.echo(f"{kind} ({taken_by}):")
+        for recipe, path in recipe_files(kind).items():
+            first_line = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+            click.echo(f"  {recipe:<16}{first_line}")

@@ -1,0 +1,168 @@
+"""`k710 fetch`: the clips of a manifest into a store."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from k710.cli.common import COMMA_LIST, FOLDER, print_table
+
+if TYPE_CHECKING:
+    from k710.fetch.plan import Choices
+    from k710.fetch.unit_work import Tally
+    from k710.manifest import Manifest
+
+
+@click.command("fetch")
+@click.argument("manifest", type=FOLDER)
+@click.option(
+    "--from", "origins", multiple=True, metavar="ORIGIN,…", help="local:DIR, cvdf or cvdf:URL; asked in this order."
+)
+@click.option("--store", type=FOLDER, help="Folder of the media; several manifests may share it.  [MANIFEST/store]")
+@click.option("--profile", default="h264", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
+@click.option("--audio", is_flag=True, help="Keep the sound.")
+@click.option("--view", help="Only clips of this view: k710, k400, k600, k700, k700_2020.")
+@click.option("--splits", type=COMMA_LIST, default="train,val", show_default=True, help="Only clips of these splits.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N clips, taken at random, always the same.")
+@click.option("--retry", type=COMMA_LIST, default=(), help="Try failed clips of these classes again, such as corrupt.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")
+@click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
+def command(
+    manifest: Path,
+    origins: tuple[str, ...],
+    store: Path | None,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Fetch clips: cut, encode, check, store.
+
+    Finds the clips of a manifest on disk or in the public archives and puts them, checked, into a store. A second run
+    does only what is missing. docs/fetch.md tells all of it.
+
+    \b
+    Examples:
+      k710 fetch manifests/k710 --from local:clips --workers 2
+      k710 fetch manifests/k710 --from local:clips --view k400 --splits val --dry-run
+    """
+    from k710.manifest import open_manifest
+
+    opened = open_manifest(manifest)
+    choices = choices_of(origins, **options)
+    if dry_run:
+        _print_estimate(opened, store_of(manifest, store), choices)
+    else:
+        fetch_and_print(opened, store_of(manifest, store), choices)
+
+
+def store_of(manifest: Path, store: Path | None) -> Path:
+    """The store of a manifest where none is named."""
+    return manifest / "store" if store is None else store
+
+
+def choices_of(
+    origins: tuple[str, ...],
+    *,
+    profile: str = "h264",
+    audio: bool = False,
+    retry: tuple[str, ...] = (),
+    splits: tuple[str, ...] = ("train", "val"),
+    workers: int | None = None,
+    **options: Any,
+) -> Choices:
+    """The library's choices from the options of the command."""
+    from k710.fetch.plan import Choices
+    from k710.fetch.profiles import read_profile
+    from k710.fetch.wanted import check_wanted
+
+    check_wanted(options.get("view"), splits)
+    names = tuple(origin for given in origins for origin in given.split(",")) or ("cvdf",)
+    chosen = read_profile(profile, audio=audio)
+    cores = workers or os.cpu_count() or 1
+    return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, workers=cores, **options).checked()
+
+
+def fetch_and_print(manifest: Manifest, store: Path, choices: Choices) -> None:
+    """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
+    from k710.engine import Stop, polite_interrupts
+    from k710.errors import FetchError
+    from k710.fetch.run import fetch
+    from k710.progress import clip_progress
+
+    stop = Stop()
+    try:
+        with (
+            polite_interrupts(stop, lambda text: click.echo(text, err=True)),
+            clip_progress("clips") as (planned, told),
+        ):
+            tally = fetch(manifest, store, choices, stop=stop, told=told, planned=planned)
+    except KeyboardInterrupt:
+        click.echo("k710: stopped at once; the same command goes on from what was committed", err=True)
+        sys.stdout.flush()
+        os._exit(1)  # units may wait for a network that never answers
+    _print_tally(tally)
+    print_status(manifest, store, choices.profile.folder)
+    if stop.asked:
+        raise FetchError(f"{stop.reason}; everything settled so far is kept, and the same command goes on from there")
+    if tally.unread:
+        raise FetchError(f"{len(tally.unread):,} archives could not be read; the same command tries them again")
+
+
+def print_status(manifest: Manifest, store: Path, profile_folder: str) -> None:
+    """What the store has of the manifest: by view and split, and by class of failure."""
+    from k710.fetch.status import flag_counts, status
+    from k710.fetch.store import Store
+
+    opened = Store(store, profile_folder)
+    lines = status(manifest, opened)
+    classes = list(dict.fromkeys(name for line in lines for name in line.failed))
+    rows = []
+    for line in lines:
+        failed = [line.failed.get(name, 0) for name in classes]
+        there = f"{line.fetched / line.clips:.1%}"
+        rows.append([f"{line.view} {line.split}", line.clips, line.fetched, *failed, line.unsettled, there])
+    columns = ["", "clips", "fetched", *classes, "not settled", "there"]
+    print_table(columns, rows, title=f"{store}, profile {profile_folder}")
+    if flags := flag_counts(opened):
+        click.echo(
+            "Kept and flagged: " + ", ".join(f"{count:,} {flag}" for flag, count in sorted(flags.items())) + ".\n"
+        )
+
+
+def _print_tally(tally: Tally) -> None:
+    said = [f"{tally.fetched:,} clips fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
+    said += [f"{count:,} {name}" for name, count in tally.failed.most_common()]
+    click.echo("This run: " + ", ".join(said) + ".\n")
+    for url, reason in tally.unread.items():
+        click.echo(f"not read: {reason if url in reason else f'{url}: {reason}'}", err=True)
+    for url, damage in tally.damaged.items():
+        click.echo(f"damaged: {url}: {damage}; what came before it is kept", err=True)
+    if tally.refused_members:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.refused_members.items()))
+        click.echo(f"members of archives refused: {kinds}", err=True)
+
+
+def _print_estimate(manifest: Manifest, store: Path, choices: Choices) -> None:
+    from k710.fetch.run import estimate
+
+    found = estimate(manifest, store, choices)
+    click.echo(f"{found.wanted:,} clips wanted, {found.wanted - found.missing:,} of them in {store}.\n")
+    rows = [
+        [origin, clips, archives or None, None if not archives else _gigabytes(size)]
+        for origin, clips, archives, size in found.stages
+    ]
+    if rows:
+        print_table(["origin", "clips, at most", "archives to read", "to download"], rows)
+    click.echo(
+        f"To store: about {_gigabytes(found.store_bytes)}; scratch: at most {_gigabytes(found.scratch_bytes)}; "
+        f"free: {_gigabytes(found.free_bytes)}."
+    )
+
+
+def _gigabytes(size: int | None) -> str:
+    if size is None:
+        return "unknown"
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

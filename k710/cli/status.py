@@ -1,0 +1,40 @@
+"""`k710 status`: how much of a manifest is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from k710.cli.common import FOLDER, print_json
+
+
+@click.command("status")
+@click.argument("manifest", type=FOLDER)
+@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def command(manifest: Path, store: Path | None, as_json: bool) -> None:
+    """Show which clips the store has.
+
+    By profile, view and split: clips fetched, failed by class, and not settled yet.
+
+    \b
+    Example:
+      k710 status manifests/k710
+    """
+    from k710.cli.fetch import print_status, store_of
+    from k710.errors import StoreError
+    from k710.fetch.status import status
+    from k710.fetch.store import Store, profiles_in
+    from k710.manifest import open_manifest
+
+    opened, root = open_manifest(manifest), store_of(manifest, store)
+    profiles = list(profiles_in(root))
+    if not profiles:
+        raise StoreError(f"{root}: no store there; `k710 fetch {manifest}` makes one")
+    if as_json:
+        found = {profile: [vars(line) for line in status(opened, Store(root, profile))] for profile in profiles}
+        print_json(found)
+        return
+    for profile in profiles:
+        print_status(opened, root, profile)

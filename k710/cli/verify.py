@@ -1,0 +1,69 @@
+"""`k710 verify`: the store against its own words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import click
+
+from k710.cli.common import FOLDER
+
+
+@click.command("verify")
+@click.argument("manifest", type=FOLDER)
+@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--decode", is_flag=True, help="Decode every frame of every clip too.")
+@click.option("--repair", "mend", is_flag=True, help="Write damaged units anew from what is intact.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="At a time.  [one per core]")
+def command(manifest: Path, store: Path | None, decode: bool, mend: bool, workers: int | None) -> None:
+    """Check the store, clip by clip.
+
+    Compares every clip's bytes with the hash in its media row, and every tar with the hash in its name. Damage ends
+    with exit code 1; with --repair the damaged clips are wanted again, and the next fetch brings them.
+
+    \b
+    Example:
+      k710 verify manifests/k710 --decode
+    """
+    from k710.cli.fetch import store_of
+    from k710.errors import StoreError
+    from k710.fetch.clip_pool import ClipPool
+    from k710.fetch.scratch import scratch_folder
+    from k710.fetch.store import Store, profiles_in
+    from k710.fetch.verify import orphan_tars, repair, verify
+
+    root = store_of(manifest, store)
+    profiles = list(profiles_in(root))
+    if not profiles:
+        raise StoreError(f"{root}: no store there; `k710 fetch {manifest}` makes one")
+    damaged, workers = 0, workers or os.cpu_count() or 1
+    for profile in profiles:
+        opened = Store(root, profile)
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(ClipPool(workers)) if decode else None
+            scratch = stack.enter_context(scratch_folder(root)) if decode else None
+            reports = verify(opened, pool=pool, scratch=scratch, workers=workers)
+        broken = [report for report in reports if not report.is_whole]
+        clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
+        click.echo(f"{profile}: {clips:,} clips in {len(reports):,} units, {size / 1e6:,.1f} MB")
+        for report in broken:
+            if report.unreadable:
+                click.echo(f"  {report.file.name}: {report.unreadable}")
+            for clip_id, reason in report.clips.items():
+                click.echo(f"  {report.file.name}: {clip_id}: {reason}")
+            for tar, reason in report.tars.items():
+                click.echo(f"  {report.file.name}: {tar}: {reason}")
+        readable = not any(report.unreadable for report in reports)
+        orphans = orphan_tars(opened) if readable else []
+        for path in orphans:
+            click.echo(f"  {path.name}: no row names it; an interrupted run left it")
+        if mend and (broken or orphans):
+            lost = repair(opened, reports)
+            click.echo(f"  repaired {len(broken):,} units; {lost:,} clips are wanted again")
+        elif broken:
+            damaged += len(broken)
+    if damaged:
+        raise StoreError(f"{damaged:,} units are damaged; --repair writes them anew from what is intact")
+    click.echo("Everything is as the rows say.")

@@ -1,0 +1,45 @@
+"""What kind of video file some bytes begin: no decoder sees a file before this said that it is one.
+
+A playlist named `.mp4` would make a decoder read other files, so names are never believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SNIFF_BYTES = 400
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container format: FFmpeg's name of its demuxer, and the suffix that such files carry."""
+
+    demuxer: str
+    suffix: str
+
+
+_MOV, _MP4 = Container("mov", "mov"), Container("mov", "mp4")
+_MATROSKA, _WEBM = Container("matroska", "mkv"), Container("matroska", "webm")
+_AVI, _FLV, _MPEGTS = Container("avi", "avi"), Container("flv", "flv"), Container("mpegts", "ts")
+
+DEMUXERS = tuple(dict.fromkeys(container.demuxer for container in (_MOV, _MATROSKA, _AVI, _FLV, _MPEGTS)))
+
+# The first box of an MP4 is `ftyp`; of a QuickTime file from before 2001 it may be any of the others.
+_MOV_BOXES = (b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+
+
+def sniff(head: bytes) -> Container | None:
+    """The container whose first SNIFF_BYTES bytes are `head`; None for anything that is no known video container."""
+    if head[4:8] in (b"ftyp", b"styp"):
+        return _MOV if head[8:12] == b"qt  " else _MP4
+    if head[4:8] in _MOV_BOXES:
+        return _MOV
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return _WEBM if b"webm" in head[:64] else _MATROSKA
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return _AVI
+    if head[:4] == b"FLV\x01":
+        return _FLV
+    if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
+        return _MPEGTS
+    return None

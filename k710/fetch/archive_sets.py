@@ -1,0 +1,130 @@
+"""The public archives of CVDF: which set holds which clips, in what order they are asked, what was seen in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.download import cached
+from k710.errors import FetchError, StoreError
+from k710.fetch.store import unit_metadata
+from k710.releases import SPLITS
+
+CVDF = "https://s3.amazonaws.com/kinetics"
+
+
+@dataclass(frozen=True)
+class ArchiveSet:
+    """The archives of one release and split. `hosts` says of each row of a clips table whether it should be there.
+
+    `address` is below the base URL: of a list of archives, or of the one archive.
+    """
+
+    name: str
+    address: str
+    hosts: Callable[[pa.Table], pa.ChunkedArray]
+
+    @property
+    def origin(self) -> str:
+        """What media rows call it."""
+        return f"cvdf:{self.name}"
+
+    def archives(self, base_url: str) -> list[str]:
+        """The addresses of its archives, from the published list, which is downloaded once. Raises DownloadError, or
+        FetchError for a list with something else in it."""
+        url = f"{base_url.rstrip('/')}/{self.address}"
+        if not url.endswith(".txt"):
+            return [url]
+        path = cached(url).path
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        found = list(dict.fromkeys(line for line in lines if line))
+        for line in found:
+            if urlsplit(line).scheme not in ("http", "https"):
+                raise FetchError(f"{url}: a line is no address of an archive: {line[:100]!r} ({path} is the copy)")
+        if not found:
+            raise FetchError(f"{url}: the list is empty ({path} is the copy)")
+        return found
+
+
+def _listed(columns: tuple[str, ...], splits: tuple[str, ...], clips: pa.Table) -> pa.ChunkedArray:
+    found = None
+    for column in columns:
+        mask = pc.fill_null(pc.is_in(clips[column].cast(pa.string()), pa.array(splits, pa.string())), False)
+        found = mask if found is None else pc.or_(found, mask)
+    return found
+
+
+def _parts(release: str, folder: str, sources: tuple[str, ...]) -> tuple[ArchiveSet, ...]:
+    columns = tuple(f"{source}_split" for source in sources)
+    return tuple(
+        ArchiveSet(
+            f"{release}/{split}", f"{folder}/{split}/{release}_{split}_path.txt", partial(_listed, columns, (split,))
+        )
+        for split in ("val", "train", "test")  # what evaluation needs is small, and early useful
+    )
+
+
+# In the order in which they are asked. A clip's home is the newest release that hosts it; later sets are asked for what
+# the earlier ones lacked. Videos of Kinetics-700 are hosted as those of its 2020 edition. K400's replacements come
+# before the damaged originals.
+ARCHIVE_SETS: tuple[ArchiveSet, ...] = (
+    *_parts("k700_2020", "700_2020", ("k700_2020", "k700")),
+    *_parts("k600", "600", ("k600",)),
+    ArchiveSet("k400/replacement", "400/replacement_for_corrupted_k400.tgz", partial(_listed, ("k400_split",), SPLITS)),
+    *_parts("k400", "400", ("k400",)),
+)
+
+
+@dataclass(frozen=True)
+class SeenArchive:
+    """An archive that was read to its end once, whatever that end was, and the clips that it held."""
+
+    url: str
+    members: frozenset[str]
+    damaged: bool = False
+
+
+def seen_archives(media_files: Iterable[Path]) -> dict[str, SeenArchive]:
+    """What the units of all profiles say of the archives that they read, by address."""
+    found: dict[str, SeenArchive] = {}
+    for file in media_files:
+        if not file.name.startswith("cvdf-"):
+            continue
+        try:
+            archive = unit_metadata(file)["archive"]
+            url, complete, members = str(archive["url"]), bool(archive["complete"]), archive["members"]
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"{file}: damaged: it does not say of which archive it is ({error!r})") from None
+        if complete:
+            before = found[url].members if url in found else frozenset()
+            found[url] = SeenArchive(url, frozenset(members) | before, bool(archive.get("damage")))
+    return found
+
+
+def archives_to_read(
+    archives: Iterable[str], wanted: frozenset[str], seen: dict[str, SeenArchive]
+) -> tuple[list[str], frozenset[str]]:
+    """Of a set's archives those worth reading for the `wanted` clips, and the clips that none of them can hold: an
+    archive that was seen whole is read again only for a clip that it held."""
+    unseen = [url for url in archives if url not in seen]
+    worth = [url for url in archives if url not in seen or seen[url].members & wanted] if wanted else []
+    if unseen:
+        return worth, frozenset()
+    held = frozenset().union(*(seen[url].members for url in archives))
+    return worth, wanted - held
+
+
+def unit_prefix(archive_set: ArchiveSet, url: str) -> str:
+    """The beginning of the name of a unit that read this archive."""
+    last = urlsplit(url).path.rsplit("/", 1)[-1]
+    for suffix in (".tar.gz", ".tgz", ".tar"):
+        last = last.removesuffix(suffix)
+    part = re.sub(r"[^A-Za-z0-9._-]", "_", last)[-60:]
+    return f"cvdf-{archive_set.name.replace('/', '-')}-{part}"

@@ -1,0 +1,158 @@
+"""The members of a public archive as it arrives, read once and forward. The archive is not trusted.
+
+A member's name is only ever looked at; no path, link or device of an archive is made. What is refused is counted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import IO, Protocol
+
+MAX_MEMBER_BYTES = 1 << 30  # a clip of ten seconds has a few MB
+MAX_HEADER_BYTES = 1 << 20  # of a long name or a pax header
+MAX_SKIPPED_BYTES = 4 << 30  # of one refused member; reading past more is what a bomb is after
+MAX_ARCHIVE_BYTES = 256 << 30  # uncompressed
+_PIECE_BYTES = 1 << 20
+
+
+class _Readable(Protocol):
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+class DamagedArchiveError(Exception):
+    """Reading ends here, and what may follow is lost: cut off, not an archive, a bomb."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file of the archive, under its last name; `data` is to be read before the next member is asked for."""
+
+    name: str
+    size: int
+    data: IO[bytes]
+
+
+@dataclass
+class ArchiveStream:
+    """Iterate over it for the members. `refused` counts what was left out by kind: path, link, device, sparse, size."""
+
+    source: _Readable
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def __iter__(self) -> Iterator[Member]:
+        """Raises DamagedArchiveError where the archive breaks off; whatever `source` raises, such as DownloadError,
+        passes through."""
+        forward = _Forward(_plain(self.source))
+        try:
+            with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2) as tar:  # type: ignore[arg-type]  # reads only
+                while (info := tar.next()) is not None:
+                    tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member
+                    if kind := _why_refused(info):
+                        self.refused[kind] += 1
+                        if not 0 <= info.size <= MAX_SKIPPED_BYTES:
+                            raise DamagedArchiveError(f"a member claims {info.size:,} bytes")
+                    elif data := tar.extractfile(info):
+                        yield Member(PurePosixPath(info.name).name, info.size, data)
+                forward.drain()
+        except tarfile.TarError as error:
+            raise DamagedArchiveError(f"no tar, or damaged: {error}") from None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DamagedArchiveError(f"cut off or damaged: {error}") from None
+
+
+def _why_refused(info: tarfile.TarInfo) -> str | None:
+    """The kind of refusal; None for a member that may be looked at, and for folders, which are passed over."""
+    if info.issym() or info.islnk():
+        return "link"
+    if info.isdev():
+        return "device"
+    if info.isdir():
+        return None
+    if info.issparse():
+        return "sparse"
+    if not info.isreg():
+        return "device"
+    if not 0 <= info.size <= MAX_MEMBER_BYTES:
+        return "size"
+    name = info.name
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or any(ord(character) < 32 for character in name):
+        return "path"
+    return None
+
+
+def _plain(source: _Readable) -> _Readable:
+    """The tar itself: unzipped where the bytes are gzip, whatever the name says."""
+    buffered = _Peeked(source)
+    return gzip.GzipFile(fileobj=buffered) if buffered.head[:2] == b"\x1f\x8b" else buffered  # type: ignore[call-overload]  # reads only
+
+
+class _Peeked:
+    """A stream whose first bytes have been looked at."""
+
+    def __init__(self, source: _Readable) -> None:
+        self._source = source
+        self.head = self._rest = _read_fully(source, 2)
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._rest:
+            taken, self._rest = self._rest[:size], self._rest[size:]
+            return taken
+        return self._source.read(size)
+
+
+class _Forward:
+    """What tarfile needs of a file, over a stream: going forward is reading, going back is not possible.
+
+    Long names and pax headers are read whole by tarfile, so one read may not be larger than MAX_HEADER_BYTES.
+    """
+
+    def __init__(self, source: _Readable) -> None:
+        self._source = source
+        self._position = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise DamagedArchiveError(f"a header claims {size:,} bytes")
+        data = _read_fully(self._source, size)
+        self._advance(len(data))
+        return data
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int, whence: int = 0, /) -> int:
+        assert whence == 0
+        if position < self._position:
+            raise DamagedArchiveError("its headers point backwards")
+        while self._position < position:
+            data = self._source.read(min(_PIECE_BYTES, position - self._position))
+            if not data:
+                raise DamagedArchiveError("cut off")
+            self._advance(len(data))
+        return position
+
+    def drain(self) -> None:
+        """Read on to the end, where gzip's checksum is."""
+        while data := self._source.read(_PIECE_BYTES):
+            self._advance(len(data))
+
+    def _advance(self, size: int) -> None:
+        self._position += size
+        if self._position > MAX_ARCHIVE_BYTES:
+            raise DamagedArchiveError(f"unpacks to more than {MAX_ARCHIVE_BYTES:,} bytes")
+
+
+def _read_fully(source: _Readable, size: int) -> bytes:
+    """`size` bytes, fewer only at the end; a raw stream may give fewer at a time."""
+    pieces = []
+    while size > 0 and (piece := source.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)

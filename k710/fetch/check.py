@@ -1,0 +1,113 @@
+"""Checked before it counts: does a clip decode, is all of it there, and does anything happen in it?"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+import numpy.typing as npt
+
+from k710.containers import Container
+from k710.fetch.failures import ClipError
+from k710.fetch.jobs import Measured
+from k710.fetch.source_file import open_video, video_stream
+
+MIN_FRAMES, MIN_DURATION_S = 8, 1.0
+MAX_LOST_SHARE = 0.05  # of the frames
+FEW_PICTURES = 8  # too few to say that nothing moves
+_GRID_PX = 32  # pictures are compared at this size
+_EVERY_S = 0.25
+_SAME_LEVELS, _BLACK_LEVEL = 6, 24  # of 255; encoding a still again moves it a little, and limited-range black is 16
+
+
+@dataclass
+class _Reading:
+    """What was met while a file was read."""
+
+    times_s: list[float] = field(default_factory=list)
+    last_duration_s: float = 0.0
+    num_lost: int = 0
+    size: tuple[int, int] = (0, 0)
+    pictures: list[npt.NDArray[Any]] = field(default_factory=list)  # (32, 32) each, grey
+
+
+def measure(path: Path, container: Container, *, decode_all: bool) -> Measured:
+    """Read a clip's file to its end. `decode_all`: every frame, as for bytes from outside; else the key frames, as for
+    what was just encoded. Flags: `frozen`, `black`. Raises ClipError ("undecodable", "corrupt", "short")."""
+    with open_video(path, container) as file:
+        stream = video_stream(file)
+        found = _read(file, stream, decode_all=decode_all)
+        claimed, codec = stream.frames, stream.codec_context.name
+    if not decode_all and len(found.pictures) < FEW_PICTURES:
+        return measure(path, container, decode_all=True)
+    if not found.pictures:
+        raise ClipError("undecodable", "no picture decodes")
+    num_frames = len(found.times_s) - found.num_lost
+    if found.num_lost > MAX_LOST_SHARE * len(found.times_s):
+        raise ClipError("corrupt", f"{found.num_lost} of {len(found.times_s)} frames do not decode")
+    if num_frames < (1 - MAX_LOST_SHARE) * claimed - 1:
+        raise ClipError("corrupt", f"{num_frames} of {claimed} frames are there")
+    duration_s = max(found.times_s) - min(found.times_s) + (found.last_duration_s or _usual_gap_s(found.times_s))
+    if num_frames < MIN_FRAMES or duration_s < MIN_DURATION_S:
+        raise ClipError("short", f"{num_frames} frames in {duration_s:.1f} s")
+    fps = round(num_frames / duration_s, 3)
+    return Measured(*found.size, fps, num_frames, round(duration_s, 3), codec, _flags(found.pictures))
+
+
+def _read(file: av.container.InputContainer, stream: av.VideoStream, *, decode_all: bool) -> _Reading:
+    found, next_s = _Reading(), 0.0
+    for packet in _packets(file, stream):
+        at_s = None if packet.pts is None else float(packet.pts * packet.time_base)
+        if packet.size:
+            found.times_s.append(at_s if at_s is not None else _next_s(found.times_s, stream))
+            found.last_duration_s = float((packet.duration or 0) * packet.time_base)
+        if packet.size and not (decode_all or packet.is_keyframe):
+            continue
+        try:
+            pictures = packet.decode()
+        except av.error.FFmpegError:
+            found.num_lost += 1
+            continue
+        for picture in pictures:
+            found.num_lost += picture.is_corrupt
+            turned = picture.rotation % 180 != 0
+            found.size = (picture.height, picture.width) if turned else (picture.width, picture.height)
+            if not decode_all or picture.time is None or picture.time >= next_s:
+                next_s = (picture.time or 0.0) + _EVERY_S
+                found.pictures.append(picture.reformat(_GRID_PX, _GRID_PX, "gray").to_ndarray())
+    return found
+
+
+def _packets(file: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Any]:
+    """The stream's packets up to where the file breaks off; what is missing then shows in their number."""
+    try:
+        yield from file.demux(stream)
+    except av.error.FFmpegError:
+        return
+
+
+def _next_s(times_s: list[float], stream: av.VideoStream) -> float:
+    """The time of a picture that has none, as in AVI: one frame after the last."""
+    return times_s[-1] + 1 / float(stream.average_rate or 25) if times_s else 0.0
+
+
+def _usual_gap_s(times_s: list[float]) -> float:
+    ordered = sorted(times_s)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(ordered)]
+    return statistics.median(gaps) if gaps else 0.0
+
+
+def _flags(pictures: list[npt.NDArray[Any]]) -> tuple[str, ...]:
+    stack = np.stack(pictures).astype(np.int16)  # (pictures, 32, 32)
+    if stack.max() <= _BLACK_LEVEL:
+        return ("black",)
+    if np.abs(stack - stack[0]).max() <= _SAME_LEVELS:
+        return ("frozen",)
+    return ()

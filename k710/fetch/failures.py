@@ -1,0 +1,42 @@
+"""Why a clip could not be had: the classes of failure, and what each one means for the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from k710.errors import UsageError
+
+# Of the file: recorded, and tried from another origin.
+OF_THE_FILE = {
+    "not_video": "the bytes are no video file: empty, a web page, a playlist, an image",
+    "undecodable": "a video file without a picture that can be decoded, or one that crashes or hangs the decoder",
+    "corrupt": "a part of what the file declares is missing or damaged",
+    "short": "fewer than 8 frames, or less than one second, of the span",
+    "mismatch": "the file lasts longer than the span and is not the whole video",
+    "ambiguous": "a file named by the video alone, which could be any of several spans",
+}
+# Of the video: recorded, and not tried again unless asked for.
+OF_THE_VIDEO = {
+    "gone": "removed, or its account closed",
+    "private": "private",
+    "age": "for signed-in adults only",
+    "geo": "not shown in this country",
+}
+FAILURES = {**OF_THE_FILE, **OF_THE_VIDEO}
+
+
+class ClipError(Exception):
+    """A clip that could not be had from one file; `failure` is a key of FAILURES."""
+
+    def __init__(self, failure: str, message: str) -> None:
+        super().__init__(message)
+        assert failure in FAILURES
+        self.failure = failure
+
+
+def check_failures(names: Iterable[str]) -> frozenset[str]:
+    """`names` as a set; raises UsageError for one that is no class of failure."""
+    for name in names:
+        if name not in FAILURES:
+            raise UsageError(f"unknown class of failure {name!r}; known: {', '.join(FAILURES)}")
+    return frozenset(names)

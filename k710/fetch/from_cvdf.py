@@ -1,0 +1,128 @@
+"""The origin `cvdf`: the public archives, read as they arrive."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from k710.clip_names import parse_clip_name
+from k710.engine import Stop
+from k710.errors import DownloadError
+from k710.fetch.archive_sets import ArchiveSet, unit_prefix
+from k710.fetch.archive_stream import ArchiveStream, DamagedArchiveError, Member
+from k710.fetch.jobs import Candidate, ClipJob
+from k710.fetch.store_unit import is_disk_full
+from k710.fetch.unit_work import DISK_FULL, Run, Work, do_unit
+from k710.http_reader import ResumingReader, open_url
+
+PIECE_BYTES = 1 << 18
+MAX_UNREAD_IN_A_ROW = 3  # then it is the network, not the archive
+
+
+@dataclass(frozen=True)
+class ArchiveUnit:
+    """One archive, and the clips that are wanted of its set."""
+
+    archive_set: ArchiveSet
+    url: str
+    wanted: frozenset[str]
+
+
+class _StopAskedError(Exception):
+    """Reading ends because the run does."""
+
+
+@dataclass
+class _Reading:
+    """What is seen of an archive while it is read."""
+
+    complete: bool = False
+    damage: str | None = None
+    members: set[str] = field(default_factory=set)
+    refused: dict[str, int] = field(default_factory=dict)
+    reader: ResumingReader | None = None
+
+    def details(self, url: str) -> dict[str, Any]:
+        version = self.reader.version if self.reader else None
+        return {
+            "archive": {
+                "url": url,
+                "etag": version.etag if version else None,
+                "bytes": version.size_bytes if version else None,
+                "complete": self.complete,
+                "damage": self.damage,
+                "refused": self.refused,
+                "members": sorted(self.members),
+            }
+        }
+
+
+def do_archive(unit: ArchiveUnit, run: Run) -> None:
+    """Read an archive to its end, make and settle the wanted clips in it. Where the network gives up, the clips that
+    came are settled and the archive counts as unread."""
+    reading = _Reading()
+    name = unit_prefix(unit.archive_set, unit.url)
+    do_unit(run, name, unit.archive_set.origin, _work(unit, run, reading), lambda: reading.details(unit.url))
+    run.tally.refused_members.update(reading.refused)
+    if reading.damage:
+        run.tally.damaged[unit.url] = reading.damage
+    run.tally.unread_in_a_row = run.tally.unread_in_a_row + 1 if unit.url in run.tally.unread else 0
+    if run.tally.unread_in_a_row >= MAX_UNREAD_IN_A_ROW:
+        run.stop.ask(f"{MAX_UNREAD_IN_A_ROW} archives in a row could not be read")
+
+
+def _work(unit: ArchiveUnit, run: Run, reading: _Reading) -> Iterator[Work]:
+    try:
+        with open_url(unit.url) as reading.reader:
+            stream = ArchiveStream(_Stoppable(reading.reader, run.stop))
+            try:
+                yield from _wanted_members(stream, unit, run, reading)
+                reading.complete = True
+            except DamagedArchiveError as error:
+                reading.complete, reading.damage = True, str(error)
+            finally:
+                reading.refused = dict(stream.refused)
+    except DownloadError as error:
+        run.tally.unread[unit.url] = str(error)
+    except _StopAskedError:
+        pass
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        run.stop.ask(DISK_FULL)
+
+
+def _wanted_members(stream: ArchiveStream, unit: ArchiveUnit, run: Run, reading: _Reading) -> Iterator[Work]:
+    archive_name = unit.url.rsplit("/", 1)[-1]
+    for member in stream:
+        clip = parse_clip_name(member.name)
+        if clip is None or clip.span_s is None or str(clip) in reading.members:
+            continue
+        reading.members.add(str(clip))
+        if str(clip) in unit.wanted and run.claim(str(clip)):
+            path = run.new_path()
+            _spool(member, path)
+            candidate = Candidate(path, named_span=True)
+            job = ClipJob(str(clip), clip.span_s, (clip.span_s,), (candidate,), run.new_path(), run.profile)
+            yield Work(job, (f"{archive_name}#{member.name}",), temporary=(path,))
+
+
+def _spool(member: Member, path: Path) -> None:
+    """The member's bytes as a file: ffmpeg needs to go back and forth in it."""
+    with path.open("wb") as file:
+        shutil.copyfileobj(member.data, file, PIECE_BYTES)
+
+
+class _Stoppable:
+    """A stream that ends when the run is asked to."""
+
+    def __init__(self, source: ResumingReader, stop: Stop) -> None:
+        self._source, self._stop = source, stop
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._stop.asked:
+            raise _StopAskedError
+        return self._source.read(size) or b""

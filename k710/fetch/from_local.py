@@ -1,0 +1,70 @@
+"""The origin `local:DIR`: units of clips that a folder has, in hash order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from k710.clip_names import ClipName, parse_clip_name
+from k710.fetch.jobs import ClipJob
+from k710.fetch.local import LocalFiles
+from k710.fetch.unit_work import Run, Work, do_unit
+from k710.fetch.wanted import in_hash_order, spans_of_videos
+from k710.manifest import Manifest
+
+UNIT_CLIPS = 500
+
+
+@dataclass(frozen=True)
+class LocalUnit:
+    """Some clips of a folder."""
+
+    clips: tuple[ClipName, ...]
+
+
+class LocalOrigin:
+    """A folder of clip files as an origin."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.name = f"local:{folder.resolve()}"
+        self._manifest = manifest
+        self.files = LocalFiles(folder.resolve())
+        self._spans: dict[str, tuple[tuple[int, int], ...]] = {}
+
+    def found(self, clip_ids: pa.Array) -> list[ClipName]:
+        """Those clips that the folder may hold, in hash order."""
+        names = (clip_of(clip_id) for clip_id in in_hash_order(clip_ids.to_pylist()))
+        return [name for name in names if self.files.candidates(name)]
+
+    def units(self, clip_ids: pa.Array, workers: int) -> list[LocalUnit]:
+        """The clips that are here, in units: small ones where there are few, so that no process is idle."""
+        found = self.found(clip_ids)
+        self._spans = spans_of_videos(self._manifest, {clip.youtube_id for clip in found} & self.files.by_video.keys())
+        size = max(1, min(UNIT_CLIPS, -(-len(found) // (2 * workers))))
+        return [LocalUnit(tuple(found[start : start + size])) for start in range(0, len(found), size)]
+
+    def do(self, unit: LocalUnit, run: Run) -> None:
+        """Make and settle the clips of a unit."""
+        # The folder is part of the name: what another one said of the same clips must not be replaced.
+        name = f"local-{hashlib.sha256(self.name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+        do_unit(run, name, self.name, self._work(unit, run), dict)
+
+    def _work(self, unit: LocalUnit, run: Run) -> Iterator[Work]:
+        for clip in unit.clips:
+            assert clip.span_s is not None
+            candidates = self.files.candidates(clip)
+            spans = self._spans.get(clip.youtube_id, (clip.span_s,))
+            job = ClipJob(str(clip), clip.span_s, spans, candidates, run.new_path(), run.profile)
+            yield Work(job, tuple(str(candidate.path.relative_to(self.files.folder)) for candidate in candidates))
+
+
+def clip_of(clip_id: str) -> ClipName:
+    """The video and the span that a clip_id names."""
+    name = parse_clip_name(clip_id)
+    assert name is not None
+    assert name.span_s is not None
+    return name

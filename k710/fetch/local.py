@@ -1,0 +1,69 @@
+"""Clips that are on disk already, in any of the layouts in the wild; see docs/fetch.md."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from k710.clip_names import ClipName, parse_clip_name
+from k710.errors import FetchError
+from k710.fetch.jobs import Candidate
+
+SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts"})
+
+
+class LocalFiles:
+    """The video files of a folder by what their names say, from one walk of the tree.
+
+    Names are compared as they stand in the folder, so that IDs which differ in case alone are kept apart.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise FetchError(f"local:{folder}: no such folder")
+        self.folder = folder
+        self.by_span: dict[str, list[str]] = {}
+        self.by_video: dict[str, list[str]] = {}
+        self.num_files = 0
+        for path in sorted(_walk(str(folder), frozenset())):
+            name = parse_clip_name(os.path.basename(path))
+            if name is None:
+                continue
+            self.num_files += 1
+            # Only what follows the folder is kept: a long path, 650,000 times, is a lot of memory.
+            inside = path[len(str(folder)) :].lstrip("/")
+            by = self.by_span if name.span_s else self.by_video
+            by.setdefault(str(name), []).append(inside)
+        if not self.num_files:
+            raise FetchError(
+                f"local:{folder}: holds no clip; files are called as abcdefghijk_000010_000020.mp4, or abcdefghijk.mp4 "
+                f"for a whole video"
+            )
+
+    def candidates(self, clip: ClipName) -> tuple[Candidate, ...]:
+        """The files that may hold the clip: those named by its span, then those named by its video."""
+        return (
+            *(Candidate(self.folder / path, named_span=True) for path in self.by_span.get(str(clip), ())),
+            *(Candidate(self.folder / path, named_span=False) for path in self.by_video.get(clip.youtube_id, ())),
+        )
+
+
+def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """The video files under `folder`; linked folders too, but for those that lead back to where they stand."""
+    status = os.stat(folder)
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except PermissionError as error:
+        raise FetchError(f"{folder}: {error.strerror}; everything under local:DIR must be readable") from None
+    for entry in entries:
+        if entry.name.startswith(".") and entry.is_dir():
+            continue
+        if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            if not entry.is_dir():
+                yield entry.path
+        elif entry.is_dir():
+            yield from _walk(entry.path, above | {here})

@@ -1,0 +1,179 @@
+"""Training shards for those who stream: uniform, class-mixed, of one view and split; made from store and manifest.
+
+OUT/
+    {view}-{split}-{number:06d}.tar   WebDataset samples: {clip_id}.mp4, {clip_id}.cls, {clip_id}.json
+    shards.json                       what they hold and were made of; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.errors import StoreError, UsageError
+from k710.fetch.store import Store
+from k710.fetch.store_unit import write_member
+from k710.fetch.verify import read_media
+from k710.manifest import Manifest
+from k710.storage import HashedFile, replacing
+from k710.views import split_of, view
+
+UNLABELLED = -1
+COMMIT = "shards.json"
+_OPEN_TARS = 64
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What to pack and how. `shard_clips` is the most that a shard may hold; all hold as many, give or take one."""
+
+    view: str
+    split: str
+    dialect: str = "canonical"
+    shard_clips: int = 500
+    seed: int = 0
+
+
+def class_mixed_order(class_ids: npt.NDArray[np.int16], seed: int) -> npt.NDArray[np.int64]:
+    """A seeded order in which the clips of every class are spread evenly, so that any stretch of it is mixed.
+
+    `class_ids`: (clips,), in clip_id order. Each class is shuffled and laid out at equal distances from a random start.
+    """
+    random = np.random.default_rng(seed)
+    place = np.empty(len(class_ids))
+    for class_id in np.unique(class_ids):
+        members = np.flatnonzero(class_ids == class_id)
+        place[random.permutation(members)] = (np.arange(len(members)) + random.random()) / len(members)
+    return np.lexsort((random.random(len(place)), place))
+
+
+def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force: bool = False) -> dict[str, Any]:
+    """Write the shards of a view and split to the folder `out`, whole or not at all; returns what shards.json says.
+
+    Clips that are not in the store are left out and counted. The same manifest, store and seed give the same bytes.
+    Raises UsageError for an unknown view, split or dialect, StoreError where nothing of it is in the store, a clip
+    is damaged, the disk has no room, or `out` holds something else.
+    """
+    rows, missing = _rows(manifest, store, packing)
+    if (out / COMMIT).exists() and not force:
+        raise StoreError(f"{out}: shards are there already; --force replaces them")
+    if out.exists() and not (out / COMMIT).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StoreError(f"{out}: holds something else; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(row["size"] + 4096 for row in rows), shutil.disk_usage(out.parent).free
+    if needed > free:
+        raise StoreError(f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+    order = class_mixed_order(np.array([row["class_id"] for row in rows], np.int16), packing.seed)
+    about: dict[str, Any] = {
+        **vars(packing),
+        "manifest": manifest.content_hash,
+        "profile": store.profile_folder,
+        "clips": len(rows),
+        "missing": missing,
+        "shards": [],
+    }
+    with _replacing_folder(out) as folder, _Tars(store.tars_folder) as tars:
+        parts = np.array_split(order, -(-len(rows) // packing.shard_clips))
+        for number, part in enumerate(parts):
+            name = f"{packing.view}-{packing.split}-{number:06d}.tar"
+            about["shards"].append(_write_shard(folder / name, [rows[index] for index in part], packing, tars))
+        with replacing(folder / COMMIT) as file:
+            file.write((json.dumps(about, indent=1) + "\n").encode())
+    return about
+
+
+def _rows(manifest: Manifest, store: Store, packing: Packing) -> tuple[list[dict[str, Any]], int]:
+    """The rows of the view's split that the store has, media and labels together; and how many it has not."""
+    if packing.shard_clips < 1:
+        raise UsageError(f"a shard holds at least one clip, not {packing.shard_clips}")
+    wanted = split_of(view(manifest.clips, packing.view, dialect=packing.dialect), packing.split)
+    if not wanted.num_rows:
+        raise UsageError(f"{manifest.path}: view {packing.view} has no {packing.split} clips")
+    media = store.best_rows(("clip_id", "failure", *_PLACE, *_FACTS))
+    media = media.filter(pc.is_null(media["failure"]))
+    joined = media.join(wanted.select(_JOINED.names).cast(_JOINED), "clip_id", join_type="inner").sort_by("clip_id")
+    if not joined.num_rows:
+        of_what = f"{packing.view} {packing.split} clip in profile {store.profile_folder}"
+        raise StoreError(f"{store.root}: has no {of_what}; `k710 fetch {manifest.path}` brings them")
+    class_id = joined.column_names.index("class_id")
+    joined = joined.set_column(class_id, "class_id", pc.fill_null(joined["class_id"], UNLABELLED))
+    return joined.to_pylist(), wanted.num_rows - joined.num_rows
+
+
+_PLACE = ("tar", "offset", "size", "sha256", "suffix")
+_FACTS = ("width", "height", "fps", "num_frames")
+_JOINED = pa.schema([("clip_id", pa.string()), ("label", pa.string()), ("class_id", pa.int16())])
+
+
+class _Tars:
+    """Clips out of the store's tars. Some tars stay open, since neighbours in a shard come from all over the store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[str, IO[bytes]] = {}  # the last one used is the last
+
+    def __enter__(self) -> _Tars:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for tar in self._open.values():
+            tar.close()
+
+    def read(self, row: dict[str, Any]) -> bytes:
+        """The clip's bytes. Raises StoreError where they are not those of its row."""
+        try:
+            tar = self._open.pop(row["tar"], None) or (self._folder / row["tar"]).open("rb")
+        except FileNotFoundError:
+            raise StoreError(f"{self._folder / row['tar']} is gone; `k710 verify --repair` mends it") from None
+        self._open[row["tar"]] = tar
+        if len(self._open) > _OPEN_TARS:
+            self._open.pop(next(iter(self._open))).close()
+        media = read_media(tar, row)
+        if hashlib.sha256(media).hexdigest() != row["sha256"]:
+            raise StoreError(f"{row['tar']}: clip {row['clip_id']} is damaged; `k710 verify --repair` mends it")
+        return media
+
+
+def _write_shard(path: Path, rows: list[dict[str, Any]], packing: Packing, tars: _Tars) -> dict[str, Any]:
+    with replacing(path) as file:
+        hashed = HashedFile(file)
+        for row in rows:
+            media = tars.read(row)
+            about = {key: row[key] for key in (*_JOINED.names, *_FACTS)}
+            about |= {"view": packing.view, "split": packing.split, "dialect": packing.dialect}
+            write_member(hashed, f"{row['clip_id']}.{row['suffix']}", media)
+            write_member(hashed, f"{row['clip_id']}.cls", str(row["class_id"]).encode())
+            write_member(hashed, f"{row['clip_id']}.json", json.dumps(about).encode())
+        hashed.write(bytes(1024))
+    return {"file": path.name, "clips": len(rows), "bytes": hashed.size_bytes, "sha256": hashed.sha256}
+
+
+@contextmanager
+def _replacing_folder(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` when the block ends well; what an interrupted pack left is removed first."""
+    part, old = (out.with_name(f".{out.name}.{word}") for word in ("part", "old"))
+    for leftover in (part, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    part.mkdir()
+    try:
+        yield part
+        if out.exists():
+            out.rename(old)
+        part.rename(out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,125 @@
+"""What a fetch has before it: stage by stage, an origin or a set of its archives, and the units of work in each.
+
+The next stage is planned when the one before it is done, since it is asked for what that one lacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.errors import UsageError
+from k710.fetch.archive_sets import ARCHIVE_SETS, CVDF, ArchiveSet, SeenArchive, archives_to_read, seen_archives
+from k710.fetch.failures import check_failures
+from k710.fetch.from_cvdf import ArchiveUnit, do_archive
+from k710.fetch.from_local import LocalOrigin
+from k710.fetch.profiles import Profile
+from k710.fetch.store import Store, profiles_in
+from k710.fetch.unit_work import Run
+from k710.fetch.wanted import DEFAULT_SPLITS, to_do, wanted_ids
+from k710.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What to fetch, from where and how. `origins`: `local:DIR`, `cvdf` or `cvdf:BASE_URL`, in the order to ask them.
+
+    Without a `view`, what is wanted stands in one of `splits` of any release.
+    """
+
+    profile: Profile
+    origins: tuple[str, ...] = ("cvdf",)
+    view: str | None = None
+    splits: tuple[str, ...] = DEFAULT_SPLITS
+    limit: int | None = None
+    retry: frozenset[str] = field(default_factory=frozenset)
+    workers: int = 1
+
+    def checked(self) -> Choices:
+        """The choices themselves. Raises UsageError for an unknown origin or class of failure."""
+        check_failures(self.retry)
+        for origin in self.origins:
+            if origin.partition(":")[0] not in ("local", "cvdf") or origin == "local":
+                raise UsageError(f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL")
+        return self
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Units that may be done at the same time. `clips` of them are expected (archives: at most)."""
+
+    origin: str
+    units: tuple[Any, ...]
+    clips: int
+    do: Callable[[Any, Run], None]
+    archives: tuple[str, ...] = ()
+
+
+class Plan:
+    """The wanted clips of a manifest and the stages that bring what is missing of them."""
+
+    def __init__(self, manifest: Manifest, store: Store, choices: Choices) -> None:
+        self.manifest, self.store, self.choices = manifest, store, choices.checked()
+        self.wanted = wanted_ids(manifest, view=choices.view, splits=choices.splits, limit=choices.limit)
+        self._media = self._read_media()
+
+    def missing(self) -> pa.Array:
+        """The wanted clips that are not in the store, when its rows were last read."""
+        there = self._media["clip_id"].filter(pc.is_null(self._media["failure"])).combine_chunks()
+        return self.wanted.filter(pc.invert(pc.is_in(self.wanted, there)))
+
+    def stages(self) -> Iterator[Stage]:
+        """Stage after stage, each planned from what the store holds when it is asked for; without units when there is
+        nothing to do in it."""
+        for origin in self.choices.origins:
+            kind, _, where = origin.partition(":")
+            if not len(self.missing()):
+                return
+            if kind == "local":
+                yield self._local_stage(Path(where))
+            else:
+                yield from self._archive_stages(where or CVDF)
+            self._media = self._read_media()
+
+    def _local_stage(self, folder: Path) -> Stage:
+        origin = LocalOrigin(folder, self.manifest)
+        clip_ids = to_do(self.missing(), self._media, origin.name, self.choices.retry)
+        units = origin.units(clip_ids, self.choices.workers)
+        return Stage(origin.name, tuple(units), sum(len(unit.clips) for unit in units), origin.do)
+
+    def _archive_stages(self, base_url: str) -> Iterator[Stage]:
+        pending: set[str] = set()  # clips that a set may still hold: no later set is asked for them
+        for archive_set in ARCHIVE_SETS:
+            clip_ids = self._to_do(archive_set, pending)
+            if not clip_ids:
+                continue
+            archives = archive_set.archives(base_url)
+            urls, absent = archives_to_read(archives, clip_ids, self._seen())
+            units = tuple(ArchiveUnit(archive_set, url, clip_ids - absent) for url in urls)
+            yield Stage(archive_set.origin, units, len(clip_ids - absent), do_archive, tuple(urls))
+            self._media = self._read_media()
+            clip_ids = self._to_do(archive_set, pending)
+            _, absent = archives_to_read(archives, clip_ids, self._seen())
+            pending |= clip_ids - absent
+
+    def _to_do(self, archive_set: ArchiveSet, pending: set[str]) -> frozenset[str]:
+        clips = self.manifest.clips
+        hosted = clips["clip_id"].filter(archive_set.hosts(clips)).combine_chunks()
+        missing = self.missing()
+        asked = missing.filter(pc.is_in(missing, hosted))
+        return frozenset(to_do(asked, self._media, archive_set.origin, self.choices.retry).to_pylist()) - pending
+
+    def _seen(self) -> dict[str, SeenArchive]:
+        """The archives that were read whole, for whatever profile; damaged ones only until a retry of `corrupt`."""
+        seen: dict[str, SeenArchive] = {}
+        for folder in profiles_in(self.store.root):
+            seen |= seen_archives(Store(self.store.root, folder).unit_files())
+        return {url: found for url, found in seen.items() if not (found.damaged and "corrupt" in self.choices.retry)}
+
+    def _read_media(self) -> pa.Table:
+        return self.store.rows(("clip_id", "failure", "origin"))

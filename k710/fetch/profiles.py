@@ -1,0 +1,73 @@
+"""Encode profiles: how a clip is stored. A YAML each in `pipelines/encode/`; a user adds their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k710.errors import RecipeError
+from k710.recipes import read_recipe, recipe_path
+
+CODECS = ("h264", "source")
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+TUNES = ("none", "fastdecode", "film", "grain", "animation", "stillimage")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The keys of `pipelines/encode/*.yaml`; docs/fetch.md tells each one. The store keeps a folder per profile.
+
+    `audio` is set by `--audio`, not by the YAML: it makes another profile of the same settings.
+    """
+
+    codec: str = "h264"
+    short_side_px: int = 320  # 0: as the source
+    crf: int = 23
+    preset: str = "veryfast"
+    gop_frames: int = 16
+    b_frames: int = 0
+    tune: str = "fastdecode"
+    audio: bool = False
+    name: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The name of the profile's folders in the store."""
+        return f"{self.name}-audio" if self.audio else self.name
+
+    def settings(self) -> dict[str, Any]:
+        """What decides how a clip looks: everything but the name. Two profiles of one name must agree on it."""
+        settings = dataclasses.asdict(self)
+        del settings["name"]
+        return settings
+
+    def checked(self, where: Path) -> Profile:
+        """The profile itself. Raises RecipeError, naming the file, for a value that x264 or the store cannot take."""
+        choices = {"codec": CODECS, "preset": PRESETS, "tune": TUNES}
+        ranges = {"crf": (0, 51), "gop_frames": (1, 1000), "b_frames": (0, 16)}
+        for key, allowed in choices.items():
+            if (value := getattr(self, key)) not in allowed:
+                raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
+        for key, (low, high) in ranges.items():
+            if not low <= (value := getattr(self, key)) <= high:
+                raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
+        if self.short_side_px and not 16 <= self.short_side_px <= 4320:
+            raise RecipeError(f"{where}: short_side_px must be 0 or between 16 and 4320, not {self.short_side_px}")
+        if not _NAME.fullmatch(self.name):
+            raise RecipeError(f"{where}: a profile is named by its file, in small letters, digits, - and _")
+        return self
+
+
+def read_profile(name_or_file: str, *, audio: bool = False) -> Profile:
+    """The profile of that name, or in that YAML file. Raises RecipeError for what is none, naming the file."""
+    path = recipe_path("encode", name_or_file)
+    profile = read_recipe("encode", name_or_file, Profile)
+    if profile.name or profile.audio:
+        raise RecipeError(
+            f"{path}: name and audio are no keys of a profile: its file names it, --audio keeps the sound"
+        )
+    return dataclasses.replace(profile, name=path.stem, audio=audio).checked(path)

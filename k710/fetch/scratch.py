@@ -1,0 +1,81 @@
+"""A run's scratch folder inside the store. Its lock ends with the run, so what a killed run left is known and swept."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from k710.errors import StoreError
+from k710.storage import new_folder
+
+_LOCK = "lock"
+_NEW, _RUN, _ALONE = ".new-", "run-", "run-alone-"
+_OLD_S = 3600.0  # a folder that has no lock by then never gets one
+
+
+@contextmanager
+def scratch_folder(store_root: Path, *, alone: bool = False) -> Iterator[Path]:
+    """A new folder `scratch/run-…` for the time of the block; what runs that are gone left behind is removed first.
+
+    Raises StoreError where another run is at work and this one must be `alone`, or the other way round.
+    """
+    parent = store_root / "scratch"
+    with new_folder(parent):
+        folder = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
+        try:
+            with (folder / _LOCK).open("w") as lock:
+                _lock(lock.fileno(), folder)
+                # Only now under its name: without a lock it would be taken for what a killed run left.
+                folder = folder.rename(parent / folder.name.replace(_NEW, _ALONE if alone else _RUN, 1))
+                _check_others(sweep(store_root) - {folder}, store_root, alone)
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(store_root: Path) -> set[Path]:
+    """Remove the scratch of runs that are gone; returns the folders of those that are at work."""
+    alive = set()
+    for folder in (store_root / "scratch").glob(f"{_RUN}*"):
+        if _is_alive(folder):
+            alive.add(folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in (store_root / "scratch").glob(f"{_NEW}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > _OLD_S:
+                shutil.rmtree(folder, ignore_errors=True)
+    return alive
+
+
+def _check_others(others: set[Path], store_root: Path, alone: bool) -> None:
+    if others and alone:
+        raise StoreError(f"{store_root}: a run is at work in this store; wait until it has ended")
+    if any(folder.name.startswith(_ALONE) for folder in others):
+        raise StoreError(f"{store_root}: a repair is at work in this store; wait until it has ended")
+
+
+def _is_alive(folder: Path) -> bool:
+    try:
+        with (folder / _LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: this file system has no locks ({error.strerror}); put the store on another"
+        ) from None

@@ -1,0 +1,162 @@
+"""The store: media kept by clip and encode profile, never by split or label.
+
+STORE/
+    media/{profile}/{unit}.parquet        a row per clip that the unit settled; written last: it is the commit
+    tars/{profile}/{unit}-{n}-{sha8}.tar  WebDataset samples: {clip_id}.mp4 and {clip_id}.json
+    scratch/                              what runs are at; swept when its run is gone
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+import pyarrow.parquet
+
+from k710.errors import StoreError
+
+SCHEMA_VERSION = "1.0"
+MEDIA_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("failure", pa.string()),  # null: the clip is there
+        pa.field("message", pa.string()),
+        pa.field("tar", pa.string()),  # the file's name in tars/{profile}
+        pa.field("offset", pa.int64()),  # of the first byte of the media in the tar
+        pa.field("size", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("suffix", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("fps", pa.float64()),
+        pa.field("num_frames", pa.int32()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("codec", pa.string()),
+        pa.field("flags", pa.list_(pa.string())),  # short, trimmed, frozen, black
+        pa.field("origin", pa.string()),  # local:DIR, or cvdf:SET
+        pa.field("came_from", pa.string()),  # the file in DIR, or archive and member
+        pa.field("settled_at", pa.timestamp("ms", tz="UTC")),
+    ]
+)
+METADATA_KEY = b"k710"
+_UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Store:
+    """The media of one profile in a store folder; nothing is made before something is written."""
+
+    def __init__(self, root: Path, profile_folder: str) -> None:
+        self.root, self.profile_folder = root, profile_folder
+        self.media_folder = root / "media" / profile_folder
+        self.tars_folder = root / "tars" / profile_folder
+
+    @property
+    def scratch_folder(self) -> Path:
+        return self.root / "scratch"
+
+    def unit_files(self) -> list[Path]:
+        return sorted(self.media_folder.glob("[!.]*.parquet"))
+
+    def rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names)) -> pa.Table:
+        """All media rows of the profile, with the `unit` that wrote each; several of one clip where it was tried again.
+
+        Raises StoreError for a media file that cannot be read.
+        """
+        files = self.unit_files()
+        names = list(columns)
+        if not files:
+            return MEDIA_SCHEMA.empty_table().select(names).append_column("unit", pa.array([], pa.string()))
+        try:
+            dataset = pa.dataset.dataset([str(file) for file in files], schema=MEDIA_SCHEMA, format="parquet")
+            table = dataset.to_table(columns=[*names, "__filename"])
+        except (OSError, pa.ArrowException) as error:
+            self._blame_a_file(files)
+            raise StoreError(f"{self.media_folder}: the media rows cannot be read: {error}") from None
+        paths = table["__filename"].to_pylist()
+        units = pa.array([path.rsplit("/", 1)[-1].removesuffix(".parquet") for path in paths], pa.string())
+        return table.drop_columns("__filename").append_column("unit", units)
+
+    def _blame_a_file(self, files: Iterable[Path]) -> None:
+        for file in files:
+            try:
+                read_unit(file)
+            except StoreError as error:
+                raise StoreError(f"{error}; `k710 verify MANIFEST --repair` makes the store whole again") from None
+
+    def best_rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names)) -> pa.Table:
+        """One row per clip, in clip_id order: a success before failures, then the newest, then by unit name."""
+        names = list(columns)
+        needed = list(dict.fromkeys([*names, "clip_id", "failure", "settled_at"]))
+        return best(self.rows(needed)).select([*names, "unit"])
+
+
+def best(rows: pa.Table) -> pa.Table:
+    """Of several rows of a clip the one that counts, in clip_id order; see Store.best_rows."""
+    rows = rows.append_column("_failed", pc.is_valid(rows["failure"]))
+    order = [("clip_id", "ascending"), ("_failed", "ascending"), ("settled_at", "descending"), ("unit", "ascending")]
+    rows = rows.take(pc.sort_indices(rows, sort_keys=order)).drop_columns("_failed")
+    ids = rows["clip_id"].combine_chunks()
+    if len(ids) < 2:
+        return rows
+    first = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
+    return rows.filter(pa.array(np.concatenate([[True], first])))
+
+
+def read_unit(file: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """The rows of one media file, and what it says of its unit. Raises StoreError for a damaged or newer one."""
+    metadata = unit_metadata(file)
+    try:
+        rows = pa.parquet.ParquetFile(file).read()
+        digest = unit_digest(rows, metadata)
+    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
+        raise StoreError(f"{file}: damaged: {error}") from None
+    if digest != metadata.get("sha256"):
+        raise StoreError(f"{file}: damaged: it does not say what was written")
+    # A newer minor version may have more columns, an older one fewer.
+    columns = [
+        rows[name] if name in rows.column_names else pa.nulls(len(rows), MEDIA_SCHEMA.field(name).type)
+        for name in MEDIA_SCHEMA.names
+    ]
+    return pa.table(columns, schema=MEDIA_SCHEMA), metadata
+
+
+def unit_digest(rows: pa.Table, metadata: dict[str, Any]) -> str:
+    """SHA-256 over what a media file says, all but this hash itself: Parquet takes many a flipped bit for data."""
+    about = {key: value for key, value in metadata.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps([about, rows.to_pylist()], default=str).encode()).hexdigest()
+
+
+def unit_metadata(file: Path) -> dict[str, Any]:
+    """What a media file says of its unit: profile, origin, tools; of an archive its address and the members seen."""
+    try:
+        found = (pa.parquet.read_metadata(file).metadata or {})[METADATA_KEY]
+        metadata: dict[str, Any] = json.loads(found)
+        version = str(metadata["schema_version"])
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{file}: damaged: {error}") from None
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise StoreError(f"{file}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
+    return metadata
+
+
+def unit_name(name: str, clip_ids: Iterable[str]) -> str:
+    """A unit's name with the clips it settled in it: units that settled other clips never replace each other."""
+    digest = hashlib.sha256("\n".join(clip_ids).encode()).hexdigest()[:8]
+    found = f"{name}-{digest}"
+    assert _UNIT.fullmatch(found), found
+    return found
+
+
+def profiles_in(root: Path) -> Iterator[str]:
+    """The profiles that a store folder holds, by the names of their folders."""
+    for folder in sorted((root / "media").glob("*")):
+        if folder.is_dir():
+            yield folder.name

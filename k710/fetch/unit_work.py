@@ -1,0 +1,153 @@
+"""One unit of work, from its clips to its commit: what local folders and archives have in common."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from k710 import __version__
+from k710.engine import Stop
+from k710.fetch.clip_pool import ClipPool
+from k710.fetch.ffmpeg_binary import ffmpeg_version
+from k710.fetch.jobs import NO_SPACE, ClipJob, Made
+from k710.fetch.profiles import Profile
+from k710.fetch.store import Store
+from k710.fetch.store_unit import StoreUnit, is_disk_full
+
+DISK_FULL = "the disk is full"
+
+
+@dataclass
+class Tally:
+    """What a run has settled so far; `told` is called after each clip, from the threads of the units."""
+
+    fetched: int = 0
+    bytes_stored: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    refused_members: Counter[str] = field(default_factory=Counter)
+    unread: dict[str, str] = field(default_factory=dict)  # archives that could not be read, and why
+    unread_in_a_row: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)  # archives that broke off, and how
+    told: Callable[[Tally], None] = lambda tally: None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def settled(self) -> int:
+        return self.fetched + sum(self.failed.values())
+
+    def settle(self, made: Made, size_bytes: int) -> None:
+        with self._lock:
+            if made.failure is None:
+                self.fetched += 1
+                self.bytes_stored += size_bytes
+            else:
+                self.failed[made.failure] += 1
+            self.told(self)
+
+
+@dataclass
+class Run:
+    """What the units of one run share."""
+
+    store: Store
+    profile: Profile
+    pool: ClipPool
+    scratch: Path
+    stop: Stop
+    tally: Tally
+    _claimed: set[str] = field(default_factory=set)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def claim(self, clip_id: str) -> bool:
+        """Whether the caller is the first of this run to take the clip: archives may hold one clip twice."""
+        with self._lock:
+            first = clip_id not in self._claimed
+            self._claimed.add(clip_id)
+            return first
+
+    def new_path(self) -> Path:
+        """A new name in the scratch folder; not by clip, since some file systems take abc and ABC for the same."""
+        return self.scratch / f"{next(self._numbers)}"
+
+    @property
+    def clips_ahead(self) -> int:
+        """How many clips a unit may have in hand: enough that no process waits, few enough for the scratch."""
+        return 2 * self.pool.num_processes + 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """A clip to make and where it comes from; `came_from` names each candidate. `temporary` files go once it is
+    settled."""
+
+    job: ClipJob
+    came_from: tuple[str, ...]
+    temporary: tuple[Path, ...] = ()
+
+
+def do_unit(run: Run, name: str, origin: str, work: Iterable[Work], details: Callable[[], dict[str, Any]]) -> None:
+    """Make the clips of a unit, settle each, commit. `details` are asked for at the end: what the media file says of
+    the unit beside its profile. Where the disk fills, what is settled is committed and the run asked to stop."""
+    try:
+        unit = StoreUnit(run.store, name, run.scratch)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        run.stop.ask(DISK_FULL)
+        return
+    try:
+        for item, made in _made_in_order(run, work):
+            if made.failure == NO_SPACE:
+                run.stop.ask(DISK_FULL)
+                continue
+            try:
+                unit.add(made, origin=origin, came_from=item.came_from[made.source])
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise
+                run.stop.ask(DISK_FULL)
+                continue
+            run.tally.settle(made, unit.rows[-1]["size"] or 0)
+        extra = details()
+        if unit.rows or extra.get("archive", {}).get("complete"):
+            unit.commit(_about(run, name, origin) | extra)
+        else:
+            unit.abandon()
+    except BaseException:
+        unit.abandon()
+        raise
+
+
+def _made_in_order(run: Run, work: Iterable[Work]) -> Iterator[tuple[Work, Made]]:
+    """What came of each clip, in the order of `work`, while those behind it are being made. A stop takes no more."""
+    in_hand: deque[tuple[Work, Future[Made]]] = deque()
+    waiting = iter(work)
+    more = True
+    while more or in_hand:
+        while more and len(in_hand) < run.clips_ahead:
+            item = None if run.stop.asked else next(waiting, None)
+            if item is None:
+                more = False
+            else:
+                in_hand.append((item, run.pool.submit(item.job)))
+        if in_hand:
+            item, future = in_hand.popleft()
+            made = future.result()
+            for path in item.temporary:
+                path.unlink(missing_ok=True)
+            yield item, made
+            # What a failed or killed attempt wrote, or the unit had no room for.
+            for path in item.job.out.parent.glob(f"{item.job.out.name}.*"):
+                path.unlink(missing_ok=True)
+
+
+def _about(run: Run, name: str, origin: str) -> dict[str, Any]:
+    tools = {"k710": __version__, "ffmpeg": ffmpeg_version()}
+    return {"unit": name, "origin": origin, "profile": run.profile.settings(), "tools": tools}

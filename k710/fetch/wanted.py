@@ -1,0 +1,77 @@
+"""What is wanted of a manifest, and what of it is still to do at an origin."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.errors import UsageError
+from k710.fetch.jobs import Span
+from k710.manifest import Manifest
+from k710.releases import SOURCES, SPLITS
+from k710.views import VIEWS
+
+DEFAULT_SPLITS = ("train", "val")
+
+
+def check_wanted(view: str | None, splits: tuple[str, ...]) -> None:
+    """Raise UsageError for an unknown view or split."""
+    if view is not None and view not in VIEWS:
+        raise UsageError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
+    for split in splits:
+        if split not in SPLITS:
+            raise UsageError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+
+
+def wanted_mask(clips: pa.Table, *, view: str | None, splits: tuple[str, ...]) -> pa.ChunkedArray:
+    """Which rows of a clips table are wanted: those that stand in one of `splits` of the view; without a view, of any
+    release, with a label unless the split is test. Raises UsageError for an unknown view or split."""
+    check_wanted(view, splits)
+    columns = (
+        [f"{source}_split" for source in SOURCES] if view is None else ["split" if view == "k710" else f"{view}_split"]
+    )
+    mask = None
+    for column in columns:
+        found = pc.fill_null(pc.is_in(clips[column].cast(pa.string()), pa.array(splits, pa.string())), False)
+        mask = found if mask is None else pc.or_(mask, found)
+    return mask
+
+
+def wanted_ids(manifest: Manifest, *, view: str | None, splits: tuple[str, ...], limit: int | None) -> pa.Array:
+    """The clip ids that a fetch is to bring, in hash order: the first of them, `limit`, are a random sample."""
+    clips = manifest.clips
+    mask = wanted_mask(clips, view=view, splits=splits)
+    ids = clips["clip_id"].filter(mask).combine_chunks()
+    if limit is not None and limit < len(ids):
+        ids = pa.array(in_hash_order(ids.to_pylist())[:limit], pa.string())
+    return ids
+
+
+def in_hash_order(clip_ids: Iterable[str]) -> list[str]:
+    """The clips in an order that has nothing to do with their names, labels or splits, and is always the same."""
+    return sorted(clip_ids, key=lambda clip_id: hashlib.blake2b(clip_id.encode(), digest_size=8).digest())
+
+
+def to_do(wanted: pa.Array, media: pa.Table, origin: str, retry: Collection[str]) -> pa.Array:
+    """Those of `wanted` that an origin is still to be asked for: not there yet, and not refused at that origin before
+    (unless the class of that failure is in `retry`). `media`: rows with clip_id, failure, origin."""
+    there = pc.is_null(media["failure"])
+    refused = pc.equal(media["origin"], origin)
+    if retry:
+        of_class = pc.is_in(media["failure"], pa.array(sorted(retry), pa.string()))
+        refused = pc.and_(refused, pc.invert(of_class))
+    settled = media["clip_id"].filter(pc.or_(there, refused))
+    return wanted.filter(pc.invert(pc.is_in(wanted, settled.combine_chunks())))
+
+
+def spans_of_videos(manifest: Manifest, youtube_ids: Collection[str]) -> dict[str, tuple[Span, ...]]:
+    """The spans of all clips that the manifest has of these videos, wanted or not."""
+    clips = manifest.clips.select(["youtube_id", "time_start_s", "time_end_s"])
+    chosen = clips.filter(pc.is_in(clips["youtube_id"], pa.array(youtube_ids, pa.string())))
+    spans: dict[str, tuple[Span, ...]] = {}
+    for youtube_id, start_s, end_s in zip(*(column.to_pylist() for column in chosen.columns), strict=True):
+        spans[youtube_id] = (*spans.get(youtube_id, ()), (start_s, end_s))
+    return spans

@@ -1,0 +1,205 @@
+"""Moving shapes whose motion is the class: no single frame tells the class, only the way from frame to frame does.
+
+A shape has a place, a size and an angle. Each of the four is a position on a ring: what leaves at the top comes in at
+the bottom, what has grown largest is smallest again. It begins anywhere, uniformly, and the class only says how it goes
+on from there. A shift on a ring leaves a uniform distribution uniform, so **every single frame has the same
+distribution in every class**, exactly; and as all that is random is drawn before the label is looked at, the first
+frame of a clip is even the same picture whatever its label. A model that sees one frame is at chance.
+
+Training mirrors clips, so nothing depends on left and right: the side to which a shape moves, circles or turns is a
+coin toss. Played backwards, down is up, growing is shrinking, climbing is digging, and each of the other four is
+itself.
+
+A clip shows about one cycle of its motion (bouncing: one and a half), so eight frames of it are enough.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from k710.errors import UsageError
+from k710.labels import Alignment
+
+Frame = npt.NDArray[np.uint8]  # (height_px, width_px, 3), RGB
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a video looks, and how x264 is told to keep it: its size, its rate, and `noise` in grey levels of 255."""
+
+    width_px: int = 128
+    height_px: int = 96
+    fps: int = 15
+    noise: int = 4
+    preset: str = "veryfast"
+    crf: int = 26
+
+    def __post_init__(self) -> None:
+        if min(self.width_px, self.height_px) < 32 or self.width_px % 2 or self.height_px % 2:
+            raise UsageError(f"{self.width_px}x{self.height_px}: want even sides of at least 32 pixels")
+        if self.fps < 1 or not 0 <= self.noise <= 16:
+            raise UsageError(f"{self.fps} fps, noise {self.noise}: want at least 1 fps and noise from 0 to 16")
+
+    def num_frames(self, duration_s: float) -> int:
+        return round(duration_s * self.fps)
+
+
+# Small and quick; as the archives of the releases hold them; and small enough for whole videos of minutes.
+LOOKS = {
+    "quick": Look(),
+    "released": Look(340, 256, 30, noise=9, preset="medium", crf=23),  # some 400 kbit/s; decodes as fast as theirs
+    "tiny": Look(64, 48, 8),
+}
+
+# A course says how far the shape has gone after `t` cycles, (num_frames,): (num_frames, 4), in turns of the rings of x,
+# y, size and angle; downwards is positive. `side` is -1 or 1, `phase` lies between 0 and 1.
+Course = Callable[[Floats, int, float], Floats]
+
+
+def _steady(*, aside: float = 0, down: float = 0, grow: float = 0, turn: float = 0) -> Course:
+    def course(t: Floats, side: int, phase: float) -> Floats:
+        return np.outer(t, [side * aside, down, grow, side * turn])
+
+    return course
+
+
+def _circling(t: Floats, side: int, phase: float) -> Floats:
+    angle = 2 * np.pi * (t + phase)
+    return np.stack([side * np.cos(angle), np.sin(angle), 0 * t, 0 * t], axis=1) * 0.25
+
+
+def _bouncing(t: Floats, side: int, phase: float) -> Floats:
+    return np.stack([0 * t, -0.45 * np.abs(np.sin(np.pi * (1.5 * t + phase))), 0 * t, 0 * t], axis=1)
+
+
+# Each class of the sample (generate.CLASSES), and what its clips show.
+MOTIONS: dict[str, tuple[str, Course]] = {
+    "abseiling": ("down", _steady(down=1)),
+    "archery": ("aside", _steady(aside=1)),
+    "bouncing on trampoline": ("bouncing", _bouncing),
+    "juggling balls": ("circling", _circling),
+    "tying necktie": ("shrinking", _steady(grow=-1)),
+    "inflating balloons": ("growing", _steady(grow=1)),
+    "picking apples": ("up", _steady(down=-1)),
+    "riding mountain bike": ("climbing", _steady(aside=1, down=-1)),
+    "bull fighting": ("turning", _steady(turn=1)),
+    "archaeological excavation": ("digging", _steady(aside=1, down=1)),
+}
+
+# Each is where the shape is, in its own coordinates from -1 to 1. None looks the same after less than half a turn, so
+# that turning shows; none reaches beyond the unit circle, so that it can turn.
+_SHAPES: tuple[Callable[[Floats, Floats], npt.NDArray[np.bool_]], ...] = (
+    lambda u, v: (np.abs(u) < 0.92) & (np.abs(v) < 0.36),  # a bar
+    lambda u, v: (u * u + v * v < 1) & (v > -0.1),  # half a disc
+    lambda u, v: (u * u + v * v < 1) & (np.abs(v) > u),  # a disc without a quarter
+    lambda u, v: (v < 0.62) & (np.abs(u) < 0.38 * (v + 1)),  # a triangle that points
+    lambda u, v: (np.abs(u) < 0.7) & (np.abs(v) < 0.7) & ((u < -0.1) | (v > 0.1)),  # an L
+)
+
+
+def motion_of(label: str) -> tuple[str, Course]:
+    """The name and the course of a class's motion; the label may be any release's spelling of it.
+
+    Raises LabelError for a name that is no class, UsageError for a class that is not in the sample.
+    """
+    name = Alignment().align(label)
+    if name not in MOTIONS:
+        raise UsageError(f"{label!r} is not a class of the sample; it has {', '.join(MOTIONS)}")
+    return MOTIONS[name]
+
+
+def motion_frames(
+    label: str, youtube_id: str, num_frames: int, look: Look, *, start_s: int = 0, seed: int = 0
+) -> Iterator[Frame]:
+    """The `num_frames` frames of a clip, uint8 (height_px, width_px, 3) RGB, spread evenly over its whole motion.
+
+    So eight frames are a clip of eight frames, not the beginning of one. Background, shape and colour come from (seed,
+    youtube_id), and with start_s also where the motion begins: two spans of one video share the scene. Raises
+    LabelError or UsageError as `motion_of`.
+    """
+    _, course = motion_of(label)
+    return _moving(course, youtube_id, num_frames, look, start_s, seed)
+
+
+def still_frames(youtube_id: str, num_frames: int, look: Look, *, start_s: int = 0, seed: int = 0) -> Iterator[Frame]:
+    """The scene of a video without its shape, as `motion_frames`: what is on outside every span."""
+    scene, rng = _Scene(youtube_id, look, seed), _rng(seed, youtube_id, start_s, "still")
+    for offset in scene.noise_offsets(rng, num_frames):
+        yield scene.frame(None, offset)
+
+
+def _moving(course: Course, youtube_id: str, num_frames: int, look: Look, start_s: int, seed: int) -> Iterator[Frame]:
+    scene, rng = _Scene(youtube_id, look, seed), _rng(seed, youtube_id, start_s)
+    start = rng.uniform(size=4)
+    speed, side, phase = rng.uniform(0.9, 1.2), int(rng.choice([-1, 1])), rng.uniform()
+    t = speed * np.arange(num_frames) / max(num_frames, 1)
+    moved = course(t, side, phase) - course(np.zeros(1), side, phase)
+    places = (start + moved) % 1
+    for place, offset in zip(places, scene.noise_offsets(rng, num_frames), strict=True):
+        yield scene.frame(place, offset)
+
+
+def _rng(*key: object) -> np.random.Generator:
+    """A generator of its own for every key, the same on every machine, whatever Python's own hash does."""
+    return np.random.default_rng(list(hashlib.sha256(repr(key).encode()).digest()))
+
+
+class _Scene:
+    """What stays the same in a video: a muted background with some texture, and one vivid shape."""
+
+    _SLACK_PX = 32  # the plate of noise is larger than the frame and lies elsewhere in each: cheaper than new noise
+
+    def __init__(self, youtube_id: str, look: Look, seed: int) -> None:
+        rng = _rng(seed, youtube_id)
+        self._size = look.height_px, look.width_px
+        self._background = _background(rng, look)
+        self._shape = _SHAPES[rng.integers(len(_SHAPES))]
+        rgb = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.8, 1), rng.uniform(0.6, 0.9))
+        self._colour = (np.array(rgb) * 220 + 18).astype(np.uint8)
+        plate = (look.height_px + self._SLACK_PX, look.width_px + self._SLACK_PX, 3)
+        self._noise = rng.integers(-look.noise, look.noise, plate, np.int8, endpoint=True).view(np.uint8)
+
+    def noise_offsets(self, rng: np.random.Generator, num_frames: int) -> npt.NDArray[np.int64]:
+        """Where on the plate each frame's noise begins: (num_frames, 2)."""
+        return rng.integers(self._SLACK_PX, size=(num_frames, 2), endpoint=True)
+
+    def frame(self, place: Floats | None, noise_offset: npt.NDArray[np.int64]) -> Frame:
+        """The scene with its shape at `place`, or without it."""
+        frame = self._background.copy()
+        if place is not None:
+            self._draw(frame, place)
+        (height, width), (y, x) = self._size, noise_offset
+        # Colours keep a distance of 16 from black and white, so that noise, modulo 256, never wraps round.
+        frame += self._noise[y : y + height, x : x + width]
+        return frame
+
+    def _draw(self, frame: Frame, place: Floats) -> None:
+        height, width = self._size
+        x, y = place[0] * width, place[1] * height
+        radius = 0.14 * min(height, width) * 2.5 ** place[2]  # at most 0.35 of the short side: it never meets itself
+        reach = int(radius) + 1
+        rows, columns = (np.arange(int(centre) - reach, int(centre) + reach + 2) for centre in (y, x))
+        v, u = (rows[:, None] - y) / radius, (columns[None, :] - x) / radius
+        cos, sin = np.cos(2 * np.pi * place[3]), np.sin(2 * np.pi * place[3])
+        inside = self._shape(cos * u + sin * v, cos * v - sin * u)
+        frame[(rows % height)[:, None], (columns % width)[None, :]] = np.where(
+            inside[:, :, None], self._colour, frame[(rows % height)[:, None], (columns % width)[None, :]]
+        )
+
+
+def _background(rng: np.random.Generator, look: Look) -> Frame:
+    """A grey with a tint, a gradient and blotches: nothing is plain, and nothing is as vivid as the shape."""
+    y, x = np.mgrid[0 : 1 : look.height_px * 1j, 0 : 1 : look.width_px * 1j]
+    slope = rng.uniform(-30, 30, 2)
+    grey = rng.uniform(80, 175) + slope[0] * (x - 0.5) + slope[1] * (y - 0.5)
+    for frequency, phase in zip(rng.uniform(-5, 5, (6, 2)), rng.uniform(size=6), strict=True):
+        grey += 5 * np.sin(2 * np.pi * (frequency[0] * x + frequency[1] * y + phase))
+    tinted: Floats = grey[:, :, None] + rng.uniform(-8, 8, 3)
+    return tinted.clip(16, 239).astype(np.uint8)
