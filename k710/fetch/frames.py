@@ -1,4 +1,4 @@
-"""The `frames` profile: some frames of a clip as JPEGs, one behind the other, so that a reader decodes no frame in vain.
+"""The `frames` profile: some frames of a clip as JPEGs, one behind the other, so that nothing is decoded in vain.
 
 The file is plain motion JPEG, which FFmpeg plays as it is; where each frame begins stands in the media row.
 """
@@ -56,7 +56,7 @@ def begins_with_jpeg(path: Path) -> bool:
 
 
 def measure_frames(path: Path) -> Measured:
-    """Decode every JPEG of a stored clip; of what is measured, only size and number mean something. Raises ClipError."""
+    """Decode every JPEG of a stored clip; of what is measured, only size and number are told. Raises ClipError."""
     options = OPEN_OPTIONS | {"format_whitelist": "mjpeg"}
     size, num_frames = (0, 0), 0
     try:
