@@ -103,15 +103,16 @@ def sides(manifest: Manifest, folder: Path) -> dict[str, Callable[[int], int]]:
 
 
 def rates(work: dict[str, Callable[[int], int]], rounds: int) -> dict[str, dict[str, float]]:
-    """Clips per second of each: the median of the rounds, and the lowest and highest."""
+    """Clips per second of each: the median of the rounds, and the lowest and highest. A second is one of the core's
+    time: what else runs on the machine does not count, and a second thread would count too."""
     found: dict[str, list[float]] = {name: [] for name in work}
     for epoch in range(rounds + 1):
         for name, do in work.items():
-            begin, done = time.perf_counter(), 0
-            while time.perf_counter() - begin < 0.5:  # what is quick is done several times
+            begin, done = time.process_time(), 0
+            while time.process_time() - begin < 0.5:  # what is quick is done several times
                 done += do(epoch)
             if epoch:  # the first is to warm up
-                found[name].append(done / (time.perf_counter() - begin))
+                found[name].append(done / (time.process_time() - begin))
     return {
         name: {"clips/s": statistics.median(each), "lowest": min(each), "highest": max(each)}
         for name, each in found.items()
