@@ -43,3 +43,7 @@ class StoreError(K710Error):
 
 class FetchError(K710Error):
     """A fetch that could not go on: an origin that is not there, an archive that cannot be read, a full disk."""
+
+
+class LoadError(K710Error):
+    """A clip that cannot be read or decoded, or a loader that cannot go on."""

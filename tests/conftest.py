@@ -16,6 +16,9 @@ from k710.manifest import Manifest, open_manifest
 sys.path.insert(0, str(Path(__file__).parent))
 from loopback import loopback  # noqa: F401
 
+# Tests run in one process per core; torch's threads on top of that would wait for one another. Read at torch's import.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 Run = Callable[..., Result]
 
 

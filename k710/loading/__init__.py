@@ -1,0 +1,1 @@
+"""From a manifest and its store to batches on a device: frames, order, augmentation."""

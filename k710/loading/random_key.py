@@ -1,0 +1,100 @@
+"""Random numbers that belong to a sample, not to a process: keyed by (seed, epoch, clip, repeat).
+
+Whoever draws for a sample, in whichever worker, rank or batch, draws the same numbers. The generator is Philox, which
+is counter-based: the key and the upper words of its counter name the sample, the lowest word counts its draws, so two
+samples can never share numbers. The raw 64-bit output of NumPy's Philox is guaranteed to stay as it is; NumPy's
+distributions are not, so the few that are needed stand here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from k710.errors import UsageError
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# One stream for each use, so that switching one augmentation off leaves the draws of all others as they were.
+STREAMS = {"order": 0, "frames": 1, "crop": 2, "flip": 3, "jitter": 4, "randaugment": 5, "erase": 6, "mix": 7}
+
+
+@dataclass(frozen=True)
+class RandomKey:
+    """The name of one sample's randomness.
+
+    `clip` is the clip_id (preferred: the choice then survives another subset or order of the dataset) or any number
+    that stands for the clip. `repeat` counts the samples made of one clip in one epoch. Raises UsageError for a number
+    outside 0..2**64-1.
+    """
+
+    seed: int
+    epoch: int
+    clip: str | int
+    repeat: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "epoch", "clip", "repeat"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not 0 <= value < 2**64:
+                raise UsageError(f"{name} of a random key is {value}; allowed: 0 to 2**64 - 1")
+
+    def draws(self, stream: str) -> Draws:
+        """The numbers of this sample for one use; `stream` is one of STREAMS."""
+        clip = self.clip
+        if isinstance(clip, str):
+            clip = int.from_bytes(hashlib.blake2b(clip.encode(), digest_size=8).digest(), "little")
+        key = np.array([self.seed, STREAMS[stream]], np.uint64)
+        counter = np.array([0, self.repeat, self.epoch, clip], np.uint64)
+        return Draws(np.random.Philox(key=key, counter=counter))
+
+
+class Draws:
+    """Numbers drawn one after another from one generator."""
+
+    def __init__(self, bits: np.random.Philox) -> None:
+        self._bits = bits
+
+    def raw(self, size: int) -> npt.NDArray[np.uint64]:
+        """(size,) numbers of 64 random bits."""
+        return np.asarray(self._bits.random_raw(size), np.uint64)
+
+    def uniforms(self, size: int) -> Floats:
+        """(size,) numbers in [0, 1), each a multiple of 2**-53."""
+        return (self.raw(size) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """A number in [low, high)."""
+        return low + (high - low) * float(self.uniforms(1)[0])
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number from low to high, both included."""
+        return low + int(self.uniform() * (high - low + 1))
+
+    def integers(self, low: Ints, high: Ints) -> Ints:
+        """(n,) whole numbers, each from its own low to its own high, both included."""
+        return low + (self.uniforms(len(low)) * (high - low + 1)).astype(np.int64)
+
+    def normal(self, mean: float, std: float) -> float:
+        """A number of the normal distribution (Box and Muller's way)."""
+        radius, turn = self.uniforms(2)
+        return mean + std * math.sqrt(-2.0 * math.log(1.0 - radius)) * math.cos(2.0 * math.pi * turn)
+
+    def gamma_below_one(self, shape: float) -> float:
+        """A number of the gamma distribution for 0 < shape <= 1 (Ahrens and Dieter's rejection)."""
+        bound = (math.e + shape) / math.e
+        while True:
+            first, second = bound * self.uniform(), 1.0 - self.uniform()
+            if first <= 1.0:
+                value = math.pow(first, 1.0 / shape)
+                if second <= math.exp(-value):
+                    return value
+            else:
+                value = -math.log((bound - first) / shape)
+                if second <= math.pow(value, shape - 1.0):
+                    return value
