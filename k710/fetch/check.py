@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ MAX_LOST_SHARE = 0.05  # of the frames
 FEW_PICTURES = 8  # too few to say that nothing moves
 _GRID_PX = 32  # pictures are compared at this size
 _EVERY_S = 0.25
+_KEY_PICTURES = 12  # at most, of what was just encoded
+_LUMA_FIRST = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p", "gray")
 _SAME_LEVELS, _BLACK_LEVEL = 6, 24  # of 255; encoding a still again moves it a little, and limited-range black is 16
 
 
@@ -62,14 +65,17 @@ def measure(path: Path, container: Container, *, decode_all: bool) -> Measured:
 
 
 def _read(file: av.container.InputContainer, stream: av.VideoStream, *, decode_all: bool) -> _Reading:
-    found, next_s = _Reading(), 0.0
+    found, looked_s, tick_s = _Reading(), -math.inf, float(stream.time_base or 0)
+    every_s = _EVERY_S if decode_all else float(stream.duration or 0) * tick_s / _KEY_PICTURES
     for packet in _packets(file, stream):
-        at_s = None if packet.pts is None else float(packet.pts * packet.time_base)
         if packet.size:
-            found.times_s.append(at_s if at_s is not None else _next_s(found.times_s, stream))
-            found.last_duration_s = float((packet.duration or 0) * packet.time_base)
-        if packet.size and not (decode_all or packet.is_keyframe):
-            continue
+            at_s = _next_s(found.times_s, stream) if packet.pts is None else packet.pts * tick_s
+            found.times_s.append(at_s)
+            found.last_duration_s = (packet.duration or 0) * tick_s
+            if not decode_all:
+                if not packet.is_keyframe or at_s < looked_s + every_s:
+                    continue
+                looked_s = at_s
         try:
             pictures = packet.decode()
         except av.error.FFmpegError:
@@ -79,10 +85,22 @@ def _read(file: av.container.InputContainer, stream: av.VideoStream, *, decode_a
             found.num_lost += picture.is_corrupt
             turned = picture.rotation % 180 != 0
             found.size = (picture.height, picture.width) if turned else (picture.width, picture.height)
-            if not decode_all or picture.time is None or picture.time >= next_s:
-                next_s = (picture.time or 0.0) + _EVERY_S
-                found.pictures.append(picture.reformat(_GRID_PX, _GRID_PX, "gray").to_ndarray())
+            if not decode_all or picture.time is None or picture.time >= looked_s + every_s:
+                looked_s = looked_s if picture.time is None or not decode_all else picture.time
+                found.pictures.append(_small(picture))
     return found
+
+
+def _small(picture: av.VideoFrame) -> npt.NDArray[Any]:
+    """The picture's brightness as (32, 32); the mean of its parts where its first plane is that brightness."""
+    part_px, part_py = picture.width // _GRID_PX, picture.height // _GRID_PX
+    if picture.format.name not in _LUMA_FIRST or not part_px or not part_py:
+        return picture.reformat(_GRID_PX, _GRID_PX, "gray").to_ndarray()
+    plane = picture.planes[0]
+    luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    luma = luma[: part_py * _GRID_PX, : part_px * _GRID_PX]
+    small: npt.NDArray[Any] = luma.reshape(_GRID_PX, part_py, _GRID_PX, part_px).mean((1, 3), dtype=np.float32)
+    return small
 
 
 def _packets(file: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Any]:
@@ -105,7 +123,7 @@ def _usual_gap_s(times_s: list[float]) -> float:
 
 
 def _flags(pictures: list[npt.NDArray[Any]]) -> tuple[str, ...]:
-    stack = np.stack(pictures).astype(np.int16)  # (pictures, 32, 32)
+    stack = np.stack(pictures).astype(np.float32)  # (pictures, 32, 32)
     if stack.max() <= _BLACK_LEVEL:
         return ("black",)
     if np.abs(stack - stack[0]).max() <= _SAME_LEVELS:

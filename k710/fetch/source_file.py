@@ -152,8 +152,8 @@ class _Packets:
         at = packet.dts if packet.pts is None else packet.pts
         if at is None or packet.time_base is None or packet.is_discard:
             return
-        at_s = float(at * packet.time_base)
-        end_s = at_s + float((packet.duration or 0) * packet.time_base)
+        tick_s = float(packet.time_base)
+        at_s, end_s = at * tick_s, (at + (packet.duration or 0)) * tick_s
         self.last_s = max(self.last_s, end_s)
         if is_video:
             self.jumps += bool(self.video_s) and abs(at_s - self.video_s[-1]) > JUMP_S
