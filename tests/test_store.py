@@ -422,7 +422,7 @@ def test_a_full_disk_costs_the_clips_that_did_not_fit(tmp_path, monkeypatch, tar
     monkeypatch.setattr(store_unit, "TAR_BYTES", tar_bytes)
     media = {clip_id: fake_media(clip_id, size) for clip_id, size in zip(IDS, [700, 1500, 10_000, 600], strict=False)}
     outcomes = set()
-    for room in range(0, 25_000, 250):
+    for room in range(0, 25_000, 400):
         store = Store(tmp_path / f"{room}", "h264")
         fitted, refused = {}, []
         with monkeypatch.context() as full, scratch_folder(store.root) as scratch:
