@@ -181,7 +181,7 @@ def test_a_store_of_a_newer_version_is_refused(k710, settled, command):
     content = file.read_bytes()
     result = k710(*command.split(), manifest)
     assert result.exit_code == 1
-    assert result.stderr == f"k710: {file}: has schema version 2.0, this k710 reads 1.0; upgrade k710\n"
+    assert result.stderr == f"k710: {file}: has schema version 2.0, this k710 reads 1.1; upgrade k710\n"
     assert file.read_bytes() == content, "nothing in it is to be mended"
 
 
@@ -220,7 +220,7 @@ def test_a_committed_unit(store, tmp_path):
     assert name == f"{unit}-0-{hashlib.sha256(content).hexdigest()[:8]}.tar"
     table, metadata = read_unit(store.media_folder / f"{unit}.parquet")
     assert metadata.pop("sha256")
-    assert metadata == {"schema_version": "1.0", **about()}
+    assert metadata == {"schema_version": "1.1", **about()}
     rows = table.to_pylist()
     assert [row["clip_id"] for row in rows] == IDS[:6], "in the order in which they were settled"
     for row in rows[:5]:
