@@ -114,7 +114,7 @@ def test_rows_have_the_schema_whatever_the_files_have(store):
     table, _ = read_unit(files[older])
     rewritten(files[older], table.drop_columns("flags"))
     table, _ = read_unit(files[newer])
-    rewritten(files[newer], table.append_column("loudness", pa.array([1.0])), schema_version="1.1")
+    rewritten(files[newer], table.append_column("loudness", pa.array([1.0])), schema_version="1.2")
     rows = store.rows()
     assert rows.schema.remove_metadata() == MEDIA_SCHEMA.append(pa.field("unit", pa.string()))
     flags = {row["unit"]: row["flags"] for row in rows.to_pylist()}
