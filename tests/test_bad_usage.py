@@ -117,7 +117,7 @@ def test_wrong_usage(k710, arguments, message):
         (["labels", ""], 1, "unknown label ''"),
         (["labels", "--from", "k800", "--to", "k400"], 2, "unknown label set 'k800'; known: k710, k400"),
         (["labels", "--from", "k400", "--to", "k600", "--dialect", "x"], 2, "unknown dialect 'x'; known: canonical"),
-        (["recipes", "nope"], 1, "no recipe 'nope'; known: k710, k710-strict, k710-val-purge, or the path of a YAML"),
+        (["recipes", "nope"], 1, "no recipe 'nope'; known: k710, k710-strict, k710-val-purge"),
         (["audit", "--annotations", "sample", "--sources", "k800"], 2, "unknown source 'k800'"),
         (["audit", "--annotations", "/nowhere"], 1, "/nowhere: no such folder of annotation lists"),
         (["audit", "--annotations", "/dev/null"], 1, "/dev/null: no such folder of annotation lists"),
