@@ -32,6 +32,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/augment.py
+	$(BIN)/python benchmarks/model.py
 
 clean:
 	rm -rf .venv build dist

@@ -36,10 +36,11 @@ def command(checkpoint: Path, head: str | None, as_json: bool) -> None:
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     head = found["head"]
     known = found["label_set"] is not None
+    preset = f"; preset {found['preset']}" if found["preset"] else ""
     lines = [
         ("file", f"{found['path']}, {found['size_bytes']:,} bytes in {len(found['files'])} weight file(s)"),
         ("format", f"{found['format']}: {found['why']}"),
-        ("model", found["model"] or "unknown"),
+        ("model", f"{found['model'] or 'unknown'}{preset}"),
         ("parameters", f"{found['parameters']:,} in {found['tensors']} tensors"),
         ("dtype", ", ".join(f"{dtype} x {count}" for dtype, count in found["dtypes"].items())),
         ("head", f"{head['name']}: {head['rows']} rows x {head['width']}, {head['dtype']}" if head else "none"),

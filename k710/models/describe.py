@@ -14,6 +14,8 @@ from k710.models.formats import model_name
 from k710.models.head_labels import source_labels
 from k710.models.heads import Head, find_head
 from k710.models.torch_files import TorchFile
+from k710.models.uniformerv2_config import preset_name
+from k710.models.weights import config_of
 
 # Statistics of batch norm, which are stored like parameters and are none.
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -40,6 +42,7 @@ def describe(path: Path, *, head: str | None = None) -> dict[str, Any]:
         "format": checkpoint.format.title,
         "why": checkpoint.why,
         "model": model_name(checkpoint.bare_shapes()) or _architecture(checkpoint),
+        "preset": _preset(checkpoint),
         "tensors": len(tensors),
         "parameters": sum(math.prod(shape) for shape in parameters.values()),
         "dtypes": dict(Counter(dtype for dtype, _, _ in tensors.values())),
@@ -74,6 +77,12 @@ def _head(head: Head) -> dict[str, Any]:
         "dtype": head.dtype,
         "bias": head.bias is not None,
     }
+
+
+def _preset(checkpoint: Checkpoint) -> str | None:
+    """The preset whose tensors these are but for the head's rows, as `k710.models.uniformerv2_config` names it."""
+    config = config_of(checkpoint)
+    return preset_name(config) if config else None
 
 
 def _architecture(checkpoint: Checkpoint) -> str | None:
