@@ -43,3 +43,7 @@ class StoreError(K710Error):
 
 class FetchError(K710Error):
     """A fetch that could not go on: an origin that is not there, an archive that cannot be read, a full disk."""
+
+
+class TrainError(K710Error):
+    """A training or an evaluation that cannot start or go on: no clips, no room, a loss that is no number."""
