@@ -45,5 +45,9 @@ class FetchError(K710Error):
     """A fetch that could not go on: an origin that is not there, an archive that cannot be read, a full disk."""
 
 
+class LoadError(K710Error):
+    """A clip that cannot be read or decoded, or a loader that cannot go on."""
+
+
 class TrainError(K710Error):
     """A training or an evaluation that cannot start or go on: no clips, no room, a loss that is no number."""

@@ -26,13 +26,13 @@ def explain(manifest: Manifest, name: ClipName) -> list[str]:
     ManifestError where the manifest knows no such video or clip.
     """
     of_video = manifest.clips.filter(pc.equal(manifest.clips["youtube_id"], name.youtube_id))
-    lists = sorted({f"{entry['source']} {entry['split']}" for entry in manifest.dataset["sources"]})
+    lists = sorted({f"{entry['source']} {entry['split']}" for entry in manifest.about["sources"]})
     if not of_video.num_rows:
         raise ManifestError(f"{manifest.path}: no clip of video {name.youtube_id} in its lists ({', '.join(lists)})")
     if name.span_s and not pc.any(pc.equal(of_video["clip_id"], str(name))).as_py():
         spans = ", ".join(of_video["clip_id"].to_pylist())
         raise ManifestError(f"{manifest.path}: no clip {name}; of this video it has {spans}")
-    recipe = make_recipe(manifest.dataset["recipe"], CurationRecipe, where=manifest.path)
+    recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=manifest.path)
     curated = curate(list_rows(of_video), recipe.policy)
     lines = [f"Video {name.youtube_id}: https://www.youtube.com/watch?v={name.youtube_id}"]
     for number, clip in enumerate(of_video.to_pylist()):

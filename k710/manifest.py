@@ -32,10 +32,15 @@ from k710 import __version__
 from k710.errors import ManifestError
 from k710.labels import class_names
 from k710.releases import SOURCES
-from k710.storage import TEMPORARY_PREFIX, HashedFile, named_by_hash, new_folder, replacing
+from k710.storage import TEMPORARY_PREFIX, HashedFile, local_folder, named_by_hash, new_folder, replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+
+    from k710.loading.dataset import ClipDataset
+    from k710.loading.stream import ShardStream
 
 SCHEMA_VERSION = "1.0"
 DROP_REASONS = ("duplicate_id", "leaked", "unlabelled")
@@ -75,10 +80,10 @@ _OURS = {_COMMIT, "clips", "versions", "store"}  # what a manifest folder may ho
 
 @dataclass(frozen=True)
 class Manifest:
-    """An opened manifest. `dataset` is the content of dataset.json: sources, recipe, counts, hashes."""
+    """An opened manifest. `about` is the content of dataset.json: sources, recipe, counts, hashes."""
 
     path: Path
-    dataset: dict[str, Any]
+    about: dict[str, Any]
 
     @cached_property
     def clips(self) -> pa.Table:
@@ -86,11 +91,16 @@ class Manifest:
 
         `.clips.to_pandas()` makes a DataFrame of it. Raises ManifestError where a listed file is missing or damaged.
         """
+        return self.read_clips()
+
+    def read_clips(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The clips table, or some columns of it, read anew and not kept; raises as `clips`."""
         self._check_files()
-        files = [str(self.path / entry["file"]) for entry in self.dataset["clips"]]
+        files = [str(self.path / entry["file"]) for entry in self.about["clips"]]
         try:
             # Without the explicit schema, a column that only later files have would vanish.
-            return pa.dataset.dataset(files, schema=CLIPS_SCHEMA, format="parquet").to_table()
+            clips = pa.dataset.dataset(files, schema=CLIPS_SCHEMA, format="parquet")
+            return clips.to_table(columns=columns and list(columns))
         except (OSError, pa.ArrowException) as error:
             raise ManifestError(f"{self.path}: the clips table cannot be read: {error}") from None
 
@@ -102,7 +112,7 @@ class Manifest:
     @property
     def content_hash(self) -> str:
         """SHA-256 over the rows of the clips table: equal for equal datasets, wherever and with whatever built."""
-        return str(self.dataset["content_hash"])
+        return str(self.about["content_hash"])
 
     def to_pandas(self) -> pd.DataFrame:
         """The clips table as a DataFrame; missing class ids stay missing (nullable Int16)."""
@@ -112,6 +122,24 @@ class Manifest:
         frame: pd.DataFrame = self.clips.to_pandas(types_mapper=nullable.get)
         return frame
 
+    def dataset(self, **options: Any) -> ClipDataset:
+        """The clips of a view and split as a torch Dataset: `dataset(split="train", view="k400", num_frames=8)`.
+
+        The options are those of `k710.loading.dataset.open_dataset`.
+        """
+        from k710.loading.dataset import open_dataset  # the one import upwards: a manifest is where users begin
+
+        return open_dataset(self, **options)
+
+    def stream(self, shards: str | os.PathLike[str], **options: Any) -> ShardStream:
+        """Shards that `k710 pack` made of this manifest, read from beginning to end.
+
+        The options are those of `k710.loading.stream.open_stream`.
+        """
+        from k710.loading.stream import open_stream
+
+        return open_stream(self, shards, **options)
+
     def verify(self) -> None:
         """Read every file whole and compare with the hashes of dataset.json. Raises ManifestError on any difference."""
         self._check_files()
@@ -120,7 +148,7 @@ class Manifest:
 
     def _check_files(self) -> None:
         """A clips file with other columns would be read too, with null for whatever it lacks."""
-        for entry in self.dataset["clips"]:
+        for entry in self.about["clips"]:
             path = self.path / entry["file"]
             found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
             if found != entry.get("sha256"):
@@ -130,9 +158,10 @@ class Manifest:
 def open_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Open the manifest folder that `k710 build` wrote.
 
-    Raises ManifestError where there is none, where dataset.json is damaged, or where a newer k710 wrote it.
+    Raises ManifestError where there is none, where dataset.json is damaged, or where a newer k710 wrote it, and
+    UsageError for a URL.
     """
-    folder = Path(path)
+    folder = local_folder(path, "manifest")
     try:
         dataset = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
         version, files = str(dataset["schema_version"]), [entry["file"] for entry in dataset["clips"]]
@@ -253,7 +282,7 @@ def _keep_old_version(folder: Path, new_commit: bytes) -> None:
 
 def prune(folder: Path) -> list[Path]:
     """Remove earlier versions and what interrupted builds left; the committed manifest stays. Returns what is gone."""
-    current = {entry["file"] for entry in open_manifest(folder).dataset["clips"]}
+    current = {entry["file"] for entry in open_manifest(folder).about["clips"]}
     old = [path for path in folder.glob("clips/clips-*.parquet") if f"clips/{path.name}" not in current]
     old += folder.glob("versions/*.json")
     for inside in (folder, folder / "clips", folder / "versions"):

@@ -6,13 +6,25 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from k710.errors import UsageError
+
 # Temporary files stand beside their final name, so that the last step is a rename; a killed run may leave some.
 TEMPORARY_PREFIX = ".tmp-"
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def local_folder(path: str | os.PathLike[str], what: str) -> Path:
+    """`path` as a folder of this machine. Raises UsageError for a URL: remote file systems are not read yet."""
+    if _URL.match(os.fspath(path)):
+        raise UsageError(f"{os.fspath(path)}: a {what} must be a folder of this machine; mount it, or copy it here")
+    return Path(path)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from k710.labels import class_names
 from k710.releases import SOURCES, SPLITS
 
 VIEWS = ("k710", *SOURCES)
+_SHOWN = ("clip_id", "youtube_id", "time_start_s", "time_end_s")
 
 
 def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
@@ -21,7 +22,7 @@ def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
     """
     if name not in VIEWS:
         raise UsageError(f"unknown view {name!r}; known: {', '.join(VIEWS)}")
-    prefix = "" if name == "k710" else f"{name}_"
+    prefix = _prefix(name)
     clips = clips.filter(pc.is_valid(clips[f"{prefix}split"]))
     names, canonical = class_names(name, dialect), class_names(name)
     index = {label: number for number, label in enumerate(names)}
@@ -29,12 +30,21 @@ def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
     class_id = pc.take(to_dialect, clips[f"{prefix}class_id"].combine_chunks())
     return pa.table(
         {
-            **{column: clips[column] for column in ("clip_id", "youtube_id", "time_start_s", "time_end_s")},
+            **{column: clips[column] for column in _SHOWN},
             "split": clips[f"{prefix}split"],
             "label": pa.DictionaryArray.from_arrays(_one_array(class_id), pa.array(names, pa.string())),
             "class_id": class_id,
         }
     )
+
+
+def view_columns(name: str) -> tuple[str, ...]:
+    """The columns of the clips table that `view` reads."""
+    return (*_SHOWN, *(f"{_prefix(name)}{column}" for column in ("split", "class_id")))
+
+
+def _prefix(name: str) -> str:
+    return "" if name == "k710" else f"{name}_"
 
 
 def split_of(table: pa.Table, split: str) -> pa.Table:

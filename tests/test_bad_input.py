@@ -413,7 +413,7 @@ def test_a_few_bad_rows_are_tolerated_in_downloaded_lists_alone(lists, tmp_path)
             read_list(downloaded[1], **options)
 
     recipe = CurationRecipe(sources=("k400",))
-    counts = build(recipe, downloaded, tmp_path / "m").dataset["counts"]
+    counts = build(recipe, downloaded, tmp_path / "m").about["counts"]
     assert counts["fates"]["malformed"] == 1
     assert counts["rows"] == sum(counts["fates"].values()) == 1_002
     for files, strict in ((own, False), (downloaded, True)):

@@ -213,7 +213,7 @@ def test_synonyms_that_are_good(build, tmp_path):
     path = tmp_path / "syn.csv"
     path.write_bytes("\ufeffname, label, note\r\nshooting arrows, archery, \r\n\r\n".encode())
     assert build("--synonyms", path).exit_code == 0
-    assert open_manifest(tmp_path / "m").dataset["synonyms"] == {"shooting arrows": "archery"}
+    assert open_manifest(tmp_path / "m").about["synonyms"] == {"shooting arrows": "archery"}
 
 
 # Manifests that were damaged, moved about, or written by a later k710

@@ -198,8 +198,8 @@ def test_full_size_lists_have_the_published_shape(full: Path) -> None:
 def test_pandas_and_k710_agree_on_full_size_lists(full: Path, tmp_path: Path, splits: tuple[str, ...]) -> None:
     manifest = k710_build(full, tmp_path / "manifest", splits)
     assert differences(manifest.clips, pandas_table(full, splits)) == []
-    assert manifest.dataset["counts"]["val"] == VAL_IDS
-    assert abs(manifest.dataset["counts"]["train"] / TRAIN_OF_THE_PAPERS - 1) < 0.02
+    assert manifest.about["counts"]["val"] == VAL_IDS
+    assert abs(manifest.about["counts"]["train"] / TRAIN_OF_THE_PAPERS - 1) < 0.02
 
 
 @pytest.mark.slow

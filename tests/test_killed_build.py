@@ -80,7 +80,7 @@ def test_over_an_old_manifest(k710, old, sample, tmp_path):
         found.append(manifest.content_hash)
         assert k710("prune", folder).exit_code == 0
         left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        assert left == {"dataset.json", manifest.dataset["clips"][0]["file"]}
+        assert left == {"dataset.json", manifest.about["clips"][0]["file"]}
         open_manifest(folder).verify()
     # First the old one, from some step on the new one, and nothing else.
     committed = found.index(sample.content_hash)

@@ -83,9 +83,9 @@ def test_all_releases_always_have_their_columns(sample):
 def test_provenance(sample):
     from k710.sample import LISTS
 
-    for entry in sample.dataset["sources"]:
+    for entry in sample.about["sources"]:
         assert entry["sha256"] == hashlib.sha256((LISTS / entry["file"]).read_bytes()).hexdigest()
-    assert sample.dataset["recipe"]["leak_policy"] == "train-purge"
+    assert sample.about["recipe"]["leak_policy"] == "train-purge"
     assert str(sample.path) not in (sample.path / "dataset.json").read_text()
 
 
@@ -106,13 +106,13 @@ def test_an_old_version_stays_until_prune(k710, tmp_path):
     second = build(k710, tmp_path / "m", "--leak-policy", "val-purge", "--force")
     assert first.content_hash != second.content_hash
     kept = tmp_path / "m" / "versions" / f"{first.content_hash[:16]}.json"
-    assert json.loads(kept.read_text()) == first.dataset
+    assert json.loads(kept.read_text()) == first.about
     assert len(list((tmp_path / "m" / "clips").iterdir())) == 2
     result = k710("prune", tmp_path / "m")
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == 2
     assert open_manifest(tmp_path / "m").clips.equals(second.clips)
-    assert [path.name for path in (tmp_path / "m" / "clips").iterdir()] == [second.dataset["clips"][0]["file"][6:]]
+    assert [path.name for path in (tmp_path / "m" / "clips").iterdir()] == [second.about["clips"][0]["file"][6:]]
     assert k710("prune", tmp_path / "m").stdout == f"{tmp_path / 'm'}: nothing to remove\n"
 
 
@@ -187,7 +187,7 @@ def test_a_column_of_a_later_minor_version_is_left_alone(sample, tmp_path):
     (file,) = (folder / "clips").iterdir()
     file.write_bytes(sink.getvalue())
     commit = (folder / "dataset.json").read_text()
-    old, new = sample.dataset["clips"][0]["sha256"], hashlib.sha256(sink.getvalue()).hexdigest()
+    old, new = sample.about["clips"][0]["sha256"], hashlib.sha256(sink.getvalue()).hexdigest()
     (folder / "dataset.json").write_text(commit.replace(old, new))
     assert open_manifest(folder).clips.equals(sample.clips)
 

@@ -47,7 +47,7 @@ def test_lists_are_downloaded_once(k710, public, sample, tmp_path):
     assert result.exit_code == 0, result.output
     manifest = open_manifest(tmp_path / "m")
     assert manifest.content_hash == sample.content_hash
-    assert {entry["url"].rpartition("/")[2] for entry in manifest.dataset["sources"]} == {
+    assert {entry["url"].rpartition("/")[2] for entry in manifest.about["sources"]} == {
         "k400_train.csv",
         "k400_val.csv",
         "k600_train.txt",
@@ -90,7 +90,7 @@ def test_a_few_bad_rows_of_an_official_list_are_dropped_and_listed(k710, public,
     result = k710("build", "--out", tmp_path / "m")
     assert result.exit_code == 0, result.output
     assert "k400 train: line 1014 left out: ID 'too-short' is not 11 characters" in result.stderr
-    dataset = open_manifest(tmp_path / "m").dataset
+    dataset = open_manifest(tmp_path / "m").about
     entry = dataset["counts"]["lists"][0]
     assert (entry["rows"], entry["malformed"]) == (2_012, 1)
     assert sum(dataset["counts"]["fates"].values()) == dataset["counts"]["rows"]

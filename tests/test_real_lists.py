@@ -32,7 +32,7 @@ def audit(k710, val_and_test):
 
 
 def test_val(val):
-    counts = val.dataset["counts"]
+    counts = val.about["counts"]
     assert counts["rows"] == 84_906
     assert counts["clips"] == 71_126
     assert (counts["train"], counts["val"], counts["classes"]) == (0, 71_047, 710)
@@ -42,7 +42,7 @@ def test_val(val):
 
 
 def test_val_and_test(val_and_test):
-    counts = val_and_test.dataset["counts"]
+    counts = val_and_test.about["counts"]
     assert (counts["clips"], counts["videos"]) == (216_254, 215_494)
     assert counts["val"] == 71_047
 
@@ -92,7 +92,7 @@ def test_unions_and_conflicts(audit):
 
 def test_the_releases_repeat_ids_inside_one_list(val):
     """54 IDs in K700 val, 6 in K600 val, with other spans."""
-    counts = {entry["source"]: entry for entry in val.dataset["counts"]["lists"]}
+    counts = {entry["source"]: entry for entry in val.about["counts"]["lists"]}
     assert counts["k700"]["duplicate_id"] == 54
     ids = val.clips.filter(val.clips["k600_split"].is_valid())["youtube_id"]
     assert len(ids) - len(ids.unique()) == 6

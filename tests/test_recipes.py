@@ -175,7 +175,7 @@ def test_flags_override_a_recipe(k710, tmp_path):
         *("--leak-policy", "train-purge", "--holdout", "val,test", "--sources", "k700,k600"),
     )
     assert result.exit_code == 0, result.output
-    assert open_manifest(tmp_path / "m").dataset["recipe"] == {
+    assert open_manifest(tmp_path / "m").about["recipe"] == {
         "sources": ["k600", "k700"],
         "splits": ["train", "val", "test"],
         "leak_policy": "train-purge",

@@ -15,7 +15,7 @@ def test_the_frozen_lists_are_what_the_generator_says(tmp_path):
 
 def test_its_counts(sample):
     fates = ("rows", "kept", "same_clip", "duplicate_id", "leaked", "unlabelled", "malformed")
-    counts = sample.dataset["counts"]
+    counts = sample.about["counts"]
     assert {(e["source"], e["split"]): [e[fate] for fate in fates] for e in counts["lists"]} == {
         ("k400", "train"): [12, 4, 7, 1, 0, 0, 0],
         ("k400", "val"): [12, 4, 8, 0, 0, 0, 0],
@@ -59,7 +59,7 @@ def test_the_strict_recipe_holds_test_videos_out(k710, tmp_path):
     story = k710("explain", "tested-4000", "--manifest", tmp_path / "m").stdout
     assert "leaked: the video is in a val or test list, which train must not meet" in story
     assert "it is held out itself" in story
-    assert open_manifest(tmp_path / "m").dataset["counts"]["train"] == 48
+    assert open_manifest(tmp_path / "m").about["counts"]["train"] == 48
 
 
 def test_what_build_prints(k710, tmp_path):

@@ -70,12 +70,12 @@ def command(
     files = annotation_files(annotations, chosen.sources, chosen.splits)
     own = read_synonyms(synonyms) if synonyms else ()
     manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
-    _print_attrition(manifest.dataset)
+    _print_attrition(manifest.about)
     if annotations == "sample":
         click.echo("These are the lists of the embedded sample; a build of real lists shows the paper's counts here.\n")
     else:
-        _print_beside_the_printed(manifest.dataset)
-    click.echo(f"{out}: {manifest.dataset['counts']['clips']:,} clips, content hash {manifest.content_hash[:16]}")
+        _print_beside_the_printed(manifest.about)
+    click.echo(f"{out}: {manifest.about['counts']['clips']:,} clips, content hash {manifest.content_hash[:16]}")
     if fetching:
         click.echo()
         fetch_and_print(manifest, store_of(out, None), fetching)

@@ -28,7 +28,7 @@ def target_size(source: SourceFile, short_side_px: int) -> tuple[int, int]:
 
 
 def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) -> list[str]:
-    """The command that encodes `part` of `source` as the MP4 file `out`.
+    """The command that encodes `part` of `source` as the file `out`: MP4, of codec frames a MOV of JPEGs.
 
     Frames keep their times (`fps_mode passthrough`): nothing is doubled or dropped, so that frame numbers are the
     source's own. The same input gives the same bytes under one ffmpeg.
@@ -45,26 +45,18 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
         picked["ss"] = part.start_s
     video = ffmpeg.input(f"file:{source.path.resolve()}", **picked)
     streams = [video[str(source.stream)]]
+    width_px, height_px = target_size(source, profile.short_side_px)
     options: dict[str, object] = {
         "t": part.duration_s,
-        "vf": f"scale={':'.join(map(str, target_size(source, profile.short_side_px)))},setsar=1,format=yuv420p",
         "fps_mode": "passthrough",
         "frames:v": int(part.duration_s * MAX_FPS),
-        "c:v": "libx264",
         "threads": 1,
-        "preset": profile.preset,
-        "crf": profile.crf,
-        "g": profile.gop_frames,
-        "bf": profile.b_frames,
         "map_metadata": -1,
         "map_chapters": -1,
         "fflags": "+bitexact",
         "flags:v": "+bitexact",
-        "movflags": "+faststart",
-        "f": "mp4",
+        **(_jpeg if profile.codec == "frames" else _h264)(profile, f"{width_px}:{height_px}"),
     }
-    if profile.tune != "none":
-        options["tune"] = profile.tune
     if profile.audio:
         streams.append(video["a:0?"])
         options |= {"c:a": "aac", "b:a": AUDIO_BITS_PER_S, "flags:a": "+bitexact"}
@@ -72,6 +64,31 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
     job = job.global_args("-nostdin", "-hide_banner", "-v", "error", "-max_error_rate", str(MAX_ERROR_RATE))
     command: list[str] = job.compile(cmd=ffmpeg_binary(), overwrite_output=True)
     return command
+
+
+def _h264(profile: Profile, size: str) -> dict[str, object]:
+    options: dict[str, object] = {
+        "vf": f"scale={size},setsar=1,format=yuv420p",
+        "c:v": "libx264",
+        "preset": profile.preset,
+        "crf": profile.crf,
+        "g": profile.gop_frames,
+        "bf": profile.b_frames,
+        "movflags": "+faststart",
+        "f": "mp4",
+    }
+    return options | ({"tune": profile.tune} if profile.tune != "none" else {})
+
+
+def _jpeg(profile: Profile, size: str) -> dict[str, object]:
+    """JPEG has one colour matrix and the full range; a reader of JPEGs assumes both."""
+    colours = "out_color_matrix=bt601:out_range=pc"
+    return {
+        "vf": f"scale={size}:{colours},setsar=1,format=yuvj420p",
+        "c:v": "mjpeg",
+        "q:v": profile.jpeg_qscale,
+        "f": "mov",
+    }
 
 
 def encode(source: SourceFile, part: Part, profile: Profile, out: Path, *, limit_s: float) -> bool:

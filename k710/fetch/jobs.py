@@ -88,6 +88,8 @@ class Made:
     measured: Measured | None = None
     flags: tuple[str, ...] = field(default=())
     source: int = 0
+    frame_offsets: tuple[int, ...] | None = None  # of stored frames: where each begins in the file,
+    frame_indices: tuple[int, ...] | None = None  # and which frame of the span it is
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,4 +99,5 @@ class Made:
         measured = plain["measured"]
         if measured is not None:
             measured = Measured(**measured | {"flags": tuple(measured["flags"])})
-        return cls(**plain | {"measured": measured, "flags": tuple(plain["flags"])})
+        tuples = {key: plain[key] and tuple(plain[key]) for key in ("frame_offsets", "frame_indices")}
+        return cls(**plain | tuples | {"measured": measured, "flags": tuple(plain["flags"])})

@@ -10,6 +10,7 @@ from pathlib import Path
 from k710.fetch.check import MAX_LOST_SHARE, measure
 from k710.fetch.encode import NoSpaceError, encode
 from k710.fetch.failures import ClipError
+from k710.fetch.frames import FRAMES_SUFFIX, begins_with_jpeg, measure_frames, store_frames
 from k710.fetch.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made, Measured
 from k710.fetch.source_file import TOLERANCE_S, Part, SourceFile, container_of, part_of, probe
 
@@ -19,6 +20,8 @@ MIN_FREE_BYTES = 8 << 20  # below it, a failure of the disk is likelier than one
 def check_clip(job: CheckJob) -> Made:
     """Decode every frame of the file; what it was measured to be, or the class of its failure."""
     try:
+        if begins_with_jpeg(job.path):
+            return Made(job.clip_id, measured=measure_frames(job.path))
         return Made(job.clip_id, measured=measure(job.path, container_of(job.path), decode_all=True))
     except ClipError as error:
         return Made(job.clip_id, error.failure, str(error))
@@ -60,7 +63,7 @@ def _in_order(candidates: Sequence[Candidate]) -> list[tuple[int, Candidate]]:
 
 
 def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
-    source = probe(candidate.path)
+    source, stored = probe(candidate.path), None
     part = part_of(source, job.span, named_span=candidate.named_span, spans=job.spans)
     if job.profile.codec == "source" and part.whole:
         suffix, path = source.container.suffix, job.out.with_name(f"{job.out.name}.{source.container.suffix}")
@@ -74,10 +77,16 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
             raise ClipError("corrupt", f"{source.frames_gone:.0%} of its frames are gone")
         measured = measure(path, container_of(path), decode_all=False)
         _check_length(measured, source, part)
+        if job.profile.codec == "frames":
+            jpegs, stored = path, store_frames(path, job.profile.stored_frames)
+            suffix, path = FRAMES_SUFFIX, job.out.with_name(f"{job.out.name}.{FRAMES_SUFFIX}")
+            path.write_bytes(stored.content)
+            jpegs.unlink()
     flags = [*part.flags, *measured.flags]
     if measured.duration_s < job.span[1] - job.span[0] - TOLERANCE_S:
         flags.append("short")
-    return Made(job.clip_id, None, None, str(path), suffix, measured, tuple(flags), index)
+    frames = {} if stored is None else {"frame_offsets": stored.offsets, "frame_indices": stored.indices}
+    return Made(job.clip_id, None, None, str(path), suffix, measured, tuple(flags), index, **frames)
 
 
 def _check_length(measured: Measured, source: SourceFile, part: Part) -> None:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from k710.errors import StoreError, UsageError
 from k710.fetch.store import Store
-from k710.fetch.store_unit import write_member
+from k710.fetch.store_unit import FRAME_KEYS, write_member
 from k710.fetch.verify import read_media
 from k710.manifest import Manifest
 from k710.storage import HashedFile, replacing
@@ -100,9 +100,14 @@ def _rows(manifest: Manifest, store: Store, packing: Packing) -> tuple[list[dict
     wanted = split_of(view(manifest.clips, packing.view, dialect=packing.dialect), packing.split)
     if not wanted.num_rows:
         raise UsageError(f"{manifest.path}: view {packing.view} has no {packing.split} clips")
-    media = store.best_rows(("clip_id", "failure", *_PLACE, *_FACTS))
-    media = media.filter(pc.is_null(media["failure"]))
-    joined = media.join(wanted.select(_JOINED.names).cast(_JOINED), "clip_id", join_type="inner").sort_by("clip_id")
+    media = store.best_rows(("clip_id", "failure", *_PLACE, *_FACTS, *FRAME_KEYS))
+    media = media.filter(pc.is_null(media["failure"])).drop_columns("failure")
+    # Both are in clip_id order; Arrow's own join takes no lists along.
+    place = pc.index_in(media["clip_id"], wanted["clip_id"].combine_chunks()).combine_chunks()
+    joined, wanted_here = media.filter(pc.is_valid(place)), wanted.take(place.drop_null())
+    for field in _JOINED:
+        if field.name != "clip_id":
+            joined = joined.append_column(field, wanted_here[field.name].cast(field.type))
     if not joined.num_rows:
         of_what = f"{packing.view} {packing.split} clip in profile {store.profile_folder}"
         raise StoreError(f"{store.root}: has no {of_what}; `k710 fetch {manifest.path}` brings them")
@@ -150,7 +155,7 @@ def _write_shard(path: Path, rows: list[dict[str, Any]], packing: Packing, tars:
         hashed = HashedFile(file)
         for row in rows:
             media = tars.read(row)
-            about = {key: row[key] for key in (*_JOINED.names, *_FACTS)}
+            about = {key: row[key] for key in (*_JOINED.names, *_FACTS, *(FRAME_KEYS if row["frame_offsets"] else ()))}
             about |= {"view": packing.view, "split": packing.split, "dialect": packing.dialect}
             write_member(hashed, f"{row['clip_id']}.{row['suffix']}", media)
             write_member(hashed, f"{row['clip_id']}.cls", str(row["class_id"]).encode())

@@ -11,7 +11,7 @@ from typing import Any
 from k710.errors import RecipeError
 from k710.recipes import read_recipe, recipe_path
 
-CODECS = ("h264", "source")
+CODECS = ("h264", "source", "frames")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 TUNES = ("none", "fastdecode", "film", "grain", "animation", "stillimage")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
@@ -31,6 +31,8 @@ class Profile:
     gop_frames: int = 16
     b_frames: int = 0
     tune: str = "fastdecode"
+    stored_frames: int = 64  # codec frames: spread evenly over the clip; all of them where it has fewer
+    jpeg_qscale: int = 3  # codec frames: FFmpeg's scale of JPEG, 2 (best) to 31
     audio: bool = False
     name: str = ""
 
@@ -49,6 +51,7 @@ class Profile:
         """The profile itself. Raises RecipeError, naming the file, for a value that x264 or the store cannot take."""
         choices = {"codec": CODECS, "preset": PRESETS, "tune": TUNES}
         ranges = {"crf": (0, 51), "gop_frames": (1, 1000), "b_frames": (0, 16)}
+        ranges |= {"stored_frames": (1, 10_000), "jpeg_qscale": (2, 31)}
         for key, allowed in choices.items():
             if (value := getattr(self, key)) not in allowed:
                 raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
@@ -57,6 +60,8 @@ class Profile:
                 raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
         if self.short_side_px and not 16 <= self.short_side_px <= 4320:
             raise RecipeError(f"{where}: short_side_px must be 0 or between 16 and 4320, not {self.short_side_px}")
+        if self.audio and self.codec == "frames":
+            raise RecipeError(f"{where}: codec frames keeps pictures alone; --audio goes with another profile")
         if not _NAME.fullmatch(self.name):
             raise RecipeError(f"{where}: a profile is named by its file, in small letters, digits, - and _")
         return self

@@ -26,7 +26,7 @@ from k710.http_reader import head
 from k710.manifest import Manifest
 
 # Before a store can say how large its clips are: ten seconds of the public archives, as docs/fetch.md measures them.
-EXPECTED_CLIP_BYTES = {"h264": 1_000_000, "source": 2_000_000}
+EXPECTED_CLIP_BYTES = {"h264": 1_000_000, "source": 2_000_000, "frames": 1_500_000}
 SOURCE_CLIP_BYTES = 4_000_000  # of a clip that waits in the scratch, generously
 ENOUGH_ROWS = 100
 _HEADS_AT_ONCE = 16
@@ -119,7 +119,8 @@ def check_profile(store: Store, profile: Profile) -> None:
     files = store.unit_files()
     if not files:
         return
-    found: dict[str, Any] = unit_metadata(files[0]).get("profile") or {}
+    # A store that an older version began does not know the newer keys: their defaults are what it did.
+    found: dict[str, Any] = Profile().settings() | (unit_metadata(files[0]).get("profile") or {})
     differing = [
         f"{key} {found.get(key)} → {value}" for key, value in profile.settings().items() if found.get(key) != value
     ]

@@ -41,7 +41,7 @@ def status(manifest: Manifest, store: Store) -> list[SplitStatus]:
     settled = pc.is_valid(place).combine_chunks()
     lines = []
     for view in VIEWS:
-        if view in SOURCES and not any(entry["source"] == view for entry in manifest.dataset["sources"]):
+        if view in SOURCES and not any(entry["source"] == view for entry in manifest.about["sources"]):
             continue
         for split in SPLITS:
             mask = wanted_mask(clips, view=view, splits=(split,))

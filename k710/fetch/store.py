@@ -23,7 +23,7 @@ import pyarrow.parquet
 
 from k710.errors import StoreError
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 MEDIA_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string()),
@@ -37,13 +37,17 @@ MEDIA_SCHEMA = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("fps", pa.float64()),
-        pa.field("num_frames", pa.int32()),
+        pa.field("num_frames", pa.int32()),  # of the span, also where only some of them are stored
         pa.field("duration_s", pa.float64()),
         pa.field("codec", pa.string()),
         pa.field("flags", pa.list_(pa.string())),  # short, trimmed, frozen, black
         pa.field("origin", pa.string()),  # local:DIR, or cvdf:SET
         pa.field("came_from", pa.string()),  # the file in DIR, or archive and member
         pa.field("settled_at", pa.timestamp("ms", tz="UTC")),
+        # Since 1.1, of the `frames` profile alone, for each stored JPEG: where it begins in the media, and which frame
+        # of the span it is.
+        pa.field("frame_offsets", pa.list_(pa.int32())),
+        pa.field("frame_indices", pa.list_(pa.int32())),
     ]
 )
 METADATA_KEY = b"k710"

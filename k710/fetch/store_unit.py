@@ -28,6 +28,7 @@ _TAR_END = bytes(2 * tarfile.BLOCKSIZE)
 
 # What the sample's JSON says of the clip: no place, time or folder of one machine, so that equal clips make equal tars.
 SIDECAR_KEYS = ("clip_id", "sha256", "size", "width", "height", "fps", "num_frames", "duration_s", "codec", "flags")
+FRAME_KEYS = ("frame_offsets", "frame_indices")  # and of stored frames
 
 
 class StoreUnit:
@@ -65,6 +66,7 @@ class StoreUnit:
         assert made.measured is not None
         media = Path(made.path).read_bytes()
         row |= vars(made.measured) | {"flags": list(made.flags), "suffix": made.suffix, "size": len(media)}
+        row |= {key: getattr(made, key) for key in FRAME_KEYS}
         row["sha256"] = hashlib.sha256(media).hexdigest()
         self.carry(row, media)
         Path(made.path).unlink()
@@ -123,7 +125,8 @@ class StoreUnit:
             self._tar = path.open("wb")
             self._tars.append(path)
         start = self._tar.tell()
-        sidecar = json.dumps({key: row[key] for key in SIDECAR_KEYS}).encode()
+        keys = SIDECAR_KEYS + (FRAME_KEYS if row.get("frame_offsets") else ())
+        sidecar = json.dumps({key: row[key] for key in keys}).encode()
         try:
             offset = start + write_member(self._tar, f"{row['clip_id']}.{row['suffix']}", media)
             write_member(self._tar, f"{row['clip_id']}.json", sidecar)

@@ -1,0 +1,165 @@
+"""Where every clip of a dataset is: columns in one Arrow file, mapped into memory by whoever reads it.
+
+The file is made of manifest and store once, lies in the cache folder, and is made anew when either has changed. A
+process holds its path and a mapping, so that copies for workers cost nothing and all of them share the pages.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from k710.download import cache_folder
+from k710.errors import LoadError
+from k710.loading.random_key import Ints
+from k710.storage import replacing
+
+_VERSION = 1  # of the file's form
+NO_CLASS = -1
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("class_id", pa.int16()),  # of the view, in the dialect; -1 without label
+        pa.field("file", pa.dictionary(pa.int32(), pa.string())),  # a tar, or a file of its own
+        pa.field("offset", pa.int64()),
+        pa.field("size", pa.int64()),  # -1: to the end of the file
+        pa.field("digest", pa.uint64()),  # the first 16 digits of the SHA-256; 0: not known
+        pa.field("num_frames", pa.int32()),
+        pa.field("frame_offsets", pa.list_(pa.int32())),
+        pa.field("frame_indices", pa.list_(pa.int32())),
+    ]
+)
+
+
+class Place(NamedTuple):
+    """Where a clip is, and of stored frames (k,) where each begins and which frame of the clip it is."""
+
+    clip_id: str
+    class_id: int
+    file: str
+    offset: int
+    size: int
+    digest: int
+    num_frames: int
+    frame_offsets: Ints | None
+    frame_indices: Ints | None
+
+
+class ClipIndex:
+    """The clips of a dataset by their position, in clip_id order. Opened anew from its path in every process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        self._open()
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getitem__(self, position: int) -> Place:
+        """The place of a clip. Raises IndexError beyond the last one."""
+        if not 0 <= position < len(self):
+            raise IndexError(f"clip {position} of {len(self)}")
+        offset, size, digest, num_frames = (int(column[position]) for column in self._numbers)
+        file = self._files[self._file[position]].as_py()
+        clip_id, class_id = self._clip_ids[position].as_py(), int(self.class_ids[position])
+        frame_offsets, frame_indices = (column(position) for column in self._lists)
+        return Place(clip_id, class_id, file, offset, size, digest, num_frames, frame_offsets, frame_indices)
+
+    @property
+    def clip_ids(self) -> pa.Array:
+        """(clips,) the clip ids, as an Arrow array."""
+        return self._clip_ids
+
+    def _open(self) -> None:
+        try:
+            self._table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
+        except (OSError, pa.ArrowException) as error:
+            raise LoadError(f"{self.path}: the index of the dataset cannot be read ({error}); open it again") from None
+        self.about: dict[str, Any] = json.loads(self._table.schema.metadata[b"k710"])
+        column = {name: _one(self._table[name]) for name in INDEX_SCHEMA.names}
+        self._clip_ids = column["clip_id"]
+        self.class_ids: npt.NDArray[np.int16] = column["class_id"].to_numpy()
+        self._files, self._file = column["file"].dictionary, column["file"].indices.to_numpy()
+        self._numbers = [column[name].to_numpy() for name in ("offset", "size", "digest", "num_frames")]
+        self._lists = [_list_reader(column[name]) for name in ("frame_offsets", "frame_indices")]
+
+
+def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipIndex:
+    """The index for `facts`, a JSON value that says all it depends on; `make` makes its table where there is none.
+
+    An index of the same `slot` that other facts led to is removed: nothing grows while a store fills.
+    """
+    folder = cache_folder() / "index"
+    mine = f"{_hash(slot)}-"
+    path = folder / f"{mine}{_hash([_VERSION, facts])}.arrow"
+    if not path.exists():
+        table = make()
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        for old in folder.glob(f"{mine}*.arrow"):
+            if old != path:
+                old.unlink(missing_ok=True)
+    return ClipIndex(path)
+
+
+def index_table(columns: dict[str, pa.Array], about: dict[str, Any]) -> pa.Table:
+    """An index of `columns` (INDEX_SCHEMA; those left out are null), in one piece, with what is to be known of it."""
+    size = len(columns["clip_id"])
+    filled = {name: columns.get(name, pa.nulls(size, INDEX_SCHEMA.field(name).type)) for name in INDEX_SCHEMA.names}
+    about = {**about, "fingerprint": _fingerprint(filled)}
+    table = pa.table({name: _one(column) for name, column in filled.items()}, schema=INDEX_SCHEMA)
+    return table.replace_schema_metadata({b"k710": json.dumps(about).encode()})
+
+
+def _fingerprint(columns: dict[str, pa.Array]) -> str:
+    """SHA-256 over which clips these are, with their classes and bytes: what a run records of its training data."""
+    digest = hashlib.sha256()
+    ids = _one(columns["clip_id"]).to_pylist()
+    digest.update("\n".join(ids).encode())
+    for name in ("class_id", "digest"):
+        digest.update(_one(columns[name]).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _list_reader(column: pa.ListArray) -> Callable[[int], Ints | None]:
+    """Rows of a list column without a Python object per number."""
+    if column.null_count == len(column):
+        return lambda position: None
+    borders, values = column.offsets.to_numpy(), column.values.to_numpy()
+    valid = None if not column.null_count else column.is_valid().to_numpy(zero_copy_only=False)
+    return functools.partial(_list_row, borders, values, valid)
+
+
+def _list_row(borders: Any, values: Any, valid: Any, position: int) -> Ints | None:
+    if valid is not None and not valid[position]:
+        return None
+    return np.asarray(values[borders[position] : borders[position + 1]], np.int64)
+
+
+def _one(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, default=os.fspath)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -1,0 +1,119 @@
+"""Which clips a dataset has, and where they are: a view and split of the manifest, joined with a store or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.errors import LoadError, UsageError
+from k710.fetch.local import LocalFiles
+from k710.fetch.store import Store
+from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table
+from k710.manifest import Manifest
+from k710.releases import SPLITS
+from k710.views import VIEWS, split_of, view, view_columns
+
+_MEDIA = ("clip_id", "failure", "tar", "offset", "size", "sha256", "num_frames", "frame_offsets", "frame_indices")
+
+
+def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, dialect: str) -> ClipIndex:
+    """The clips of a view's split that the store has. Raises UsageError for an unknown view, split or dialect, or one
+    that the manifest lacks, LoadError where the store has none of them, StoreError where it is damaged."""
+    _check(view, split)
+    units = [(file.name, status.st_size, status.st_mtime_ns) for file in store.unit_files() if (status := file.stat())]
+    slot = [str(manifest.path.resolve()), str(store.root.resolve()), store.profile_folder, view, split, dialect]
+
+    def make() -> pa.Table:
+        wanted = _wanted(manifest, view, split, dialect)
+        media = store.best_rows(_MEDIA)
+        failed = media.filter(pc.is_valid(media["failure"]))
+        media = media.filter(pc.is_null(media["failure"]))
+        place = pc.index_in(media["clip_id"], wanted["clip_id"].combine_chunks()).combine_chunks()
+        media, here = media.filter(pc.is_valid(place)), wanted.take(place.drop_null())
+        num_failed = pc.sum(pc.is_in(failed["clip_id"], wanted["clip_id"].combine_chunks())).as_py() or 0
+        if not len(media):
+            raise LoadError(
+                f"{store.root}: has no {view} {split} clip in profile {store.profile_folder} "
+                f"({len(wanted):,} are wanted, {num_failed:,} of them failed); `k710 fetch {manifest.path}` brings them"
+            )
+        same = ("clip_id", "offset", "size", "num_frames", "frame_offsets", "frame_indices")
+        columns = {name: media[name] for name in same}
+        columns["file"] = media["tar"].combine_chunks().dictionary_encode()
+        columns["digest"] = _digests(media["sha256"].combine_chunks())
+        columns["class_id"] = here["class_id"]
+        counts = {"in_split": len(wanted), "loaded": len(media), "failed": num_failed}
+        return index_table(columns, {"folder": str(store.tars_folder), "in_tars": True, "counts": counts})
+
+    return cached_index([manifest.content_hash, slot, units], slot, make)
+
+
+def clips_of_folder(manifest: Manifest, folder: Path, *, view: str, split: str, dialect: str) -> ClipIndex:
+    """As `clips_of_store`, of a plain folder of clip files, in any of the layouts that `k710 fetch` reads.
+
+    A file that is named by its video alone is taken for the clip where the manifest has one span of that video. Files
+    are not looked into. Raises FetchError for a folder that is none.
+    """
+    _check(view, split)
+    files = LocalFiles(folder.resolve())
+    wanted = _wanted(manifest, view, split, dialect)
+    one_span = _videos_with_one_span(manifest) if files.by_video else set()
+    ids, classes, paths = [], [], []
+    for clip_id, youtube_id, class_id in zip(
+        *(wanted[name].to_pylist() for name in ("clip_id", "youtube_id", "class_id")), strict=True
+    ):
+        found = files.by_span.get(clip_id) or (youtube_id in one_span and files.by_video.get(youtube_id)) or ()
+        if found:
+            ids.append(clip_id)
+            classes.append(class_id)
+            paths.append(found[0])
+    if not ids:
+        raise LoadError(f"{folder}: holds none of the {len(wanted):,} {view} {split} clips")
+    table = index_table(
+        {
+            "clip_id": pa.array(ids, pa.string()),
+            "class_id": pa.array(classes, pa.int16()),
+            "file": pa.array(paths, pa.string()).dictionary_encode(),
+            "offset": pa.array(np.zeros(len(ids), np.int64)),
+            "size": pa.array(np.full(len(ids), -1)),
+            "digest": pa.array(np.zeros(len(ids), np.uint64)),
+            "num_frames": pa.array(np.zeros(len(ids), np.int32)),
+        },
+        {
+            "folder": str(files.folder),
+            "in_tars": False,
+            "counts": {"in_split": len(wanted), "loaded": len(ids), "failed": 0},
+        },
+    )
+    slot = [str(manifest.path.resolve()), str(files.folder), view, split, dialect]
+    return cached_index([manifest.content_hash, slot, paths], slot, lambda: table)
+
+
+def _check(name: str, split: str) -> None:
+    if name not in VIEWS:
+        raise UsageError(f"unknown view {name!r}; known: {', '.join(VIEWS)}")
+    if split not in SPLITS:
+        raise UsageError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+
+
+def _wanted(manifest: Manifest, name: str, split: str, dialect: str) -> pa.Table:
+    """clip_id, youtube_id and class_id (-1 without label) of a view's split."""
+    table = split_of(view(manifest.read_clips(view_columns(name)), name, dialect=dialect), split)
+    if not len(table):
+        raise UsageError(f"{manifest.path}: view {name} has no {split} clips")
+    filled = pc.fill_null(table["class_id"], NO_CLASS)
+    return table.set_column(table.column_names.index("class_id"), "class_id", filled)
+
+
+def _digests(sha256: pa.StringArray) -> pa.Array:
+    """The first 16 hexadecimal digits of each as a number."""
+    digits = "".join(pc.utf8_slice_codeunits(sha256, 0, 16).to_pylist())
+    return pa.array(np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64))
+
+
+def _videos_with_one_span(manifest: Manifest) -> set[str]:
+    counts = pc.value_counts(manifest.read_clips(["youtube_id"])["youtube_id"])
+    once = pc.equal(counts.field("counts"), 1)
+    return set(counts.field("values").filter(once).to_pylist())

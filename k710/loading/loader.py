@@ -1,0 +1,190 @@
+"""ClipLoader: batches of a ClipDataset on a device, augmented, in an order that resumes exactly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from k710.errors import K710Error, LoadError, UsageError
+from k710.loading.augment import Augment, augment
+from k710.loading.batch import Batch, PackedBatch, pack_clips
+from k710.loading.dataset import ClipDataset, LoadedClip
+from k710.loading.evaluation_crops import evaluation_crops
+from k710.loading.mix import Mix, MixChoice, mix
+from k710.loading.order import EpochOrder, EvaluationBatches, Sample, Share, TrainBatches
+from k710.loading.random_key import RandomKey
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is done to the clips of a batch: chosen in the workers from keys and sizes, applied on the device."""
+
+    augment: Augment
+    mix: Mix | None
+    training: bool
+    num_classes: int
+    dtype: torch.dtype
+
+    def choose(self, packed: PackedBatch, loaded: Sequence[LoadedClip], seed: int, crops: list[int]) -> None:
+        """Write into `packed` what will happen to each of its clips."""
+        if not self.training:
+            packed.crops = crops
+            return
+        keys = [RandomKey(seed, clip.sample.epoch, clip.clip_id, clip.sample.repeat) for clip in loaded]
+        sizes = [clip.pixels.shape[1:3] for clip in loaded]
+        packed.choices = [self.augment.choose(key, *size) for key, size in zip(keys, sizes, strict=True)]
+        if self.mix is not None:
+            mixing = [self.mix.choose(key, self.augment.crop_px) for key in keys]
+            # A clip that failed stays alone: nothing black is mixed into its partner.
+            pairs = zip(mixing, loaded, reversed(loaded), strict=True)
+            packed.mixing = [m if a.weight and b.weight else MixChoice(1.0) for m, a, b in pairs]
+
+    def apply(self, packed: PackedBatch) -> Batch:
+        """The batch as the training loop gets it; `packed` is on the device."""
+        settings, targets = self.augment, None
+        if packed.choices is not None:
+            pixels = augment(packed.clips, packed.choices, settings, dtype=self.dtype)
+        else:
+            assert packed.crops is not None
+            how: dict[str, Any] = {"crop_px": settings.crop_px, "mean": settings.mean, "std": settings.std}
+            pixels = evaluation_crops(packed.clips, packed.crops, **how, dtype=self.dtype)
+        if packed.mixing is not None:
+            pixels, targets = mix(pixels, packed.class_ids, self.num_classes, packed.mixing)
+        told = (packed.class_ids, packed.weights, packed.clip_ids, packed.samples, packed.errors)
+        return Batch(pixels, *told, targets)
+
+
+class ClipLoader:
+    """Iterate over it for the batches of one epoch: `Batch`es, or with `packed` the uint8 of the workers as it is.
+
+    In training an epoch goes on from the position, in the order of `EpochOrder`; the position moves with every batch
+    that is handed out and stands at the next epoch after the last. `state_dict` and `load_state_dict` save it and go
+    to it, on any number of ranks and workers. In evaluation every view of every clip comes once, all views of a clip
+    on one rank. `num_failed` counts the samples of weight 0.
+
+    `batch_size` is the global one, over all ranks of `share` and, in training, all `num_pieces` of a step that
+    accumulates gradients. `augment` says what training does; evaluation takes its crop_px, mean and std. `mix` mixes
+    clips, `num_repeats` makes several samples of each. Raises UsageError where these contradict one another.
+    """
+
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        *,
+        batch_size: int,
+        device: str | torch.device = "cpu",
+        num_workers: int = 0,
+        augment: Augment | None = None,
+        mix: Mix | None = None,
+        share: Share | None = None,
+        num_repeats: int = 1,
+        num_pieces: int = 1,
+        prefetch: int = 2,
+        start_method: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        packed: bool = False,
+    ) -> None:
+        self.dataset, self.device, self._packed = dataset, torch.device(device), packed
+        share = share or Share()
+        if not dataset.training and (mix is not None or num_repeats != 1 or num_pieces != 1):
+            raise UsageError("mix, num_repeats and num_pieces belong to training; this dataset is for evaluation")
+        self._finish = Finish(augment or Augment(), mix, dataset.training, len(dataset.labels), dtype)
+        self._batches: TrainBatches | EvaluationBatches
+        if dataset.training:
+            order = EpochOrder(len(dataset), dataset.seed, num_repeats)
+            self._batches = TrainBatches(order, batch_size=batch_size, share=share, num_pieces=num_pieces)
+        else:
+            size, views = max(batch_size // share.world_size, 1), len(dataset.views)
+            self._batches = EvaluationBatches(len(dataset), num_views=views, batch_size=size, share=share)
+        self.num_failed = 0
+        self._workers: dict[str, Any] = {"num_workers": num_workers, "pin_memory": self.device.type == "cuda"}
+        if num_workers:
+            about = {"prefetch_factor": prefetch, "persistent_workers": True, "multiprocessing_context": start_method}
+            self._workers |= about
+        self._loader: DataLoader[Any] | None = None
+
+    def __len__(self) -> int:
+        """Batches from the position to the end of the epoch."""
+        return len(self._batches)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next batch belongs to; 0 in evaluation."""
+        return self._batches.epoch if isinstance(self._batches, TrainBatches) else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position: what was handed out counts as consumed. The same on every rank. Raises UsageError in
+        evaluation."""
+        return self._training_batches().state_dict() | {"fingerprint": self.dataset.fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved position. Raises UsageError for one in another order, or of other clips, classes or bytes."""
+        batches = self._training_batches()
+        if state["fingerprint"] != self.dataset.fingerprint:
+            raise UsageError("the saved position is one in other clips: the store or the manifest has changed since")
+        batches.load_state_dict(state)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Raises LoadError where a clip fails and the dataset's `on_error` says so, where all clips of a batch fail,
+        and where a worker dies."""
+        for handed_out, packed in enumerate(self._from_workers(), start=1):
+            self.num_failed += sum(packed.weights.eq(0).tolist())
+            if not packed.weights.any():
+                raise LoadError(f"all clips of a batch failed; the first: {next(iter(packed.errors.values()))}")
+            if isinstance(self._batches, TrainBatches) and handed_out % self._batches.num_pieces == 0:
+                self._batches.step()
+            on_device = packed.to(self.device)
+            yield on_device if self._packed else self._finish.apply(on_device)
+
+    def _from_workers(self) -> Iterator[PackedBatch]:
+        if self._loader is None:
+            source = _Fetch(self.dataset, self._finish)
+            self._loader = DataLoader(source, batch_sampler=self._batches, collate_fn=_as_it_is, **self._workers)
+        try:
+            for found in self._loader:
+                if isinstance(found, K710Error):
+                    raise found
+                yield found
+        except RuntimeError as error:
+            if not (died := re.search(r"worker \(pid\(?s?\)? ([0-9, ]+)\)", str(error))):
+                raise
+            self._loader = None
+            raise LoadError(
+                f"worker {died[1]} died, most often for want of memory: fewer num_workers, or a smaller batch_size; "
+                f"the position is kept, and iterating again goes on from it"
+            ) from None
+
+    def _training_batches(self) -> TrainBatches:
+        if not isinstance(self._batches, TrainBatches):
+            raise UsageError("an evaluation has no position: it begins anew")
+        return self._batches
+
+
+class _Fetch(Dataset[Any]):
+    """What a worker does: loads the samples of a batch, packs them, chooses what will happen to them."""
+
+    def __init__(self, dataset: ClipDataset, finish: Finish) -> None:
+        self._dataset, self._finish = dataset, finish
+
+    def __getitems__(self, samples: list[Sample]) -> PackedBatch | K710Error:
+        """An error is an answer too: raised here, it would come out as another, with the traceback in its text."""
+        try:
+            loaded = self._dataset.load(samples)
+        except K710Error as error:
+            return error
+        packed = pack_clips(loaded)
+        crops = [] if self._dataset.training else [self._dataset.view_of(sample).crop for sample in samples]
+        self._finish.choose(packed, loaded, self._dataset.seed, crops)
+        return packed
+
+    def __getitem__(self, index: Any) -> Any:
+        raise NotImplementedError  # torch asks for whole batches
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
