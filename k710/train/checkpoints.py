@@ -77,6 +77,11 @@ def newest(run: Path) -> tuple[dict[str, Any], list[str]]:
     raise CheckpointError(f"{run}: no checkpoint to go on from{reason}; start it without --resume")
 
 
+def newest_if_any(run: Path) -> tuple[dict[str, Any], list[str]] | None:
+    """As `newest`; None where nothing has been saved yet, or nothing is there at all."""
+    return newest(run) if step_files(run) else None
+
+
 def read_own(path: Path) -> dict[str, Any]:
     """A checkpoint that k710 wrote. Raises CheckpointError for any other file and for a damaged one."""
     try:
@@ -89,15 +94,16 @@ def read_own(path: Path) -> dict[str, Any]:
 
 
 def start_folder(run: Path, *, resume: bool) -> None:
-    """Make the folder of a run. Raises TrainError where one is there already, unless it is to go on."""
-    if resume:
-        return
+    """Make the folder of a run. Raises TrainError where one is there already, unless it is to go on, and where
+    something else is."""
     if run.exists() and not run.is_dir():
         raise TrainError(f"{run}: is a file, not a folder; choose another --out")
+    if (run / "run.json").exists() and resume:
+        return
     if (run / "run.json").exists():
         raise TrainError(f"{run}: a run is there already; --resume goes on with it, another --out starts anew")
     with new_folder(run):
-        foreign = sorted(path.name for path in run.iterdir())
+        foreign = sorted(path.name for path in run.iterdir() if path.name != FOLDER and path.name[0] != ".")
         if foreign:
             raise TrainError(f"{run}: holds {foreign[0]!r}, so it is no folder for a run; choose another --out")
 
@@ -129,8 +135,8 @@ def check_room(run: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(place).free
     if free_bytes < needed_bytes:
         raise TrainError(
-            f"{run}: its checkpoints need {needed_bytes / 1e9:.1f} GB, and the disk has {free_bytes / 1e9:.1f} GB free; "
-            "make room, keep fewer (--keep 1), or write elsewhere with --out"
+            f"{run}: its checkpoints need {needed_bytes / 1e9:.1f} GB, and the disk has {free_bytes / 1e9:.1f} GB "
+            "free; make room, keep fewer (--keep 1), or write elsewhere with --out"
         )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from k710.errors import TrainError
@@ -85,20 +84,22 @@ def largest_that_fits(try_clips: Callable[[int], None], below: int) -> int:
     return 0
 
 
-def out_of_memory(net: nn.Module, config: UniFormerV2Config, device: torch.device, piece_size: int) -> TrainError:
+def out_of_memory(model: UniFormerV2, device: torch.device, piece_size: int) -> TrainError:
     """The error for a GPU without room for `piece_size` clips: it says how many there is room for, by trying."""
+
+    config = model.config
 
     def try_clips(num_clips: int) -> None:
         clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px, device=device)
         with torch.autocast(device.type, torch.bfloat16):
-            net(clips).sum().backward()
-        net.zero_grad(set_to_none=True)
+            model(clips).sum().backward()
+        model.zero_grad(set_to_none=True)
 
-    net.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     fits = largest_that_fits(try_clips, piece_size)
     if not fits:
-        more = replace(config, checkpoint_blocks=config.vit.layers).checkpoint_blocks
-        advice = f"not even one does; --set checkpoint_blocks={more} computes the blocks again instead of keeping them"
+        layers = config.vit.layers
+        advice = f"not even one fits; --set checkpoint_blocks={layers} computes blocks again instead of keeping them"
     else:
         advice = (
             f"{fits} would fit: --set gpu_batch_size={fits}; the batch and the learning rate stay as they are, more "

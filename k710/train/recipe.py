@@ -34,6 +34,8 @@ class TrainRecipe:
     start: str  # from a CLIP image tower, from a checkpoint, from nothing
     head: str  # of the checkpoint: rows picked by class name, or a new head
     frozen: bool
+    local: str  # temporal MHRA in the backbone's blocks: none, single, double
+    temporal_downsample: bool
     batch_size: int  # of all GPUs and pieces together
     gpu_batch_size: int  # what one GPU takes at once; the rest is accumulated
     epochs: int

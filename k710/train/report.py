@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +14,7 @@ import torch
 
 from k710.errors import UsageError
 from k710.storage import replacing
+from k710.train.checkpoints import LOG
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,27 @@ class Report:
     _log: TextIO | None = None
     _writer: Any = None
 
-    def open(self, *, after_step: int) -> None:
-        """Open the log; lines of steps after `after_step`, which a resume repeats, are cut off.
+    @contextlib.contextmanager
+    def opened(self, *, after_step: int, here: bool = True) -> Iterator[None]:
+        """Open the log, if it is kept `here`. Lines of steps after `after_step`, which a resume repeats, are cut off.
 
         Raises UsageError for TensorBoard where it is not installed.
         """
-        path = self.run / "log.jsonl"
+        if not here:
+            yield
+            return
+        path = self.run / LOG
         kept = [line for line in read_log(path) if line["step"] <= after_step] if path.exists() else []
         with replacing(path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._log = path.open("a", encoding="utf-8")
         if self.tensorboard:
-            self._writer = tensorboard_writer(self.run / "tensorboard", after_step)
+            self._writer = check_tensorboard()(str(self.run / "tensorboard"), purge_step=after_step + 1)
+        with path.open("a", encoding="utf-8") as self._log:
+            try:
+                yield
+            finally:
+                if self._writer is not None:
+                    self._writer.close()
 
     def step(self, step: Step) -> None:
         self._write({"kind": "step", **asdict(step)})
@@ -69,11 +80,6 @@ class Report:
         self.say(f"validation after epoch {epoch}: {told}{', the best so far' if best else ''}")
         self._scalars(step, {f"val/{name}": value for name, value in scores.items()})
 
-    def close(self) -> None:
-        for file in (self._log, self._writer):
-            if file is not None:
-                file.close()
-
     def _tell(self) -> None:
         steps, self._recent = self._recent, []
         last, seconds = steps[-1], sum(step.seconds for step in steps)
@@ -83,8 +89,8 @@ class Report:
         waited = sum(step.waited_s for step in steps) / max(seconds, 1e-9)
         left_s = (self.num_steps - last.step) * seconds / len(steps)
         self.say(
-            f"step {last.step:,} of {self.num_steps:,} (epoch {last.epoch + 1}): loss {loss:.4f}, top-1 {accuracy:.1%}, "
-            f"lr {last.lr:.3g}, {rate:.1f} clips/s, {waited:.0%} waiting for data, {_memory()}, {duration(left_s)} left"
+            f"step {last.step:,} of {self.num_steps:,} (epoch {last.epoch + 1}): loss {loss:.4f}, "
+            f"top-1 {accuracy:.1%}, lr {last.lr:.3g}, {rate:.1f} clips/s, {waited:.0%} waiting for data, {_memory()}, {duration(left_s)} left"
         )
         scalars = {"loss": loss, "top1": accuracy, "lr": last.lr, "clips_per_s": rate, "data_wait": waited}
         self._scalars(last.step, {f"train/{name}": value for name, value in scalars.items()})
@@ -111,13 +117,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def tensorboard_writer(folder: Path, after_step: int = 0) -> Any:
-    """TensorBoard's writer. Raises UsageError where it is not installed."""
+def check_tensorboard() -> Any:
+    """TensorBoard's writer class. Raises UsageError where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UsageError("--tensorboard needs TensorBoard: pip install 'k710[tensorboard]'") from None
-    return SummaryWriter(str(folder), purge_step=after_step + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter
 
 
 def duration(seconds: float) -> str:
@@ -135,5 +141,3 @@ def _memory() -> str:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return f"{peak * (1 if sys.platform == 'darwin' else 1024) / 2**30:.1f} GiB"
-
-

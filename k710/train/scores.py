@@ -21,11 +21,11 @@ class ClassScore(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """`count` clips of `class_id` were taken for `taken_for`."""
+    """`num_clips` clips of `class_id` were taken for `taken_for`."""
 
     class_id: int
     taken_for: int
-    count: int
+    num_clips: int
 
 
 def ranks(scores: Floats, class_ids: Ints) -> Ints:
@@ -37,7 +37,7 @@ def ranks(scores: Floats, class_ids: Ints) -> Ints:
     before = np.arange(scores.shape[1])[None, :] < class_ids[:, None]
     # A comparison with NaN is false, which would put a clip first that has no scores at all.
     ahead = ~(scores <= own) | ((scores == own) & before)
-    return ahead.sum(axis=1)
+    return np.asarray(ahead.sum(axis=1))
 
 
 def accuracies(scores: Floats, class_ids: Ints) -> dict[str, float]:
@@ -69,7 +69,7 @@ def confusions(scores: Floats, class_ids: Ints) -> list[Confusion]:
     wrong = taken != class_ids
     pairs, counts = np.unique(np.stack([class_ids[wrong], taken[wrong]], axis=1), axis=0, return_counts=True)
     found = [Confusion(int(own), int(other), int(count)) for (own, other), count in zip(pairs, counts, strict=True)]
-    return sorted(found, key=lambda pair: (-pair.count, pair.class_id, pair.taken_for))
+    return sorted(found, key=lambda pair: (-pair.num_clips, pair.class_id, pair.taken_for))
 
 
 def softmax(logits: Floats) -> Floats:

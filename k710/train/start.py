@@ -41,6 +41,8 @@ def config_of_recipe(recipe: TrainRecipe) -> UniFormerV2Config:
         num_frames=recipe.num_frames,
         num_classes=len(class_names(recipe.view)),
         frozen=recipe.frozen,
+        local=recipe.local,
+        temporal_downsample=recipe.temporal_downsample,
         mlp_dropout=recipe.mlp_dropout,
         head_dropout=recipe.head_dropout,
         drop_path=recipe.drop_path,
