@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each GPU. Default: cores per GPU.")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile the model.")
 @click.option("--keep", type=click.IntRange(min=1), default=2, show_default=True, help="Checkpoints to keep.")
-@click.option("--save-every", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Minutes between them.")
+@click.option("--save-every", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Minutes between.")
 @click.option("--report-every", type=click.IntRange(min=1), default=20, show_default=True, help="Steps between lines.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")
 @click.option("--dry-run", is_flag=True, help="Say what the run would need, and train nothing.")
@@ -124,5 +124,3 @@ def _say(line: str) -> None:
 
 def _say_nothing(line: str) -> None:
     pass
-
-

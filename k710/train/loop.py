@@ -51,7 +51,6 @@ def train(run: Run) -> Progress:
     with StopRequest() as stop, report.opened(after_step=progress.step, here=process.is_first):
         while True:
             if loader.epoch > progress.settled_epochs:
-                outcomes.settle()
                 validate(saved, report)
                 saved.write()
             if loader.epoch == recipe.epochs:
@@ -77,6 +76,7 @@ def train(run: Run) -> Progress:
                 if asked:
                     raise StoppedError(stop.name or "a signal to another process", progress.step)
             next(batches, None)  # lets the loader end its epoch
+            outcomes.end_epoch(epoch, progress.step)
 
 
 def _called(model: UniFormerV2, run: Run) -> nn.Module:

@@ -13,7 +13,7 @@ from k710.train.recipe import TrainRecipe
 from k710.train.report import duration
 from k710.train.start import config_of_recipe
 
-# What one GPU is taken to sustain where no rate is given: half of what an A100 has in bf16 (312e12 operations a second).
+# What one GPU is taken to sustain where no rate is given: half of what an A100 has in bf16.
 _ASSUMED_FLOPS = 156e12
 
 

@@ -34,6 +34,7 @@ class Outcomes:
     run: Run
     report: Report
     _pending: deque[Pending] = field(default_factory=deque)
+    _failed: dict[str, str] = field(default_factory=dict)
     _last_s: float = 0.0
 
     def add(self, pending: Pending) -> None:
@@ -52,12 +53,21 @@ class Outcomes:
             # A gradient scaler finds infinite gradients by itself, and leaves the step out.
             if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.run.recipe.precision == "fp16"):
                 raise self._no_number(one, loss, grad_norm)
+            self._failed |= one.taken.failed
             now_s = time.perf_counter()
             seconds, self._last_s = now_s - max(one.begin_s, self._last_s), now_s
             if self.run.process.is_first:
                 clips = self.run.recipe.batch_size
                 place = (one.step, one.epoch, one.consumed)
                 self.report.step(Step(*place, loss, accuracy, one.lr, grad_norm, clips, seconds, one.taken.waited_s))
+
+    def end_epoch(self, epoch: int, step: int) -> None:
+        """Settle, and name the clips of the epoch that could not be read, of all processes together."""
+        self.settle()
+        failed = {clip_id: why for part in self.run.process.gather(self._failed) for clip_id, why in part.items()}
+        self._failed = {}
+        if failed and self.run.process.is_first:
+            self.report.failed(step, epoch, failed)
 
     def _no_number(self, one: Pending, loss: float, grad_norm: float) -> TrainError:
         """Write down the clips of the batch, each with its loss, and say where."""

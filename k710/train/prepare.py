@@ -30,7 +30,7 @@ _FREE = {"gpu_batch_size": 1}
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run starts from: a CLIP image tower, or a checkpoint (its head in the order `dialect`, if it tells none)."""
+    """What a run starts from: a CLIP image tower, or a checkpoint; `dialect` is its head's order, if it tells none."""
 
     clip_weights: str | None = None
     init: Path | None = None
@@ -65,8 +65,8 @@ def prepare(
 ) -> Run:
     """A run that can begin; its folder is made, and `run.json` and `recipe.yaml` are in it. The options are Run's.
 
-    `resume` goes on with the run in `out`, where there is one. Raises K710Error children for whatever can be known to be
-    wrong: the manifest, its clips, the checkpoint, the batch, the disk, a run in `out` of another recipe or other clips.
+    `resume` goes on with the run in `out`, where there is one. Raises K710Error children for whatever can be known to
+    be wrong: manifest, clips, checkpoint, batch, disk, a run in `out` of another recipe or of other clips.
     """
     manifest = open_manifest(manifest_folder)
     found = checkpoints.newest_if_any(out) if resume else None
@@ -111,7 +111,11 @@ def open_clips(
     try:
         val = media.dataset(manifest, split="val", **common)
     except UsageError:  # the lists that the manifest was built from have no val split
-        return train, None, [f"the manifest has no {recipe.view} val clips: nothing is validated, best.pt is the newest"]
+        return (
+            train,
+            None,
+            [f"no {recipe.view} val clips in the manifest: nothing is validated, best.pt is the newest"],
+        )
     except LoadError as error:
         raise LoadError(f"{error}. Training validates on them after every epoch") from None
     return train, val, []

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from k710.errors import UsageError
 from k710.loading.order import Share
@@ -58,6 +58,12 @@ class Process:
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value, group=self.control)
         return values
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """The first process's buffers (statistics of batch norm) for all, as its checkpoint will have them."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
 
     def wait(self) -> None:
         """Until every process has come here."""

@@ -80,6 +80,13 @@ class Report:
         self.say(f"validation after epoch {epoch}: {told}{', the best so far' if best else ''}")
         self._scalars(step, {f"val/{name}": value for name, value in scores.items()})
 
+    def failed(self, step: int, epoch: int, clips: dict[str, str]) -> None:
+        """Clips of an epoch that could not be read; all of them stand in the log."""
+        self._write({"kind": "failed", "step": step, "epoch": epoch, "clips": clips})
+        named = "; ".join(list(clips.values())[:3])
+        more = f"; and {len(clips) - 3} more, see {LOG}" if len(clips) > 3 else ""
+        self.say(f"epoch {epoch + 1}: {len(clips)} clips could not be read and counted for nothing: {named}{more}")
+
     def _tell(self) -> None:
         steps, self._recent = self._recent, []
         last, seconds = steps[-1], sum(step.seconds for step in steps)
@@ -90,7 +97,8 @@ class Report:
         left_s = (self.num_steps - last.step) * seconds / len(steps)
         self.say(
             f"step {last.step:,} of {self.num_steps:,} (epoch {last.epoch + 1}): loss {loss:.4f}, "
-            f"top-1 {accuracy:.1%}, lr {last.lr:.3g}, {rate:.1f} clips/s, {waited:.0%} waiting for data, {_memory()}, {duration(left_s)} left"
+            f"top-1 {accuracy:.1%}, lr {last.lr:.3g}, {rate:.1f} clips/s, "
+            f"{waited:.0%} waiting for data, {_memory()}, {duration(left_s)} left"
         )
         scalars = {"loss": loss, "top1": accuracy, "lr": last.lr, "clips_per_s": rate, "data_wait": waited}
         self._scalars(last.step, {f"train/{name}": value for name, value in scalars.items()})

@@ -26,13 +26,15 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 class Taken:
     """What a step did, as far as this process knows, still on the device: nobody has waited for it yet.
 
-    `sums`: (2,) float64, the batch's losses and hits as shares of the whole batch.
+    `sums`: (2,) float64, the batch's losses and hits as shares of the whole batch. `losses` and `clip_ids` are of each
+    piece; `failed` says of clips that could not be read why.
     """
 
     sums: Tensor
     grad_norm: Tensor
     losses: list[Tensor]
     clip_ids: list[list[str]]
+    failed: dict[str, str]
     waited_s: float
 
 
@@ -57,7 +59,7 @@ class Stepper:
         """Take step `step` (from 1) with the next pieces of `batches`."""
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(2, dtype=torch.float64, device=self.process.device)
-        losses, clip_ids, waited_s = [], [], 0.0
+        losses, clip_ids, failed, waited_s = [], [], dict[str, str](), 0.0
         for number in range(self.pieces.num_pieces):
             begin_s = time.perf_counter()
             batch = next(batches)
@@ -72,12 +74,13 @@ class Stepper:
             sums += torch.stack([loss.detach().double(), self._hits(logits, batch)])
             losses.append(piece_losses.detach())
             clip_ids.append(list(batch.clip_ids))
+            failed |= batch.errors
         self.scaler.unscale_(self.optimizer)
         grad_norm = clip_gradients(self.model, self.recipe.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         sums = self.process.total(sums) / self.pieces.world_size
-        return Taken(sums, grad_norm.detach(), losses, clip_ids, waited_s)
+        return Taken(sums, grad_norm.detach(), losses, clip_ids, failed, waited_s)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross entropy of each clip, (B,) float32, 0 for one that failed; and the logits (B, classes)."""

@@ -15,6 +15,7 @@ def validate(saved: Saved, report: Report) -> None:
     epoch = progress.settled_epochs = saved.loader.epoch
     if epoch % run.recipe.validate_every_epochs and epoch != run.recipe.epochs:
         return
+    run.process.share_buffers(model)
     trained = None
     if saved.average is not None:
         trained = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
