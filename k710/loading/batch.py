@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from k710.loading.augment import Choices
-from k710.loading.dataset import LoadedClip
+from k710.loading.load_clip import LoadedClip
 from k710.loading.mix import MixChoice
 from k710.loading.order import Sample
 

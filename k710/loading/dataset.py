@@ -7,45 +7,26 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from k710.errors import LoadError, UsageError
+from k710.errors import UsageError
 from k710.labels import class_names
 from k710.loading.clip_index import NO_CLASS, ClipIndex, Place
-from k710.loading.decode import DEFAULT_DECODER, check_decoder, decode
 from k710.loading.find_clips import clips_of_folder, clips_of_store
-from k710.loading.jpegs import decode_jpegs
+from k710.loading.load_clip import LoadedClip, Media, StoredFrames, how_to_load
 from k710.loading.media_files import MediaFiles
 from k710.loading.order import Sample
-from k710.loading.random_key import Ints, RandomKey
-from k710.loading.sampling import FrameSampling, View, evaluation_views, nearest_stored
+from k710.loading.random_key import RandomKey
+from k710.loading.sampling import View
 from k710.storage import local_folder
 
 if TYPE_CHECKING:
     from k710.loading.loader import ClipLoader
     from k710.manifest import Manifest
-
-ON_ERROR = ("raise", "zero_weight")
-_NO_PICTURE_PX = 32  # the size of the black frames of a clip that failed
-
-
-class LoadedClip(NamedTuple):
-    """A sample of a dataset. `pixels`: uint8 (num_frames, height_px, width_px, 3), RGB; `frames`: (num_frames,) which
-    frames of the clip they are. A clip that failed is black, has weight 0, and `error` says why."""
-
-    pixels: Tensor
-    class_id: int
-    clip_id: str
-    frames: Ints
-    sample: Sample
-    weight: float = 1.0
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +76,9 @@ def open_dataset(
 class ClipDataset(Dataset[LoadedClip]):
     """A map-style dataset of clips in clip_id order. `dataset[Sample(clip, …)]` or `dataset[clip]` loads one.
 
-    `training`: random frames by `seed` (see RandomKey), unlabelled clips refused; else the frames of the view that the
-    sample asks for, one of `num_clips` x `num_crops`. `num_frames`, `method` and `stride` are FrameSampling's,
-    `decoder` is one of decode.DECODERS, `frame_reads` MediaFiles'. `on_error`: a clip that cannot be read or decoded
-    raises LoadError ("raise"), or keeps its place with weight 0 ("zero_weight"). It pickles to a path and settings.
+    `training`: random frames, and unlabelled clips are refused (UsageError); else the frames of the view that the
+    sample asks for. `frame_reads` is MediaFiles'; the other options are those of `how_to_load`. It pickles to a path
+    and settings, so workers get it at no cost.
     """
 
     def __init__(
@@ -109,25 +89,11 @@ class ClipDataset(Dataset[LoadedClip]):
         split: str,
         dialect: str = "canonical",
         training: bool,
-        num_frames: int = 8,
-        method: str = "sparse",
-        stride: int | None = None,
-        num_clips: int = 1,
-        num_crops: int = 1,
-        seed: int = 0,
-        decoder: str = DEFAULT_DECODER,
         frame_reads: str = "small",
-        on_error: str = "raise",
+        **options: Any,
     ) -> None:
-        if on_error not in ON_ERROR:
-            raise UsageError(f"unknown on_error {on_error!r}; known: {', '.join(ON_ERROR)}")
-        if training and (num_clips, num_crops) != (1, 1):
-            raise UsageError(f"{num_clips} clips x {num_crops} crops are views of an evaluation; training has one")
         self.index, self.view, self.split, self.dialect = index, view, split, dialect
-        self.training, self.seed, self.on_error = training, seed, on_error
-        self.sampling = FrameSampling(num_frames, method, stride)
-        self.views = evaluation_views(num_clips, num_crops)
-        self._num_clips, self._decoder = num_clips, check_decoder(decoder)
+        self.how = how_to_load(training=training, **options)
         about = index.about
         self._files = MediaFiles(Path(about["folder"]), in_tars=about["in_tars"], frame_reads=frame_reads)
         unlabelled = int((index.class_ids == NO_CLASS).sum())
@@ -157,6 +123,19 @@ class ClipDataset(Dataset[LoadedClip]):
         """SHA-256 over the exact list of clips, classes and bytes: what a run records of what it was trained on."""
         return str(self.index.about["fingerprint"])
 
+    @property
+    def training(self) -> bool:
+        return self.how.training
+
+    @property
+    def seed(self) -> int:
+        return self.how.seed
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views of an evaluation, (temporal clip, crop) each."""
+        return self.how.views
+
     def loader(self, **options: Any) -> ClipLoader:
         """Batches of this dataset on a device, augmented; the options are ClipLoader's."""
         from k710.loading.loader import ClipLoader
@@ -179,56 +158,12 @@ class ClipDataset(Dataset[LoadedClip]):
         return loaded
 
     def _load_clip(self, place: Place, samples: list[Sample]) -> Iterable[LoadedClip]:
-        try:
-            pixels, frames = self._frames(place, samples)
-        except LoadError as error:
-            if self.on_error == "raise":
-                raise
-            return [self._failed(place, sample, str(error)) for sample in samples]
-        count = self.sampling.num_frames
-        parts = [slice(number * count, (number + 1) * count) for number in range(len(samples))]
-        return [
-            LoadedClip(torch.from_numpy(pixels[part]), place.class_id, place.clip_id, frames[part], sample)
-            for part, sample in zip(parts, samples, strict=True)
-        ]
-
-    def _frames(self, place: Place, samples: list[Sample]) -> tuple[npt.NDArray[np.uint8], Ints]:
-        """The frames of all samples one behind the other: pixels, and which frames of the clip they are."""
-        chosen: list[Ints] = []
-
-        def choose(num_frames: int) -> Ints:
-            found = np.concatenate([self._indices(place, sample, num_frames) for sample in samples])
-            chosen.append(found)
-            return found
-
+        stored = None
         if place.frame_indices is not None:
-            stored = place.frame_indices
-            positions = nearest_stored(choose(place.num_frames), stored)
-            needed, where = np.unique(positions, return_inverse=True)
-            jpegs = self._files.read_frames(place, needed)
-            return self._blaming(place, lambda: decode_jpegs(jpegs)[where]), stored[positions]
-        media = self._files.read(place)
-        pixels = self._blaming(place, lambda: decode(media, choose, decoder=self._decoder))
-        return pixels, chosen[-1]
-
-    def _indices(self, place: Place, sample: Sample, num_frames: int) -> Ints:
-        if self.training:
-            key = RandomKey(self.seed, sample.epoch, place.clip_id, sample.repeat)
-            return self.sampling.train(num_frames, key.draws("frames"))
-        return self.sampling.test(num_frames, clip=self.view_of(sample).clip, num_clips=self._num_clips)
+            stored = StoredFrames(place.num_frames, place.frame_indices, lambda at: self._files.read_frames(place, at))
+        media = Media(place.clip_id, place.class_id, place.file, lambda: self._files.read(place), stored)
+        return self.how.load(media, samples)
 
     def view_of(self, sample: Sample) -> View:
         """Which view of its clip a sample is, in evaluation. Raises IndexError beyond the last."""
-        return self.views[sample.view]
-
-    def _blaming(self, place: Place, work: Any) -> npt.NDArray[np.uint8]:
-        try:
-            pixels: npt.NDArray[np.uint8] = work()
-        except LoadError as error:
-            raise LoadError(f"clip {place.clip_id} ({place.file}): {error}") from None
-        return pixels
-
-    def _failed(self, place: Place, sample: Sample, error: str) -> LoadedClip:
-        size = (self.sampling.num_frames, _NO_PICTURE_PX, _NO_PICTURE_PX, 3)
-        black, frames = torch.zeros(size, dtype=torch.uint8), np.full(self.sampling.num_frames, -1)
-        return LoadedClip(black, place.class_id, place.clip_id, frames, sample, 0.0, error)
+        return self.how.views[sample.view]

@@ -22,7 +22,8 @@ from k710.containers import Container
 from k710.errors import LoadError
 
 if TYPE_CHECKING:
-    from k710.loading.decode import Choose, Ints
+    from k710.loading.decode import Choose
+    from k710.loading.random_key import Ints
 
 MAX_PIXELS = 8192 * 4352  # a larger claim is a bomb
 MAX_LOST_SHARE = 0.05  # of the frames; the store takes in no clip that has lost more
@@ -43,7 +44,7 @@ def with_pyav(media: bytes, container: Container, choose: Choose) -> npt.NDArray
 class _Clip:
     """An open file: its packets in the order of decoding, and their times in the order of showing."""
 
-    def __init__(self, file: av.container.InputContainer) -> None:
+    def __init__(self, file: Any) -> None:
         self._stream = next(
             (s for s in file.streams.video if not s.disposition & av.stream.Disposition.attached_pic), None
         )

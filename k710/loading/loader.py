@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from k710.errors import K710Error, LoadError, UsageError
-from k710.loading.augment import Augment, augment
-from k710.loading.batch import Batch, PackedBatch, pack_clips
-from k710.loading.dataset import ClipDataset, LoadedClip
-from k710.loading.evaluation_crops import evaluation_crops
-from k710.loading.mix import Mix, MixChoice, mix
+from k710.errors import K710Error, UsageError
+from k710.loading.augment import Augment
+from k710.loading.batch import PackedBatch, pack_clips
+from k710.loading.dataset import ClipDataset
+from k710.loading.finish import Finish
+from k710.loading.mix import Mix
 from k710.loading.order import EpochOrder, EvaluationBatches, Sample, Share, TrainBatches
-from k710.loading.random_key import RandomKey
-
-
-@dataclass(frozen=True)
-class Finish:
-    """What is done to the clips of a batch: chosen in the workers from keys and sizes, applied on the device."""
-
-    augment: Augment
-    mix: Mix | None
-    training: bool
-    num_classes: int
-    dtype: torch.dtype
-
-    def choose(self, packed: PackedBatch, loaded: Sequence[LoadedClip], seed: int, crops: list[int]) -> None:
-        """Write into `packed` what will happen to each of its clips."""
-        if not self.training:
-            packed.crops = crops
-            return
-        keys = [RandomKey(seed, clip.sample.epoch, clip.clip_id, clip.sample.repeat) for clip in loaded]
-        sizes = [clip.pixels.shape[1:3] for clip in loaded]
-        packed.choices = [self.augment.choose(key, *size) for key, size in zip(keys, sizes, strict=True)]
-        if self.mix is not None:
-            mixing = [self.mix.choose(key, self.augment.crop_px) for key in keys]
-            # A clip that failed stays alone: nothing black is mixed into its partner.
-            pairs = zip(mixing, loaded, reversed(loaded), strict=True)
-            packed.mixing = [m if a.weight and b.weight else MixChoice(1.0) for m, a, b in pairs]
-
-    def apply(self, packed: PackedBatch) -> Batch:
-        """The batch as the training loop gets it; `packed` is on the device."""
-        settings, targets = self.augment, None
-        if packed.choices is not None:
-            pixels = augment(packed.clips, packed.choices, settings, dtype=self.dtype)
-        else:
-            assert packed.crops is not None
-            how: dict[str, Any] = {"crop_px": settings.crop_px, "mean": settings.mean, "std": settings.std}
-            pixels = evaluation_crops(packed.clips, packed.crops, **how, dtype=self.dtype)
-        if packed.mixing is not None:
-            pixels, targets = mix(pixels, packed.class_ids, self.num_classes, packed.mixing)
-        told = (packed.class_ids, packed.weights, packed.clip_ids, packed.samples, packed.errors)
-        return Batch(pixels, *told, targets)
+from k710.loading.workers import WorkerDiedError, as_it_is, check_weights, checked_batches, worker_options
 
 
 class ClipLoader:
@@ -102,10 +61,7 @@ class ClipLoader:
             size, views = max(batch_size // share.world_size, 1), len(dataset.views)
             self._batches = EvaluationBatches(len(dataset), num_views=views, batch_size=size, share=share)
         self.num_failed = 0
-        self._workers: dict[str, Any] = {"num_workers": num_workers, "pin_memory": self.device.type == "cuda"}
-        if num_workers:
-            about = {"prefetch_factor": prefetch, "persistent_workers": True, "multiprocessing_context": start_method}
-            self._workers |= about
+        self._workers = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._loader: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
@@ -133,9 +89,7 @@ class ClipLoader:
         """Raises LoadError where a clip fails and the dataset's `on_error` says so, where all clips of a batch fail,
         and where a worker dies."""
         for handed_out, packed in enumerate(self._from_workers(), start=1):
-            self.num_failed += sum(packed.weights.eq(0).tolist())
-            if not packed.weights.any():
-                raise LoadError(f"all clips of a batch failed; the first: {next(iter(packed.errors.values()))}")
+            self.num_failed += check_weights(packed)
             if isinstance(self._batches, TrainBatches) and handed_out % self._batches.num_pieces == 0:
                 self._batches.step()
             on_device = packed.to(self.device)
@@ -144,20 +98,12 @@ class ClipLoader:
     def _from_workers(self) -> Iterator[PackedBatch]:
         if self._loader is None:
             source = _Fetch(self.dataset, self._finish)
-            self._loader = DataLoader(source, batch_sampler=self._batches, collate_fn=_as_it_is, **self._workers)
+            self._loader = DataLoader(source, batch_sampler=self._batches, collate_fn=as_it_is, **self._workers)
         try:
-            for found in self._loader:
-                if isinstance(found, K710Error):
-                    raise found
-                yield found
-        except RuntimeError as error:
-            if not (died := re.search(r"worker \(pid\(?s?\)? ([0-9, ]+)\)", str(error))):
-                raise
+            yield from checked_batches(self._loader)
+        except WorkerDiedError:
             self._loader = None
-            raise LoadError(
-                f"worker {died[1]} died, most often for want of memory: fewer num_workers, or a smaller batch_size; "
-                f"the position is kept, and iterating again goes on from it"
-            ) from None
+            raise
 
     def _training_batches(self) -> TrainBatches:
         if not isinstance(self._batches, TrainBatches):
@@ -184,7 +130,3 @@ class _Fetch(Dataset[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         raise NotImplementedError  # torch asks for whole batches
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

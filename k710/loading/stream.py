@@ -1,6 +1,6 @@
 """Packed shards, read from beginning to end: for storage that likes long reads better than small ones.
 
-The shards of an epoch stand in one seeded order and are dealt out to ranks and workers; a clip's place in a shard is
+The shards of an epoch stand in one seeded order and are dealt out to ranks and workers; inside a shard, clips are
 shuffled within a window. What is done is remembered shard by shard.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,13 +19,222 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from k710.errors import K710Error, LoadError, UsageError
 from k710.labels import class_names
-from k710.loading.batch import Batch, PackedBatch, pack_clips
+from k710.loading.augment import Augment
+from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.clip_index import NO_CLASS
-from k710.loading.dataset import ON_ERROR, LoadedClip
-from k710.loading.decode import DEFAULT_DECODER, check_decoder, decode
 from k710.loading.finish import Finish
-from k710.loading.jpegs import decode_jpegs
+from k710.loading.load_clip import HowToLoad, LoadedClip, how_to_load
+from k710.loading.mix import Mix
 from k710.loading.order import Sample, Share
-from k710.loading.random_key import Ints, RandomKey
-from k710.loading.sampling import FrameSampling, nearest_stored
+from k710.loading.random_key import RandomKey
+from k710.loading.shard import shard_media
+from k710.loading.workers import as_it_is, check_weights, checked_batches, worker_options
 from k710.storage import local_folder
+
+if TYPE_CHECKING:
+    from k710.manifest import Manifest
+
+COMMIT = "shards.json"
+
+
+@dataclass(frozen=True)
+class ShardStream:
+    """Shards that `k710 pack` made, and how their clips are loaded. `about` is what shards.json says."""
+
+    folder: Path
+    about: dict[str, Any]
+    how: HowToLoad
+    shuffle_clips: int
+
+    @property
+    def shards(self) -> dict[str, int]:
+        """The shards by their file's name, and how many clips each has."""
+        return {shard["file"]: shard["clips"] for shard in self.about["shards"]}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the view's classes in the dialect's order."""
+        return class_names(self.about["view"], self.about["dialect"])
+
+    def loader(self, **options: Any) -> StreamLoader:
+        """Batches on a device, augmented; the options are StreamLoader's."""
+        return StreamLoader(self, **options)
+
+
+def open_stream(
+    manifest: Manifest,
+    shards: str | os.PathLike[str],
+    *,
+    training: bool | None = None,
+    shuffle_clips: int = 200,
+    **options: Any,
+) -> ShardStream:
+    """The shards in the folder `shards`, made of `manifest`.
+
+    `training` is by default what their split says, `shuffle_clips` the window in which training shuffles; the other
+    options are those of `how_to_load`. Raises UsageError for shards of another manifest or without labels to train
+    on, LoadError where there are none.
+    """
+    folder = local_folder(shards, "folder of shards")
+    try:
+        about = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
+        made_of, split = about["manifest"], about["split"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise LoadError(f"{folder}: no shards there (no {COMMIT} that can be read); `k710 pack` makes some") from None
+    if made_of != manifest.content_hash:
+        raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {manifest.content_hash[:16]}; pack anew")
+    how = how_to_load(training=split == "train" if training is None else training, **options)
+    return ShardStream(folder, about, how, max(shuffle_clips, 1))
+
+
+class StreamLoader:
+    """Iterate over it for the batches of one epoch. The arguments mean what they mean to ClipLoader.
+
+    In training each worker of each rank drops what is less than a batch at its end, and all ranks get the same number
+    of batches. `state_dict` says which shards this rank has read to their end; `load_state_dict` takes those of all
+    ranks, and the epoch goes on with the other shards, on any number of ranks and workers: clips of a shard that was
+    begun are seen again. Raises UsageError where there are fewer shards than workers.
+    """
+
+    def __init__(
+        self,
+        stream: ShardStream,
+        *,
+        batch_size: int,
+        device: str | torch.device = "cpu",
+        num_workers: int = 0,
+        augment: Augment | None = None,
+        mix: Mix | None = None,
+        share: Share | None = None,
+        prefetch: int = 2,
+        start_method: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        packed: bool = False,
+    ) -> None:
+        self.stream, self.device, self._packed = stream, torch.device(device), packed
+        self._share = share or Share()
+        if batch_size < 1 or batch_size % self._share.world_size:
+            raise UsageError(f"a batch of {batch_size} does not divide into {self._share.world_size} ranks")
+        self._rank_batch = batch_size // self._share.world_size
+        self._finish = Finish(augment or Augment(), mix, stream.how.training, len(stream.labels), dtype)
+        self._num_workers = num_workers
+        options = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
+        self._workers = options | ({"persistent_workers": False} if num_workers else {})
+        self.epoch, self.num_failed = 0, 0
+        self._done: set[str] = set()
+        if not all(self._num_batches(rank) for rank in range(self._share.world_size)):
+            raise UsageError(
+                f"{len(stream.shards)} shards for {self._share.world_size} ranks x {max(num_workers, 1)} workers and "
+                f"batches of {self._rank_batch}: some get none; pack more shards (--shard-clips), or take fewer workers"
+            )
+
+    def __len__(self) -> int:
+        """Batches of this rank from the position to the end of the epoch."""
+        if not self.stream.how.training:
+            return self._num_batches(self._share.rank)
+        return min(self._num_batches(rank) for rank in range(self._share.world_size))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch, and the shards that this rank has read to their end."""
+        return {"seed": self.stream.how.seed, "epoch": self.epoch, "done": sorted(self._done)}
+
+    def load_state_dict(self, *states: dict[str, Any]) -> None:
+        """Go to the position that all ranks together had. Raises UsageError for states that do not fit."""
+        found = {(state["seed"], state["epoch"]) for state in states}
+        if found != {(self.stream.how.seed, epoch := states[0]["epoch"])}:
+            raise UsageError(
+                f"saved positions have (seed, epoch) {sorted(found)}, this run seed {self.stream.how.seed}"
+            )
+        done = {name for state in states for name in state["done"]}
+        if unknown := done - self.stream.shards.keys():
+            raise UsageError(f"{self.stream.folder}: has no shard {min(unknown)}, which the saved position names")
+        self.epoch, self._done = epoch, done
+
+    def __iter__(self) -> Iterator[Any]:
+        """Raises LoadError where a shard or a clip fails, or a worker dies."""
+        parts = [self._part(slot) for slot in self._slots(self._share.rank)]
+        source = _Shards(self.stream, self._finish, parts, self.epoch, self._rank_batch)
+        batches = checked_batches(DataLoader(source, batch_size=None, collate_fn=as_it_is, **self._workers))
+        for packed, finished in _first(batches, len(self)):
+            self.num_failed += check_weights(packed)
+            self._done |= set(finished)
+            on_device = packed.to(self.device)
+            yield on_device if self._packed else self._finish.apply(on_device)
+        self.epoch, self._done = self.epoch + 1, set()
+
+    def _slots(self, rank: int) -> range:
+        workers = max(self._num_workers, 1)
+        return range(rank * workers, (rank + 1) * workers)
+
+    def _part(self, slot: int) -> list[str]:
+        """The shards of one worker of one rank, in the order of the epoch; those that are done are dealt to nobody."""
+        names = list(self.stream.shards)
+        if self.stream.how.training:
+            numbers = RandomKey(self.stream.how.seed, self.epoch, 0).draws("order").raw(len(names))
+            names = [names[number] for number in np.argsort(numbers, kind="stable")]
+        left = [name for name in names if name not in self._done]
+        return left[slot :: self._share.world_size * max(self._num_workers, 1)]
+
+    def _num_batches(self, rank: int) -> int:
+        clips = [sum(self.stream.shards[name] for name in self._part(slot)) for slot in self._slots(rank)]
+        if self.stream.how.training:
+            return sum(count // self._rank_batch for count in clips)
+        return sum(-(-count * len(self.stream.how.views) // self._rank_batch) for count in clips)
+
+
+class _Shards(IterableDataset[Any]):
+    """What a worker does: reads its shards, and packs their clips into batches."""
+
+    def __init__(
+        self, stream: ShardStream, finish: Finish, parts: list[list[str]], epoch: int, batch_size: int
+    ) -> None:
+        self._stream, self._finish, self._parts, self._epoch, self._size = stream, finish, parts, epoch, batch_size
+
+    def __iter__(self) -> Iterator[tuple[PackedBatch, list[str]] | K710Error]:
+        info = get_worker_info()
+        try:
+            yield from self._batches(self._parts[info.id if info else 0])
+        except K710Error as error:
+            yield error
+
+    def _batches(self, names: Sequence[str]) -> Iterator[tuple[PackedBatch, list[str]]]:
+        """Batches, and which shards have come to their end with each."""
+        loaded: list[LoadedClip] = []
+        ended: list[tuple[int, str]] = []  # how many clips are to be handed out before the shard is done
+        for name in names:
+            for clip in self._clips(name):
+                loaded.append(clip)
+                if len(loaded) > self._size:
+                    yield self._packed(loaded[: self._size]), [name for left, name in ended if left <= self._size]
+                    ended = [(left - self._size, name) for left, name in ended if left > self._size]
+                    loaded = loaded[self._size :]
+            ended.append((len(loaded), name))
+        if len(loaded) == self._size or (loaded and not self._stream.how.training):
+            yield self._packed(loaded), [name for _, name in ended]
+
+    def _clips(self, name: str) -> Iterator[LoadedClip]:
+        how = self._stream.how
+        window = self._stream.shuffle_clips if how.training else 1
+        draws = RandomKey(how.seed, self._epoch, name).draws("order")
+        for number, media in enumerate(
+            shard_media(self._stream.folder / name, self._stream.shards[name], window, draws)
+        ):
+            if how.training and media.class_id == NO_CLASS:
+                raise UsageError(f"{self._stream.folder / name}: {media.clip_id} has no label to train on")
+            views = 1 if how.training else len(how.views)
+            yield from how.load(media, [Sample(number, self._epoch, view=view) for view in range(views)])
+
+    def _packed(self, loaded: list[LoadedClip]) -> PackedBatch:
+        packed, how = pack_clips(loaded), self._stream.how
+        self._finish.choose(packed, loaded, how.seed, [how.views[clip.sample.view].crop for clip in loaded])
+        return packed
+
+
+def _first(batches: Iterator[Any], count: int) -> Iterator[Any]:
+    """`count` of the batches; a worker that has more is not waited for."""
+    if not count:
+        return
+    for number, batch in enumerate(batches, start=1):
+        yield batch
+        if number == count:
+            return

@@ -1,0 +1,55 @@
+"""What is done to a batch: chosen in the worker that made it, applied on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from k710.loading.augment import Augment, augment
+from k710.loading.batch import Batch, PackedBatch
+from k710.loading.evaluation_crops import evaluation_crops
+from k710.loading.load_clip import LoadedClip
+from k710.loading.mix import Mix, MixChoice, mix
+from k710.loading.random_key import RandomKey
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is done to the clips of a batch: chosen in the workers from keys and sizes, applied on the device."""
+
+    augment: Augment
+    mix: Mix | None
+    training: bool
+    num_classes: int
+    dtype: torch.dtype
+
+    def choose(self, packed: PackedBatch, loaded: Sequence[LoadedClip], seed: int, crops: list[int]) -> None:
+        """Write into `packed` what will happen to each of its clips."""
+        if not self.training:
+            packed.crops = crops
+            return
+        keys = [RandomKey(seed, clip.sample.epoch, clip.clip_id, clip.sample.repeat) for clip in loaded]
+        sizes = [clip.pixels.shape[1:3] for clip in loaded]
+        packed.choices = [self.augment.choose(key, *size) for key, size in zip(keys, sizes, strict=True)]
+        if self.mix is not None:
+            mixing = [self.mix.choose(key, self.augment.crop_px) for key in keys]
+            # A clip that failed stays alone: nothing black is mixed into its partner.
+            pairs = zip(mixing, loaded, reversed(loaded), strict=True)
+            packed.mixing = [m if a.weight and b.weight else MixChoice(1.0) for m, a, b in pairs]
+
+    def apply(self, packed: PackedBatch) -> Batch:
+        """The batch as the training loop gets it; `packed` is on the device."""
+        settings, targets = self.augment, None
+        if packed.choices is not None:
+            pixels = augment(packed.clips, packed.choices, settings, dtype=self.dtype)
+        else:
+            assert packed.crops is not None
+            how: dict[str, Any] = {"crop_px": settings.crop_px, "mean": settings.mean, "std": settings.std}
+            pixels = evaluation_crops(packed.clips, packed.crops, **how, dtype=self.dtype)
+        if packed.mixing is not None:
+            pixels, targets = mix(pixels, packed.class_ids, self.num_classes, packed.mixing)
+        told = (packed.class_ids, packed.weights, packed.clip_ids, packed.samples, packed.errors)
+        return Batch(pixels, *told, targets)

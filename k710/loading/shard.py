@@ -1,0 +1,65 @@
+"""The clips of one shard, in a shuffled order, read from beginning to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from k710.errors import LoadError
+from k710.loading.load_clip import Media, StoredFrames
+from k710.loading.media_files import open_media
+from k710.loading.random_key import Draws
+
+
+def shard_media(path: Path, num_clips: int, window: int, draws: Draws) -> Iterator[Media]:
+    """The clips of a shard, each drawn from the next `window` ones. Raises LoadError for a shard that is not whole."""
+    waiting: list[Media] = []
+    for media in _in_order(path, num_clips):
+        waiting.append(media)
+        if len(waiting) >= window:
+            yield waiting.pop(draws.integer(0, len(waiting) - 1))
+    while waiting:
+        yield waiting.pop(draws.integer(0, len(waiting) - 1))
+
+
+def _in_order(path: Path, num_clips: int) -> Iterator[Media]:
+    found = 0
+    try:
+        with os.fdopen(open_media(path), "rb") as file, tarfile.open(fileobj=file, mode="r|") as shard:
+            parts: dict[str, bytes] = {}
+            for member in shard:
+                clip_id, _, suffix = member.name.partition(".")
+                content = shard.extractfile(member)
+                if content is None:
+                    raise LoadError(f"{path}: {member.name} is no file; pack anew")
+                parts[suffix] = content.read()
+                if suffix == "json":  # the last of its sample
+                    yield _media(path, clip_id, parts)
+                    parts, found = {}, found + 1
+    except FileNotFoundError:
+        raise LoadError(f"{path}: is gone; pack anew") from None
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise LoadError(f"{path}: cut off or damaged after {found} of {num_clips} clips ({error}); pack anew") from None
+    if found != num_clips:
+        raise LoadError(f"{path}: holds {found} clips, {num_clips} are promised; pack anew")
+
+
+def _media(path: Path, clip_id: str, parts: dict[str, bytes]) -> Media:
+    try:
+        about, class_id = json.loads(parts.pop("json")), int(parts.pop("cls"))
+        (content,) = parts.values()
+        stored = None
+        if about.get("frame_offsets"):
+            offsets = [*about["frame_offsets"], len(content)]
+            indices = np.array(about["frame_indices"], np.int64)
+            stored = StoredFrames(
+                about["num_frames"], indices, lambda at: [content[offsets[i] : offsets[i + 1]] for i in at.tolist()]
+            )
+    except (KeyError, ValueError, TypeError) as error:
+        raise LoadError(f"{path}: clip {clip_id} is no sample of k710 pack ({error!r}); pack anew") from None
+    return Media(clip_id, class_id, path.name, lambda: content, stored)

@@ -1,0 +1,260 @@
+"""The loader: the same batches with any number of workers and ranks, exact resumes, one clear error for each mishap."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from numbered_stores import make_numbered, numbers
+
+from k710 import open_manifest
+from k710.errors import LoadError, UsageError
+from k710.loading.augment import Augment, augment
+from k710.loading.evaluation_crops import evaluation_crops
+from k710.loading.load_clip import HowToLoad
+from k710.loading.mix import Mix
+from k710.loading.order import EpochOrder, Sample, Share
+from k710.loading.sampling import evaluation_views
+
+K400 = {"view": "k400", "split": "train"}
+PLAIN = Augment(crop_px=32, randaugment=None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("K710_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory, k710):
+    """Ten clips of twelve are enough to be split among ranks; they are stored as frames, which load quickest."""
+    return make_numbered(tmp_path_factory.mktemp("numbered"), k710, ("frames",)).manifest
+
+
+@pytest.fixture
+def dataset(manifest):
+    return manifest.dataset(**K400, profile="frames", seed=9)
+
+
+def samples_of(loader, batches=None):
+    found = []
+    for number, batch in enumerate(loader, start=1):
+        found.append(batch)
+        if number == batches:
+            break
+    return [(batch.clip_ids, batch.samples) for batch in found]
+
+
+def test_three_lines_give_batches(manifest):
+    for batch in manifest.dataset(**K400, profile="frames").loader(batch_size=4, augment=Augment(crop_px=64)):
+        assert batch.pixels.shape == (4, 3, 8, 64, 64)
+        assert batch.pixels.dtype == torch.float32
+        assert batch.class_ids.dtype == torch.int64
+        assert batch.weights.tolist() == [1, 1, 1, 1]
+
+
+def test_a_batch_is_the_samples_of_the_order_augmented_by_their_keys(dataset):
+    loader = dataset.loader(batch_size=6, augment=Augment(crop_px=48))
+    order = list(EpochOrder(12, 9).batches(0, 6, Share()))
+    for batch, samples in zip(loader, order, strict=True):
+        assert batch.samples == samples
+        clips = [dataset[sample] for sample in samples]
+        settings = Augment(crop_px=48)
+        choices = [settings.choose(dataset.key(clip.sample), 96, 128) for clip in clips]
+        torch.testing.assert_close(batch.pixels, augment([clip.pixels for clip in clips], choices, settings))
+        assert batch.class_ids.tolist() == [clip.class_id for clip in clips]
+        assert batch.clip_ids == [clip.clip_id for clip in clips]
+
+
+def test_any_number_of_workers_gives_the_same_batches(dataset):
+    with_0, with_1, with_2 = (
+        list(dataset.loader(batch_size=4, num_workers=workers, augment=Augment(crop_px=32))) for workers in (0, 1, 2)
+    )
+    for one, *others in zip(with_0, with_1, with_2, strict=True):
+        for other in others:
+            assert one.samples == other.samples
+            assert torch.equal(one.pixels, other.pixels)
+
+
+@pytest.mark.slow
+def test_workers_that_are_spawned_give_them_too(dataset):
+    one, other = (dataset.loader(batch_size=4, augment=PLAIN, **how) for how in ({}, SPAWN))
+    assert samples_of(one) == samples_of(other)
+
+
+SPAWN = {"num_workers": 1, "start_method": "spawn"}
+
+
+def test_ranks_share_each_batch_out(dataset):
+    whole = [batch.samples for batch in dataset.loader(batch_size=6, augment=PLAIN)]
+    for world_size in (2, 3):
+        ranks = [
+            dataset.loader(batch_size=6, augment=PLAIN, share=Share(rank, world_size)) for rank in range(world_size)
+        ]
+        parts = zip(*([batch.samples for batch in rank] for rank in ranks), strict=True)
+        assert [[sample for part in batch for sample in part] for batch in parts] == whole
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resume_repeats_nothing_and_skips_nothing(dataset, workers):
+    """Stopped after two batches on one rank, resumed on two."""
+    loader = dataset.loader(batch_size=2, augment=PLAIN, num_workers=workers)
+    before = [sample for _, samples in samples_of(loader, batches=2) for sample in samples]
+    state = loader.state_dict()
+    assert (state["epoch"], state["consumed"]) == (0, 4)
+    after = []
+    ranks = [dataset.loader(batch_size=4, augment=PLAIN, num_workers=workers, share=Share(rank, 2)) for rank in (0, 1)]
+    for rank in ranks:
+        rank.load_state_dict(state)
+        assert len(rank) == 2
+    for parts in zip(*(samples_of(rank) for rank in ranks), strict=True):
+        after += [sample for _, samples in parts for sample in samples]
+    whole = [sample for batch in EpochOrder(12, 9).batches(0, 1, Share()) for sample in batch]
+    assert before + after == whole
+    assert all(rank.state_dict() == {**state, "epoch": 1, "consumed": 0} for rank in ranks)
+    # Left in mid-epoch, the loader itself goes on too, and then begins the next epoch.
+    assert [sample for _, samples in samples_of(loader) for sample in samples] == after
+    assert loader.epoch == 1
+    assert {sample.epoch for _, samples in samples_of(loader) for sample in samples} == {1}
+
+
+def test_pieces_of_a_step_count_together(dataset):
+    loader = dataset.loader(batch_size=4, augment=PLAIN, num_pieces=2)
+    positions = [(len(batch.samples), loader.state_dict()["consumed"]) for batch in loader]
+    assert positions == [(2, 0), (2, 4), (2, 4), (2, 8), (2, 8), (2, 0)]
+
+
+def test_a_position_in_other_clips_is_refused(manifest, dataset):
+    state = dataset.loader(batch_size=4).state_dict()
+    other = manifest.dataset(view="k400", split="val", profile="frames", training=True, seed=9).loader(batch_size=4)
+    with pytest.raises(UsageError, match="other clips"):
+        other.load_state_dict(state)
+    with pytest.raises(UsageError, match="seed 9"):
+        manifest.dataset(**K400, profile="frames", seed=1).loader(batch_size=4).load_state_dict(state)
+
+
+def test_evaluation_shows_every_view_once_on_any_number_of_ranks(manifest):
+    dataset = manifest.dataset(view="k400", split="val", profile="frames", num_clips=2, num_crops=3)
+    everything = {Sample(clip, view=view) for clip in range(len(dataset)) for view in range(6)}
+    for world_size in (1, 2, 3):
+        seen = []
+        for rank in range(world_size):
+            loader = dataset.loader(batch_size=6, augment=PLAIN, share=Share(rank, world_size))
+            batches = list(loader)
+            assert len(batches) == len(loader)
+            seen += [sample for batch in batches for sample in batch.samples]
+        assert len(seen) == len(everything)
+        assert set(seen) == everything
+    with pytest.raises(UsageError, match="no position"):
+        loader.state_dict()
+
+
+def test_evaluation_crops_are_the_published_ones(manifest):
+    dataset = manifest.dataset(view="k400", split="val", profile="frames", num_clips=2, num_crops=3)
+    assert dataset.views == evaluation_views(2, 3)
+    batch = next(iter(dataset.loader(batch_size=6, augment=Augment(crop_px=48))))
+    clips = [dataset[sample] for sample in batch.samples]
+    expected = evaluation_crops([clip.pixels for clip in clips], [0, 1, 2, 0, 1, 2], crop_px=48)
+    assert torch.equal(batch.pixels, expected)
+
+
+def test_mixing_gives_targets(dataset):
+    loader = dataset.loader(batch_size=4, augment=PLAIN, mix=Mix(mixup_alpha=0.8, cutmix_alpha=1.0), num_repeats=2)
+    batch = next(iter(loader))
+    assert batch.targets.shape == (4, 400)
+    torch.testing.assert_close(batch.targets.sum(1), torch.ones(4))
+    assert [sample.repeat for sample in batch.samples] == [0, 1, 0, 1]
+
+
+def test_packed_batches_are_bytes(dataset):
+    batch = next(iter(dataset.loader(batch_size=4, packed=True)))
+    assert batch.block.dtype == torch.uint8
+    for clip, sample in zip(batch.clips, batch.samples, strict=True):
+        assert numbers(clip) == dataset[sample].frames.tolist()
+
+
+def test_what_belongs_to_training_is_refused_in_evaluation(manifest, dataset):
+    evaluation = manifest.dataset(view="k400", split="val", profile="frames")
+    with pytest.raises(UsageError, match="belong to training"):
+        evaluation.loader(batch_size=4, mix=Mix(0.8))
+    with pytest.raises(UsageError, match="at most 12"):
+        dataset.loader(batch_size=24)
+    with pytest.raises(UsageError, match="does not divide"):
+        dataset.loader(batch_size=3, share=Share(0, 2))
+
+
+# Mishaps.
+
+
+@pytest.fixture
+def own(manifest, tmp_path):
+    shutil.copytree(manifest.path, tmp_path / "m")
+    return open_manifest(tmp_path / "m")
+
+
+def break_clip(manifest, number):
+    dataset = manifest.dataset(**K400, profile="frames")
+    place = dataset.index[number]
+    with (manifest.path / "store/tars/frames" / place.file).open("r+b") as file:
+        file.seek(place.offset)
+        file.write(bytes(place.size))
+    return place.clip_id
+
+
+def error_of(batches) -> str:
+    """What a loader raises, as text: an exception that is kept keeps its workers too, until a collection finds them."""
+    try:
+        list(batches)
+    except LoadError as error:
+        return str(error)
+    pytest.fail("nothing was raised")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_clip_that_fails_is_one_error_or_a_weight(own, workers):
+    broken = break_clip(own, 3)
+    said = error_of(own.dataset(**K400, profile="frames").loader(batch_size=4, num_workers=workers, augment=PLAIN))
+    assert said.startswith(f"clip {broken} (")
+    assert "Traceback" not in said
+    dataset = own.dataset(**K400, profile="frames", on_error="zero_weight")
+    loader = dataset.loader(batch_size=4, num_workers=workers, augment=PLAIN, mix=Mix(mixup_alpha=0.8))
+    batches = list(loader)
+    assert sum(len(batch.samples) for batch in batches) == 12
+    assert loader.num_failed == 1
+    (batch,) = (batch for batch in batches if batch.errors)
+    assert list(batch.errors) == [broken]
+    where = batch.clip_ids.index(broken)
+    assert batch.weights.tolist() == [float(number != where) for number in range(4)]
+    partner = 3 - where
+    assert batch.targets[partner, batch.class_ids[partner]] == 1, "nothing black was mixed into its partner"
+
+
+def test_a_batch_in_which_everything_fails_raises_all_the_same(own):
+    for number in range(12):
+        break_clip(own, number)
+    loader = own.dataset(**K400, profile="frames", on_error="zero_weight").loader(batch_size=4)
+    with pytest.raises(LoadError, match="all clips of a batch failed; the first: clip"):
+        next(iter(loader))
+
+
+def test_a_worker_that_is_killed_is_one_error_and_the_position_is_kept(dataset, monkeypatch):
+    load = HowToLoad.load
+    monkeypatch.setattr(HowToLoad, "load", lambda *arguments: time.sleep(0.2) or load(*arguments))
+    loader = dataset.loader(batch_size=1, num_workers=1, augment=PLAIN, prefetch=1)
+    batches, seen = iter(loader), []
+    for _ in range(3):
+        seen += next(batches).samples
+    (worker,) = loader._loader._iterator._workers
+    # While the next batch is waited for: elsewhere torch itself raises, in whatever the main thread is at.
+    threading.Timer(0.05, os.kill, (worker.pid, signal.SIGKILL)).start()
+    said = error_of(seen.extend(batch.samples) for batch in batches)
+    assert said.startswith(f"worker {worker.pid} died, most often for want of memory")
+    seen += [sample for _, samples in samples_of(loader) for sample in samples]
+    assert seen == [sample for batch in EpochOrder(12, 9).batches(0, 1, Share()) for sample in batch]

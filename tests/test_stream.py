@@ -1,0 +1,190 @@
+"""Packed shards as a stream: every clip once, on any number of ranks and workers, resumed shard by shard."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from numbered_stores import make_numbered, numbers
+
+from k710 import open_manifest
+from k710.errors import LoadError, UsageError
+from k710.loading.augment import Augment
+from k710.loading.order import Share
+
+PLAIN = Augment(crop_px=32, randaugment=None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("K710_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory, k710):
+    """The manifest, and the folders of its shards by profile and split; twelve clips, three a shard."""
+    folder = tmp_path_factory.mktemp("packed")
+    manifest = make_numbered(folder, k710, ("h264", "frames")).manifest
+    for profile in ("h264", "frames"):
+        for split in ("train", "val"):
+            chosen = ("--view", "k400", "--split", split, "--profile", profile, "--shard-clips", 3)
+            assert k710("pack", manifest.path, *chosen, "--out", folder / f"{profile}-{split}").exit_code == 0
+    return manifest, folder
+
+
+@pytest.fixture
+def stream(packed):
+    manifest, folder = packed
+    return manifest.stream(folder / "frames-train", seed=4)
+
+
+def clip_ids(loader):
+    return [clip_id for batch in loader for clip_id in batch.clip_ids]
+
+
+@pytest.mark.parametrize("profile", ["h264", "frames"])
+def test_a_stream_gives_the_samples_of_the_dataset(packed, profile):
+    manifest, folder = packed
+    dataset = manifest.dataset(view="k400", profile=profile, seed=4)
+    position = {dataset.index[number].clip_id: number for number in range(len(dataset))}
+    loader = manifest.stream(folder / f"{profile}-train", seed=4).loader(batch_size=3, packed=True)
+    seen = []
+    for batch in loader:
+        for clip, clip_id, class_id in zip(batch.clips, batch.clip_ids, batch.class_ids.tolist(), strict=True):
+            expected = dataset[position[clip_id]]
+            assert torch.equal(clip, expected.pixels)
+            assert numbers(clip) == expected.frames.tolist()
+            assert class_id == expected.class_id
+            seen.append(clip_id)
+    assert sorted(seen) == sorted(position)
+
+
+def test_every_epoch_has_an_order_of_its_own_and_every_run_the_same(stream):
+    loader = stream.loader(batch_size=3, augment=PLAIN)
+    first, second = clip_ids(loader), clip_ids(loader)
+    assert loader.epoch == 2
+    assert first != second
+    assert sorted(first) == sorted(second)
+    assert clip_ids(stream.loader(batch_size=3, augment=PLAIN)) == first
+
+
+@pytest.mark.parametrize(("world_size", "workers"), [(2, 0), (1, 2), (2, 2)])
+def test_ranks_and_workers_share_the_shards_out(stream, world_size, workers):
+    ranks = [
+        stream.loader(batch_size=3 * world_size, augment=PLAIN, num_workers=workers, share=Share(rank, world_size))
+        for rank in range(world_size)
+    ]
+    seen = [list(rank) for rank in ranks]
+    assert len({len(batches) for batches in seen}) == 1
+    assert len({clip for batches in seen for batch in batches for clip in batch.clip_ids}) == 12
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resume_goes_on_with_the_shards_that_are_not_done(stream, workers):
+    first = stream.loader(batch_size=2, augment=PLAIN)
+    before = []
+    for batch in first:
+        before += batch.clip_ids
+        if len(before) == 8:
+            break
+    state = first.state_dict()
+    assert len(state["done"]) == 2, "two shards of three clips are read to their end, of the third two clips"
+    again = stream.loader(batch_size=1, augment=PLAIN, num_workers=workers)
+    again.load_state_dict(state)
+    after = clip_ids(again)
+    assert len(after) == 6
+    assert set(before) | set(after) == set(clip_ids(stream.loader(batch_size=3, augment=PLAIN)))
+    assert len(set(before[:6]) & set(after)) == 0
+    assert again.state_dict() == {"seed": 4, "epoch": 1, "done": []}
+
+
+def test_the_states_of_all_ranks_make_one_position(stream):
+    ranks = [stream.loader(batch_size=6, augment=PLAIN, share=Share(rank, 2)) for rank in (0, 1)]
+    for rank in ranks:
+        batches = iter(rank)
+        next(batches)
+        batches.close()
+    states = [rank.state_dict() for rank in ranks]
+    again = stream.loader(batch_size=1, augment=PLAIN)
+    again.load_state_dict(*states)
+    done = {name for state in states for name in state["done"]}
+    assert len(done) == 2
+    assert len(clip_ids(again)) == 12 - 3 * len(done)
+    with pytest.raises(UsageError, match="seed 4"):
+        again.load_state_dict({**states[0], "seed": 5})
+    with pytest.raises(UsageError, match="has no shard zzz"):
+        again.load_state_dict({**states[0], "done": ["zzz"]})
+
+
+def test_evaluation_shows_every_view_and_drops_nothing(packed):
+    manifest, folder = packed
+    stream = manifest.stream(folder / "h264-val", num_clips=2, num_crops=3)
+    loader = stream.loader(batch_size=5, augment=PLAIN)
+    batches = list(loader)
+    assert len(batches) == len(loader)
+    views = [
+        (clip, sample.view) for batch in batches for clip, sample in zip(batch.clip_ids, batch.samples, strict=True)
+    ]
+    assert len(views) == len(set(views)) == 12 * 6
+
+
+def test_what_does_not_fit_is_refused(packed, sample, tmp_path):
+    manifest, folder = packed
+    with pytest.raises(LoadError, match=r"no shards there \(no shards.json that can be read\); `k710 pack`"):
+        manifest.stream(tmp_path)
+    with pytest.raises(UsageError, match="a folder of shards must be a folder of this machine"):
+        manifest.stream("s3://bucket/shards")
+    with pytest.raises(UsageError, match=r"4 shards for 8 ranks x 1 workers .*some get none"):
+        manifest.stream(folder / "h264-train").loader(batch_size=8, share=Share(0, 8))
+    shutil.copytree(folder / "h264-train", tmp_path / "other")
+    about = json.loads((tmp_path / "other/shards.json").read_text())
+    (tmp_path / "other/shards.json").write_text(json.dumps(about | {"manifest": "0" * 64}))
+    with pytest.raises(UsageError, match="made of manifest 0000000000000000"):
+        manifest.stream(tmp_path / "other")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("deleted", "is gone; pack anew"),
+        ("truncated", "cut off or damaged after [0-9] of 3 clips"),
+        ("altered", "clip "),
+    ],
+)
+def test_a_damaged_shard_is_one_clear_error(packed, tmp_path, how, said, workers):
+    manifest, folder = packed
+    shutil.copytree(folder / "h264-train", tmp_path / "s")
+    for path in (tmp_path / "s").glob("*.tar"):
+        if how == "deleted":
+            path.unlink()
+        elif how == "truncated":
+            os.truncate(path, path.stat().st_size // 2)
+        else:
+            with path.open("r+b") as file:
+                file.seek(512)
+                file.write(bytes(400))
+    with pytest.raises(LoadError, match=said):
+        next(iter(manifest.stream(tmp_path / "s").loader(batch_size=1, num_workers=workers, augment=PLAIN)))
+
+
+def test_clips_without_a_label_are_refused_by_training(packed, tmp_path):
+    manifest, folder = packed
+    shutil.copytree(folder / "h264-val", tmp_path / "s")
+    from k710.loading import shard
+
+    original = shard._media
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard, "_media", lambda *arguments: original(*arguments)._replace(class_id=-1))
+        with pytest.raises(UsageError, match="has no label to train on"):
+            clip_ids(manifest.stream(tmp_path / "s", training=True).loader(batch_size=3))
+
+
+def test_a_manifest_opened_again_takes_its_shards(packed):
+    manifest, folder = packed
+    assert open_manifest(manifest.path).stream(folder / "frames-val").labels[0] == "abseiling"
