@@ -24,10 +24,11 @@ from k710.sample.experiment import write_experiment
 from k710.train import checkpoints, loop
 from k710.train.average import Average
 from k710.train.loop import StoppedError, train
+from k710.train.media import Media
 from k710.train.memory import estimate_memory, largest_that_fits
 from k710.train.needs import needs
 from k710.train.pieces import cut
-from k710.train.prepare import Media, Origin, prepare
+from k710.train.prepare import Origin, prepare
 from k710.train.process import Process
 from k710.train.recipe import read_train_recipe
 from k710.train.report import read_log

@@ -80,7 +80,8 @@ def _train(
         _print_needs(chosen, manifest, rate, options)
         return
     from k710.train.loop import train
-    from k710.train.prepare import Media, Origin, prepare
+    from k710.train.media import Media
+    from k710.train.prepare import Origin, prepare
 
     with joined(device) as process:
         say = _say if process.is_first else _say_nothing
@@ -102,8 +103,8 @@ def _train(
 
 
 def _print_needs(recipe: TrainRecipe, manifest: Path, rate: float | None, options: dict[str, Any]) -> None:
+    from k710.train.media import Media
     from k710.train.needs import needs
-    from k710.train.prepare import Media
 
     media = Media(options["store"], options["profile"], options["folder"])
     for line in needs(recipe, manifest, media, world_size=int(os.environ.get("WORLD_SIZE", "1")), rate=rate):

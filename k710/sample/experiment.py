@@ -34,9 +34,7 @@ def membership(number: int) -> dict[str, str]:
     releases = {"k400": number % 2 == 0, "k600": number % 10 < 7, "k700": True}
     split = "val" if number % 5 == 4 else "train"
     leaks = number % 15 == 14
-    return {
-        release: "train" if leaks and release == "k700" else split for release, is_in in releases.items() if is_in
-    }
+    return {release: "train" if leaks and release == "k700" else split for release, is_in in releases.items() if is_in}
 
 
 def experiment_clips(release: str, clips_per_class: int) -> Iterator[Clip]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from k710.manifest import open_manifest
 from k710.models.uniformerv2_cost import BACKBONE_PARTS, multiply_adds, num_parameters
+from k710.train.media import Media
 from k710.train.memory import estimate_memory
 from k710.train.pieces import cut
-from k710.train.prepare import Media, open_clips
+from k710.train.prepare import open_clips
 from k710.train.recipe import TrainRecipe
 from k710.train.report import duration
 from k710.train.start import config_of_recipe

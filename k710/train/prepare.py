@@ -17,6 +17,7 @@ from k710.manifest import Manifest, open_manifest
 from k710.models.uniformerv2 import UniFormerV2
 from k710.recipes import as_dict
 from k710.train import checkpoints
+from k710.train.media import Media
 from k710.train.pieces import cut
 from k710.train.process import Process
 from k710.train.recipe import TrainRecipe
@@ -25,7 +26,7 @@ from k710.train.run import Run, augment_of
 from k710.train.start import config_of_recipe, head_record, start_model
 
 # What may differ from one start of a run to the next: how a batch is cut, not what it is.
-_FREE = {"gpu_batch_size": 1}
+_FREE: dict[str, Any] = {"gpu_batch_size": 1}
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,6 @@ class Origin:
     init: Path | None = None
     dialect: str | None = None
     interpolate_positions: bool = False
-
-
-@dataclass(frozen=True)
-class Media:
-    """Where the clips' bytes are: a store and a profile of it, or a folder of files."""
-
-    store: Path | None = None
-    profile: str = "h264"
-    folder: Path | None = None
-
-    def dataset(self, manifest: Manifest, **options: Any) -> ClipDataset:
-        """The clips of a view and split. Raises UsageError, LoadError, StoreError or FetchError."""
-        return manifest.dataset(store=self.store, profile=self.profile, folder=self.folder, **options)
 
 
 def prepare(
@@ -145,7 +133,7 @@ def facts_of(
     return {
         "recipe": as_dict(recipe),
         "manifest": {"content_hash": manifest.content_hash, "recipe": manifest.about["recipe"]},
-        "profile": None if media.folder else media.profile,
+        "profile": media.profile_name,
         "clips": {name: _clips(clips) for name, clips in (("train", train), ("val", val)) if clips is not None},
         "labels": {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
         "start": {"clip_weights": origin.clip_weights, "init": str(origin.init) if origin.init else None},
