@@ -15,7 +15,7 @@ COMMANDS = (
     *("build", "audit", "explain", "export", "labels", "recipes", "prune"),
     *("fetch", "status", "verify", "pack"),
     *("remap-head", "inspect"),
-    *("train", "eval"),
+    *("train", "eval", "predict"),
 )
 
 

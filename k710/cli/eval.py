@@ -140,5 +140,41 @@ def _print_common(evaluation: Evaluation, other: Any) -> None:
     )
 
 
-def _which_dialect(process: Any, media: Any, **options: Any) -> None:
-    raise NotImplementedError
+def _which_dialect(
+    process: Any,
+    media: Any,
+    *,
+    checkpoint: Path,
+    manifest: Path,
+    view: str,
+    split: str,
+    num_frames: int | None,
+    limit: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    from k710.manifest import open_manifest
+    from k710.models.heads import class_counts
+    from k710.train.dialect_vote import raw_scores, vote
+    from k710.train.view_model import model_with_any_head
+
+    model = model_with_any_head(checkpoint, num_frames=num_frames)
+    config = model.config
+    label_set = class_counts().get(config.num_classes)
+    if label_set is None:
+        raise click.UsageError(f"its head has {config.num_classes} rows, which is no published label set")
+    how = {"training": False, "num_frames": config.num_frames, "on_error": "zero_weight"}
+    dataset = media.dataset(open_manifest(manifest), view=view, split=split, **how)
+    scores, class_ids = raw_scores(model, dataset, limit=limit, device=process.device)
+    election = vote(scores, class_ids, view=view, label_set=label_set)
+    if as_json:
+        print_json([vars(one) for one in election.votes])
+        return
+    rows = [(" = ".join(one.dialects), one.num_right, one.num_top5, one.num_clips) for one in election.votes]
+    print_table(
+        ["index order", "right", "among 5", "telling clips"], rows, title=f"{checkpoint}: {label_set}, by its answers"
+    )
+    if election.winner is None:
+        click.echo("no order is clearly right: more clips (--limit), or the model knows none of these classes")
+    else:
+        click.echo(f"the head is {label_set} ({' = '.join(election.winner.dialects)})")

@@ -53,6 +53,15 @@ def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | 
     return ViewModel(model.eval(), labels, (config_said, *said))
 
 
+def model_with_any_head(path: Path, *, num_frames: int | None = None) -> UniFormerV2:
+    """The checkpoint with its own head, whatever its rows mean. Raises CheckpointError where it is no UniFormerV2."""
+    checkpoint = open_checkpoint(path)
+    model, _ = _model(checkpoint, find_head(checkpoint).rows, num_frames)
+    found = {name: checkpoint.tensor(key) for name, key in tensor_names(checkpoint).items()}
+    fit(model, found, model.state_dict().keys(), str(path))
+    return model.eval()
+
+
 def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[UniFormerV2, str]:
     config = config_of(checkpoint)
     if config is None:
