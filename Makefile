@@ -32,6 +32,9 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/augment.py
+	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/profiles.py
+	$(BIN)/python benchmarks/fetch.py
 	$(BIN)/python benchmarks/model.py
 
 clean:

@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from k710.errors import K710Error
+    from k710.loading.dataset import ClipDataset
     from k710.manifest import Manifest, open_manifest
 
 __version__ = "0.1.0"
-__all__ = ["K710Error", "Manifest", "__version__", "open_manifest"]
+__all__ = ["ClipDataset", "K710Error", "Manifest", "__version__", "open_manifest"]
 
 # Where each public name lives: imported when first used, so that `import k710` costs nothing.
 _HOMES = {
+    "ClipDataset": "k710.loading.dataset",
     "K710Error": "k710.errors",
     "Manifest": "k710.manifest",
     "open_manifest": "k710.manifest",

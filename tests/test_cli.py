@@ -14,9 +14,11 @@ from checkpoints import uniformerv2
 
 from k710 import __version__
 from k710.cli import COMMANDS, main
+from k710.sample.footage import sample_clips, write_footage
+from k710.sample.motions import LOOKS
 
 CHECKOUT = Path(__file__).parent.parent
-HEAVY = {"numpy", "pandas", "pyarrow", "rapidfuzz", "requests", "rich", "torch", "urllib3", "yaml"}
+HEAVY = {"av", "numpy", "pandas", "pyarrow", "rapidfuzz", "requests", "rich", "torch", "urllib3", "yaml"}
 
 
 def run(*arguments, **options):
@@ -86,6 +88,7 @@ def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     Path("my_train.txt").write_text("sample-0001\n")
     Path("my_val.csv").write_text("sample-0002_000010_000020.mp4 3\n")
     assert k710("build", "--annotations", "sample").exit_code == 0  # manifests/k710
+    write_footage(Path("clips"), sample_clips("k400"), look=LOOKS["tiny"])
     for name in COMMANDS:
         command = main.get_command(click.Context(main), name)
         for example in re.findall(rf"^ +k710 ({name}\b.*)$", command.help, re.MULTILINE):

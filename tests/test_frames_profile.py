@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from k710.errors import RecipeError, StoreError
-from k710.fetch.frames import stored_indices
 from k710.fetch.profiles import Profile, read_profile
 from k710.fetch.run import check_profile
 from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, Store, read_unit, unit_digest
+from k710.loading.sampling import stored_indices
 from k710.manifest import open_manifest
 from k710.sample.footage import clips_of, write_video
 from k710.sample.motions import Look
@@ -58,7 +58,7 @@ def test_every_stored_jpeg_is_the_frame_that_its_row_says(fetched):
     assert rows
     for row in rows:
         assert row["suffix"] == row["codec"] == "mjpeg"
-        assert row["frame_indices"] == list(stored_indices(row["num_frames"], 64))
+        assert row["frame_indices"] == stored_indices(row["num_frames"], 64).tolist()
         with (store.tars_folder / row["tar"]).open("rb") as tar:
             tar.seek(row["offset"])
             media = tar.read(row["size"])

@@ -84,7 +84,8 @@ ARCHIVE_SETS: tuple[ArchiveSet, ...] = (
 
 @dataclass(frozen=True)
 class SeenArchive:
-    """An archive that was read to its end once, whatever that end was, and the clips that it held."""
+    """An archive that was read to its end, whatever that end was, and the clips that it held. `damaged`: it never was
+    read whole."""
 
     url: str
     members: frozenset[str]
@@ -103,8 +104,9 @@ def seen_archives(media_files: Iterable[Path]) -> dict[str, SeenArchive]:
         except (KeyError, TypeError) as error:
             raise StoreError(f"{file}: damaged: it does not say of which archive it is ({error!r})") from None
         if complete:
-            before = found[url].members if url in found else frozenset()
-            found[url] = SeenArchive(url, frozenset(members) | before, bool(archive.get("damage")))
+            before = found.get(url, SeenArchive(url, frozenset(), damaged=True))
+            damaged = before.damaged and bool(archive.get("damage"))
+            found[url] = SeenArchive(url, before.members | frozenset(members), damaged)
     return found
 
 

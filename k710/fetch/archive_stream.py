@@ -6,19 +6,27 @@ A member's name is only ever looked at; no path, link or device of an archive is
 from __future__ import annotations
 
 import gzip
+import re
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_MEMBER_BYTES = 1 << 30  # a clip of ten seconds has a few MB
 MAX_HEADER_BYTES = 1 << 20  # of a long name or a pax header
 MAX_SKIPPED_BYTES = 4 << 30  # of one refused member; reading past more is what a bomb is after
 MAX_ARCHIVE_BYTES = 256 << 30  # uncompressed
+MAX_HEADERS_IN_A_ROW = 16  # of long names and pax, before a member
 _PIECE_BYTES = 1 << 20
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PAX_NUMBER = re.compile(r"-?[0-9]{1,4000}")  # of more, Python makes no number
 
 
 class _Readable(Protocol):
@@ -29,18 +37,23 @@ class DamagedArchiveError(Exception):
     """Reading ends here, and what may follow is lost: cut off, not an archive, a bomb."""
 
 
+class _HeaderError(DamagedArchiveError):
+    """A header that cannot be read: where the next one stands, and what it means, is not known any more."""
+
+
 @dataclass(frozen=True)
 class Member:
     """A regular file of the archive, under its last name; `data` is to be read before the next member is asked for."""
 
     name: str
     size: int
-    data: IO[bytes]
+    data: _Readable
 
 
 @dataclass
 class ArchiveStream:
-    """Iterate over it for the members. `refused` counts what was left out by kind: path, link, device, sparse, size."""
+    """Iterate over it for the members. `refused` counts what was left out by kind: path, link, device, sparse, size,
+    header."""
 
     source: _Readable
     refused: Counter[str] = field(default_factory=Counter)
@@ -48,22 +61,75 @@ class ArchiveStream:
     def __iter__(self) -> Iterator[Member]:
         """Raises DamagedArchiveError where the archive breaks off; whatever `source` raises, such as DownloadError,
         passes through."""
-        forward = _Forward(_plain(self.source))
+        with _as_damage():
+            forward = _Forward(_plain(self.source))
+            try:
+                yield from self._members(forward)
+            except _HeaderError:
+                self.refused["header"] += 1
+                raise
+            forward.drain()
+
+    def _members(self, forward: _Forward) -> Iterator[Member]:
+        with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2, tarinfo=_Info) as tar:  # type: ignore[arg-type]  # reads only
+            while (info := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member
+                if not _PAX_NUMBER.fullmatch(info.pax_headers.get("size", "0")):
+                    raise _HeaderError("a header's size is no number")  # tarfile takes it for 0
+                if kind := _why_refused(info):
+                    self.refused[kind] += 1
+                    ahead = tar.offset - forward.tell()  # not its size: what a sparse file unpacks to is not there
+                    if not 0 <= ahead <= MAX_SKIPPED_BYTES:
+                        raise DamagedArchiveError(f"a member claims {ahead:,} bytes")
+                elif info.isreg() and (data := tar.extractfile(info)):
+                    yield Member(PurePosixPath(info.name).name, info.size, _Data(data))
+
+
+class _Info(tarfile.TarInfo):
+    """A header whose errors are told: tarfile takes one that it cannot read for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        """Called by tarfile for each header, by itself for the one behind a long name."""
+        depth = getattr(tar, "headers_in_a_row", 0)
+        if depth > MAX_HEADERS_IN_A_ROW:
+            raise _HeaderError("long names or pax headers without a member")
+        tar.headers_in_a_row = depth + 1  # type: ignore[attr-defined]
+        begin = tar.offset
         try:
-            with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2) as tar:  # type: ignore[arg-type]  # reads only
-                while (info := tar.next()) is not None:
-                    tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member
-                    if kind := _why_refused(info):
-                        self.refused[kind] += 1
-                        if not 0 <= info.size <= MAX_SKIPPED_BYTES:
-                            raise DamagedArchiveError(f"a member claims {info.size:,} bytes")
-                    elif data := tar.extractfile(info):
-                        yield Member(PurePosixPath(info.name).name, info.size, data)
-                forward.drain()
-        except tarfile.TarError as error:
-            raise DamagedArchiveError(f"no tar, or damaged: {error}") from None
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DamagedArchiveError(f"cut off or damaged: {error}") from None
+            return super().fromtarfile(tar)
+        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
+            raise  # the end
+        except tarfile.TruncatedHeaderError as error:  # type: ignore[attr-defined]
+            raise DamagedArchiveError(f"cut off: {error}") from None
+        except tarfile.HeaderError as error:
+            raise (_HeaderError if begin else DamagedArchiveError)(f"no tar, or damaged: {error}") from None
+        except ValueError as error:
+            raise _HeaderError(f"damaged: {error}") from None
+        finally:
+            tar.headers_in_a_row = depth  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _as_damage() -> Iterator[None]:
+    """What the readers of tar and gzip raise is a damaged archive."""
+    try:
+        yield
+    except tarfile.TarError as error:
+        raise DamagedArchiveError(f"no tar, or damaged: {error}") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DamagedArchiveError(f"cut off or damaged: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A member's bytes. Who reads them is outside of the iteration, and would meet the errors of gzip itself."""
+
+    source: IO[bytes]
+
+    def read(self, size: int = -1, /) -> bytes:
+        with _as_damage():
+            return self.source.read(size)
 
 
 def _why_refused(info: tarfile.TarInfo) -> str | None:
@@ -72,7 +138,7 @@ def _why_refused(info: tarfile.TarInfo) -> str | None:
         return "link"
     if info.isdev():
         return "device"
-    if info.isdir():
+    if info.isdir() or info.type == b"V":  # a tape's label
         return None
     if info.issparse():
         return "sparse"
@@ -82,7 +148,7 @@ def _why_refused(info: tarfile.TarInfo) -> str | None:
         return "size"
     name = info.name
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or any(ord(character) < 32 for character in name):
+    if path.is_absolute() or ".." in path.parts or "\\" in name or _CONTROL.search(name):
         return "path"
     return None
 
@@ -119,7 +185,7 @@ class _Forward:
 
     def read(self, size: int = -1, /) -> bytes:
         if not 0 <= size <= MAX_HEADER_BYTES:
-            raise DamagedArchiveError(f"a header claims {size:,} bytes")
+            raise _HeaderError(f"a header claims {size:,} bytes")
         data = _read_fully(self._source, size)
         self._advance(len(data))
         return data

@@ -116,8 +116,9 @@ class _ClipProcess:
         self.kill()
 
     def kill(self) -> None:
-        """The process and its ffmpeg, which are a group of their own."""
-        if self._process is not None and self._process.poll() is None:
+        """The process and its ffmpeg, which are a group of their own. The ffmpeg of a dead process lives on, and would
+        write on; until the process is waited for, nobody else's group can have its number."""
+        if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 

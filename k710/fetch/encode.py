@@ -43,7 +43,9 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
         del picked["enable_drefs"]
     if part.start_s is not None:
         picked["ss"] = part.start_s
-    video = ffmpeg.input(f"file:{source.path.resolve()}", **picked)
+    # Named last, since ffmpeg-python takes no name that is not UTF-8.
+    names = {"IN": f"file:{source.path.resolve()}", "OUT": f"file:{out.resolve()}"}
+    video = ffmpeg.input("IN", **picked)
     streams = [video[str(source.stream)]]
     width_px, height_px = target_size(source, profile.short_side_px)
     options: dict[str, object] = {
@@ -60,10 +62,10 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
     if profile.audio:
         streams.append(video["a:0?"])
         options |= {"c:a": "aac", "b:a": AUDIO_BITS_PER_S, "flags:a": "+bitexact"}
-    job = ffmpeg.output(*streams, f"file:{out.resolve()}", **options)
+    job = ffmpeg.output(*streams, "OUT", **options)
     job = job.global_args("-nostdin", "-hide_banner", "-v", "error", "-max_error_rate", str(MAX_ERROR_RATE))
     command: list[str] = job.compile(cmd=ffmpeg_binary(), overwrite_output=True)
-    return command
+    return [names.get(argument, argument) for argument in command]
 
 
 def _h264(profile: Profile, size: str) -> dict[str, object]:

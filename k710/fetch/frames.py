@@ -15,6 +15,7 @@ import numpy as np
 from k710.fetch.failures import ClipError
 from k710.fetch.jobs import Measured
 from k710.fetch.source_file import OPEN_OPTIONS, container_of, open_video, video_stream
+from k710.loading.sampling import stored_indices
 
 FRAMES_SUFFIX = "mjpeg"
 JPEG_BEGIN = b"\xff\xd8\xff"
@@ -28,13 +29,6 @@ class StoredFrames(NamedTuple):
     indices: tuple[int, ...]
 
 
-def stored_indices(num_frames: int, num_stored: int) -> tuple[int, ...]:
-    """The frames that are stored of a clip of `num_frames`: the first, the last, and others evenly between them; all
-    where there are no more than `num_stored`. Strictly increasing."""
-    count = min(num_frames, num_stored)
-    return tuple(np.rint(np.linspace(0, num_frames - 1, count)).astype(int).tolist())
-
-
 def store_frames(path: Path, num_stored: int) -> StoredFrames:
     """Some frames of a file in which every packet is a JPEG, as `encode` makes them for codec frames.
 
@@ -42,7 +36,7 @@ def store_frames(path: Path, num_stored: int) -> StoredFrames:
     """
     with open_video(path, container_of(path)) as file:
         jpegs = [bytes(packet) for packet in file.demux(video_stream(file)) if packet.size]
-    indices = stored_indices(len(jpegs), num_stored)
+    indices = tuple(stored_indices(len(jpegs), num_stored).tolist())
     chosen = [jpegs[index] for index in indices]
     if not all(jpeg.startswith(JPEG_BEGIN) for jpeg in chosen):
         raise ClipError("undecodable", "a frame was not made a JPEG")

@@ -101,10 +101,13 @@ def _wanted_members(stream: ArchiveStream, unit: ArchiveUnit, run: Run, reading:
         clip = parse_clip_name(member.name)
         if clip is None or clip.span_s is None or str(clip) in reading.members:
             continue
-        reading.members.add(str(clip))
-        if str(clip) in unit.wanted and run.claim(str(clip)):
+        if str(clip) not in unit.wanted or not run.claim(str(clip), unit.archive_set.origin):
+            _pass_over(member)
+            reading.members.add(str(clip))
+        else:
             path = run.new_path()
             _spool(member, path)
+            reading.members.add(str(clip))  # only now: a damaged archive does not hold the clip in which it breaks off
             candidate = Candidate(path, named_span=True)
             job = ClipJob(str(clip), clip.span_s, (clip.span_s,), (candidate,), run.new_path(), run.profile)
             yield Work(job, (f"{archive_name}#{member.name}",), temporary=(path,))
@@ -114,6 +117,11 @@ def _spool(member: Member, path: Path) -> None:
     """The member's bytes as a file: ffmpeg needs to go back and forth in it."""
     with path.open("wb") as file:
         shutil.copyfileobj(member.data, file, PIECE_BYTES)
+
+
+def _pass_over(member: Member) -> None:
+    while member.data.read(PIECE_BYTES):
+        pass
 
 
 class _Stoppable:

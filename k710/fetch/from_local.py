@@ -12,6 +12,7 @@ import pyarrow as pa
 from k710.clip_names import ClipName, parse_clip_name
 from k710.fetch.jobs import ClipJob
 from k710.fetch.local import LocalFiles
+from k710.fetch.store_unit import utf_8
 from k710.fetch.unit_work import Run, Work, do_unit
 from k710.fetch.wanted import in_hash_order, spans_of_videos
 from k710.manifest import Manifest
@@ -30,7 +31,7 @@ class LocalOrigin:
     """A folder of clip files as an origin."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.name = f"local:{folder.resolve()}"
+        self.name = f"local:{utf_8(str(folder.resolve()))}"
         self._manifest = manifest
         self.files = LocalFiles(folder.resolve())
         self._spans: dict[str, tuple[tuple[int, int], ...]] = {}
@@ -50,7 +51,7 @@ class LocalOrigin:
     def do(self, unit: LocalUnit, run: Run) -> None:
         """Make and settle the clips of a unit."""
         # The folder is part of the name: what another one said of the same clips must not be replaced.
-        name = f"local-{hashlib.sha256(self.name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+        name = f"local-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
         do_unit(run, name, self.name, self._work(unit, run), dict)
 
     def _work(self, unit: LocalUnit, run: Run) -> Iterator[Work]:

@@ -92,7 +92,8 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
 def _check_length(measured: Measured, source: SourceFile, part: Part) -> None:
     """Raise ClipError where less, or more, is there than the file itself declares for this part."""
     expected_s = min(part.duration_s, source.duration_s - (part.start_s or 0.0))
-    tolerance_s = TOLERANCE_S + 2 / max(measured.fps, 1.0)
+    # Of the last picture only the beginning is sure to be in the part.
+    tolerance_s = max(TOLERANCE_S + 2 / max(measured.fps, 1.0), TOLERANCE_S + source.longest_gap_s)
     if measured.duration_s < expected_s - tolerance_s:
         raise ClipError("corrupt", f"{measured.duration_s:.1f} of {expected_s:.1f} s are there")
     if measured.duration_s > expected_s + tolerance_s:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.errors import UsageError
+from k710.errors import FetchError, UsageError
 from k710.fetch.archive_sets import ARCHIVE_SETS, CVDF, ArchiveSet, SeenArchive, archives_to_read, seen_archives
 from k710.fetch.failures import check_failures
 from k710.fetch.from_cvdf import ArchiveUnit, do_archive
@@ -41,11 +41,15 @@ class Choices:
     workers: int = 1
 
     def checked(self) -> Choices:
-        """The choices themselves. Raises UsageError for an unknown origin or class of failure."""
+        """The choices themselves. Raises UsageError for an unknown origin or class of failure, FetchError for a
+        folder that is not there."""
         check_failures(self.retry)
         for origin in self.origins:
             if origin.partition(":")[0] not in ("local", "cvdf") or origin == "local":
                 raise UsageError(f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL")
+        for origin in self.origins:
+            if origin.startswith("local:") and not Path(origin.removeprefix("local:")).is_dir():
+                raise FetchError(f"{origin}: no such folder")
         return self
 
 
@@ -116,9 +120,8 @@ class Plan:
 
     def _seen(self) -> dict[str, SeenArchive]:
         """The archives that were read whole, for whatever profile; damaged ones only until a retry of `corrupt`."""
-        seen: dict[str, SeenArchive] = {}
-        for folder in profiles_in(self.store.root):
-            seen |= seen_archives(Store(self.store.root, folder).unit_files())
+        folders = profiles_in(self.store.root)
+        seen = seen_archives(file for folder in folders for file in Store(self.store.root, folder).unit_files())
         return {url: found for url, found in seen.items() if not (found.damaged and "corrupt" in self.choices.retry)}
 
     def _read_media(self) -> pa.Table:

@@ -19,7 +19,7 @@ from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.jobs import NO_SPACE, Candidate, ClipJob
 from k710.fetch.plan import Choices, Plan
 from k710.fetch.profiles import Profile
-from k710.fetch.scratch import scratch_folder
+from k710.fetch.scratch import scratch_folder, sweep
 from k710.fetch.store import Store, unit_metadata
 from k710.fetch.unit_work import Run, Tally
 from k710.http_reader import head
@@ -86,10 +86,11 @@ def fetch(
     stop = stop or Stop()
     tally = Tally(told=told)
     store = Store(store_root, choices.profile.folder)
-    check_profile(store, choices.profile)
     plan = Plan(manifest, store, choices)
+    check_profile(store, choices.profile)
     missing = len(plan.missing())
     if not missing:
+        sweep(store_root)
         return tally
     planned(missing)
     with scratch_folder(store_root) as scratch, ClipPool(choices.workers) as pool:

@@ -41,6 +41,7 @@ class SourceFile:
     duration_s: float
     rotated: bool
     frames_gone: float  # the share that the gaps between its frames leave room for; 0 at a steady rate
+    longest_gap_s: float = 0.0  # between two frames: a still may stand for long
 
     @property
     def short_side_px(self) -> int:
@@ -107,8 +108,8 @@ def probe(path: Path) -> SourceFile:
         width_px = max(1, round(picture.width * (stream.sample_aspect_ratio or Fraction(1))))
         shown = (width_px, picture.height) if picture.rotation % 180 == 0 else (picture.height, width_px)
         turned = picture.rotation % 360 != 0
-        gone = frames_gone(packets.video_s)
-        return SourceFile(path, container, stream.index, context.name, *shown, duration_s, turned, gone)
+        gone, gap_s = frames_gone(packets.video_s), longest_gap_s(packets.video_s)
+        return SourceFile(path, container, stream.index, context.name, *shown, duration_s, turned, gone, gap_s)
 
 
 def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence[Span]) -> Part:
@@ -116,7 +117,7 @@ def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence
 
     `named_span`: the file is named by the span, so it begins where the span begins. Otherwise it is named by the video
     alone, whose clips have these `spans`: it may be the whole video, which is cut, or a clip where there is but one.
-    Raises ClipError ("mismatch", "ambiguous", "short").
+    Raises ClipError ("mismatch", "ambiguous").
     """
     start_s, end_s = span
     length_s, lasts_s = end_s - start_s, source.duration_s
@@ -195,6 +196,11 @@ def frames_gone(times_s: Sequence[float]) -> float:
         return 0.0
     gone = float(np.maximum(np.round(gaps / usual_s) - 1, 0).sum())
     return gone / (gone + len(times_s))
+
+
+def longest_gap_s(times_s: Sequence[float]) -> float:
+    """The longest time between two frames in a row."""
+    return float(np.diff(np.sort(times_s)).max(initial=0.0))
 
 
 def _claimed_s(file: av.container.InputContainer, stream: av.VideoStream, packets: _Packets) -> float:

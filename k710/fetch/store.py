@@ -54,6 +54,10 @@ METADATA_KEY = b"k710"
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+class NewerStoreError(StoreError):
+    """A media file that is not damaged but beyond this version: nothing is to be mended in it."""
+
+
 class Store:
     """The media of one profile in a store folder; nothing is made before something is written."""
 
@@ -79,9 +83,13 @@ class Store:
         if not files:
             return MEDIA_SCHEMA.empty_table().select(names).append_column("unit", pa.array([], pa.string()))
         try:
+            for file in files:
+                unit_metadata(file)  # a newer version would be read wrongly
             dataset = pa.dataset.dataset([str(file) for file in files], schema=MEDIA_SCHEMA, format="parquet")
             table = dataset.to_table(columns=[*names, "__filename"])
-        except (OSError, pa.ArrowException) as error:
+        except NewerStoreError:
+            raise
+        except (OSError, StoreError, pa.ArrowException) as error:
             self._blame_a_file(files)
             raise StoreError(f"{self.media_folder}: the media rows cannot be read: {error}") from None
         paths = table["__filename"].to_pylist()
@@ -115,13 +123,14 @@ def best(rows: pa.Table) -> pa.Table:
 
 
 def read_unit(file: Path) -> tuple[pa.Table, dict[str, Any]]:
-    """The rows of one media file, and what it says of its unit. Raises StoreError for a damaged or newer one."""
+    """The rows of one media file, and what it says of its unit. Raises StoreError for a damaged one, NewerStoreError
+    for one that a newer version wrote."""
     metadata = unit_metadata(file)
     try:
         rows = pa.parquet.ParquetFile(file).read()
         digest = unit_digest(rows, metadata)
     except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
-        raise StoreError(f"{file}: damaged: {error}") from None
+        raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if digest != metadata.get("sha256"):
         raise StoreError(f"{file}: damaged: it does not say what was written")
     # A newer minor version may have more columns, an older one fewer.
@@ -145,9 +154,9 @@ def unit_metadata(file: Path) -> dict[str, Any]:
         metadata: dict[str, Any] = json.loads(found)
         version = str(metadata["schema_version"])
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        raise StoreError(f"{file}: damaged: {error}") from None
+        raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-        raise StoreError(f"{file}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
+        raise NewerStoreError(f"{file}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
     return metadata
 
 

@@ -57,10 +57,10 @@ class StoreUnit:
         Raises OSError where the disk is full; then the clip is not settled, and the unit can still be committed.
         """
         row: dict[str, Any] = dict.fromkeys(MEDIA_SCHEMA.names)
-        row |= {"clip_id": made.clip_id, "origin": origin, "came_from": came_from}
+        row |= {"clip_id": made.clip_id, "origin": origin, "came_from": utf_8(came_from)}
         row["settled_at"] = datetime.now(timezone.utc)
         if made.failure is not None:
-            self.carry(row | {"failure": made.failure, "message": made.message}, None)
+            self.carry(row | {"failure": made.failure, "message": utf_8(made.message or "")}, None)
             return
         assert made.path is not None
         assert made.measured is not None
@@ -177,6 +177,11 @@ def _cut_back(file: IO[bytes], size: int) -> IO[bytes]:
     again.truncate()
     again.seek(size)
     return again
+
+
+def utf_8(text: str) -> str:
+    """Text that a table takes: the bytes of file and member names that are no UTF-8 are written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_disk_full(error: OSError) -> bool:

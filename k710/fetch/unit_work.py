@@ -61,15 +61,16 @@ class Run:
     scratch: Path
     stop: Stop
     tally: Tally
-    _claimed: set[str] = field(default_factory=set)
+    _claimed: set[tuple[str, str]] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def claim(self, clip_id: str) -> bool:
-        """Whether the caller is the first of this run to take the clip: archives may hold one clip twice."""
+    def claim(self, clip_id: str, origin: str) -> bool:
+        """Whether the caller is the first of this run to take the clip at `origin`, whose archives may hold it twice.
+        At the next origin it may be taken again: it is only asked for what failed here."""
         with self._lock:
-            first = clip_id not in self._claimed
-            self._claimed.add(clip_id)
+            first = (clip_id, origin) not in self._claimed
+            self._claimed.add((clip_id, origin))
             return first
 
     def new_path(self) -> Path:

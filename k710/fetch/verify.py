@@ -14,7 +14,7 @@ from k710.errors import StoreError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.jobs import CheckJob
 from k710.fetch.scratch import scratch_folder
-from k710.fetch.store import Store, read_unit
+from k710.fetch.store import NewerStoreError, Store, read_unit
 from k710.fetch.store_unit import StoreUnit, sha8
 
 UNREADABLE = "its rows cannot be read"
@@ -89,6 +89,8 @@ def _check_unit(store: Store, file: Path, pool: ClipPool | None, scratch: Path |
     report = UnitReport(file)
     try:
         rows = [row for row in read_unit(file)[0].to_pylist() if row["failure"] is None]
+    except NewerStoreError:
+        raise
     except StoreError as error:
         report.unreadable = str(error)
         return report

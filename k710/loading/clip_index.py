@@ -21,6 +21,7 @@ import pyarrow as pa
 from k710.download import cache_folder
 from k710.errors import LoadError
 from k710.loading.random_key import Ints
+from k710.loading.sampling import stored_indices
 from k710.storage import replacing
 
 _VERSION = 1  # of the file's form
@@ -35,7 +36,7 @@ INDEX_SCHEMA = pa.schema(
         pa.field("digest", pa.uint64()),  # the first 16 digits of the SHA-256; 0: not known
         pa.field("num_frames", pa.int32()),
         pa.field("frame_offsets", pa.list_(pa.int32())),
-        pa.field("frame_indices", pa.list_(pa.int32())),
+        pa.field("frame_indices", pa.list_(pa.int32())),  # null where they are sampling.stored_indices
     ]
 )
 
@@ -79,6 +80,8 @@ class ClipIndex:
         file = self._files[self._file[position]].as_py()
         clip_id, class_id = self._clip_ids[position].as_py(), int(self.class_ids[position])
         frame_offsets, frame_indices = (column(position) for column in self._lists)
+        if frame_offsets is not None and frame_indices is None:
+            frame_indices = stored_indices(num_frames, len(frame_offsets))
         return Place(clip_id, class_id, file, offset, size, digest, num_frames, frame_offsets, frame_indices)
 
     @property
@@ -110,6 +113,7 @@ def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipInd
     path = folder / f"{mine}{_hash([_VERSION, facts])}.arrow"
     if not path.exists():
         table = make()
+        pa.default_memory_pool().release_unused()  # a process that trains for weeks must not keep what making took
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)

@@ -1,0 +1,139 @@
+"""A dataset as large as Kinetics-710: how long until its first batch, and how much memory it takes.
+
+The rows are real in form and number, in units of 500 clips; only the first clip's bytes exist, and all rows lead there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from k710.fetch.jobs import Candidate, ClipJob
+from k710.fetch.make_clip import make_clip
+from k710.fetch.profiles import read_profile
+from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
+from k710.fetch.store_unit import write_member
+from k710.loading.sampling import stored_indices
+from k710.manifest import CLIPS_SCHEMA, open_manifest, write_manifest
+from k710.sample.footage import Clip, write_footage
+from k710.sample.motions import LOOKS
+
+UNIT_CLIPS = 500
+FILLED = 200  # clips that have their bytes
+
+
+def make_large(folder: Path, profile: str, rows: int) -> None:
+    """The manifest `folder`/m and its store."""
+    ids = [f"{number:011d}_000010_000020" for number in range(rows)]
+    columns: dict[str, Any] = {
+        "clip_id": ids,
+        "youtube_id": [clip_id[:11] for clip_id in ids],
+        "time_start_s": np.full(rows, 10, np.int32),
+        "time_end_s": np.full(rows, 20, np.int32),
+        "class_id": np.arange(rows, dtype=np.int16) % 710,
+        "split": ["train"] * rows,
+    }
+    table = pa.table(
+        [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(rows, f.type) for f in CLIPS_SCHEMA],
+        schema=CLIPS_SCHEMA,
+    )
+    write_manifest(folder / "m", table, {"recipe": {"name": "made up"}, "sources": [{"source": "none"}]})
+    _fill(Store(folder / "m" / "store", profile), ids, _one_clip(folder, profile))
+
+
+def _one_clip(folder: Path, profile: str) -> dict[str, Any]:
+    """A clip's bytes and its row."""
+    clip = Clip("large-clip0", 10, 20, "archery")
+    source = write_footage(folder / "clips", [clip], look=LOOKS["released"])[clip]
+    job = ClipJob(
+        clip.clip_id, (10, 20), ((10, 20),), (Candidate(source, True),), folder / "out", read_profile(profile)
+    )
+    made = make_clip(job)
+    assert made.path is not None
+    assert made.measured is not None
+    content = Path(made.path).read_bytes()
+    indices = stored_indices(made.measured.num_frames, 64).tolist() if made.frame_offsets else None
+    offsets = list(made.frame_offsets) if made.frame_offsets else None
+    facts = vars(made.measured) | {"size": len(content), "suffix": made.suffix, "flags": []}
+    return facts | {"frame_offsets": offsets, "frame_indices": indices, "content": content}
+
+
+def _fill(store: Store, ids: list[str], row: dict[str, Any]) -> None:
+    """Unit files for all rows; each row's clip is written once, for the first unit's first clips as often as needed."""
+    import hashlib
+
+    store.tars_folder.mkdir(parents=True)
+    store.media_folder.mkdir(parents=True)
+    content = row.pop("content")
+    row |= {"sha256": hashlib.sha256(content).hexdigest(), "origin": "made up", "came_from": "nowhere"}
+    row |= {"settled_at": datetime.now(timezone.utc), "failure": None, "message": None}
+    for number, start in enumerate(range(0, len(ids), UNIT_CLIPS)):
+        unit, part = f"unit-{number:05d}", ids[start : start + UNIT_CLIPS]
+        tar = f"{unit}-0-00000000.tar"
+        with (store.tars_folder / tar).open("wb") as file:  # mostly a hole: members have their places, few are filled
+            place = len(content) + 1024
+            for slot, clip_id in enumerate(part):
+                if number == 0 and slot < FILLED:
+                    file.seek(slot * place)
+                    write_member(file, f"{clip_id}.{row['suffix']}", content)
+        columns: dict[str, Any] = {name: [row[name]] * len(part) for name in row}
+        columns |= {
+            "clip_id": part,
+            "tar": [tar] * len(part),
+            "offset": [slot * place + 512 for slot in range(len(part))],
+        }
+        table = pa.table([pa.array(columns[field.name], field.type) for field in MEDIA_SCHEMA], schema=MEDIA_SCHEMA)
+        about = {"schema_version": SCHEMA_VERSION, "sha256": "not taken"}
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
+        pa.parquet.write_table(table, store.media_folder / f"{unit}.parquet", compression="zstd")
+
+
+def rows_report(folder: Path, profile: str, rows: int) -> dict[str, Any]:
+    """Seconds to the first batch, without and with a kept index, and MiB of the process that holds the dataset."""
+    folder.mkdir(parents=True)
+    make_large(folder, profile, rows)
+    command = [sys.executable, __file__, str(folder / "m"), profile]
+    runs = [json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(3)]
+    return {"rows": rows, "index not made yet": runs[0], "index kept": runs[2]}
+
+
+def main(path: str, profile: str) -> None:
+    """What one process sees: opening, dataset, first batch of eight clips by one worker."""
+    import torch  # noqa: F401  # what any training has loaded
+
+    import k710.loading.loader
+
+    assert k710.loading.loader
+    from memory_curve import resident_mib
+
+    before = resident_mib()
+    begin = time.perf_counter()
+    dataset = open_manifest(path).dataset(profile=profile)
+    opened_s = time.perf_counter() - begin
+    held = resident_mib() - before
+    loader = dataset.loader(batch_size=8, num_workers=1, packed=True)
+    # The order is random and few of the made-up clips have bytes, so the loader's order is narrowed to those.
+    loader._batches.order = type(loader._batches.order)(FILLED, 0)  # type: ignore[attr-defined]
+    batches = iter(loader)
+    next(batches)
+    first_batch_s = time.perf_counter() - begin
+    del batches
+    for number in itertools.islice(np.random.default_rng(0).permutation(len(dataset)).tolist(), 100_000):
+        dataset.index[number]
+    told = {"dataset opened, s": opened_s, "first batch, s": first_batch_s, "held, MiB": held}
+    told["held after 100,000 rows were looked up, MiB"] = resident_mib() - before
+    print(json.dumps({name: round(value, 2) for name, value in told.items()}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

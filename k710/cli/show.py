@@ -1,0 +1,57 @@
+"""`k710 show`: what a training loop gets to see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from k710.cli.common import FILE, FOLDER
+
+
+@click.command("show")
+@click.argument("manifest", type=FOLDER)
+@click.option("--view", default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
+@click.option("--split", default="train", show_default=True, help="train, val or test.")
+@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
+@click.option("--folder", type=FOLDER, help="A plain folder of clip files, in the place of a store.")
+@click.option("--clips", "num_clips", type=click.IntRange(1, 50), default=4, show_default=True, help="How many.")
+@click.option("--frames", "num_frames", type=click.IntRange(1, 64), default=8, show_default=True, help="Of each clip.")
+@click.option("--augment", "augmented", is_flag=True, help="Show each clip after augmentation too.")
+@click.option("--seed", default=0, show_default=True, help="Of the order, the frames and the augmentation.")
+@click.option("--out", type=FILE, default=Path("contact-sheet.png"), show_default=True, help="The PNG to write.")
+def command(
+    manifest: Path,
+    view: str,
+    split: str,
+    store: Path | None,
+    profile: str,
+    folder: Path | None,
+    num_clips: int,
+    num_frames: int,
+    augmented: bool,
+    seed: int,
+    out: Path,
+) -> None:
+    """Write a contact sheet of some clips.
+
+    A row of frames for each clip, as training (or validation) samples them, under its label; with --augment a second
+    row, after augmentation.
+
+    \b
+    Example:
+      k710 show manifests/k710 --view k400 --split train --augment
+    """
+    from k710.loading.augment import Augment
+    from k710.loading.contact_sheet import contact_sheet
+    from k710.manifest import open_manifest
+    from k710.storage import replacing
+
+    where = {"store": store, "folder": folder, "profile": profile}
+    dataset = open_manifest(manifest).dataset(view=view, split=split, num_frames=num_frames, seed=seed, **where)
+    sheet = contact_sheet(dataset, num_clips=num_clips, settings=Augment() if augmented else None)
+    with replacing(out) as file:
+        sheet.save(file, format="png", optimize=True)
+    counts = dataset.counts
+    click.echo(f"{out}: {min(num_clips, len(dataset))} of {counts.loaded:,} clips; {counts.missing:,} are not here")

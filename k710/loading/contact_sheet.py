@@ -1,0 +1,85 @@
+"""A contact sheet: some clips as training sees them, before augmentation and after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from k710.loading.augment import Augment, augment
+from k710.loading.dataset import ClipDataset
+from k710.loading.evaluation_crops import evaluation_crops
+from k710.loading.load_clip import LoadedClip
+from k710.loading.order import EpochOrder, Sample, Share
+
+_FRAME_PX = 96  # height
+_GAP_PX = 4
+_TEXT_PX = 18
+_PAPER, _INK = (255, 255, 255), (20, 20, 20)
+
+Picture = npt.NDArray[np.uint8]
+
+
+def contact_sheet(dataset: ClipDataset, *, num_clips: int = 4, epoch: int = 0, settings: Augment | None) -> Image.Image:
+    """The first `num_clips` clips of an epoch's order, a row of frames each, under its label and its frames' numbers.
+
+    With `settings`, a second row shows what training (or in evaluation, the crop of the first view) makes of the first.
+    Raises LoadError where a clip fails.
+    """
+    order = EpochOrder(len(dataset), dataset.seed).batches(epoch, 1, Share())
+    samples = [batch[0] for batch, _ in zip(order, range(num_clips), strict=False)]
+    if not dataset.training:
+        samples = [Sample(sample.clip) for sample in samples]
+    blocks = []
+    for clip in dataset.load(samples):
+        rows = [clip.pixels.numpy()]
+        if settings is not None:
+            rows.append(_after(dataset, clip, settings))
+        name = dataset.labels[clip.class_id] if clip.class_id >= 0 else "no label"
+        numbers = ", ".join(map(str, clip.frames.tolist()))
+        blocks.append(_captioned(f"{name}   {clip.clip_id}   frames {numbers}", [_row(frames) for frames in rows]))
+    return _stacked(blocks, gap_px=3 * _GAP_PX)
+
+
+def _after(dataset: ClipDataset, clip: LoadedClip, settings: Augment) -> Picture:
+    """The clip (T, S, S, 3) as the model sees it, but for the normalisation."""
+    plain: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    if dataset.training:
+        shown = Augment(**{**vars(settings), **plain})
+        choice = shown.choose(dataset.key(clip.sample), *clip.pixels.shape[1:3])
+        batch = augment([clip.pixels], [choice], shown)
+    else:
+        crop = dataset.view_of(clip.sample).crop
+        batch = evaluation_crops([clip.pixels], [crop], crop_px=settings.crop_px, **plain)
+    pixels = (batch[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0)
+    return np.asarray(pixels.numpy())
+
+
+def _row(frames: Picture) -> Image.Image:
+    height_px, width_px = frames.shape[1:3]
+    size = (max(1, round(width_px * _FRAME_PX / height_px)), _FRAME_PX)
+    sheet = Image.new("RGB", (len(frames) * (size[0] + _GAP_PX) - _GAP_PX, _FRAME_PX), _PAPER)
+    for number, frame in enumerate(frames):
+        sheet.paste(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS), (number * (size[0] + _GAP_PX), 0))
+    return sheet
+
+
+def _captioned(text: str, rows: list[Image.Image]) -> Image.Image:
+    rows_below = _stacked(rows, gap_px=_GAP_PX)
+    sheet = Image.new("RGB", (rows_below.width, rows_below.height + _TEXT_PX), _PAPER)
+    ImageDraw.Draw(sheet).text((0, 2), text, _INK, font=ImageFont.load_default(12))
+    sheet.paste(rows_below, (0, _TEXT_PX))
+    return sheet
+
+
+def _stacked(images: list[Image.Image], *, gap_px: int) -> Image.Image:
+    height_px = sum(image.height for image in images) + gap_px * (len(images) - 1)
+    sheet = Image.new("RGB", (max(image.width for image in images), height_px), _PAPER)
+    top = 0
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height + gap_px
+    return sheet
