@@ -44,7 +44,7 @@ def command(**options: Any) -> None:
 
     \b
     Example:
-      k710 train --recipe tiny-k710 --manifest manifests/k710 --out runs/tiny --set epochs=1 --set batch_size=8
+      k710 train --recipe tiny-k710 --manifest manifests/k710 --out runs/tiny --set epochs=3 --set batch_size=8
     """
     from k710.errors import K710Error
     from k710.train.process import rank_of_environment

@@ -50,8 +50,8 @@ def vote(scores: npt.NDArray[np.float32], class_ids: npt.NDArray[np.int64], *, v
     """Count for each order how often a head is right.
 
     `scores`: (clips, rows) of the head as it is, which has the rows of `label_set` in some order; `class_ids`: (clips,)
-    of `view` in canonical order. Clips of a class that the label set lacks, or whose row is the same in every order, tell
-    nothing and are left out.
+    of `view` in canonical order. Clips of a class that the label set lacks, or whose row is the same in every order,
+    tell nothing and are left out.
     """
     orders: dict[tuple[int, ...], list[str]] = {}
     for dialect in DIALECTS:
