@@ -53,20 +53,23 @@ def experiment_clips(release: str, clips_per_class: int) -> Iterator[Clip]:
                 yield Clip(f"mini{number}-{video:05d}", start_s, start_s + SPAN_S, names[index], split)
 
 
+def write_lists(folder: Path, clips_per_class: int) -> None:
+    """Write the train and val list of each release into `folder`, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for release in RELEASES:
+        clips = list(experiment_clips(release, clips_per_class))
+        for split in ("train", "val"):
+            with replacing(folder / f"{release}_{split}.csv") as file:
+                file.write(_csv(clip for clip in clips if clip.split == split).encode())
+
+
 def write_experiment(folder: Path, *, clips_per_class: int = 60, seed: int = 0, num_workers: int = 2) -> int:
     """Write lists and footage into `folder`, which is made. Returns the number of clip files.
 
     The same numbers give the same lists and frames anywhere.
     """
-    lists = folder / "lists"
-    lists.mkdir(parents=True, exist_ok=True)
-    clips: dict[str, Clip] = {}
-    for release in RELEASES:
-        of_release = list(experiment_clips(release, clips_per_class))
-        for split in ("train", "val"):
-            with replacing(lists / f"{release}_{split}.csv") as file:
-                file.write(_csv(clip for clip in of_release if clip.split == split).encode())
-        clips |= {clip.clip_id: clip for clip in of_release}
+    write_lists(folder / "lists", clips_per_class)
+    clips = {clip.clip_id: clip for release in RELEASES for clip in experiment_clips(release, clips_per_class)}
     return len(write_footage(folder / "clips", clips.values(), look=LOOKS["tiny"], seed=seed, num_workers=num_workers))
 
 
