@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from k710.train.loop import StoppedError, train
 from k710.train.media import Media
 from k710.train.memory import estimate_memory, largest_that_fits
 from k710.train.needs import needs
+from k710.train.optimizer import make_optimizer
 from k710.train.pieces import cut
 from k710.train.prepare import Origin, prepare
 from k710.train.process import Process
@@ -356,6 +358,35 @@ def test_a_clip_that_cannot_be_read_stops_nothing_and_is_named(start, experiment
     assert list(failed[0]["clips"]) == [clip.stem]
 
 
+def test_a_clip_that_failed_teaches_nothing(start):
+    run = start("run", "mlp_dropout=0", "head_dropout=0")
+    model = run.model.train()
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    stepper = Stepper(model, model, make_optimizer(model, run.recipe), scaler, run.recipe, run.pieces, run.process)
+    batch = next(iter(run.train_loader()))
+    gradients = []
+    for pixels in (batch.pixels, torch.cat([batch.pixels[:3], torch.zeros_like(batch.pixels[3:4]), batch.pixels[4:]])):
+        weights_of = torch.tensor([1.0, 1, 1, 0, 1, 1, 1, 1])
+        losses_of, _ = stepper.losses(dataclasses.replace(batch, pixels=pixels, weights=weights_of))
+        assert losses_of[3] == 0
+        assert (losses_of > 0).sum() == 7
+        model.zero_grad()
+        losses_of.sum().backward()
+        gradients.append(model.transformer.proj[2].weight.grad.clone())
+    assert torch.allclose(*gradients, atol=1e-5)
+
+
+def test_the_report_adds_up(start):
+    """Time from step to step, so that rates and the share of waiting are of the whole run."""
+    run = start("run", "epochs=1", "warmup_epochs=0")
+    began_s = time.perf_counter()
+    train(run)
+    took_s = time.perf_counter() - began_s
+    lines = [line for line in read_log(run.out / "log.jsonl") if line["kind"] == "step"]
+    assert 0 < sum(line["seconds"] for line in lines) <= took_s
+    assert all(0 <= line["waited_s"] <= line["seconds"] for line in lines)
+
+
 def test_the_average_is_what_is_validated_and_kept(start):
     run = start("run", "ema_decay=0.9", "epochs=1", "warmup_epochs=0")
     train(run)
@@ -367,12 +398,12 @@ def test_the_average_is_what_is_validated_and_kept(start):
 
 def test_the_average_is_the_textbooks():
     model = torch.nn.Linear(2, 1, bias=False)
-    average = Average(model, 0.5)
+    average = Average(model, 0.75)
     before = model.weight.detach().clone()
     with torch.no_grad():
         model.weight += 1
     average.update(model, 100)
-    assert torch.allclose(average.tensors["weight"], before + 0.5)
+    assert torch.allclose(average.tensors["weight"], before + 0.25)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +50,18 @@ def command(**options: Any) -> None:
     from k710.errors import K710Error
     from k710.train.process import rank_of_environment
 
+    rank, begun = rank_of_environment(), False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
+
     try:
-        _train(**options)
+        _train(begin=begin, **options)
     except K710Error as error:
-        # Under torchrun every process meets the same error; the first one says it.
-        if rank_of_environment() and not getattr(error, "of_one_process", False):
+        # Under torchrun every process meets what is wrong before the first step; the first one says it. After that,
+        # one alone may have no room, or a clip that it cannot read.
+        if rank and (not begun or type(error).__name__ in ("StoppedError", "DivergedError")):
             sys.exit(error.exit_code)
         raise
 
@@ -69,6 +77,7 @@ def _train(
     device: str | None,
     workers: int | None,
     save_every: float,
+    begin: Callable[[], None],
     **options: Any,
 ) -> None:
     from k710.train.process import joined
@@ -95,6 +104,7 @@ def _train(
             chosen, manifest, out, process, origin=origin, media=media, say=say, num_workers=workers,
             save_every_s=save_every * 60, **options,
         )  # fmt: skip
+        begin()
         progress = train(run)
     if process.is_first:
         best = {key: f"{value:.2%}" for key, value in (progress.best or {}).items() if isinstance(value, float)}

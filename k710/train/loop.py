@@ -24,8 +24,8 @@ from k710.train.validate import validate
 
 
 class StoppedError(TrainError):
-    """A run that was asked to stop, with everything saved. Its exit code is that of a process ended by the signal, by
-    which a scheduler knows its own doing."""
+    """A run that was asked to stop, with everything saved; every process of it raises this. Its exit code is that of a
+    process ended by the signal, by which a scheduler knows its own doing."""
 
     def __init__(self, name: str, step: int) -> None:
         self.exit_code = 130 if name == "SIGINT" else 143

@@ -15,6 +15,10 @@ from k710.train.run import Run
 from k710.train.step import Taken
 
 
+class DivergedError(TrainError):
+    """A loss, or a norm of its gradients, that is no number. Every process of a run raises it."""
+
+
 @dataclass(frozen=True)
 class Pending:
     """A step whose numbers nobody has read yet: its number (from 1), its epoch, the samples consumed after it."""
@@ -35,7 +39,6 @@ class Outcomes:
     report: Report
     _pending: deque[Pending] = field(default_factory=deque)
     _failed: dict[str, str] = field(default_factory=dict)
-    _last_s: float = 0.0
 
     def add(self, pending: Pending) -> None:
         self._pending.append(pending)
@@ -43,8 +46,8 @@ class Outcomes:
     def settle(self, *, leave: int = 0) -> None:
         """Read and report all but the newest `leave`.
 
-        Raises TrainError for a loss, or a norm of the gradients, that is no number: before anything is saved that came
-        of it, since whoever saves settles first.
+        Raises DivergedError for a loss, or a norm of the gradients, that is no number: before anything is saved that
+        came of it, since whoever saves settles first.
         """
         while len(self._pending) > leave:
             one = self._pending.popleft()
@@ -52,10 +55,11 @@ class Outcomes:
             grad_norm = float(one.taken.grad_norm)
             # A gradient scaler finds infinite gradients by itself, and leaves the step out.
             if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.run.recipe.precision == "fp16"):
-                raise self._no_number(one, loss, grad_norm)
+                raise self._diverged(one, loss, grad_norm)
             self._failed |= one.taken.failed
-            now_s = time.perf_counter()
-            seconds, self._last_s = now_s - max(one.begin_s, self._last_s), now_s
+            # From one step's beginning to the next one's: what a step takes, whoever waits for whom.
+            end_s = self._pending[0].begin_s if self._pending else time.perf_counter()
+            seconds = end_s - one.begin_s
             if self.run.process.is_first:
                 clips = self.run.recipe.batch_size
                 place = (one.step, one.epoch, one.consumed)
@@ -69,7 +73,7 @@ class Outcomes:
         if failed and self.run.process.is_first:
             self.report.failed(step, epoch, failed)
 
-    def _no_number(self, one: Pending, loss: float, grad_norm: float) -> TrainError:
+    def _diverged(self, one: Pending, loss: float, grad_norm: float) -> DivergedError:
         """Write down the clips of the batch, each with its loss, and say where."""
         mine = [
             {"clip_id": clip_id, "loss": repr(value)}
@@ -82,7 +86,7 @@ class Outcomes:
             content = {"step": one.step, "loss": repr(loss), "grad_norm": repr(grad_norm), "lr": one.lr, "clips": clips}
             with replacing(path) as file:
                 file.write((json.dumps(content, indent=1) + "\n").encode())
-        return TrainError(
+        return DivergedError(
             f"step {one.step}: the loss is {loss}, the norm of its gradients {grad_norm}; the {len(clips)} clips of "
             f"its batch stand in {path}. No checkpoint holds what came of it: look at the clips, or lower lr"
         )

@@ -21,8 +21,8 @@ class Pieces:
 
     def __str__(self) -> str:
         accumulated = f", {self.num_pieces} times before each step" if self.num_pieces > 1 else ""
-        gpus = f"{self.world_size} processes" if self.world_size > 1 else "1 process"
-        return f"a batch of {self.batch_size}: {gpus} take {self.piece_size} clips at once{accumulated}"
+        gpus = f"{self.world_size} processes take" if self.world_size > 1 else "1 process takes"
+        return f"a batch of {self.batch_size}: {gpus} {self.piece_size} clips at once{accumulated}"
 
 
 def cut(batch_size: int, *, gpu_batch_size: int, world_size: int) -> Pieces:

@@ -77,7 +77,8 @@ def prepare(
         for sentence in found[1]:
             say(sentence)
         say(f"{out}: going on after step {found[0]['step']:,}")
-    elif process.is_first:
+    process.wait()  # all have seen the folder as it was
+    if found is None and process.is_first:
         checkpoints.write_facts(out, recipe, facts)
     for sentence in (*said, *_counts(recipe, train, val), str(pieces)):
         say(sentence)
