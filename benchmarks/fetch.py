@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -59,8 +60,8 @@ def write_clips(folder: Path, clip_ids: list[str], look: str, span_s: int) -> No
         shutil.copyfile(made[number % len(made)], clips / f"{clip_id}.mp4")
 
 
-def bare_pool(clips: Path, out: Path, workers: int) -> float:
-    """Seconds that a pool of ffmpeg processes takes for the same encodes. The commands are made beforehand."""
+def bare_pool(clips: Path, out: Path, workers: int) -> dict[str, float]:
+    """What a pool of ffmpeg processes takes for the same encodes, wall and CPU. Its commands are made beforehand."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     profile, commands = read_profile("h264"), []
@@ -70,16 +71,22 @@ def bare_pool(clips: Path, out: Path, workers: int) -> float:
         assert name.span_s is not None
         part = part_of(source, name.span_s, named_span=True, spans=[name.span_s])
         commands.append(encode_command(source, part, profile, out / path.name))
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), children_cpu_s()
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda command: subprocess.run(command, check=True, capture_output=True), commands))
-    return time.perf_counter() - begin
+    return {"wall_s": time.perf_counter() - begin, "cpu_s": children_cpu_s() - cpu}
 
 
-def fetch(manifest: Path, clips: Path, workers: int) -> tuple[float, float]:
-    """Seconds of a whole `k710 fetch`, and the peak memory of its own process in MiB."""
+def children_cpu_s() -> float:
+    """User and system time of all processes that this one has started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def fetch(manifest: Path, clips: Path, workers: int) -> dict[str, float]:
+    """What a whole `k710 fetch` takes, and the peak memory of its own process."""
     command = [sys.executable, "-m", "k710", "fetch", manifest, "--from", f"local:{clips}", "--workers", str(workers)]
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), children_cpu_s()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         peak = [0.0]
         watcher = threading.Thread(target=_watch, args=(process, peak))
@@ -89,7 +96,7 @@ def fetch(manifest: Path, clips: Path, workers: int) -> tuple[float, float]:
         watcher.join()
     if process.returncode:
         raise RuntimeError(stderr.decode())
-    return wall_s, peak[0]
+    return {"wall_s": wall_s, "cpu_s": children_cpu_s() - cpu, "peak_mib": peak[0]}
 
 
 def _watch(process: subprocess.Popen[bytes], peak: list[float]) -> None:
@@ -122,21 +129,21 @@ def measure_rates(scratch: Path, num_clips: int, repetitions: int, workers: int)
         ]
         for side in sides if repetition % 2 == 0 else reversed(sides):  # neither always follows the other
             side()
-        again.append(fetch(scratch / "manifest", scratch / "clips", workers)[0])
+        again.append(fetch(scratch / "manifest", scratch / "clips", workers))
     found = len(list((scratch / "bare").glob("*.mp4")))
     if found != num_clips:
         raise RuntimeError(f"the bare pool made {found} clips of {num_clips}")
     return {
         "clips": num_clips,
-        "bare pool, s": _spread(bare),
-        "k710 fetch, s": _spread(ours),
-        "no-op rerun, s": _spread(again),
+        "bare pool": _spread(bare),
+        "k710 fetch": _spread(ours),
+        "no-op rerun": _spread(again),
     }
 
 
-def _from_nothing(scratch: Path, workers: int) -> float:
+def _from_nothing(scratch: Path, workers: int) -> dict[str, float]:
     shutil.rmtree(scratch / "manifest" / "store", ignore_errors=True)
-    return fetch(scratch / "manifest", scratch / "clips", workers)[0]
+    return fetch(scratch / "manifest", scratch / "clips", workers)
 
 
 def measure_memory(scratch: Path, num_clips: int, workers: int) -> dict[str, Any]:
@@ -147,18 +154,20 @@ def measure_memory(scratch: Path, num_clips: int, workers: int) -> dict[str, Any
         ids = write_lists(folder / "lists", count, 2)
         write_clips(folder, ids, "tiny", 2)
         build(folder / "lists", folder / "manifest")
-        wall_s, peak_mib = fetch(folder / "manifest", folder / "clips", workers)
-        found[f"{count} clips"] = {"peak_mib": round(peak_mib, 1), "wall_s": round(wall_s, 1)}
+        run = fetch(folder / "manifest", folder / "clips", workers)
+        found[f"{count} clips"] = {name: round(value, 1) for name, value in run.items()}
         shutil.rmtree(folder)
     return found
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
+def _spread(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Median and extremes of wall clock and CPU."""
+    found = {}
+    for name in ("wall_s", "cpu_s"):
+        values = [run[name] for run in runs]
+        found[name] = {"median": round(statistics.median(values), 2), "min": round(min(values), 2)}
+        found[name]["max"] = round(max(values), 2)
+    return found
 
 
 def main() -> None:
@@ -172,10 +181,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as scratch:
         rates = measure_rates(Path(scratch), arguments.clips, arguments.repetitions, workers)
         memory = measure_memory(Path(scratch), arguments.tiny_clips, workers) if arguments.tiny_clips else {}
-    ratios = {
-        "fetch over bare pool, clips/s": rates["bare pool, s"]["median"] / rates["k710 fetch, s"]["median"],
-        "no-op rerun over first run": rates["no-op rerun, s"]["median"] / rates["k710 fetch, s"]["median"],
-    }
+    bare, ours, again = (rates[side]["wall_s"]["median"] for side in ("bare pool", "k710 fetch", "no-op rerun"))
+    ratios = {"fetch over bare pool, clips/s": bare / ours, "no-op rerun over first run": again / ours}
+    cpu = rates["bare pool"]["cpu_s"]["median"] / rates["k710 fetch"]["cpu_s"]["median"]
     targets = {}
     for name, (limit, sense) in TARGETS.items():
         met = ratios[name] >= limit if sense == "at least" else ratios[name] <= limit
@@ -188,6 +196,7 @@ def main() -> None:
         "machine": machine() | {"ffmpeg": ffmpeg_version()},
         **rates,
         "peak memory of the run's process": memory,
+        "CPU of bare pool over CPU of fetch": round(cpu, 3),
         "targets": targets,
     }
     arguments.results.parent.mkdir(parents=True, exist_ok=True)

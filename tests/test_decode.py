@@ -192,3 +192,10 @@ def test_unknown_decoders_are_refused_by_name(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="not installed"):
         check_decoder("decord")
+
+
+@pytest.mark.parametrize("name", ["h264", "released", "open_gop", "one_key_frame", "mkv", "mpeg4", "vp9"])
+def test_a_whole_file_is_never_decoded_where_jumping_does(file_of, name, monkeypatch):
+    monkeypatch.setattr(decode_pyav._Clip, "_one_by_one", lambda *arguments: pytest.fail("all of it was decoded"))
+    for wanted in ([37], [19, 20, 21, 22], [5, 50, 95], list(range(100))):
+        assert numbers(decode(file_of(name), lambda n, w=wanted: np.array(w))) == wanted

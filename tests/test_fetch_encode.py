@@ -520,7 +520,7 @@ def test_a_profile_of_ones_own(k710, tmp_path):
         ("bad.yaml", "crf: '20'\n", "crf must be int, not '20'"),
         ("bad.yaml", "crf: 99\n", "crf must lie between 0 and 51, not 99"),
         ("bad.yaml", "crf: -1\n", "crf must lie between 0 and 51, not -1"),
-        ("bad.yaml", "codec: vp9\n", "codec must be one of h264, source, not 'vp9'"),
+        ("bad.yaml", "codec: vp9\n", "codec must be one of h264, source, frames, not 'vp9'"),
         ("bad.yaml", "preset: placebo\n", "preset must be one of ultrafast"),
         ("bad.yaml", "gop_frames: 0\n", "gop_frames must lie between 1 and 1000, not 0"),
         ("bad.yaml", "short_side_px: 3\n", "short_side_px must be 0 or between 16 and 4320, not 3"),
@@ -550,7 +550,7 @@ def test_a_bad_profile_says_what_is_wrong_with_it(k710, sample, tmp_path, name, 
 def test_an_unknown_profile(k710, sample):
     result = k710("fetch", sample.path, "--profile", "h265")
     assert result.exit_code == 1
-    assert "no recipe 'h265'; known: h264, source, or the path of a YAML file" in result.stderr
+    assert "no recipe 'h265'; known: frames, h264, source, or the path of a YAML file" in result.stderr
     with pytest.raises(RecipeError):
         read_profile("h265")
 

@@ -114,7 +114,7 @@ def test_rows_have_the_schema_whatever_the_files_have(store):
     table, _ = read_unit(files[older])
     rewritten(files[older], table.drop_columns("flags"))
     table, _ = read_unit(files[newer])
-    rewritten(files[newer], table.append_column("loudness", pa.array([1.0])), schema_version="1.1")
+    rewritten(files[newer], table.append_column("loudness", pa.array([1.0])), schema_version="1.2")
     rows = store.rows()
     assert rows.schema.remove_metadata() == MEDIA_SCHEMA.append(pa.field("unit", pa.string()))
     flags = {row["unit"]: row["flags"] for row in rows.to_pylist()}
@@ -181,7 +181,7 @@ def test_a_store_of_a_newer_version_is_refused(k710, settled, command):
     content = file.read_bytes()
     result = k710(*command.split(), manifest)
     assert result.exit_code == 1
-    assert result.stderr == f"k710: {file}: has schema version 2.0, this k710 reads 1.0; upgrade k710\n"
+    assert result.stderr == f"k710: {file}: has schema version 2.0, this k710 reads 1.1; upgrade k710\n"
     assert file.read_bytes() == content, "nothing in it is to be mended"
 
 
@@ -220,7 +220,7 @@ def test_a_committed_unit(store, tmp_path):
     assert name == f"{unit}-0-{hashlib.sha256(content).hexdigest()[:8]}.tar"
     table, metadata = read_unit(store.media_folder / f"{unit}.parquet")
     assert metadata.pop("sha256")
-    assert metadata == {"schema_version": "1.0", **about()}
+    assert metadata == {"schema_version": "1.1", **about()}
     rows = table.to_pylist()
     assert [row["clip_id"] for row in rows] == IDS[:6], "in the order in which they were settled"
     for row in rows[:5]:
@@ -422,7 +422,7 @@ def test_a_full_disk_costs_the_clips_that_did_not_fit(tmp_path, monkeypatch, tar
     monkeypatch.setattr(store_unit, "TAR_BYTES", tar_bytes)
     media = {clip_id: fake_media(clip_id, size) for clip_id, size in zip(IDS, [700, 1500, 10_000, 600], strict=False)}
     outcomes = set()
-    for room in range(0, 25_000, 250):
+    for room in range(0, 25_000, 400):
         store = Store(tmp_path / f"{room}", "h264")
         fitted, refused = {}, []
         with monkeypatch.context() as full, scratch_folder(store.root) as scratch:

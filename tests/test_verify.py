@@ -166,7 +166,7 @@ def test_a_damage_is_found_mended_and_fetched(k710, fetched, manifest, store, da
     assert "repaired 1 units" in result.stdout
     assert stored(store) == {clip_id: media for clip_id, media in before.items() if clip_id not in lost}
     if not damage.__name__.startswith("rows"):
-        assert f"{len(lost)} clips are wanted again" in result.stdout
+        assert f"wanted again: {len(lost)} clips" in result.stdout
         [row] = [row for row in store.best_rows().to_pylist() if row["clip_id"] == NOT_VIDEO]
         assert row["failure"] == "not_video", "what was settled as failed stays settled"
     if not lost:
@@ -202,7 +202,7 @@ def test_damage_in_several_units_and_profiles(k710, manifest, store):
     assert result.stderr.startswith("k710: 4 units are damaged")
     result = k710("verify", manifest, "--repair")
     assert result.exit_code == 0
-    assert result.stdout.count("repaired 2 units; 2 clips are wanted again") == 2
+    assert result.stdout.count("repaired 2 units; wanted again: 2 clips") == 2
     assert len(stored(store)) == len(stored(small)) == len(GOOD) - 2
     assert k710("verify", manifest).exit_code == 0
 

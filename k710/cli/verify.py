@@ -33,7 +33,9 @@ def command(manifest: Path, store: Path | None, decode: bool, mend: bool, worker
     from k710.fetch.scratch import scratch_folder
     from k710.fetch.store import Store, profiles_in
     from k710.fetch.verify import orphan_tars, repair, verify
+    from k710.manifest import open_manifest
 
+    open_manifest(manifest)  # a mistyped name is no empty store
     root = store_of(manifest, store)
     profiles = list(profiles_in(root))
     if not profiles:
@@ -61,7 +63,9 @@ def command(manifest: Path, store: Path | None, decode: bool, mend: bool, worker
             click.echo(f"  {path.name}: no row names it; an interrupted run left it")
         if mend and (broken or orphans):
             lost = repair(opened, reports)
-            click.echo(f"  repaired {len(broken):,} units; {lost:,} clips are wanted again")
+            gone = sum(report.unreadable is not None for report in broken)
+            whole = f", and all clips of {gone:,} units whose rows could not be read" if gone else ""
+            click.echo(f"  repaired {len(broken):,} units; wanted again: {lost:,} clips{whole}")
         elif broken:
             damaged += len(broken)
     if damaged:

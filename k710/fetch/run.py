@@ -138,8 +138,11 @@ def _check_tools(pool: ClipPool, scratch: Path, profile: Profile) -> None:
     picture = ["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=10:duration=2", "-c:v", "libx264", "-f", "mp4"]
     try:
         command = [ffmpeg_binary(), "-nostdin", "-v", "error", *picture, str(test)]
-        done = subprocess.run(command, capture_output=True, timeout=_SELF_CHECK_S, check=False)  # noqa: S603
-        said = done.stderr.decode(errors="replace").strip()
+        # A session of its own: the terminal's Ctrl-C must not pass for a broken ffmpeg.
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, timeout=_SELF_CHECK_S, check=False, start_new_session=True
+        )
+        said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
         if done.returncode == 0:
             cut = Candidate(test, named_span=False)
             job = ClipJob("self-check", (0, 1), ((0, 1),), (cut,), scratch / "checked", profile, _SELF_CHECK_S)

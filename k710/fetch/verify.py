@@ -69,7 +69,8 @@ def orphan_tars(store: Store) -> list[Path]:
 def repair(store: Store, reports: list[UnitReport]) -> int:
     """Write each damaged unit anew from its intact clips and remove the old one; returns how many clips are lost.
 
-    Lost clips are wanted again: the next fetch brings them. Killed at any moment, this loses no intact clip: a new
+    Lost clips are wanted again, as are those of a unit whose rows cannot be read, which nothing counts: the next fetch
+    brings them. Killed at any moment, this loses no intact clip: a new
     unit is committed before its old one goes. Orphaned tars are removed. Raises StoreError while a fetch is at work.
     """
     lost = 0

@@ -14,6 +14,7 @@ import pyarrow as pa
 from k710.errors import TrainError, UsageError
 from k710.fetch.store import Store
 from k710.loading.clip_index import NO_CLASS
+from k710.loading.dataset import ClipDataset
 from k710.manifest import Manifest
 from k710.train.media import Media
 from k710.train.process import Process
@@ -122,6 +123,14 @@ def evaluate(
         precision=precision,
         told=told,
     )
+    return _evaluation(found, dataset, manifest, media, num_clips, num_crops)
+
+
+def _evaluation(
+    found: Predictions, dataset: ClipDataset, manifest: Manifest, media: Media, num_clips: int, num_crops: int
+) -> Evaluation:
+    """Predictions with what they are predictions of. Raises TrainError where there is none."""
+    view, split = dataset.view, dataset.split
     if not found.clip_ids:
         raise TrainError(f"none of the {len(dataset):,} clips could be read: {next(iter(found.failed.values()))}")
     wanted = split_of(_view(manifest, view), split)["clip_id"].to_pylist()

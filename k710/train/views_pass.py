@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from k710.loading.augment import Augment
 from k710.loading.dataset import ClipDataset
 from k710.train.process import Process
 from k710.train.step import DTYPES
@@ -48,12 +49,8 @@ def predict_views(
     As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `batch_size`
     views are taken at once by each process; `told` hears of the clips done by this process.
     """
-    from k710.loading.augment import Augment
-
-    was_training = model.training
+    was_training, num_views = model.training, len(dataset.views)
     model.eval()
-    num_views = len(dataset.views)
-    # Whole clips: a clip's views then are summed in the order of the views, whatever the batch.
     loader = dataset.loader(
         batch_size=batch_size * process.world_size,
         device=process.device,
@@ -67,7 +64,6 @@ def predict_views(
     clip_ids = [""] * len(mine)
     failed: dict[str, str] = {}
     dtype = DTYPES[precision]
-    done = 0
     for batch in loader:
         with torch.autocast(process.device.type, dtype, enabled=dtype != torch.float32):
             logits = model(batch.pixels)
@@ -78,8 +74,7 @@ def predict_views(
             sums[place] += row
             seen[place] += 1
             clip_ids[place] = clip_id
-        done += len(batch.samples)
-        told(done // num_views)
+        told(int(seen.sum()) // num_views)
     model.train(was_training)
     assert (seen == num_views).all(), "a view was left out or seen twice"
     return _together(dataset, process, clip_ids, sums / num_views, seen, failed)
