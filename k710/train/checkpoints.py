@@ -85,7 +85,7 @@ def newest_if_any(run: Path) -> tuple[dict[str, Any], list[str]] | None:
 def read_own(path: Path) -> dict[str, Any]:
     """A checkpoint that k710 wrote. Raises CheckpointError for any other file and for a damaged one."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # processes share its pages
     except Exception as error:  # a damaged file can fail in any way
         raise CheckpointError(f"{path}: damaged: {str(error).splitlines()[0][:120]}") from None
     if not isinstance(content, dict) or content.get(OWN_MARK) != OWN_VERSION:
