@@ -17,6 +17,14 @@ demo: $(READY)
 	$(BIN)/python -m k710.sample.serve $(BIN)/k710 fetch manifests/sample --from cvdf:{url}
 	$(BIN)/k710 verify manifests/sample --decode
 	$(BIN)/k710 pack manifests/sample --split val --out manifests/sample-shards --force
+	$(BIN)/python -m k710.sample.experiment manifests/experiment-files
+	$(BIN)/k710 build --sources k400,k600,k700 --annotations manifests/experiment-files/lists --out manifests/experiment --force
+	$(BIN)/k710 fetch manifests/experiment --from local:manifests/experiment-files/clips
+	rm -rf manifests/experiment-runs
+	$(BIN)/k710 train --recipe tiny-k710 --manifest manifests/experiment --out manifests/experiment-runs/k710 --report-every 140
+	$(BIN)/k710 remap-head manifests/experiment-runs/k710/best.pt --to k400
+	$(BIN)/k710 train --recipe tiny-k400 --manifest manifests/experiment --init manifests/experiment-runs/k710/best.k400.pt --out manifests/experiment-runs/k400
+	$(BIN)/k710 eval --checkpoint manifests/experiment-runs/k400/best.pt --manifest manifests/experiment --view k400
 
 test: $(READY)
 	$(BIN)/pytest -m "not slow" -n auto

@@ -47,3 +47,7 @@ class FetchError(K710Error):
 
 class LoadError(K710Error):
     """A clip that cannot be read or decoded, or a loader that cannot go on."""
+
+
+class TrainError(K710Error):
+    """A training or an evaluation that cannot start or go on: no clips, no room, a loss that is no number."""

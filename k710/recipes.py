@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import reprlib
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
@@ -19,7 +20,7 @@ _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeErr
 
 
 def recipe_files(kind: str) -> dict[str, Path]:
-    """The recipes of a kind (`curation`) that come with k710, by name."""
+    """The recipes of a kind (`curation`, `encode`, `train`) that come with k710, by name."""
     return {path.stem: path for path in sorted(resource("pipelines", kind).glob("*.yaml"), key=lambda path: path.stem)}
 
 
@@ -53,18 +54,28 @@ def read_recipe(kind: str, name_or_file: str, recipe_class: type[Recipe]) -> Rec
     return make_recipe(content, recipe_class, where=path)
 
 
-def make_recipe(content: Any, recipe_class: type[Recipe], *, where: Path) -> Recipe:
+def make_recipe(content: Any, recipe_class: type[Recipe], *, where: Path | str) -> Recipe:
     """A recipe from a mapping whose keys are the fields of a dataclass; fields left out keep their defaults.
 
-    Raises RecipeError for an unknown key (with the nearest known one) or a value of the wrong type.
+    Raises RecipeError for an unknown key (with the nearest known one), a value of the wrong type, or a key without a
+    default that is left out.
     """
     if not isinstance(content, dict):
         raise RecipeError(f"{where}: a recipe maps keys to values, such as `splits: [train, val]`; this is none")
     types = get_type_hints(recipe_class)
-    return recipe_class(**{key: _checked(where, key, value, types) for key, value in content.items()})
+    values = {key: checked_value(where, key, value, types) for key, value in content.items()}
+    required = [field.name for field in dataclasses.fields(recipe_class) if _has_no_default(field)]  # type: ignore[arg-type]
+    if lacking := [name for name in required if name not in values]:
+        raise RecipeError(f"{where}: {', '.join(lacking)} must be given; it has no default")
+    return recipe_class(**values)
 
 
-def _checked(path: Path, key: Any, value: Any, types: dict[str, Any]) -> Any:
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def checked_value(path: Path | str, key: Any, value: Any, types: dict[str, Any]) -> Any:
+    """`value` as the field `key` wants it. Raises RecipeError, as `make_recipe` does."""
     if key not in types:
         from rapidfuzz import process
 
@@ -74,10 +85,21 @@ def _checked(path: Path, key: Any, value: Any, types: dict[str, Any]) -> Any:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise RecipeError(f"{path}: {key} must be a list of names, such as [train, val], not {_short(value)}")
-    # To Python, true is a number too.
-    if not isinstance(value, types[key]) or (isinstance(value, bool) and types[key] is not bool):
-        raise RecipeError(f"{path}: {key} must be {types[key].__name__}, not {_short(value)}")
+    allowed = get_args(types[key]) if isinstance(types[key], UnionType) else (types[key],)
+    # To YAML 1.1, 1e-5 is text (it wants 1.0e-5), and to Python, true is a number too.
+    if float in allowed and isinstance(value, int | str) and not isinstance(value, bool):
+        value = _number(value)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        names = " or ".join("nothing (null)" if kind is type(None) else kind.__name__ for kind in allowed)
+        raise RecipeError(f"{path}: {key} must be {names}, not {_short(value)}")
     return value
+
+
+def _number(value: int | str) -> Any:
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return value
 
 
 def _short(value: Any) -> str:

@@ -15,6 +15,7 @@ COMMANDS = (
     *("build", "audit", "explain", "export", "labels", "recipes", "prune"),
     *("fetch", "status", "verify", "pack", "show"),
     *("remap-head", "inspect"),
+    *("train", "eval", "predict"),
 )
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import click
 
 # What takes the recipes of each kind.
-KINDS = {"curation": "k710 build --recipe NAME", "encode": "k710 fetch --profile NAME"}
+KINDS = {
+    "curation": "k710 build --recipe NAME",
+    "encode": "k710 fetch --profile NAME",
+    "train": "k710 train --recipe NAME",
+}
 
 
 @click.command("recipes")
@@ -13,7 +17,7 @@ KINDS = {"curation": "k710 build --recipe NAME", "encode": "k710 fetch --profile
 def command(name: str | None) -> None:
     """List the recipes, or print one.
 
-    A recipe names every choice of a build or of an encode profile, each with its source; copy it and edit it.
+    A recipe names every choice of a build, an encode profile or a training, each with its source; copy it and edit it.
 
     \b
     Examples:
@@ -31,6 +35,8 @@ def command(name: str | None) -> None:
         return
     for kind, taken_by in KINDS.items():
         click.echo(f"{kind} ({taken_by}):")
-        for recipe, path in recipe_files(kind).items():
+        files = recipe_files(kind)
+        width = max(16, *(len(recipe) + 2 for recipe in files))
+        for recipe, path in files.items():
             first_line = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-            click.echo(f"  {recipe:<16}{first_line}")
+            click.echo(f"  {recipe:<{width}}{first_line}")

@@ -86,10 +86,10 @@ class ClipLoader:
         batches.load_state_dict(state)
 
     def __iter__(self) -> Iterator[Any]:
-        """Raises LoadError where a clip fails and the dataset's `on_error` says so, where all clips of a batch fail,
-        and where a worker dies."""
+        """Raises LoadError where a clip fails and the dataset's `on_error` says so, where all clips of a training
+        batch fail, and where a worker dies."""
         for handed_out, packed in enumerate(self._from_workers(), start=1):
-            self.num_failed += check_weights(packed)
+            self.num_failed += check_weights(packed, training=self.dataset.training)
             if isinstance(self._batches, TrainBatches) and handed_out % self._batches.num_pieces == 0:
                 self._batches.step()
             on_device = packed.to(self.device)

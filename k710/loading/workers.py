@@ -46,10 +46,13 @@ def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
         ) from None
 
 
-def check_weights(packed: PackedBatch) -> int:
-    """How many clips of a batch failed. Raises LoadError where all of them did: there is nothing to learn from."""
+def check_weights(packed: PackedBatch, *, training: bool = True) -> int:
+    """How many clips of a batch failed. Raises LoadError where all of several did: there is nothing to learn from.
+
+    A batch of one clip may fail whole, and so may one of an evaluation, where a clip's views stand side by side.
+    """
     num_failed = packed.weights.tolist().count(0.0)
-    if num_failed == len(packed.weights):
+    if training and num_failed == len(packed.weights) > 1:
         raise LoadError(f"all clips of a batch failed; the first: {next(iter(packed.errors.values()))}")
     return num_failed
 

@@ -48,7 +48,7 @@ def load_checkpoint(
     Raises CheckpointError with every tensor that has no place, and leaves the model as it was.
     """
     checkpoint = open_checkpoint(Path(path))
-    found = {name: checkpoint.tensor(key) for name, key in _names(checkpoint).items()}
+    found = {name: checkpoint.tensor(key) for name, key in tensor_names(checkpoint).items()}
     wanted = model.state_dict().keys()
     return fit(model, found, wanted, str(path), allow=allow, interpolate_positions=interpolate_positions)
 
@@ -70,10 +70,10 @@ def model_from_checkpoint(path: str | Path, *, interpolate_positions: bool = Fal
 
 def config_of(checkpoint: Checkpoint) -> UniFormerV2Config | None:
     """The configuration that a checkpoint's shapes tell, or None where they are of no UniFormerV2."""
-    return config_from_shapes({name: checkpoint.tensors[key][1] for name, key in _names(checkpoint).items()})
+    return config_from_shapes({name: checkpoint.tensors[key][1] for name, key in tensor_names(checkpoint).items()})
 
 
-def _names(checkpoint: Checkpoint) -> dict[str, str]:
+def tensor_names(checkpoint: Checkpoint) -> dict[str, str]:
     """This model's name of each tensor, and the file's."""
     names = {}
     for key in checkpoint.tensors:

@@ -1,0 +1,180 @@
+"""`k710 eval`: the number that goes in the table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from k710.cli.common import FOLDER, print_json, print_table
+
+if TYPE_CHECKING:
+    from k710.train.evaluate import Evaluation
+
+
+@click.command("eval")
+@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="What to evaluate.")
+@click.option("--manifest", required=True, type=FOLDER, help="The manifest whose clips it is evaluated on.")
+@click.option("--view", required=True, help="k710, k400, k600, k700 or k700_2020: whose clips and classes.")
+@click.option("--split", default="val", show_default=True, help="train, val or test.")
+@click.option("--clips", "num_clips", type=click.IntRange(min=1), default=4, show_default=True, help="Temporal clips.")
+@click.option("--crops", "num_crops", type=click.IntRange(1, 3), default=3, show_default=True, help="Crops: 1 or 3.")
+@click.option("--frames", "num_frames", type=click.IntRange(min=1), help="Frames of a view, where nothing tells it.")
+@click.option("--dialect", help="Index order of the head, where the file does not tell it.")
+@click.option("--which-dialect", is_flag=True, help="Tell from labelled clips which index order the head has.")
+@click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Clips for --which-dialect.")
+@click.option("--common-with", type=click.Path(path_type=Path), help="Compare with another evaluation's --out.")
+@click.option("--out", type=FOLDER, help="Write predictions, classes, confusions and a summary into this folder.")
+@click.option("--store", type=FOLDER, help="Where the clips are. Default: MANIFEST/store.")
+@click.option("--profile", default="h264", show_default=True, help="The encode profile of the clips.")
+@click.option("--folder", type=FOLDER, help="Read clip files of a folder instead of a store.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Views at once.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", help="Default: fp32.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: a GPU where there is one.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Loader processes.")
+@click.option("--json", "as_json", is_flag=True, help="The summary, for machines.")
+def command(**options: Any) -> None:
+    """Evaluate a checkpoint on a view.
+
+    As published: softmax of each view, summed over temporal clips and crops. Each view once, under torchrun too.
+
+    \b
+    Example:
+      k710 eval --checkpoint runs/tiny/best.pt --manifest manifests/k710 --view k400 --clips 1 --crops 1
+    """
+    from k710.errors import K710Error
+    from k710.train.process import rank_of_environment
+
+    try:
+        _eval(**options)
+    except K710Error as error:
+        if rank_of_environment():  # the first process says it
+            sys.exit(error.exit_code)
+        raise
+
+
+def _eval(*, device: str | None, store: Path | None, profile: str, folder: Path | None, **options: Any) -> None:
+    from k710.train.media import Media
+    from k710.train.process import joined
+
+    with joined(device) as process:
+        media = Media(store, profile, folder)
+        if options.pop("which_dialect"):
+            _which_dialect(process, media, **options)
+        else:
+            _evaluate(process, media, **options)
+
+
+def _evaluate(
+    process: Any,
+    media: Any,
+    *,
+    checkpoint: Path,
+    manifest: Path,
+    num_frames: int | None,
+    dialect: str | None,
+    limit: int,
+    common_with: Path | None,
+    out: Path | None,
+    workers: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    from k710.manifest import open_manifest
+    from k710.train.evaluate import evaluate
+    from k710.train.evaluation_files import read_predictions, write_evaluation
+    from k710.train.view_model import model_for_view
+
+    other = read_predictions(common_with) if common_with else None
+    model = model_for_view(checkpoint, options["view"], dialect=dialect, num_frames=num_frames)
+    if process.is_first:
+        for sentence in model.said:
+            click.echo(sentence, err=True)
+    evaluation = evaluate(model, open_manifest(manifest), process, media, num_workers=workers, **options)
+    if not process.is_first:
+        return
+    about = {"checkpoint": str(checkpoint), "num_frames": model.model.config.num_frames}
+    about |= {"precision": options["precision"], "profile": media.profile_name}
+    if out is not None:
+        write_evaluation(out, evaluation, about)
+    if as_json:
+        print_json({**about, **evaluation.summary()})
+    else:
+        _print(evaluation)
+    if other is not None:
+        _print_common(evaluation, other)
+
+
+def _print(evaluation: Evaluation) -> None:
+    labels, summary = evaluation.labels, evaluation.summary()
+    pairs = [(labels[pair.class_id], labels[pair.taken_for], pair.num_clips) for pair in evaluation.confusions()[:10]]
+    worst = sorted(evaluation.classes(), key=lambda score: (score.top1, score.top5))[:10]
+    rows = [(labels[score.class_id], score.num_clips, f"{score.top1:.1%}", f"{score.top5:.1%}") for score in worst]
+    print_table(["class", "clips", "top-1", "top-5"], rows, title="The classes that it knows least")
+    print_table(["class", "is taken for", "clips"], pairs, title="What is taken for what most often")
+    counts, scores = summary["counts"], summary["scores"]
+    for what, names in (("missing", evaluation.missing), ("unreadable", tuple(evaluation.predictions.failed))):
+        if names:
+            more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+            click.echo(f"{len(names):,} {what}: {', '.join(names[:3])}{more}")
+    click.echo(
+        f"{evaluation.view} {evaluation.split}, {evaluation.num_clips} clips x {evaluation.num_crops} crops: "
+        f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, mean class {scores['mean_class']:.2%}; "
+        f"{counts['evaluated']:,} of {counts['in_split']:,} clips, fingerprint {evaluation.fingerprint[:16]}"
+    )
+
+
+def _print_common(evaluation: Evaluation, other: Any) -> None:
+    from k710.train.evaluate import common
+    from k710.train.evaluation_files import compare
+
+    part = common(evaluation, other.clip_ids)
+    theirs = compare(part, other)
+    same = evaluation.fingerprint == other.summary["fingerprint"]
+    click.echo(
+        f"on the {len(part.predictions.clip_ids):,} clips of both: top-1 {part.scores['top1']:.2%} here, "
+        f"{theirs['top1']:.2%} there ({other.summary['checkpoint']}); "
+        + ("the two are of the same clips" if same else "the two are of different clips, compare only this line")
+    )
+
+
+def _which_dialect(
+    process: Any,
+    media: Any,
+    *,
+    checkpoint: Path,
+    manifest: Path,
+    view: str,
+    split: str,
+    num_frames: int | None,
+    limit: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    from k710.manifest import open_manifest
+    from k710.models.heads import class_counts
+    from k710.train.dialect_vote import raw_scores, vote
+    from k710.train.view_model import model_with_any_head
+
+    model = model_with_any_head(checkpoint, num_frames=num_frames)
+    config = model.config
+    label_set = class_counts().get(config.num_classes)
+    if label_set is None:
+        raise click.UsageError(f"its head has {config.num_classes} rows, which is no published label set")
+    how = {"training": False, "num_frames": config.num_frames, "on_error": "zero_weight"}
+    dataset = media.dataset(open_manifest(manifest), view=view, split=split, **how)
+    scores, class_ids = raw_scores(model, dataset, limit=limit, device=process.device)
+    election = vote(scores, class_ids, view=view, label_set=label_set)
+    if as_json:
+        print_json([vars(one) for one in election.votes])
+        return
+    rows = [(" = ".join(one.dialects), one.num_right, one.num_top5, one.num_clips) for one in election.votes]
+    print_table(
+        ["index order", "right", "among 5", "telling clips"], rows, title=f"{checkpoint}: {label_set}, by its answers"
+    )
+    if election.winner is None:
+        click.echo("no order is clearly right: more clips (--limit), or the model knows none of these classes")
+    else:
+        click.echo(f"the head is {label_set} ({' = '.join(election.winner.dialects)})")

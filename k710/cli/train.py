@@ -1,0 +1,137 @@
+"""`k710 train`: a recipe on a manifest's clips."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from k710.cli.common import FOLDER
+
+if TYPE_CHECKING:
+    from k710.train.recipe import TrainRecipe
+
+
+@click.command("train")
+@click.option("--recipe", required=True, metavar="NAME|FILE", help="What to train; `k710 recipes` lists them.")
+@click.option("--manifest", required=True, type=FOLDER, help="The manifest whose clips are trained on.")
+@click.option("--out", type=FOLDER, help="The folder of the run. Default: runs/RECIPE.")
+@click.option("--clip-weights", metavar="FILE|NAME", help="The CLIP image tower to start from.")
+@click.option("--init", type=click.Path(path_type=Path), help="The checkpoint to start from.")
+@click.option("--dialect", help="Index order of --init's head, where the file does not tell it.")
+@click.option("--interpolate-positions", is_flag=True, help="Resize position embeddings of another size.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe; may be given again.")
+@click.option("--store", type=FOLDER, help="Where the clips are. Default: MANIFEST/store.")
+@click.option("--profile", default="h264", show_default=True, help="The encode profile of the clips.")
+@click.option("--folder", type=FOLDER, help="Read clip files of a folder instead of a store.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, where there is one.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: a GPU where there is one.")
+@click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each GPU. Default: cores per GPU.")
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile the model.")
+@click.option("--keep", type=click.IntRange(min=1), default=2, show_default=True, help="Checkpoints to keep.")
+@click.option("--save-every", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Minutes between.")
+@click.option("--report-every", type=click.IntRange(min=1), default=20, show_default=True, help="Steps between lines.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")
+@click.option("--dry-run", is_flag=True, help="Say what the run would need, and train nothing.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Clips/s, for the hours of --dry-run.")
+def command(**options: Any) -> None:
+    """Train a UniFormerV2 by a recipe.
+
+    On a CPU, a GPU, or under torchrun on any number of them. The recipe's batch is kept on any number of GPUs.
+
+    \b
+    Example:
+      k710 train --recipe tiny-k710 --manifest manifests/k710 --out runs/tiny --set epochs=3 --set batch_size=8
+    """
+    from k710.errors import K710Error
+    from k710.train.process import rank_of_environment
+
+    rank, begun = rank_of_environment(), False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
+
+    try:
+        _train(begin=begin, **options)
+    except K710Error as error:
+        # Under torchrun every process meets what is wrong before the first step; the first one says it. After that,
+        # one alone may have no room, or a clip that it cannot read.
+        if rank and (not begun or type(error).__name__ in ("StoppedError", "DivergedError")):
+            sys.exit(error.exit_code)
+        raise
+
+
+def _train(
+    *,
+    recipe: str,
+    manifest: Path,
+    out: Path | None,
+    changes: tuple[str, ...],
+    dry_run: bool,
+    rate: float | None,
+    device: str | None,
+    workers: int | None,
+    save_every: float,
+    begin: Callable[[], None],
+    **options: Any,
+) -> None:
+    from k710.train.process import joined
+    from k710.train.recipe import read_train_recipe
+
+    chosen, said = read_train_recipe(recipe, changes)
+    out = out or Path("runs") / Path(recipe).stem
+    if dry_run:
+        _print_needs(chosen, manifest, rate, options)
+        return
+    from k710.train.loop import train
+    from k710.train.media import Media
+    from k710.train.prepare import Origin, prepare
+
+    with joined(device) as process:
+        say = _say if process.is_first else _say_nothing
+        for sentence in said:
+            say(sentence)
+        media = Media(options.pop("store"), options.pop("profile"), options.pop("folder"))
+        names = ("clip_weights", "init", "dialect", "interpolate_positions")
+        origin = Origin(**{name: options.pop(name) for name in names})
+        workers = _cores_each(process.device.type) if workers is None else workers
+        run = prepare(
+            chosen, manifest, out, process, origin=origin, media=media, say=say, num_workers=workers,
+            save_every_s=save_every * 60, **options,
+        )  # fmt: skip
+        begin()
+        progress = train(run)
+    if process.is_first:
+        best = {key: f"{value:.2%}" for key, value in (progress.best or {}).items() if isinstance(value, float)}
+        scores = "".join(f", {key} {value}" for key, value in best.items())
+        click.echo(f"{out / 'best.pt'}: epoch {(progress.best or {}).get('epoch')} of {chosen.epochs}{scores}")
+
+
+def _print_needs(recipe: TrainRecipe, manifest: Path, rate: float | None, options: dict[str, Any]) -> None:
+    from k710.train.media import Media
+    from k710.train.needs import needs
+
+    media = Media(options["store"], options["profile"], options["folder"])
+    for line in needs(recipe, manifest, media, world_size=int(os.environ.get("WORLD_SIZE", "1")), rate=rate):
+        click.echo(line)
+
+
+def _cores_each(device: str) -> int:
+    """Loader processes beside a GPU: the cores, shared out between the processes of this node; none beside a CPU."""
+    if device == "cpu":
+        return 0
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, len(os.sched_getaffinity(0)) // local if hasattr(os, "sched_getaffinity") else 4)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _say_nothing(line: str) -> None:
+    pass

@@ -1,0 +1,148 @@
+"""The files of a run: each appears whole or not at all, and a resume needs nothing but the newest of them.
+
+    RUN/
+        recipe.yaml                      what was run, every value
+        run.json                         on which clips, with which classes, by which versions
+        log.jsonl                        a line for each step and each validation
+        checkpoints/step-00001200.pt     everything a resume needs: the last few
+        best.pt                          weights and head of the best validation: for use, not for a resume
+
+Each `.pt` is a k710 checkpoint (docs/heads.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+
+from k710.errors import CheckpointError, TrainError
+from k710.models.formats import OWN_MARK, OWN_VERSION
+from k710.recipes import as_dict
+from k710.storage import TEMPORARY_PREFIX, new_folder, replacing
+from k710.train.recipe import TrainRecipe, recipe_from_dict
+
+FOLDER = "checkpoints"
+BEST = "best.pt"
+LOG = "log.jsonl"
+_STEP_FILE = re.compile(r"step-(\d{8})\.pt")
+
+
+def step_files(run: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    files = [path for path in (run / FOLDER).glob("step-*.pt") if _STEP_FILE.fullmatch(path.name)]
+    return sorted(files, reverse=True)
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a k710 checkpoint, whole or not at all. Raises TrainError where the disk has no room for it."""
+    try:
+        with replacing(path) as file:
+            torch.save({OWN_MARK: OWN_VERSION, **content}, file)
+    except RuntimeError as error:  # torch hides the system's reason inside its own
+        raise TrainError(f"{path}: cannot be written ({str(error).splitlines()[0]}); is the disk full?") from None
+    except OSError as error:
+        raise TrainError(f"{path}: cannot be written: {error.strerror}; the checkpoint before it stays") from None
+
+
+def write_step(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
+    """Write the checkpoint of a step, then remove all but the newest `keep`."""
+    path = run / FOLDER / f"step-{step:08d}.pt"
+    write_checkpoint(path, content)
+    for old in step_files(run)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def newest(run: Path) -> tuple[dict[str, Any], list[str]]:
+    """What the newest checkpoint of a run holds that can be read, and what is to be said of those that cannot.
+
+    Raises CheckpointError where there is none.
+    """
+    said: list[str] = []
+    for path in step_files(run):
+        try:
+            content = read_own(path)
+        except CheckpointError as error:
+            said.append(f"{error}; going on from the one before it")
+            continue
+        return content, said
+    reason = f" ({'; '.join(said)})" if said else ""
+    raise CheckpointError(f"{run}: no checkpoint to go on from{reason}; start it without --resume")
+
+
+def newest_if_any(run: Path) -> tuple[dict[str, Any], list[str]] | None:
+    """As `newest`; None where nothing has been saved yet, or nothing is there at all."""
+    return newest(run) if step_files(run) else None
+
+
+def read_own(path: Path) -> dict[str, Any]:
+    """A checkpoint that k710 wrote. Raises CheckpointError for any other file and for a damaged one."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # processes share its pages
+    except Exception as error:  # a damaged file can fail in any way
+        raise CheckpointError(f"{path}: damaged: {str(error).splitlines()[0][:120]}") from None
+    if not isinstance(content, dict) or content.get(OWN_MARK) != OWN_VERSION:
+        raise CheckpointError(f"{path}: no checkpoint of this k710")
+    return cast("dict[str, Any]", content)
+
+
+def start_folder(run: Path, *, resume: bool) -> None:
+    """Make the folder of a run. Raises TrainError where one is there already, unless it is to go on, and where
+    something else is."""
+    if run.exists() and not run.is_dir():
+        raise TrainError(f"{run}: is a file, not a folder; choose another --out")
+    if (run / "run.json").exists() and resume:
+        return
+    if (run / "run.json").exists():
+        raise TrainError(f"{run}: a run is there already; --resume goes on with it, another --out starts anew")
+    with new_folder(run):
+        foreign = sorted(path.name for path in run.iterdir() if path.name != FOLDER and path.name[0] != ".")
+        if foreign:
+            raise TrainError(f"{run}: holds {foreign[0]!r}, so it is no folder for a run; choose another --out")
+
+
+def write_facts(run: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
+    """Write recipe.yaml and run.json; run.json last, since it marks the folder as a run's."""
+    (run / FOLDER).mkdir(parents=True, exist_ok=True)
+    with replacing(run / "recipe.yaml") as file:
+        file.write(yaml.safe_dump(as_dict(recipe), sort_keys=False).encode())
+    with replacing(run / "run.json") as file:
+        file.write((json.dumps(facts, indent=1) + "\n").encode())
+
+
+def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
+    """The recipe and the facts of a run. Raises CheckpointError where there is none."""
+    try:
+        facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        content = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{run}: no run to go on with; start it without --resume") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{run}: its run.json or recipe.yaml is damaged: {error}") from None
+    return recipe_from_dict(content, run / "recipe.yaml"), facts
+
+
+def check_room(run: Path, needed_bytes: int) -> None:
+    """Raises TrainError unless the disk has room for the run's checkpoints. `run` need not exist yet."""
+    place = next(path for path in (run, *run.resolve().parents) if path.exists())
+    free_bytes = shutil.disk_usage(place).free
+    if free_bytes < needed_bytes:
+        raise TrainError(
+            f"{run}: its checkpoints need {needed_bytes / 1e9:.1f} GB, and the disk has {free_bytes / 1e9:.1f} GB "
+            "free; make room, keep fewer (--keep 1), or write elsewhere with --out"
+        )
+
+
+def sweep(run: Path) -> None:
+    """Remove what a killed run left half written."""
+    for folder in (run, run / FOLDER):
+        for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()

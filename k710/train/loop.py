@@ -1,0 +1,97 @@
+"""The training loop, from the first step to the last, or on from where a run was stopped."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from k710.errors import TrainError
+from k710.models.uniformerv2 import UniFormerV2
+from k710.train.average import Average
+from k710.train.memory import out_of_memory
+from k710.train.optimizer import make_optimizer, set_learning_rate
+from k710.train.outcomes import Outcomes, Pending
+from k710.train.report import Report
+from k710.train.run import Progress, Run
+from k710.train.saved import Saved
+from k710.train.schedule import learning_rate
+from k710.train.step import Stepper, Taken
+from k710.train.stop import StopRequest
+from k710.train.validate import validate
+
+
+class StoppedError(TrainError):
+    """A run that was asked to stop, with everything saved; every process of it raises this. Its exit code is that of a
+    process ended by the signal, by which a scheduler knows its own doing."""
+
+    def __init__(self, name: str, step: int) -> None:
+        self.exit_code = 130 if name == "SIGINT" else 143
+        super().__init__(f"stopped by {name} after step {step:,}; everything is saved, --resume goes on from there")
+
+
+def train(run: Run) -> Progress:
+    """Train, from nothing or from `run.resumed`. Raises TrainError where a loss is no number, a GPU has no room or a
+    checkpoint cannot be written, LoadError where clips cannot be read, and StoppedError where a signal asked for it."""
+    recipe, process = run.recipe, run.process
+    model = run.model.to(process.device).train()
+    average = Average(model, recipe.ema_decay) if recipe.ema_decay else None
+    optimizer = make_optimizer(model, recipe)
+    scaler = torch.amp.GradScaler(process.device.type, enabled=recipe.precision == "fp16")
+    loader, progress = run.train_loader(), Progress()
+    saved = Saved(run, model, average, optimizer, scaler, loader, progress)
+    if run.resumed is not None:
+        saved.restore(run.resumed)
+    stepper = Stepper(_called(model, run), model, optimizer, scaler, recipe, run.pieces, process)
+    report = Report(run.out, recipe.epochs * run.steps_per_epoch, run.report_every, run.tensorboard, run.say)
+    outcomes = Outcomes(run, report)
+
+    with StopRequest() as stop, report.opened(after_step=progress.step, here=process.is_first):
+        while True:
+            if loader.epoch > progress.settled_epochs:
+                validate(saved, report)
+                saved.write()
+            if loader.epoch == recipe.epochs:
+                return progress
+            epoch, batches = loader.epoch, iter(loader)
+            for _ in range(len(loader) // run.pieces.num_pieces):
+                begin_s = time.perf_counter()
+                place = progress.step % run.steps_per_epoch
+                rate = learning_rate(recipe, epoch + place / run.steps_per_epoch)
+                set_learning_rate(optimizer, rate)
+                taken = _take(stepper, progress.step + 1, batches, run)
+                progress.step += 1
+                if average is not None:
+                    average.update(model, progress.step)
+                consumed = (place + 1) * recipe.batch_size
+                outcomes.add(Pending(taken, progress.step, epoch, consumed, rate, begin_s))
+                outcomes.settle(leave=1)
+                due = process.is_first and time.monotonic() - progress.saved_at_s > run.save_every_s
+                asked, due = process.agree(stop.asked, due)
+                if asked or due:
+                    outcomes.settle()
+                    saved.write()
+                if asked:
+                    raise StoppedError(stop.name or "a signal to another process", progress.step)
+            next(batches, None)  # lets the loader end its epoch
+            outcomes.end_epoch(epoch, progress.step)
+
+
+def _called(model: UniFormerV2, run: Run) -> nn.Module:
+    """The model as the loop calls it: compiled where asked, its gradients averaged over the processes."""
+    net = cast(nn.Module, torch.compile(model)) if run.compiled else model
+    if run.process.world_size == 1:
+        return net
+    ids = [run.process.device.index] if run.process.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(net, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def _take(stepper: Stepper, step: int, batches: Any, run: Run) -> Taken:
+    """One step. Raises TrainError where the GPU has no room for it, saying for how many clips it has."""
+    try:
+        return stepper(step, batches)
+    except torch.OutOfMemoryError:
+        pass  # left first: what the traceback holds is in the way
+    raise out_of_memory(run.model, run.process.device, run.pieces.piece_size)

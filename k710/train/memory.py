@@ -1,0 +1,114 @@
+"""How much memory a step needs: counted before a run, measured when it was too much."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from k710.errors import TrainError
+from k710.models.uniformerv2 import UniFormerV2
+from k710.models.uniformerv2_config import UniFormerV2Config
+
+_BYTES_PER_TRAINED = 16  # AdamW in float32: the weight, its gradient, two moments
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes on one GPU: what stays whatever the batch, and what each clip adds. What CUDA itself needs is not in it."""
+
+    model_bytes: int
+    clip_bytes: int
+
+    def of(self, num_clips: int) -> int:
+        return self.model_bytes + num_clips * self.clip_bytes
+
+
+def estimate_memory(config: UniFormerV2Config, *, precision: str, average: bool = False) -> MemoryEstimate:
+    """What training a model needs on one GPU, counted without any: the tensors that a forward pass keeps for backward.
+
+    Counted on tensors without values, with autocast as the run has it; `average` is a copy of all weights.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = UniFormerV2(config).train()
+        parameters = list(model.parameters())
+        total = sum(parameter.numel() for parameter in parameters)
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        one, two = (_kept_bytes(model, num_clips, precision) for num_clips in (1, 2))
+    model_bytes = trained * _BYTES_PER_TRAINED + (total - trained) * 4 + (total * 4 if average else 0)
+    pixels = 3 * config.num_frames * config.size_px**2 * 4
+    # What both passes keep, such as weights in the precision of the pass, is the model's.
+    return MemoryEstimate(model_bytes + max(2 * one - two, 0), two - one + pixels)
+
+
+def _kept_bytes(model: UniFormerV2, num_clips: int, precision: str) -> int:
+    """Bytes of the tensors kept for backward, each storage once, but for the parameters themselves."""
+    config = model.config
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, tuple[int, Any]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = (storage.nbytes(), storage)
+        return tensor
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
+    ):
+        output = model(clips)
+    del output
+    return sum(size for size, _ in kept.values())
+
+
+def largest_that_fits(try_clips: Callable[[int], None], below: int) -> int:
+    """The largest power-of-two part of `below` clips that `try_clips` gets through; 0 where none does."""
+    size = below // 2
+    while size >= 1:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            try_clips(size)
+        except torch.OutOfMemoryError:
+            size //= 2
+            continue
+        return size
+    return 0
+
+
+def out_of_memory(model: UniFormerV2, device: torch.device, piece_size: int) -> TrainError:
+    """The error for a GPU without room for `piece_size` clips: it says how many there is room for, by trying."""
+
+    config = model.config
+
+    def try_clips(num_clips: int) -> None:
+        clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px, device=device)
+        with torch.autocast(device.type, torch.bfloat16):
+            model(clips).sum().backward()
+        model.zero_grad(set_to_none=True)
+
+    model.zero_grad(set_to_none=True)
+    fits = largest_that_fits(try_clips, piece_size)
+    if not fits:
+        layers = config.vit.layers
+        advice = f"not even one fits; --set checkpoint_blocks={layers} computes blocks again instead of keeping them"
+    else:
+        advice = (
+            f"{fits} would fit: --set gpu_batch_size={fits}; the batch and the learning rate stay as they are, more "
+            "pieces are accumulated"
+        )
+    return TrainError(f"{device}: no memory for {piece_size} clips at once ({_size(device)}); {advice}")
+
+
+def _size(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "of the CPU"
+    return f"{torch.cuda.get_device_properties(device).total_memory / 2**30:.0f} GiB"

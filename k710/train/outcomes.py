@@ -1,0 +1,92 @@
+"""What steps came to: read one step late, so that nobody waits for the GPU, and a run whose loss is no number stops."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from k710.errors import TrainError
+from k710.storage import replacing
+from k710.train.report import Report, Step
+from k710.train.run import Run
+from k710.train.step import Taken
+
+
+class DivergedError(TrainError):
+    """A loss, or a norm of its gradients, that is no number. Every process of a run raises it."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A step whose numbers nobody has read yet: its number (from 1), its epoch, the samples consumed after it."""
+
+    taken: Taken
+    step: int
+    epoch: int
+    consumed: int
+    lr: float
+    begin_s: float
+
+
+@dataclass
+class Outcomes:
+    """The steps that are pending."""
+
+    run: Run
+    report: Report
+    _pending: deque[Pending] = field(default_factory=deque)
+    _failed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, pending: Pending) -> None:
+        self._pending.append(pending)
+
+    def settle(self, *, leave: int = 0) -> None:
+        """Read and report all but the newest `leave`.
+
+        Raises DivergedError for a loss, or a norm of the gradients, that is no number: before anything is saved that
+        came of it, since whoever saves settles first.
+        """
+        while len(self._pending) > leave:
+            one = self._pending.popleft()
+            loss, accuracy = one.taken.sums.tolist()
+            grad_norm = float(one.taken.grad_norm)
+            # A gradient scaler finds infinite gradients by itself, and leaves the step out.
+            if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.run.recipe.precision == "fp16"):
+                raise self._diverged(one, loss, grad_norm)
+            self._failed |= one.taken.failed
+            # From one step's beginning to the next one's: what a step takes, whoever waits for whom.
+            end_s = self._pending[0].begin_s if self._pending else time.perf_counter()
+            seconds = end_s - one.begin_s
+            if self.run.process.is_first:
+                clips = self.run.recipe.batch_size
+                place = (one.step, one.epoch, one.consumed)
+                self.report.step(Step(*place, loss, accuracy, one.lr, grad_norm, clips, seconds, one.taken.waited_s))
+
+    def end_epoch(self, epoch: int, step: int) -> None:
+        """Settle, and name the clips of the epoch that could not be read, of all processes together."""
+        self.settle()
+        failed = {clip_id: why for part in self.run.process.gather(self._failed) for clip_id, why in part.items()}
+        self._failed = {}
+        if failed and self.run.process.is_first:
+            self.report.failed(step, epoch, failed)
+
+    def _diverged(self, one: Pending, loss: float, grad_norm: float) -> DivergedError:
+        """Write down the clips of the batch, each with its loss, and say where."""
+        mine = [
+            {"clip_id": clip_id, "loss": repr(value)}
+            for ids, losses in zip(one.taken.clip_ids, one.taken.losses, strict=True)
+            for clip_id, value in zip(ids, losses.tolist(), strict=True)
+        ]
+        clips = [clip for part in self.run.process.gather(mine) for clip in part]
+        path = self.run.out / f"diverged-step-{one.step}.json"
+        if self.run.process.is_first:
+            content = {"step": one.step, "loss": repr(loss), "grad_norm": repr(grad_norm), "lr": one.lr, "clips": clips}
+            with replacing(path) as file:
+                file.write((json.dumps(content, indent=1) + "\n").encode())
+        return DivergedError(
+            f"step {one.step}: the loss is {loss}, the norm of its gradients {grad_norm}; the {len(clips)} clips of "
+            f"its batch stand in {path}. No checkpoint holds what came of it: look at the clips, or lower lr"
+        )

@@ -1,0 +1,69 @@
+"""Labels for any video: the file's own frames, looked at as an evaluation does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from k710.errors import LoadError
+from k710.loading.decode import DEFAULT_DECODER, decode
+from k710.loading.evaluation_crops import evaluation_crops
+from k710.loading.sampling import FrameSampling, evaluation_views
+from k710.train.view_model import ViewModel
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model takes a video for: `probabilities` (classes,), of which `labels` are the names."""
+
+    path: Path
+    labels: tuple[str, ...]
+    probabilities: npt.NDArray[np.float32]
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The likeliest classes, the likeliest first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.labels[number], float(self.probabilities[number])) for number in order]
+
+
+@torch.no_grad()
+def predict_file(
+    model: ViewModel,
+    path: Path,
+    *,
+    num_clips: int = 4,
+    num_crops: int = 3,
+    batch_size: int = 8,
+    device: torch.device | None = None,
+    decoder: str = DEFAULT_DECODER,
+) -> Prediction:
+    """Label a video file by the mean of its views' probabilities, `num_clips` x `num_crops` of them.
+
+    Raises LoadError, naming the file, for what is missing or no video, UsageError for numbers of views that cannot be.
+    """
+    device = device or torch.device("cpu")
+    config, net = model.model.config, model.model.to(device)
+    sampling, views = FrameSampling(config.num_frames), evaluation_views(num_clips, num_crops)
+
+    def choose(num_source_frames: int) -> npt.NDArray[np.int64]:
+        parts = [sampling.test(num_source_frames, clip=clip, num_clips=num_clips) for clip in range(num_clips)]
+        return np.concatenate(parts)
+
+    try:
+        pixels = torch.from_numpy(decode(path.read_bytes(), choose, decoder=decoder))
+    except OSError as error:
+        raise LoadError(f"{path}: {error.strerror}") from None
+    except LoadError as error:
+        raise LoadError(f"{path}: {error}") from None
+    clips = torch.unflatten(pixels.to(device), 0, (num_clips, config.num_frames))
+    sums = torch.zeros(config.num_classes, dtype=torch.float64)
+    for start in range(0, len(views), batch_size):
+        part: Sequence[tuple[int, int]] = views[start : start + batch_size]
+        batch = evaluation_crops([clips[clip] for clip, _ in part], [crop for _, crop in part], crop_px=config.size_px)
+        sums += net(batch).float().softmax(-1).double().sum(0).cpu()
+    return Prediction(path, model.labels.names, (sums / len(views)).float().numpy())

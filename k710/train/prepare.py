@@ -1,0 +1,187 @@
+"""Everything that can be known before the first step, checked before the first step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from k710 import __version__
+from k710.errors import CheckpointError, LoadError, UsageError
+from k710.loading.dataset import ClipDataset
+from k710.manifest import Manifest, open_manifest
+from k710.models.uniformerv2 import UniFormerV2
+from k710.recipes import as_dict
+from k710.train import checkpoints
+from k710.train.media import Media
+from k710.train.pieces import cut
+from k710.train.process import Process
+from k710.train.recipe import TrainRecipe
+from k710.train.report import check_tensorboard
+from k710.train.run import Run, augment_of
+from k710.train.start import config_of_recipe, head_record, start_model
+
+# What may differ from one start of a run to the next: how a batch is cut, not what it is.
+_FREE: dict[str, Any] = {"gpu_batch_size": 1}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run starts from: a CLIP image tower, or a checkpoint; `dialect` is its head's order, if it tells none."""
+
+    clip_weights: str | None = None
+    init: Path | None = None
+    dialect: str | None = None
+    interpolate_positions: bool = False
+
+
+def prepare(
+    recipe: TrainRecipe,
+    manifest_folder: Path,
+    out: Path,
+    process: Process,
+    *,
+    origin: Origin,
+    media: Media,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> Run:
+    """A run that can begin; its folder is made, and `run.json` and `recipe.yaml` are in it. The options are Run's.
+
+    `resume` goes on with the run in `out`, where there is one. Raises K710Error children for whatever can be known to
+    be wrong: manifest, clips, checkpoint, batch, disk, a run in `out` of another recipe or of other clips.
+    """
+    manifest = open_manifest(manifest_folder)
+    found = checkpoints.newest_if_any(out) if resume else None
+    checkpoints.start_folder(out, resume=resume)
+    train, val, said = open_clips(recipe, manifest, media)
+    pieces = cut(recipe.batch_size, gpu_batch_size=recipe.gpu_batch_size, world_size=process.world_size)
+    augment_of(recipe)
+    if len(train) * recipe.num_repeats < recipe.batch_size:
+        raise UsageError(
+            f"{manifest_folder}: has {len(train)} {recipe.view} train clips, fewer than one batch of "
+            f"{recipe.batch_size}; --set batch_size=N takes a smaller one"
+        )
+    if options.get("tensorboard"):
+        check_tensorboard()
+    model, head = _model(recipe, origin, say, resumed=found is not None)
+    checkpoints.check_room(out, needed_bytes(model, recipe, keep=options.get("keep", 2)))
+    facts = facts_of(recipe, manifest, media, train, val, head, origin)
+    if found is not None:
+        check_same(out, recipe, facts)
+        for sentence in found[1]:
+            say(sentence)
+        say(f"{out}: going on after step {found[0]['step']:,}")
+    process.wait()  # all have seen the folder as it was
+    if found is None and process.is_first:
+        checkpoints.write_facts(out, recipe, facts)
+    for sentence in (*said, *_counts(recipe, train, val), str(pieces)):
+        say(sentence)
+    if process.is_first:
+        checkpoints.sweep(out)
+    resumed = found[0] if found is not None else None
+    return Run(out, recipe, model, head, train, val, pieces, process, facts, resumed, say=say, **options)
+
+
+def open_clips(
+    recipe: TrainRecipe, manifest: Manifest, media: Media
+) -> tuple[ClipDataset, ClipDataset | None, list[str]]:
+    """The clips to train and to validate on. Raises LoadError where none is fetched, UsageError without a train split.
+
+    A clip that cannot be decoded keeps its place with weight 0: it stops no week of training, and is counted.
+    """
+    common: dict[str, Any] = {"view": recipe.view, "num_frames": recipe.num_frames, "on_error": "zero_weight"}
+    train = media.dataset(manifest, split="train", seed=recipe.seed, **common)
+    try:
+        val = media.dataset(manifest, split="val", **common)
+    except UsageError:  # the lists that the manifest was built from have no val split
+        return (
+            train,
+            None,
+            [f"no {recipe.view} val clips in the manifest: nothing is validated, best.pt is the newest"],
+        )
+    except LoadError as error:
+        raise LoadError(f"{error}. Training validates on them after every epoch") from None
+    return train, val, []
+
+
+def _model(
+    recipe: TrainRecipe, origin: Origin, say: Callable[[str], None], *, resumed: bool
+) -> tuple[UniFormerV2, dict[str, Any]]:
+    if resumed:  # all weights are in the checkpoint
+        return UniFormerV2(config_of_recipe(recipe)), head_record(recipe.view)
+    start = start_model(recipe, **{f.name: getattr(origin, f.name) for f in dataclasses.fields(origin)})
+    for sentence in start.said:
+        say(sentence)
+    return start.model, start.head
+
+
+def facts_of(
+    recipe: TrainRecipe,
+    manifest: Manifest,
+    media: Media,
+    train: ClipDataset,
+    val: ClipDataset | None,
+    head: dict[str, Any],
+    origin: Origin,
+) -> dict[str, Any]:
+    """What run.json and every checkpoint say of where a number comes from."""
+    return {
+        "recipe": as_dict(recipe),
+        "manifest": {"content_hash": manifest.content_hash, "recipe": manifest.about["recipe"]},
+        "profile": media.profile_name,
+        "clips": {name: _clips(clips) for name, clips in (("train", train), ("val", val)) if clips is not None},
+        "labels": {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
+        "start": {"clip_weights": origin.clip_weights, "init": str(origin.init) if origin.init else None},
+        "versions": {"k710": __version__, "torch": str(torch.__version__)},
+    }
+
+
+def _clips(clips: ClipDataset) -> dict[str, Any]:
+    return {"fingerprint": clips.fingerprint, **dataclasses.asdict(clips.counts)}
+
+
+def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
+    """Raises CheckpointError unless the run in `out` is of this recipe, these clips and these labels."""
+    before, old = checkpoints.read_facts(out)
+    if dataclasses.replace(before, **_FREE) != dataclasses.replace(recipe, **_FREE):
+        changed = [
+            f"{field.name} was {getattr(before, field.name)!r} and is {getattr(recipe, field.name)!r}"
+            for field in dataclasses.fields(recipe)
+            if field.name not in _FREE and getattr(before, field.name) != getattr(recipe, field.name)
+        ]
+        raise CheckpointError(f"{out}: the run there has another recipe: {'; '.join(changed)}")
+    for split in ("train", "val"):
+        was, now = old["clips"].get(split), facts["clips"].get(split)
+        if (was or {}).get("fingerprint") != (now or {}).get("fingerprint"):
+            counts = [f"{(clips or {}).get('loaded', 0):,} clips" for clips in (was, now)]
+            raise CheckpointError(
+                f"{out}: the run there is on other {split} clips ({counts[0]}, now {counts[1]}): the manifest, the "
+                "store or the profile has changed since. Go on with the old ones, or start anew with another --out"
+            )
+    if old["labels"] != facts["labels"]:
+        raise CheckpointError(f"{out}: the run there has other labels: {old['labels']}, not {facts['labels']}")
+
+
+def needed_bytes(model: UniFormerV2, recipe: TrainRecipe, *, keep: int) -> int:
+    """Bytes of a run's checkpoints at their most: those that are kept, one that is being written, and the best."""
+    sizes = [parameter.numel() * 4 for parameter in model.parameters()]
+    trained = sum(parameter.numel() * 4 for parameter in model.parameters() if parameter.requires_grad)
+    weights = sum(sizes)
+    each = weights + 2 * trained + (weights if recipe.ema_decay else 0)
+    return (keep + 1) * each + 2 * weights
+
+
+def _counts(recipe: TrainRecipe, train: ClipDataset, val: ClipDataset | None) -> list[str]:
+    said = []
+    for split, clips in (("train", train), ("val", val)):
+        if clips is not None:
+            counts = clips.counts
+            missing = f", {counts.missing:,} are missing ({counts.failed:,} failed)" if counts.missing else ""
+            said.append(f"{recipe.view} {split}: {counts.loaded:,} of {counts.in_split:,} clips{missing}")
+    return said

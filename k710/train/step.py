@@ -1,0 +1,116 @@
+"""One optimiser step: forward and backward of each piece, gradients clipped, weights moved."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from k710.loading.batch import Batch
+from k710.train.optimizer import clip_gradients
+from k710.train.pieces import Pieces
+from k710.train.process import Process
+from k710.train.recipe import TrainRecipe
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step did, as far as this process knows, still on the device: nobody has waited for it yet.
+
+    `sums`: (2,) float64, the batch's losses and hits as shares of the whole batch. `losses` and `clip_ids` are of each
+    piece; `failed` says of clips that could not be read why.
+    """
+
+    sums: Tensor
+    grad_norm: Tensor
+    losses: list[Tensor]
+    clip_ids: list[list[str]]
+    failed: dict[str, str]
+    waited_s: float
+
+
+@dataclass
+class Stepper:
+    """Takes the steps of a run. `net` is the model as it is called: compiled, wrapped for several processes, or itself.
+
+    Randomness inside the model (dropout, drop path) belongs to the place in the order, like that of the pixels: before
+    each piece the generators are seeded by (seed, step, first clip of the piece). So a resume needs no generator's
+    state, and a batch cut into two pieces meets the same dropout as one shared by two processes.
+    """
+
+    net: nn.Module
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: Any
+    recipe: TrainRecipe
+    pieces: Pieces
+    process: Process
+
+    def __call__(self, step: int, batches: Iterator[Batch]) -> Taken:
+        """Take step `step` (from 1) with the next pieces of `batches`."""
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.process.device)
+        losses, clip_ids, failed, waited_s = [], [], dict[str, str](), 0.0
+        for number in range(self.pieces.num_pieces):
+            begin_s = time.perf_counter()
+            batch = next(batches)
+            waited_s += time.perf_counter() - begin_s
+            is_last = number == self.pieces.num_pieces - 1
+            seed_piece(self.recipe.seed, step, self._first_clip(number))
+            with _gradients_kept_here(self.net, not is_last):
+                piece_losses, logits = self.losses(batch)
+                # Parts of the whole batch, whatever it is cut into; processes are averaged, pieces are summed.
+                loss = piece_losses.sum() / (self.pieces.piece_size * self.pieces.num_pieces)
+                self.scaler.scale(loss).backward()
+            sums += torch.stack([loss.detach().double(), self._hits(logits, batch)])
+            losses.append(piece_losses.detach())
+            clip_ids.append(list(batch.clip_ids))
+            failed |= batch.errors
+        self.scaler.unscale_(self.optimizer)
+        grad_norm = clip_gradients(self.model, self.recipe.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        sums = self.process.total(sums) / self.pieces.world_size
+        return Taken(sums, grad_norm.detach(), losses, clip_ids, failed, waited_s)
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross entropy of each clip, (B,) float32, 0 for one that failed; and the logits (B, classes)."""
+        dtype = DTYPES[self.recipe.precision]
+        with torch.autocast(self.process.device.type, dtype, enabled=dtype != torch.float32):
+            logits = self.net(batch.pixels)
+        targets = batch.class_ids if batch.targets is None else batch.targets
+        smoothing = self.recipe.label_smoothing
+        losses = functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
+        # A failed clip's pixels are finite, so nothing but zero comes of it.
+        return losses * batch.weights, logits
+
+    def _hits(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Clips whose most likely class is theirs, as a share of the batch."""
+        hits = ((logits.detach().argmax(-1) == batch.class_ids) & (batch.weights > 0)).sum()
+        return hits.double() / (self.pieces.piece_size * self.pieces.num_pieces)
+
+    def _first_clip(self, number: int) -> int:
+        share = self.pieces.batch_size // self.pieces.world_size
+        return self.process.rank * share + number * self.pieces.piece_size
+
+
+def seed_piece(seed: int, step: int, first_clip: int) -> None:
+    """Seed torch's generators, all devices', for one piece of one step."""
+    digest = hashlib.blake2b(f"{seed},{step},{first_clip}".encode(), digest_size=8).digest()
+    torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def _gradients_kept_here(net: nn.Module, keep: bool) -> contextlib.AbstractContextManager[Any]:
+    """Gradients of all but the last piece need not travel between processes."""
+    if keep and isinstance(net, nn.parallel.DistributedDataParallel):
+        return net.no_sync()
+    return contextlib.nullcontext()

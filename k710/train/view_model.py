@@ -1,0 +1,90 @@
+"""A model for evaluation: a checkpoint's weights, with the rows of its head that a view's classes need, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from k710.errors import CheckpointError
+from k710.models.checkpoint import Checkpoint, open_checkpoint
+from k710.models.head_labels import Labels, source_labels
+from k710.models.heads import find_head
+from k710.models.remap import new_head, plan_remap
+from k710.models.uniformerv2 import UniFormerV2
+from k710.models.uniformerv2_config import UniFormerV2Config
+from k710.models.weights import config_of, fit, tensor_names
+
+
+@dataclass(frozen=True)
+class ViewModel:
+    """A model for evaluation whose outputs are `labels`, in order; `said` tells what it is and how that is known."""
+
+    model: UniFormerV2
+    labels: Labels
+    said: tuple[str, ...]
+
+
+def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
+    """The checkpoint with a head of the view's classes in canonical order, as a manifest numbers them.
+
+    Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
+    index order where the file tells none; `num_frames` the frames of a view, else the recipe's, else 8. Raises
+    CheckpointError for what is no UniFormerV2, and where a class has no row or nothing tells the order.
+    """
+    # What its record says it is, it is, whether it was remapped before or not.
+    remap = plan_remap([path], to=view, dialects=[dialect] if dialect else [], again=True)
+    checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
+    model, config_said = _model(checkpoint, len(remap.rows), num_frames)
+    found = {name: rows.get(key, checkpoint.tensor(key)) for name, key in tensor_names(checkpoint).items()}
+    fit(model, found, model.state_dict().keys(), str(path))
+    said = [*remap.sources[0].said, f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}"]
+    return ViewModel(model.eval(), remap.target, (config_said, *said))
+
+
+def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
+    """The checkpoint with its own head and its own labels. Raises CheckpointError as `model_for_view`."""
+    checkpoint = open_checkpoint(path)
+    head = find_head(checkpoint)
+    labels, said = source_labels(checkpoint, head, dialect=dialect, again=True)
+    model, config_said = _model(checkpoint, head.rows, num_frames)
+    found = {name: checkpoint.tensor(key) for name, key in tensor_names(checkpoint).items()}
+    fit(model, found, model.state_dict().keys(), str(path))
+    return ViewModel(model.eval(), labels, (config_said, *said))
+
+
+def model_with_any_head(path: Path, *, num_frames: int | None = None) -> UniFormerV2:
+    """The checkpoint with its own head, whatever its rows mean. Raises CheckpointError where it is no UniFormerV2."""
+    checkpoint = open_checkpoint(path)
+    model, _ = _model(checkpoint, find_head(checkpoint).rows, num_frames)
+    found = {name: checkpoint.tensor(key) for name, key in tensor_names(checkpoint).items()}
+    fit(model, found, model.state_dict().keys(), str(path))
+    return model.eval()
+
+
+def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[UniFormerV2, str]:
+    config = config_of(checkpoint)
+    if config is None:
+        raise CheckpointError(f"{checkpoint.path}: not a UniFormerV2 of a known size ({checkpoint.format.title})")
+    recipe = recipe_of(checkpoint)
+    frames = num_frames or recipe.get("num_frames") or config.num_frames
+    config = replace(config, num_classes=num_classes, num_frames=frames)
+    why = (
+        "as you say"
+        if num_frames
+        else "its recipe says so"
+        if "num_frames" in recipe
+        else "nothing tells another number"
+    )
+    return UniFormerV2(config), f"{_title(config)}, {frames} frames ({why})"
+
+
+def recipe_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The recipe that k710 trained a checkpoint by; empty for others."""
+    run = checkpoint.payload.get("run")
+    recipe = run.get("recipe") if isinstance(run, dict) else None
+    return recipe if isinstance(recipe, dict) else {}
+
+
+def _title(config: UniFormerV2Config) -> str:
+    return f"UniFormerV2-{config.backbone} at {config.size_px} px"
