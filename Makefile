@@ -5,7 +5,8 @@ READY := .venv/.ready
 
 .PHONY: demo test test-all check bench clean
 
-# The main job on the embedded sample; make prints each command before its output.
+# The main job on the embedded sample; make prints each command before its output. So small a model wants one thread: on
+# a busy machine, several wait for one another.
 demo: $(READY)
 	$(BIN)/k710 build --sources k400,k600,k700 --annotations sample --out manifests/sample --force
 	$(BIN)/k710 audit --annotations sample --splits train,val,test
@@ -21,10 +22,10 @@ demo: $(READY)
 	$(BIN)/k710 build --sources k400,k600,k700 --annotations manifests/experiment-files/lists --out manifests/experiment --force
 	$(BIN)/k710 fetch manifests/experiment --from local:manifests/experiment-files/clips
 	rm -rf manifests/experiment-runs
-	$(BIN)/k710 train --recipe tiny-k710 --manifest manifests/experiment --out manifests/experiment-runs/k710 --report-every 140
+	OMP_NUM_THREADS=1 $(BIN)/k710 train --recipe tiny-k710 --manifest manifests/experiment --out manifests/experiment-runs/k710 --report-every 140
 	$(BIN)/k710 remap-head manifests/experiment-runs/k710/best.pt --to k400
-	$(BIN)/k710 train --recipe tiny-k400 --manifest manifests/experiment --init manifests/experiment-runs/k710/best.k400.pt --out manifests/experiment-runs/k400
-	$(BIN)/k710 eval --checkpoint manifests/experiment-runs/k400/best.pt --manifest manifests/experiment --view k400
+	OMP_NUM_THREADS=1 $(BIN)/k710 train --recipe tiny-k400 --manifest manifests/experiment --init manifests/experiment-runs/k710/best.k400.pt --out manifests/experiment-runs/k400
+	OMP_NUM_THREADS=1 $(BIN)/k710 eval --checkpoint manifests/experiment-runs/k400/best.pt --manifest manifests/experiment --view k400
 
 test: $(READY)
 	$(BIN)/pytest -m "not slow" -n auto
