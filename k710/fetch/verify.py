@@ -17,8 +17,6 @@ from k710.fetch.scratch import scratch_folder
 from k710.fetch.store import NewerStoreError, Store, read_unit
 from k710.fetch.store_unit import StoreUnit, sha8
 
-UNREADABLE = "its rows cannot be read"
-
 
 @dataclass
 class UnitReport:
