@@ -10,11 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from k710.download import cached
 from k710.errors import FetchError, StoreError
 from k710.fetch.store import unit_metadata
+from k710.fetch.wanted import in_splits
 from k710.releases import SPLITS
 
 CVDF = "https://s3.amazonaws.com/kinetics"
@@ -53,19 +53,13 @@ class ArchiveSet:
         return found
 
 
-def _listed(columns: tuple[str, ...], splits: tuple[str, ...], clips: pa.Table) -> pa.ChunkedArray:
-    found = None
-    for column in columns:
-        mask = pc.fill_null(pc.is_in(clips[column].cast(pa.string()), pa.array(splits, pa.string())), False)
-        found = mask if found is None else pc.or_(found, mask)
-    return found
-
-
 def _parts(release: str, folder: str, sources: tuple[str, ...]) -> tuple[ArchiveSet, ...]:
     columns = tuple(f"{source}_split" for source in sources)
     return tuple(
         ArchiveSet(
-            f"{release}/{split}", f"{folder}/{split}/{release}_{split}_path.txt", partial(_listed, columns, (split,))
+            f"{release}/{split}",
+            f"{folder}/{split}/{release}_{split}_path.txt",
+            partial(in_splits, columns=columns, splits=(split,)),
         )
         for split in ("val", "train", "test")  # what evaluation needs is small, and early useful
     )
@@ -77,7 +71,11 @@ def _parts(release: str, folder: str, sources: tuple[str, ...]) -> tuple[Archive
 ARCHIVE_SETS: tuple[ArchiveSet, ...] = (
     *_parts("k700_2020", "700_2020", ("k700_2020", "k700")),
     *_parts("k600", "600", ("k600",)),
-    ArchiveSet("k400/replacement", "400/replacement_for_corrupted_k400.tgz", partial(_listed, ("k400_split",), SPLITS)),
+    ArchiveSet(
+        "k400/replacement",
+        "400/replacement_for_corrupted_k400.tgz",
+        partial(in_splits, columns=("k400_split",), splits=SPLITS),
+    ),
     *_parts("k400", "400", ("k400",)),
 )
 

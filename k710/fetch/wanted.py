@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Iterable
 
@@ -30,14 +31,16 @@ def wanted_mask(clips: pa.Table, *, view: str | None, splits: tuple[str, ...]) -
     """Which rows of a clips table are wanted: those that stand in one of `splits` of the view; without a view, of any
     release, with a label unless the split is test. Raises UsageError for an unknown view or split."""
     check_wanted(view, splits)
-    columns = (
-        [f"{source}_split" for source in SOURCES] if view is None else ["split" if view == "k710" else f"{view}_split"]
-    )
-    mask = None
-    for column in columns:
-        found = pc.fill_null(pc.is_in(clips[column].cast(pa.string()), pa.array(splits, pa.string())), False)
-        mask = found if mask is None else pc.or_(mask, found)
-    return mask
+    if view is None:
+        return in_splits(clips, columns=tuple(f"{source}_split" for source in SOURCES), splits=splits)
+    return in_splits(clips, columns=("split" if view == "k710" else f"{view}_split",), splits=splits)
+
+
+def in_splits(clips: pa.Table, *, columns: tuple[str, ...], splits: tuple[str, ...]) -> pa.ChunkedArray:
+    """Which rows of a clips table have one of `splits` in one of these split columns."""
+    names = pa.array(splits, pa.string())
+    masks = [pc.fill_null(pc.is_in(clips[column].cast(pa.string()), names), False) for column in columns]
+    return functools.reduce(pc.or_, masks)
 
 
 def wanted_ids(manifest: Manifest, *, view: str | None, splits: tuple[str, ...], limit: int | None) -> pa.Array:
