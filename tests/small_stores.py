@@ -15,11 +15,11 @@ from click.testing import Result
 from k710.fetch.jobs import Made, Measured
 from k710.fetch.profiles import Profile, read_profile
 from k710.fetch.scratch import scratch_folder
-from k710.fetch.store import Store
 from k710.fetch.store_unit import StoreUnit
 from k710.fetch.verify import read_media
 from k710.sample.footage import Clip, write_footage
 from k710.sample.motions import LOOKS
+from k710.store import Store
 
 # Classes that all releases spell alike.
 LABELS = ("abseiling", "archery", "juggling balls", "riding mountain bike")

@@ -18,7 +18,7 @@ from tiny_media import build, clip_bytes, clip_file, fetched, files_under, numbe
 
 from k710.errors import StoreError
 from k710.fetch.archive_sets import ARCHIVE_SETS, archives_to_read, seen_archives
-from k710.fetch.store import METADATA_KEY, Store, unit_metadata
+from k710.store import METADATA_KEY, Store, unit_metadata
 
 FOLDERS = {"k400": "400", "k600": "600", "k700_2020": "700_2020"}
 REPLACEMENT = "/400/replacement_for_corrupted_k400.tgz"

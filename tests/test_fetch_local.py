@@ -14,9 +14,9 @@ from tiny_media import LOOK, build, clip_bytes, clip_file, fetched, files_under,
 
 from k710.fetch import clip_pool
 from k710.fetch.from_local import LocalOrigin
-from k710.fetch.local import LocalFiles
-from k710.fetch.store import Store
+from k710.local_files import LocalFiles
 from k710.manifest import open_manifest
+from k710.store import Store
 
 TRAIN = [(f"train-{number:05d}", 0, 2) for number in range(4)]
 VAL = [("val--000000", 3, 5)]
@@ -214,7 +214,7 @@ def test_a_folder_that_cannot_be_listed_is_named(fetch, small, tmp_path, monkeyp
         return really(path)
 
     really = os.scandir
-    monkeypatch.setattr("k710.fetch.local.os.scandir", scandir)
+    monkeypatch.setattr("k710.local_files.os.scandir", scandir)
     result = fetch(small, tmp_path / "clips", code=1)
     assert f"{closed}: Permission denied" in result.stderr
     assert settled(tmp_path / "store") == {}

@@ -9,8 +9,8 @@ import av
 import pytest
 from hostile_media import CLIP_NAME, KINDS, SECRET_SIZE_PX, SPAN_S, build
 
-from k710.fetch.store import Store
 from k710.fetch.verify import read_media
+from k710.store import Store
 
 NAMES = sorted(KINDS)
 IDS = {name: f"kind-{number:06d}" for number, name in enumerate(NAMES)}

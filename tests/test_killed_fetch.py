@@ -41,10 +41,10 @@ from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.jobs import Candidate, CheckJob, ClipJob
 from k710.fetch.profiles import Profile
 from k710.fetch.scratch import scratch_folder
-from k710.fetch.store import Store
 from k710.fetch.store_unit import StoreUnit
 from k710.sample.footage import write_video
 from k710.sample.motions import Look
+from k710.store import Store
 
 CLIPS = [*clips_of(50), *clips_of(10, "val", first=50)]
 PROC = Path("/proc/self/environ").exists()

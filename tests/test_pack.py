@@ -20,9 +20,9 @@ from small_stores import clips_of, fake_media, film, manifest_of, members, put, 
 
 from k710.fetch import pack
 from k710.fetch.pack import class_mixed_order
-from k710.fetch.store import Store
 from k710.labels import class_names
 from k710.manifest import open_manifest
+from k710.store import Store
 from k710.views import view
 
 CANONICAL, OTHERS = class_names("k400"), class_names("k400", "uniformerv2")

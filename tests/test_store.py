@@ -34,8 +34,8 @@ from k710.errors import StoreError
 from k710.fetch import store_unit
 from k710.fetch.jobs import Made
 from k710.fetch.scratch import scratch_folder
-from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, Store, best, profiles_in, read_unit, unit_metadata, unit_name
 from k710.fetch.store_unit import StoreUnit, write_member
+from k710.store import MEDIA_SCHEMA, METADATA_KEY, Store, best, profiles_in, read_unit, unit_metadata, unit_name
 
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 IDS = [clip.clip_id for clip in clips_of(12)]

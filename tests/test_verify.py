@@ -31,7 +31,7 @@ from small_stores import (
 from k710.fetch import verify
 from k710.fetch.jobs import Measured
 from k710.fetch.scratch import scratch_folder
-from k710.fetch.store import Store, read_unit
+from k710.store import Store, read_unit
 
 CLIPS = [*clips_of(7), *clips_of(2, "val", first=7)]
 NOT_VIDEO = CLIPS[3].clip_id

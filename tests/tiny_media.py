@@ -12,11 +12,11 @@ from typing import Any
 
 import av
 
-from k710.fetch.store import Store
 from k710.fetch.verify import read_media
 from k710.sample.footage import encode_video, write_video
 from k710.sample.motions import Look
 from k710.sample.numbered import numbered_frames, read_number
+from k710.store import Store
 
 LOOK = Look(64, 48, 10, noise=0, preset="ultrafast")
 Rows = Mapping[tuple[str, str], Iterable[tuple[str, int, int]]]

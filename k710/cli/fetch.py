@@ -114,7 +114,7 @@ def fetch_and_print(manifest: Manifest, store: Path, choices: Choices) -> None:
 def print_status(manifest: Manifest, store: Path, profile_folder: str) -> None:
     """What the store has of the manifest: by view and split, and by class of failure."""
     from k710.fetch.status import flag_counts, status
-    from k710.fetch.store import Store
+    from k710.store import Store
 
     opened = Store(store, profile_folder)
     lines = status(manifest, opened)

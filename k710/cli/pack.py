@@ -43,8 +43,8 @@ def command(
     """
     from k710.cli.fetch import store_of
     from k710.fetch.pack import Packing, pack
-    from k710.fetch.store import Store
     from k710.manifest import open_manifest
+    from k710.store import Store
 
     folder = Path("shards") / f"{view}-{split}" if out is None else out
     packing = Packing(view, split, dialect, shard_clips, seed)

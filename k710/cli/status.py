@@ -25,8 +25,8 @@ def command(manifest: Path, store: Path | None, as_json: bool) -> None:
     from k710.cli.fetch import print_status, store_of
     from k710.errors import StoreError
     from k710.fetch.status import status
-    from k710.fetch.store import Store, profiles_in
     from k710.manifest import open_manifest
+    from k710.store import Store, profiles_in
 
     opened, root = open_manifest(manifest), store_of(manifest, store)
     profiles = list(profiles_in(root))

@@ -31,9 +31,9 @@ def command(manifest: Path, store: Path | None, decode: bool, mend: bool, worker
     from k710.errors import StoreError
     from k710.fetch.clip_pool import ClipPool
     from k710.fetch.scratch import scratch_folder
-    from k710.fetch.store import Store, profiles_in
     from k710.fetch.verify import orphan_tars, repair, verify
     from k710.manifest import open_manifest
+    from k710.store import Store, profiles_in
 
     open_manifest(manifest)  # a mistyped name is no empty store
     root = store_of(manifest, store)

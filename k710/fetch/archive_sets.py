@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from k710.download import cached
 from k710.errors import FetchError, StoreError
-from k710.fetch.store import unit_metadata
 from k710.fetch.wanted import in_splits
 from k710.releases import SPLITS
+from k710.store import unit_metadata
 
 CVDF = "https://s3.amazonaws.com/kinetics"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from k710.clip_names import ClipName, parse_clip_name
-from k710.fetch.jobs import ClipJob
-from k710.fetch.local import LocalFiles
+from k710.fetch.jobs import Candidate, ClipJob
 from k710.fetch.store_unit import utf_8
 from k710.fetch.unit_work import Run, Work, do_unit
 from k710.fetch.wanted import in_hash_order, spans_of_videos
+from k710.local_files import LocalFiles
 from k710.manifest import Manifest
 
 UNIT_CLIPS = 500
@@ -39,7 +39,7 @@ class LocalOrigin:
     def found(self, clip_ids: pa.Array) -> list[ClipName]:
         """Those clips that the folder may hold, in hash order."""
         names = (clip_of(clip_id) for clip_id in in_hash_order(clip_ids.to_pylist()))
-        return [name for name in names if self.files.candidates(name)]
+        return [name for name in names if any(self.files.of_clip(name))]
 
     def units(self, clip_ids: pa.Array, workers: int) -> list[LocalUnit]:
         """The clips that are here, in units: small ones where there are few, so that no process is idle."""
@@ -57,7 +57,11 @@ class LocalOrigin:
     def _work(self, unit: LocalUnit, run: Run) -> Iterator[Work]:
         for clip in unit.clips:
             assert clip.span_s is not None
-            candidates = self.files.candidates(clip)
+            by_span, by_video = self.files.of_clip(clip)
+            candidates = (
+                *(Candidate(self.files.folder / path, named_span=True) for path in by_span),
+                *(Candidate(self.files.folder / path, named_span=False) for path in by_video),
+            )
             spans = self._spans.get(clip.youtube_id, (clip.span_s,))
             job = ClipJob(str(clip), clip.span_s, spans, candidates, run.new_path(), run.profile)
             yield Work(job, tuple(str(candidate.path.relative_to(self.files.folder)) for candidate in candidates))

@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import StoreError, UsageError
-from k710.fetch.store import Store
 from k710.fetch.store_unit import FRAME_KEYS, write_member
 from k710.fetch.verify import read_media
 from k710.manifest import Manifest
 from k710.storage import HashedFile, replacing
+from k710.store import Store
 from k710.views import split_of, view
 
 UNLABELLED = -1

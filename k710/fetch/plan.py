@@ -19,10 +19,10 @@ from k710.fetch.failures import check_failures
 from k710.fetch.from_cvdf import ArchiveUnit, do_archive
 from k710.fetch.from_local import LocalOrigin
 from k710.fetch.profiles import Profile
-from k710.fetch.store import Store, profiles_in
 from k710.fetch.unit_work import Run
 from k710.fetch.wanted import DEFAULT_SPLITS, to_do, wanted_ids
 from k710.manifest import Manifest
+from k710.store import Store, profiles_in
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from k710.fetch.jobs import NO_SPACE, Candidate, ClipJob
 from k710.fetch.plan import Choices, Plan
 from k710.fetch.profiles import Profile
 from k710.fetch.scratch import scratch_folder, sweep
-from k710.fetch.store import Store, unit_metadata
 from k710.fetch.unit_work import Run, Tally
 from k710.http_reader import head
 from k710.manifest import Manifest
+from k710.store import Store, unit_metadata
 
 # Before a store can say how large its clips are: ten seconds of the public archives, as docs/fetch.md measures them.
 EXPECTED_CLIP_BYTES = {"h264": 1_000_000, "source": 2_000_000, "frames": 1_500_000}

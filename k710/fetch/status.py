@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.fetch.failures import FAILURES
-from k710.fetch.store import Store
 from k710.fetch.wanted import wanted_mask
 from k710.manifest import Manifest
 from k710.releases import SOURCES, SPLITS
+from k710.store import Store
 from k710.views import VIEWS
 
 

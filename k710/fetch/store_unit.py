@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from k710.fetch.jobs import Made
-from k710.fetch.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_digest, unit_name
 from k710.storage import HashedFile
+from k710.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_digest, unit_name
 
 TAR_BYTES = 1 << 30  # a tar is ended after the clip that passes this
 RESERVE_BYTES = 2 << 20  # kept back for the rows, so that a unit can still be committed when the disk is full

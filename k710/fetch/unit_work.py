@@ -17,8 +17,8 @@ from k710.fetch.clip_pool import ClipPool
 from k710.fetch.ffmpeg_binary import ffmpeg_version
 from k710.fetch.jobs import NO_SPACE, ClipJob, Made
 from k710.fetch.profiles import Profile
-from k710.fetch.store import Store
 from k710.fetch.store_unit import StoreUnit, is_disk_full
+from k710.store import Store
 
 DISK_FULL = "the disk is full"
 

@@ -14,8 +14,8 @@ from k710.errors import StoreError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.jobs import CheckJob
 from k710.fetch.scratch import scratch_folder
-from k710.fetch.store import NewerStoreError, Store, read_unit
 from k710.fetch.store_unit import StoreUnit, sha8
+from k710.store import NewerStoreError, Store, read_unit
 
 
 @dataclass

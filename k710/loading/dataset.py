@@ -66,7 +66,7 @@ def open_dataset(
             raise UsageError("a dataset reads a store or a folder, not both")
         index = clips_of_folder(manifest, local_folder(folder, "folder of clips"), **names)
     else:
-        from k710.fetch.store import Store
+        from k710.store import Store
 
         root = manifest.path / "store" if store is None else local_folder(store, "store")
         index = clips_of_store(manifest, Store(root, profile), **names)

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import LoadError, UsageError
-from k710.fetch.local import LocalFiles
-from k710.fetch.store import Store, best
 from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table
 from k710.loading.sampling import stored_indices
+from k710.local_files import LocalFiles
 from k710.manifest import Manifest
 from k710.releases import SPLITS
+from k710.store import Store, best
 from k710.views import VIEWS, split_of, view, view_columns
 
 _DECIDING = ("clip_id", "failure", "settled_at")

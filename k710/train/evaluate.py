@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from k710.errors import TrainError, UsageError
-from k710.fetch.store import Store
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.dataset import ClipDataset
 from k710.manifest import Manifest
+from k710.store import Store
 from k710.train.media import Media
 from k710.train.process import Process
 from k710.train.scores import ClassScore, Confusion, accuracies, class_scores, confusions

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from k710.clip_names import ClipName, parse_clip_name
 from k710.errors import FetchError
-from k710.fetch.jobs import Candidate
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts"})
 
@@ -41,12 +40,10 @@ class LocalFiles:
                 f"for a whole video"
             )
 
-    def candidates(self, clip: ClipName) -> tuple[Candidate, ...]:
-        """The files that may hold the clip: those named by its span, then those named by its video."""
-        return (
-            *(Candidate(self.folder / path, named_span=True) for path in self.by_span.get(str(clip), ())),
-            *(Candidate(self.folder / path, named_span=False) for path in self.by_video.get(clip.youtube_id, ())),
-        )
+    def of_clip(self, clip: ClipName) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The files that may hold the clip, as they are called inside the folder: those named by its span, and those
+        named by its video alone."""
+        return tuple(self.by_span.get(str(clip), ())), tuple(self.by_video.get(clip.youtube_id, ()))
 
 
 def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
