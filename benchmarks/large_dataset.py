@@ -26,7 +26,7 @@ from k710.loading.sampling import stored_indices
 from k710.manifest import CLIPS_SCHEMA, open_manifest, write_manifest
 from k710.sample.footage import Clip, write_footage
 from k710.sample.motions import LOOKS
-from k710.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
+from k710.store import EVENLY_STORED, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
 
 UNIT_CLIPS = 500
 FILLED = 200  # clips that have their bytes
@@ -93,7 +93,7 @@ def _fill(store: Store, ids: list[str], row: dict[str, Any]) -> None:
             "offset": [slot * place + 512 for slot in range(len(part))],
         }
         table = pa.table([pa.array(columns[field.name], field.type) for field in MEDIA_SCHEMA], schema=MEDIA_SCHEMA)
-        about = {"schema_version": SCHEMA_VERSION, "sha256": "not taken"}
+        about = {"schema_version": SCHEMA_VERSION, "sha256": "not taken", EVENLY_STORED: True}
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
         pa.parquet.write_table(table, store.media_folder / f"{unit}.parquet", compression="zstd")
 

@@ -51,6 +51,7 @@ MEDIA_SCHEMA = pa.schema(
     ]
 )
 METADATA_KEY = b"k710"
+EVENLY_STORED = "frames_evenly_stored"  # in a media file's metadata: all its frame_indices are sampling.stored_indices
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -95,6 +96,11 @@ class Store:
         paths = table["__filename"].to_pylist()
         units = pa.array([path.rsplit("/", 1)[-1].removesuffix(".parquet") for path in paths], pa.string())
         return table.drop_columns("__filename").append_column("unit", units)
+
+    def evenly_stored(self) -> bool:
+        """Whether the frame_indices of all rows are `sampling.stored_indices`, as this version stores frames: then
+        nobody needs to read them. Raises StoreError for a media file that cannot be read."""
+        return all(unit_metadata(file).get(EVENLY_STORED) for file in self.unit_files())
 
     def _blame_a_file(self, files: Iterable[Path]) -> None:
         for file in files:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from numbered_stores import LOOK, PROFILES, make_numbered, num_frames_of, number
 
 from k710 import open_manifest
 from k710.errors import FetchError, LoadError, UsageError
+from k710.fetch.scratch import scratch_folder
+from k710.fetch.store_unit import StoreUnit
+from k710.fetch.verify import read_media
 from k710.labels import class_names
 from k710.loading.clip_index import ClipIndex
 from k710.loading.order import Sample
@@ -19,6 +24,7 @@ from k710.loading.random_key import RandomKey
 from k710.loading.sampling import FrameSampling, nearest_stored, storage_error, stored_indices
 from k710.sample.footage import clips_of, write_video
 from k710.sample.numbered import numbered_frames
+from k710.store import MEDIA_SCHEMA, Store
 from k710.views import split_of, view
 
 K400 = {"view": "k400", "split": "train"}
@@ -105,6 +111,37 @@ def test_samples_of_one_clip_are_decoded_once(numbered, monkeypatch):
     assert len(seen) == 2
     for clip in together:
         assert clip.frames.tolist() == dataset[clip.sample].frames.tolist() == numbers(clip.pixels)
+
+
+def test_frames_that_were_stored_otherwise_are_the_ones_their_rows_name(numbered, own):
+    """Rows say which frames are stored, so that another choice of them is no other format."""
+    store = Store(own.path / "store", "frames")
+    assert store.evenly_stored()
+    place = own.dataset(**K400, profile="frames").index[0]
+    assert place.frame_indices.tolist() == stored_indices(num_frames_of(place.clip_id), 64).tolist()
+    every_other = {}
+    with scratch_folder(store.root) as scratch:
+        unit = StoreUnit(store, "other", scratch)
+        for row in store.best_rows(MEDIA_SCHEMA.names).drop_columns("unit").to_pylist():
+            with (store.tars_folder / row["tar"]).open("rb") as tar:
+                media = read_media(tar, row)
+            ends = [*row["frame_offsets"][1:], row["size"]]
+            kept = list(zip(row["frame_offsets"], ends, row["frame_indices"], strict=True))[::2]
+            content = b"".join(media[begin:end] for begin, end, _ in kept)
+            sizes = [end - begin for begin, end, _ in kept]
+            row["frame_offsets"] = [0, *np.cumsum(sizes)[:-1].tolist()]
+            row["frame_indices"] = every_other[row["clip_id"]] = [index for _, _, index in kept]
+            sha256 = hashlib.sha256(content).hexdigest()
+            settled_at = row["settled_at"] + timedelta(seconds=1)
+            unit.carry({**row, "size": len(content), "sha256": sha256, "settled_at": settled_at}, content)
+        unit.commit({})
+    assert not store.evenly_stored()
+    dataset = own.dataset(**K400, profile="frames")
+    for number in range(len(dataset)):
+        clip = dataset[number]
+        assert dataset.index[number].frame_indices.tolist() == every_other[clip.clip_id]
+        assert clip.frames.tolist() == numbers(clip.pixels)
+        assert set(clip.frames.tolist()) <= set(every_other[clip.clip_id])
 
 
 # The right class.

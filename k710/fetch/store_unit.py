@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from k710.fetch.jobs import Made
+from k710.loading.sampling import stored_indices
 from k710.storage import HashedFile
-from k710.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_digest, unit_name
+from k710.store import EVENLY_STORED, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_digest, unit_name
 
 TAR_BYTES = 1 << 30  # a tar is ended after the clip that passes this
 RESERVE_BYTES = 2 << 20  # kept back for the rows, so that a unit can still be committed when the disk is full
@@ -107,7 +108,7 @@ class StoreUnit:
     def _write_rows(self, rows: list[dict[str, Any]], metadata: dict[str, Any]) -> None:
         """Write the rows over the bytes that were kept back: to free those first would let another writer take them."""
         table = pa.Table.from_pylist(rows, schema=MEDIA_SCHEMA)
-        about = {**metadata, "schema_version": SCHEMA_VERSION}
+        about = {**metadata, "schema_version": SCHEMA_VERSION, EVENLY_STORED: all(map(_evenly_stored, rows))}
         about["sha256"] = unit_digest(table, about)
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
         content = pa.BufferOutputStream()
@@ -148,6 +149,11 @@ class StoreUnit:
         os.fsync(self._tar.fileno())
         self._tar.close()
         self._tar = None
+
+
+def _evenly_stored(row: dict[str, Any]) -> bool:
+    indices = row["frame_indices"]
+    return indices is None or list(indices) == stored_indices(row["num_frames"], len(indices)).tolist()
 
 
 def write_member(file: IO[bytes] | HashedFile, name: str, data: bytes) -> int:

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 
 from k710.errors import LoadError, UsageError
 from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table
-from k710.loading.sampling import stored_indices
 from k710.local_files import LocalFiles
 from k710.manifest import Manifest
 from k710.releases import SPLITS
@@ -31,7 +30,8 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
 
     def make() -> pa.Table:
         wanted = _wanted(manifest, view, split, dialect)
-        media = store.rows((*_DECIDING, *_COPIED[1:], "tar", "sha256", *_FRAMES)).combine_chunks()
+        frames = _FRAMES[:1] if store.evenly_stored() else _FRAMES  # the indices would be a third of the whole index
+        media = store.rows((*_DECIDING, *_COPIED[1:], "tar", "sha256", *frames)).combine_chunks()
         # The columns that decide are narrow; the others are only moved once it is known which rows are taken.
         rows = best(media.select([*_DECIDING, "unit"]).append_column("row", pa.array(np.arange(len(media)))))
         rows = rows.append_column("place", pc.index_in(rows["clip_id"], wanted["clip_id"].combine_chunks()))
@@ -43,7 +43,6 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
                 f"{store.root}: has no {view} {split} clip in profile {store.profile_folder} "
                 f"({len(wanted):,} are wanted, {num_failed:,} of them failed); `k710 fetch {manifest.path}` brings them"
             )
-        frames = _FRAMES[:1] if _evenly_stored(media) else _FRAMES
         found = media.select([*_COPIED, *frames, "tar", "sha256"]).take(rows["row"])
         columns = {name: found[name] for name in (*_COPIED, *frames)}
         columns["file"] = found["tar"].combine_chunks().dictionary_encode()
@@ -110,22 +109,6 @@ def _wanted(manifest: Manifest, name: str, split: str, dialect: str) -> pa.Table
         raise UsageError(f"{manifest.path}: view {name} has no {split} clips")
     filled = pc.fill_null(table["class_id"], NO_CLASS)
     return table.set_column(table.column_names.index("class_id"), "class_id", filled)
-
-
-def _evenly_stored(media: pa.Table) -> bool:
-    """Whether the stored frames of all rows are `stored_indices`, as this version stores them: then the index, of which
-    they would be a third, need not say so."""
-    lists, num_frames = (media[name].combine_chunks() for name in ("frame_indices", "num_frames"))
-    rows = np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False))
-    starts, values = lists.offsets.to_numpy(), lists.values.to_numpy()
-    counts = np.diff(starts)[rows]
-    kinds = np.stack([pc.fill_null(num_frames, 0).to_numpy()[rows], counts], axis=1)
-    for kind in np.unique(kinds, axis=0):
-        of_kind = rows[(kinds == kind).all(axis=1)]
-        found = values[starts[of_kind][:, None] + np.arange(kind[1])]
-        if not np.array_equal(found, np.broadcast_to(stored_indices(*kind), found.shape)):
-            return False
-    return True
 
 
 def _digests(sha256: pa.StringArray) -> pa.Array:
