@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from k710.errors import StoreError, UsageError
 from k710.fetch.store_unit import FRAME_KEYS, write_member
 from k710.fetch.verify import read_media
 from k710.manifest import Manifest
+from k710.remote import RemotePath
 from k710.storage import HashedFile, replacing
 from k710.store import Store
 from k710.views import split_of, view
@@ -32,6 +34,7 @@ from k710.views import split_of, view
 UNLABELLED = -1
 COMMIT = "shards.json"
 _OPEN_TARS = 64
+_AT_ONCE = 16  # reads from a store at a URL
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force
         "missing": missing,
         "shards": [],
     }
-    with _replacing_folder(out) as folder, _Tars(store.tars_folder) as tars:
+    with _replacing_folder(out) as folder, _Tars(store) as tars:
         parts = np.array_split(order, -(-len(rows) // packing.shard_clips))
         for number, part in enumerate(parts):
             name = f"{packing.view}-{packing.split}-{number:06d}.tar"
@@ -124,8 +127,8 @@ _JOINED = pa.schema([("clip_id", pa.string()), ("label", pa.string()), ("class_i
 class _Tars:
     """Clips out of the store's tars. Some tars stay open, since neighbours in a shard come from all over the store."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._open: dict[str, IO[bytes]] = {}  # the last one used is the last
 
     def __enter__(self) -> _Tars:
@@ -135,26 +138,38 @@ class _Tars:
         for tar in self._open.values():
             tar.close()
 
+    def read_all(self, rows: Sequence[dict[str, Any]]) -> Iterator[bytes]:
+        """`read` of each row, in their order; several at a time from a store at a URL."""
+        if isinstance(self._store.root, Path):
+            yield from (self.read(row) for row in rows)
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for start in range(0, len(rows), _AT_ONCE):  # not all at once: a shard is large
+                yield from pool.map(self.read, rows[start : start + _AT_ONCE])
+
     def read(self, row: dict[str, Any]) -> bytes:
         """The clip's bytes. Raises StoreError where they are not those of its row."""
+        path = self._store.tar(row["tar"])
         try:
-            tar = self._open.pop(row["tar"], None) or (self._folder / row["tar"]).open("rb")
+            media = path.read_range(row["offset"], row["size"]) if isinstance(path, RemotePath) else self._at(path, row)
         except FileNotFoundError:
-            raise StoreError(f"{self._folder / row['tar']} is gone; `k710 verify --repair` mends it") from None
-        self._open[row["tar"]] = tar
-        if len(self._open) > _OPEN_TARS:
-            self._open.pop(next(iter(self._open))).close()
-        media = read_media(tar, row)
+            raise StoreError(f"{path} is gone; `k710 verify --repair` mends it") from None
         if hashlib.sha256(media).hexdigest() != row["sha256"]:
             raise StoreError(f"{row['tar']}: clip {row['clip_id']} is damaged; `k710 verify --repair` mends it")
         return media
+
+    def _at(self, path: Path, row: dict[str, Any]) -> bytes:
+        tar = self._open.pop(path.name, None) or path.open("rb")
+        self._open[path.name] = tar
+        if len(self._open) > _OPEN_TARS:
+            self._open.pop(next(iter(self._open))).close()
+        return read_media(tar, row)
 
 
 def _write_shard(path: Path, rows: list[dict[str, Any]], packing: Packing, tars: _Tars) -> dict[str, Any]:
     with replacing(path) as file:
         hashed = HashedFile(file)
-        for row in rows:
-            media = tars.read(row)
+        for row, media in zip(rows, tars.read_all(rows), strict=True):
             about = {key: row[key] for key in (*_JOINED.names, *_FACTS, *(FRAME_KEYS if row["frame_offsets"] else ()))}
             about |= {"view": packing.view, "split": packing.split, "dialect": packing.dialect}
             write_member(hashed, f"{row['clip_id']}.{row['suffix']}", media)

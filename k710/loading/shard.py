@@ -12,7 +12,7 @@ import numpy as np
 
 from k710.errors import LoadError
 from k710.loading.load_clip import Media, StoredFrames
-from k710.loading.media_files import open_media
+from k710.loading.open_files import open_media
 from k710.loading.random_key import Draws
 
 
