@@ -176,7 +176,7 @@ def open_manifest(path: str | os.PathLike[str] | RemotePath) -> Manifest:
     """Open the manifest that `k710 build` wrote, a folder or at a URL (`s3://bucket/k710`).
 
     Raises ManifestError where there is none, where dataset.json is damaged, or where a newer k710 wrote it; RemoteError
-    where a URL cannot be read, UsageError where its package is not installed.
+    where a URL cannot be read.
     """
     folder = location(path)
     try:

@@ -222,16 +222,16 @@ class RemotePath:
 
 
 def patience_s() -> float:
-    """For how long what may pass is tried again: `K710_REMOTE_PATIENCE_S`, else a minute. Raises UsageError."""
+    """For how long what may pass is tried again: `K710_REMOTE_PATIENCE_S`, else a minute. Raises RemoteError."""
     said = os.environ.get("K710_REMOTE_PATIENCE_S")
     try:
         return DEFAULT_PATIENCE_S if said is None else float(said)
     except ValueError:
-        raise UsageError(f"K710_REMOTE_PATIENCE_S is {said!r}; it takes a number of seconds") from None
+        raise RemoteError(f"K710_REMOTE_PATIENCE_S is {said!r}; it takes a number of seconds") from None
 
 
 def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system, opened in this process (fsspec keeps one per process), and the path in it. Raises UsageError
+    """The file system, opened in this process (fsspec keeps one per process), and the path in it. Raises RemoteError
     where its package is not there."""
     import fsspec.core
 
@@ -242,9 +242,9 @@ def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     except ImportError as error:
         package = _EXTRAS.get(protocol)
         todo = f"pip install '{package}'" if package else str(error)
-        raise UsageError(f"{url}: the package that reads {protocol}:// is not installed: {todo}") from None
+        raise RemoteError(f"{url}: the package that reads {protocol}:// is not installed: {todo}") from None
     except ValueError as error:
-        raise UsageError(f"{url}: {error}") from None
+        raise RemoteError(f"{url}: {error}") from None
     return files, path
 
 
