@@ -57,7 +57,7 @@ def test_a_path_of_this_machine_loads_no_fsspec():
 def test_what_cannot_be_read_is_refused_with_what_to_do():
     with pytest.raises(UsageError, match="chained URLs"):
         location("simplecache::s3://bucket/k710")
-    with pytest.raises(RemoteError, match=r"nothing://a/b: Protocol not known: nothing"):
+    with pytest.raises(RemoteError, match=r"nothing://a/b/dataset.json: Protocol not known: nothing"):
         open_manifest("nothing://a/b")
     with pytest.raises(UsageError, match=r"k710 writes to object stores alone .* reading ftp:// is fine"):
         location("ftp://host/k710").put(Path(__file__))
