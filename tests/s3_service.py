@@ -1,7 +1,7 @@
-"""An S3 service on 127.0.0.1: moto's server in a process of its own, behind a TCP proxy that can go down and come back.
+"""An S3 service on 127.0.0.1: moto's server in a process of its own, behind a TCP proxy that can go down and be back.
 
-moto keeps its buckets in memory, so what is killed and started again on the same port is the proxy: to a client that is a
-service which went away in the middle of an answer and came back with its buckets, as S3 does.
+moto keeps its buckets in memory, so what is killed and started again on the same port is the proxy: to a client that
+is a service which went away in the middle of an answer and came back with its buckets, as S3 does.
 """
 
 from __future__ import annotations
@@ -170,7 +170,10 @@ def _bucket_numbers() -> Iterator[int]:
 
 @pytest.fixture
 def s3(
-    moto_port: int, _bucket_numbers: Iterator[int], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    moto_port: int,
+    _bucket_numbers: Iterator[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[S3]:
     """A bucket of its own, and an environment in which `s3://` leads to it."""
     proxy = Proxy(moto_port)

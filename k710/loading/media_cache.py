@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from k710.errors import UsageError
@@ -38,34 +37,29 @@ class MediaCache:
         return None
 
     def keep(self, place: Place, where: str, content: bytes) -> None:
-        """Keep a clip, if there is room; a disk that fails keeps nothing, and no training ends for it."""
-        if len(content) >= self._full_at:
-            return
+        """Keep a clip, if there is room, in the place of a damaged one that has its room already. A disk that fails
+        keeps nothing, and no training ends for it."""
         path = self._path(place, where)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() or not self._take_room(len(content)):
+            if not path.exists() and not self._take_room(len(content)):
                 return
+            path.parent.mkdir(exist_ok=True)
             with replacing(path) as file:
                 file.write(content)
-
-    def drop(self, place: Place, where: str) -> None:
-        """Remove a clip that is not what it was."""
-        with contextlib.suppress(OSError), self._locked():
-            path = self._path(place, where)
-            size = path.stat().st_size
-            path.unlink()
-            self._write_total(max(self._read_total() - size, 0))
 
     def _path(self, place: Place, where: str) -> Path:
         key = hashlib.sha256(f"{where}\n{place.offset}\n{place.size}\n{place.digest}".encode()).hexdigest()
         return self.folder / key[:2] / key
 
     def _take_room(self, size: int) -> bool:
-        with self._locked():
+        if size >= self._full_at:
+            return False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / _LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             total = self._read_total() + size
             if total <= self.max_bytes:
-                self._write_total(total)
+                (self.folder / _TOTAL).write_text(str(total))
                 return True
         self._full_at = min(self._full_at, size)
         return False
@@ -75,12 +69,3 @@ class MediaCache:
         with contextlib.suppress(OSError, ValueError):
             return int((self.folder / _TOTAL).read_text())
         return sum(path.stat().st_size for path in self.folder.glob("??/*"))
-
-    def _write_total(self, total: int) -> None:
-        (self.folder / _TOTAL).write_text(str(total))
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder / _LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield

@@ -63,10 +63,9 @@ class MediaFiles:
     def _whole(self, place: Place) -> bytes:
         """Header and media of a clip, out of the cache where it is there."""
         where = str(self._folder / place.file)
-        if self._cache is not None and (kept := self._cache.get(place, where)) is not None:
-            if self._problem(place, kept) is None:
-                return kept
-            self._cache.drop(place, where)
+        kept = None if self._cache is None else self._cache.get(place, where)
+        if kept is not None and self._problem(place, kept) is None:
+            return kept
         whole = self._bytes(place, 0, _HEADER + place.size)
         if (problem := self._problem(place, whole)) is not None:
             raise LoadError(f"{self._where(place)}: {problem}{_MEND}")
