@@ -134,7 +134,7 @@ class Manifest:
 
         return open_dataset(self, **options)
 
-    def stream(self, shards: str | os.PathLike[str], **options: Any) -> ShardStream:
+    def stream(self, shards: str | os.PathLike[str] | RemotePath, **options: Any) -> ShardStream:
         """Shards that `k710 pack` made of this manifest, read from beginning to end.
 
         The options are those of `k710.loading.stream.open_stream`.

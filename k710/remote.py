@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import hashlib
+import io
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory
 # Over and above what the file system's own package does.
 DEFAULT_PATIENCE_S = 60.0
 _LONGEST_PAUSE_S = 10.0
+PIECE_BYTES = 8 << 20
 _EXTRAS = {"s3": "k710[s3]", "s3a": "k710[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 # By name, in the classes of an error: to import the packages that define them would load all of them.
 _PASSING = frozenset({"ConnectionError", "TimeoutError", "HTTPClientError", "ClientError", "FSTimeoutError"})
@@ -157,6 +159,10 @@ class RemotePath:
 
         return self._ask(ask)
 
+    def open(self) -> io.BufferedReader:
+        """The object to be read from beginning to end, in pieces of `PIECE_BYTES`, a request each."""
+        return io.BufferedReader(_Pieces(self), PIECE_BYTES)
+
     def get(self, local: Path) -> None:
         """The object as a file of this machine; not to be used for a file that counts before it is whole."""
         self._ask(lambda files, path: files.get_file(path, str(local)))
@@ -219,6 +225,22 @@ class RemotePath:
                 f"goes on from there"
             )
         return RemoteError(f"{self.url}: {text}")
+
+
+class _Pieces(io.RawIOBase):
+    """What is read of an object, piece by piece; each is asked for anew where the service went away."""
+
+    def __init__(self, path: RemotePath) -> None:
+        self._path, self._at, self._ended = path, 0, False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = b"" if self._ended else self._path.read_range(self._at, len(buffer))
+        buffer[: len(content)] = content
+        self._at, self._ended = self._at + len(content), len(content) < len(buffer)
+        return len(content)
 
 
 def patience_s() -> float:

@@ -88,7 +88,7 @@ def test_workers_open_the_service_for_themselves(numbered, remote, s3, start_met
     found = list(there.loader(**how, num_workers=2, start_method=start_method))
     assert [batch.clip_ids for batch in found] == [batch.clip_ids for batch in expected]
     for one, other in zip(found, expected, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one.clips, other.clips, strict=True))
+        same_batch(one, other)
     there[1]
 
 
@@ -341,3 +341,31 @@ def test_a_tar_on_the_disk_is_read_in_pieces_of_any_size(tmp_path, monkeypatch):
     really = os.pread
     monkeypatch.setattr(os, "pread", lambda descriptor, size, at: really(descriptor, min(size, 999), at))
     assert MediaFiles(tmp_path, in_tars=True).read(place) == media
+
+
+# Shards.
+
+
+def test_shards_at_a_url_are_streamed_as_from_a_disk(remote, s3, k710, tmp_path):
+    options = ("--view", "k400", "--split", "train", "--shard-clips", 3, "--profile", "frames")
+    for out in (tmp_path / "shards", f"{s3.url}/shards"):
+        assert k710("pack", remote.path, *options, "--out", out).exit_code == 0
+    here, there = (remote.stream(where, num_frames=4) for where in (tmp_path / "shards", f"{s3.url}/shards"))
+    how = {"batch_size": 2, "num_workers": 2, "packed": True}
+    expected = list(here.loader(**how))
+    asked = requests_for(s3, lambda: [same_batch(*pair) for pair in zip(there.loader(**how), expected, strict=True)])
+    assert len(asked) == len(there.shards) == 4, "small shards are a request each"
+    key = s3.keys("shards/")[0]
+    s3.write(key, s3.read(key)[:2000])
+    with pytest.raises(LoadError, match=f"{s3.url}/{key}: cut off or damaged after"):
+        list(there.loader(**how))
+    s3.delete(key)
+    with pytest.raises(LoadError, match=f"{s3.url}/{key}: is gone; pack anew"):
+        list(there.loader(**how))
+    with pytest.raises(LoadError, match="no shards there"):
+        remote.stream(f"{s3.url}/nothing")
+
+
+def same_batch(one, other) -> None:
+    assert one.clip_ids == other.clip_ids
+    assert all(torch.equal(a, b) for a, b in zip(one.clips, other.clips, strict=True))

@@ -400,3 +400,35 @@ def test_shards_from_a_url_are_those_from_a_disk(s3, k710, local, tmp_path):
     assert result.exit_code == 1
     assert result.stderr.endswith(".tar is gone; `k710 verify --repair` mends it\n")
     assert not (tmp_path / "there").exists()
+
+
+def test_shards_may_be_put_at_a_url(s3, k710, local, tmp_path, monkeypatch):
+    command = ("pack", local, *VIEW, "--shard-clips", 5)
+    url = f"{s3.url}/shards"
+    assert k710(*command, "--out", tmp_path / "here").exit_code == 0
+    result = k710(*command, "--out", url)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{url}: 12 clips in 3 shards")
+    written = [path for method, path in s3.proxy.requests if method == "PUT"]
+    assert "shards.json" in written[-1]
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
+
+    def there() -> dict[str, bytes]:
+        return {Path(key).name: s3.read(key) for key in s3.keys("shards/")}
+
+    assert there() == whole
+    refused = k710(*command, "--out", url)
+    assert refused.exit_code == 1
+    assert "shards are there already; --force replaces them" in refused.stderr
+
+    monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "0.5")
+    s3.proxy.die_after = len(s3.proxy.requests) + 9
+    broken = k710(*command, "--seed", 3, "--out", url, "--force")
+    assert (broken.exit_code, "no answer" in broken.stderr) == (1, True)
+    s3.proxy.up()
+    assert "shards.json" not in there(), "half of the new shards are none"
+    assert k710(*command, "--out", url).exit_code == 0
+    assert there() == whole
+    s3.write("shards/notes.txt", b"mine")
+    assert "holds something else" in k710(*command, "--out", url, "--force").stderr
+    assert there().keys() > whole.keys()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import FOLDER, FOLDER_OR_URL
+from k710.cli.common import FOLDER_OR_URL
 from k710.storage import Location
 
 
@@ -15,7 +15,7 @@ from k710.storage import Location
 @click.option("--view", default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
 @click.option("--split", default="train", show_default=True, help="train, val or test.")
 @click.option("--dialect", default="canonical", show_default=True, help="Index order of the classes.")
-@click.option("--out", type=FOLDER, help="Folder of the shards.  [shards/VIEW-SPLIT]")
+@click.option("--out", type=FOLDER_OR_URL, help="Place of the shards.  [shards/VIEW-SPLIT]")
 @click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
 @click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
 @click.option("--shard-clips", type=click.IntRange(1), default=500, show_default=True, help="At most.")
@@ -26,7 +26,7 @@ def command(
     view: str,
     split: str,
     dialect: str,
-    out: Path | None,
+    out: Location | None,
     store: Location | None,
     profile: str,
     shard_clips: int,
@@ -47,7 +47,7 @@ def command(
     from k710.manifest import open_manifest
     from k710.store import Store
 
-    folder = Path("shards") / f"{view}-{split}" if out is None else out
+    folder: Location = Path("shards") / f"{view}-{split}" if out is None else out
     packing = Packing(view, split, dialect, shard_clips, seed)
     about = pack(open_manifest(manifest), Store(store_of(manifest, store), profile), folder, packing, force=force)
     size = sum(shard["bytes"] for shard in about["shards"])

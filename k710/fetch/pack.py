@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,13 +28,14 @@ from k710.fetch.store_unit import FRAME_KEYS, write_member
 from k710.fetch.verify import read_media
 from k710.manifest import Manifest
 from k710.remote import RemotePath
-from k710.storage import HashedFile, replacing
+from k710.storage import HashedFile, Location, replacing
 from k710.store import Store
 from k710.views import split_of, view
 
 UNLABELLED = -1
 COMMIT = "shards.json"
 _OPEN_TARS = 64
+_SHARD = re.compile(r"[a-z0-9_]+-[a-z]+-[0-9]{6,}\.tar")
 _AT_ONCE = 16  # reads from a store at a URL
 
 
@@ -61,8 +63,9 @@ def class_mixed_order(class_ids: npt.NDArray[np.int16], seed: int) -> npt.NDArra
     return np.lexsort((random.random(len(place)), place))
 
 
-def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force: bool = False) -> dict[str, Any]:
-    """Write the shards of a view and split to the folder `out`, whole or not at all; returns what shards.json says.
+def pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, force: bool = False) -> dict[str, Any]:
+    """Write the shards of a view and split to `out`, whole or not at all; returns what shards.json says. At a URL,
+    shards that are replaced are gone until the new ones are there.
 
     Clips that are not in the store are left out and counted. The same manifest, store and seed give the same bytes.
     Raises UsageError for an unknown view, split or dialect, StoreError where nothing of it is in the store, a clip
@@ -71,12 +74,7 @@ def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force
     rows, missing = _rows(manifest, store, packing)
     if (out / COMMIT).exists() and not force:
         raise StoreError(f"{out}: shards are there already; --force replaces them")
-    if out.exists() and not (out / COMMIT).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"{out}: holds something else; choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    needed, free = sum(row["size"] + 4096 for row in rows), shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise StoreError(f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+    _check_out(out, rows)
     order = class_mixed_order(np.array([row["class_id"] for row in rows], np.int16), packing.seed)
     about: dict[str, Any] = {
         **vars(packing),
@@ -94,6 +92,24 @@ def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force
         with replacing(folder / COMMIT) as file:
             file.write((json.dumps(about, indent=1) + "\n").encode())
     return about
+
+
+def _check_out(out: Location, rows: list[dict[str, Any]]) -> None:
+    """Raise StoreError where `out` holds something else, or has no room; UsageError for a URL that takes no shards."""
+    foreign: list[Location] = []
+    if isinstance(out, RemotePath):
+        out.check_writable()
+        # An interrupted pack leaves shards there that nothing commits.
+        foreign = [path for path in out.iterdir() if path.name != COMMIT and not _SHARD.fullmatch(path.name)]
+    elif out.exists() and not (out / COMMIT).exists():
+        foreign = [*out.iterdir()] if out.is_dir() else [out]
+    if foreign:
+        raise StoreError(f"{out}: holds something else; choose another --out")
+    if isinstance(out, Path):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        needed, free = sum(row["size"] + 4096 for row in rows), shutil.disk_usage(out.parent).free
+        if needed > free:
+            raise StoreError(f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
 
 
 def _rows(manifest: Manifest, store: Store, packing: Packing) -> tuple[list[dict[str, Any]], int]:
@@ -166,7 +182,7 @@ class _Tars:
         return read_media(tar, row)
 
 
-def _write_shard(path: Path, rows: list[dict[str, Any]], packing: Packing, tars: _Tars) -> dict[str, Any]:
+def _write_shard(path: Location, rows: list[dict[str, Any]], packing: Packing, tars: _Tars) -> dict[str, Any]:
     with replacing(path) as file:
         hashed = HashedFile(file)
         for row, media in zip(rows, tars.read_all(rows), strict=True):
@@ -180,8 +196,17 @@ def _write_shard(path: Path, rows: list[dict[str, Any]], packing: Packing, tars:
 
 
 @contextmanager
-def _replacing_folder(out: Path) -> Iterator[Path]:
-    """A folder that becomes `out` when the block ends well; what an interrupted pack left is removed first."""
+def _replacing_folder(out: Location) -> Iterator[Location]:
+    """A folder that becomes `out` when the block ends well; what an interrupted pack left is removed first.
+
+    At a URL nothing can be renamed: `out` is emptied, its commit first, and what comes last commits it.
+    """
+    if isinstance(out, RemotePath):
+        (out / COMMIT).unlink(missing_ok=True)
+        for shard in out.iterdir():
+            shard.unlink(missing_ok=True)
+        yield out
+        return
     part, old = (out.with_name(f".{out.name}.{word}") for word in ("part", "old"))
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
