@@ -28,6 +28,7 @@ WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory
 DEFAULT_PATIENCE_S = 60.0
 _LONGEST_PAUSE_S = 10.0
 PIECE_BYTES = 8 << 20
+_TOO_MANY = 429
 _EXTRAS = {"s3": "k710[s3]", "s3a": "k710[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 # By name, in the classes of an error: to import the packages that define them would load all of them.
 _PASSING = frozenset({"ConnectionError", "TimeoutError", "HTTPClientError", "ClientError", "FSTimeoutError"})
@@ -82,6 +83,8 @@ class RemotePath:
     @property
     def size_bytes(self) -> int:
         assert self._entry is not None
+        if self._entry.get("size") is None:  # a web server's index page
+            raise RemoteError(f"{self.url}: its listing tells no sizes, so no store can be read there")
         return int(self._entry["size"])
 
     @property
@@ -221,7 +224,7 @@ class RemotePath:
             return RemoteError(f"{self.url}: {text}; docs/remote.md tells where credentials are looked for")
         if passing:
             return RemoteError(
-                f"{self.url}: no answer for {patience_s():.0f} s: {text}; what was put is kept, and the same command "
+                f"{self.url}: no answer for {patience_s():g} s: {text}; what was put is kept, and the same command "
                 f"goes on from there"
             )
         return RemoteError(f"{self.url}: {text}")
@@ -271,7 +274,8 @@ def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def _may_pass(error: Exception) -> bool:
-    if isinstance(error, _FINAL):
+    status = getattr(error, "status", None)  # of an HTTP answer
+    if isinstance(error, _FINAL) or (isinstance(status, int) and status < 500 and status != _TOO_MANY):
         return False
     if {cls.__name__ for cls in type(error).__mro__} & _PASSING:
         return True

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -274,6 +275,37 @@ def test_a_large_file_whose_upload_breaks_is_there_whole_or_not_at_all(s3, tmp_p
     assert s3.read("big") == content
     target.get(tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == content
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """A web server that shows the files of tmp_path, with index pages, as they are to be had anywhere."""
+    monkeypatch.setenv("K710_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1) as server:
+        try:
+            yield f"http://127.0.0.1:{server.stdout.readline().split()[5]}"
+        finally:
+            server.kill()
+
+
+def test_a_manifest_may_be_read_from_any_web_server_and_a_store_may_not(web, k710, sample, tmp_path):
+    shutil.copytree(sample.path, tmp_path / "m")
+    (tmp_path / "m/store/media/h264").mkdir(parents=True)
+    (tmp_path / "m/store/media/h264/x-1.parquet").write_bytes(b"x")
+    manifest = open_manifest(f"{web}/m")
+    assert manifest.clips == sample.clips
+    manifest.verify()
+    result = k710("status", f"{web}/m")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"k710: {web}/m/store/media/h264/x-1.parquet: its listing tells no sizes, so no store can be read there\n"
+    )
+    for command in (("fetch", f"{web}/m", "--from", f"local:{tmp_path}"), ("build", "--out", f"{web}/new")):
+        result = k710(*command)
+        assert result.exit_code == 2
+        assert "k710 writes to object stores alone" in result.stderr
 
 
 # A manifest.

@@ -198,7 +198,7 @@ def test_a_service_that_stays_away_is_a_clip_that_failed(remote, s3, monkeypatch
     failed = dataset[0]
     assert failed.weight == 0
     assert failed.error.startswith(f"clip {failed.clip_id}: {s3.url}/m/store/tars/h264/")
-    assert "no answer for 0 s" in failed.error
+    assert "no answer for 0.5 s" in failed.error
     s3.proxy.up()
     assert dataset[0].weight == 1
 

@@ -23,6 +23,7 @@ from k710.fetch.scratch import scratch_folder, scratch_parent, sweep
 from k710.fetch.unit_work import Run, Tally
 from k710.http_reader import head
 from k710.manifest import Manifest
+from k710.remote import RemotePath
 from k710.storage import Location
 from k710.store import Store, unit_metadata
 
@@ -87,6 +88,8 @@ def fetch(
     """
     stop = stop or Stop()
     tally = Tally(told=told)
+    if isinstance(store_root, RemotePath):
+        store_root.check_writable()
     store = Store(store_root, choices.profile.folder)
     plan = Plan(manifest, store, choices)
     check_profile(store, choices.profile)

@@ -85,6 +85,8 @@ def repair(store: Store, reports: list[UnitReport], *, scratch: Path | None = No
     (at a URL: on this machine). `scratch` is where a store at a URL has its scratch folders.
     """
     lost = 0
+    if isinstance(store.root, RemotePath):
+        store.root.check_writable()
     with scratch_folder(store.root, alone=True, scratch=scratch) as folder:
         for report in reports:
             if report.unreadable is not None:
