@@ -58,7 +58,9 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self.requests: list[tuple[str, str]] = []
         self._open: set[socket.socket] = set()
-        self.die_after: int | None = None  # requests, from now
+        self.die_after: int | None = None  # so many requests have come, and the last goes nowhere
+        self.die_answering = ""  # a request of this kind: it is done, and nobody hears of it
+        self._doomed: set[socket.socket] = set()
         self.up()
 
     def up(self) -> None:
@@ -101,6 +103,12 @@ class Proxy:
                         self.die_after = None
                         self.down()
                         break
+                    if self.die_answering and self.die_answering in f"{found[1].decode()} {found[2].decode()}":
+                        self._doomed.add(source)
+                elif not is_asking and sink in self._doomed:
+                    self.die_answering = ""
+                    self.down()
+                    break
                 sink.sendall(piece)
         for each in (source, sink):
             with contextlib.suppress(OSError):
