@@ -105,7 +105,7 @@ class Proxy:
                         break
                     if self.die_answering and self.die_answering in f"{found[1].decode()} {found[2].decode()}":
                         self._doomed.add(source)
-                elif not is_asking and sink in self._doomed:
+                elif sink in self._doomed and b" 100 " not in piece[:20]:  # 100: it may send the rest
                     self.die_answering = ""
                     self.down()
                     break
