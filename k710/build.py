@@ -20,6 +20,7 @@ from k710.labels import Alignment, Synonym
 from k710.manifest import Manifest, check_output, write_manifest
 from k710.recipes import as_dict
 from k710.releases import NEWEST_FIRST, check_sources, check_splits
+from k710.storage import Location
 
 # Official lists are not the user's to mend: a few bad rows are dropped and reported instead of stopping the build.
 TOLERATED_SHARE = 0.001
@@ -55,7 +56,7 @@ class CurationRecipe:
 def build(
     recipe: CurationRecipe,
     files: Iterable[ListFile],
-    out: Path,
+    out: Location,
     *,
     synonyms: Sequence[Synonym] = (),
     strict: bool = False,

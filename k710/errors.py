@@ -51,3 +51,7 @@ class LoadError(K710Error):
 
 class TrainError(K710Error):
     """A training or an evaluation that cannot start or go on: no clips, no room, a loss that is no number."""
+
+
+class RemoteError(K710Error):
+    """A URL that does not answer, refuses, or has no such bucket. No OSError: that would be this machine's disk."""

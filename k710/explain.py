@@ -32,7 +32,7 @@ def explain(manifest: Manifest, name: ClipName) -> list[str]:
     if name.span_s and not pc.any(pc.equal(of_video["clip_id"], str(name))).as_py():
         spans = ", ".join(of_video["clip_id"].to_pylist())
         raise ManifestError(f"{manifest.path}: no clip {name}; of this video it has {spans}")
-    recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=manifest.path)
+    recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=str(manifest.path))
     curated = curate(list_rows(of_video), recipe.policy)
     lines = [f"Video {name.youtube_id}: https://www.youtube.com/watch?v={name.youtube_id}"]
     for number, clip in enumerate(of_video.to_pylist()):

@@ -32,7 +32,9 @@ from k710 import __version__
 from k710.errors import ManifestError
 from k710.labels import class_names
 from k710.releases import SOURCES
-from k710.storage import TEMPORARY_PREFIX, HashedFile, local_folder, named_by_hash, new_folder, replacing
+from k710.remote import RemotePath
+from k710.remote_copies import copy_of
+from k710.storage import TEMPORARY_PREFIX, HashedFile, Location, location, named_by_hash, new_folder, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +84,7 @@ _OURS = {_COMMIT, "clips", "versions", "store"}  # what a manifest folder may ho
 class Manifest:
     """An opened manifest. `about` is the content of dataset.json: sources, recipe, counts, hashes."""
 
-    path: Path
+    path: Location
     about: dict[str, Any]
 
     @cached_property
@@ -95,8 +97,9 @@ class Manifest:
 
     def read_clips(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The clips table, or some columns of it, read anew and not kept; raises as `clips`."""
-        self._check_files()
-        files = [str(self.path / entry["file"]) for entry in self.about["clips"]]
+        return self._read_clips(self._checked_files(), columns)
+
+    def _read_clips(self, files: list[str], columns: Sequence[str] | None = None) -> pa.Table:
         try:
             # Without the explicit schema, a column that only later files have would vanish.
             clips = pa.dataset.dataset(files, schema=CLIPS_SCHEMA, format="parquet")
@@ -131,7 +134,7 @@ class Manifest:
 
         return open_dataset(self, **options)
 
-    def stream(self, shards: str | os.PathLike[str], **options: Any) -> ShardStream:
+    def stream(self, shards: str | os.PathLike[str] | RemotePath, **options: Any) -> ShardStream:
         """Shards that `k710 pack` made of this manifest, read from beginning to end.
 
         The options are those of `k710.loading.stream.open_stream`.
@@ -142,26 +145,40 @@ class Manifest:
 
     def verify(self) -> None:
         """Read every file whole and compare with the hashes of dataset.json. Raises ManifestError on any difference."""
-        self._check_files()
-        if (found := content_hash(self.clips)) != self.content_hash:
+        clips = self._read_clips(self._checked_files(anew=True))
+        if (found := content_hash(clips)) != self.content_hash:
             raise ManifestError(f"{self.path}: content hash is {found}, dataset.json says {self.content_hash}")
 
-    def _check_files(self) -> None:
-        """A clips file with other columns would be read too, with null for whatever it lacks."""
-        for entry in self.about["clips"]:
-            path = self.path / entry["file"]
-            found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
-            if found != entry.get("sha256"):
-                raise ManifestError(f"{path}: damaged: SHA-256 is {found}, dataset.json says {entry.get('sha256')}")
+    def _checked_files(self, *, anew: bool = False) -> list[str]:
+        """The clips files, on this machine: a file with other columns would be read too, with null for what it lacks.
+
+        Of a manifest at a URL the copies are read, unless `anew`; their hashes are looked at just the same.
+        """
+        return [
+            str(_checked_file(self.path / entry["file"], str(entry.get("sha256")), anew))
+            for entry in self.about["clips"]
+        ]
 
 
-def open_manifest(path: str | os.PathLike[str]) -> Manifest:
-    """Open the manifest folder that `k710 build` wrote.
+def _checked_file(path: Location, sha256: str, anew: bool) -> Path:
+    found = "no file"
+    # A copy that has been damaged here is no damage there: it is brought once more.
+    for bring in (anew, True) if isinstance(path, RemotePath) else (False,):
+        with contextlib.suppress(FileNotFoundError):
+            copy = copy_of(path, version=sha256[:16], anew=bring)
+            found = hashlib.sha256(copy.read_bytes()).hexdigest()
+            if found == sha256:
+                return copy
+    raise ManifestError(f"{path}: damaged: SHA-256 is {found}, dataset.json says {sha256}")
 
-    Raises ManifestError where there is none, where dataset.json is damaged, or where a newer k710 wrote it, and
-    UsageError for a URL.
+
+def open_manifest(path: str | os.PathLike[str] | RemotePath) -> Manifest:
+    """Open the manifest that `k710 build` wrote, a folder or at a URL (`s3://bucket/k710`).
+
+    Raises ManifestError where there is none, where dataset.json is damaged, or where a newer k710 wrote it; RemoteError
+    where a URL cannot be read.
     """
-    folder = local_folder(path, "manifest")
+    folder = location(path)
     try:
         dataset = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
         version, files = str(dataset["schema_version"]), [entry["file"] for entry in dataset["clips"]]
@@ -181,8 +198,10 @@ def open_manifest(path: str | os.PathLike[str]) -> Manifest:
     return Manifest(folder, dataset)
 
 
-def check_output(folder: Path, *, force: bool) -> None:
+def check_output(folder: Location, *, force: bool) -> None:
     """Raise ManifestError unless `folder` is new or empty, or holds a manifest that `force` allows to replace."""
+    if isinstance(folder, RemotePath):
+        folder.check_writable()
     if folder.is_dir():
         foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OURS and path.name[0] != ".")
         if foreign:
@@ -193,7 +212,7 @@ def check_output(folder: Path, *, force: bool) -> None:
         raise ManifestError(f"{folder}: is a file, not a folder; choose another --out")
 
 
-def write_manifest(folder: Path, clips: pa.Table, details: dict[str, Any], *, force: bool = False) -> Manifest:
+def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *, force: bool = False) -> Manifest:
     """Write `clips` (CLIPS_SCHEMA, in clip_id order) and commit them with `details` (sources, recipe, counts).
 
     Killed at any moment, this leaves the old manifest or the new one. An old version stays until `prune`.
@@ -219,10 +238,12 @@ def write_manifest(folder: Path, clips: pa.Table, details: dict[str, Any], *, fo
             with replacing(folder / _COMMIT) as file:
                 file.write(commit)
         except BaseException:
-            for path in _files(folder) - before:
-                path.unlink()
-            with contextlib.suppress(OSError):
-                (folder / "versions").rmdir()  # if it is empty
+            # Of a put that seemed to fail the answer alone may be lost: then the new clips are the ones that count.
+            if isinstance(folder, Path):
+                for path in _files(folder) - before:
+                    path.unlink()
+                with contextlib.suppress(OSError):
+                    (folder / "versions").rmdir()  # if it is empty
             raise
     return Manifest(folder, dataset)
 
@@ -245,7 +266,7 @@ def _hashed_form(column: pa.ChunkedArray, form: pa.DataType) -> pa.ChunkedArray:
     return column.cast(form)
 
 
-def _write_clips(folder: Path, clips: pa.Table) -> dict[str, Any]:
+def _write_clips(folder: Location, clips: pa.Table) -> dict[str, Any]:
     """Write the clips file, the same bytes for the same rows under one pyarrow; returns its entry for dataset.json."""
     with named_by_hash(folder / "clips", "clips-{}.parquet") as file:
         pa.parquet.write_table(
@@ -263,11 +284,11 @@ def _write_clips(folder: Path, clips: pa.Table) -> dict[str, Any]:
     return {"file": name, "rows": clips.num_rows, "bytes": file.size_bytes, "sha256": file.sha256}
 
 
-def _files(folder: Path) -> set[Path]:
+def _files(folder: Location) -> set[Location]:
     return {path for inside in ("clips", "versions") for path in folder.glob(f"{inside}/*")}
 
 
-def _keep_old_version(folder: Path, new_commit: bytes) -> None:
+def _keep_old_version(folder: Location, new_commit: bytes) -> None:
     content = (folder / _COMMIT).read_bytes() if (folder / _COMMIT).exists() else new_commit
     if content == new_commit:
         return
@@ -275,12 +296,11 @@ def _keep_old_version(folder: Path, new_commit: bytes) -> None:
         name = open_manifest(folder).content_hash
     except ManifestError:  # damaged, or of a newer k710: kept as it is
         name = hashlib.sha256(content).hexdigest()
-    (folder / "versions").mkdir(exist_ok=True)
-    with replacing(folder / "versions" / f"{name[:16]}.json") as file:
+    with new_folder(folder / "versions"), replacing(folder / "versions" / f"{name[:16]}.json") as file:
         file.write(content)
 
 
-def prune(folder: Path) -> list[Path]:
+def prune(folder: Location) -> list[Location]:
     """Remove earlier versions and what interrupted builds left; the committed manifest stays. Returns what is gone."""
     current = {entry["file"] for entry in open_manifest(folder).about["clips"]}
     old = [path for path in folder.glob("clips/clips-*.parquet") if f"clips/{path.name}" not in current]

@@ -21,7 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet
 
-from k710.errors import StoreError
+from k710.errors import RemoteError, StoreError
+from k710.remote import RemotePath
+from k710.remote_copies import bring_copies, copy_of
+from k710.storage import Location
 
 SCHEMA_VERSION = "1.1"
 MEDIA_SCHEMA = pa.schema(
@@ -53,6 +56,8 @@ MEDIA_SCHEMA = pa.schema(
 METADATA_KEY = b"k710"
 EVENLY_STORED = "frames_evenly_stored"  # in a media file's metadata: all its frame_indices are sampling.stored_indices
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TAR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar")
+_LISTINGS = 3  # of a folder in which units come and go
 
 
 class NewerStoreError(StoreError):
@@ -60,19 +65,49 @@ class NewerStoreError(StoreError):
 
 
 class Store:
-    """The media of one profile in a store folder; nothing is made before something is written."""
+    """The media of one profile in a store, a folder or at a URL; nothing is made before something is written."""
 
-    def __init__(self, root: Path, profile_folder: str) -> None:
+    def __init__(self, root: Location, profile_folder: str) -> None:
         self.root, self.profile_folder = root, profile_folder
         self.media_folder = root / "media" / profile_folder
         self.tars_folder = root / "tars" / profile_folder
 
     @property
-    def scratch_folder(self) -> Path:
+    def scratch_folder(self) -> Location:
         return self.root / "scratch"
 
-    def unit_files(self) -> list[Path]:
-        return sorted(self.media_folder.glob("[!.]*.parquet"))
+    def unit_files(self, *, anew: bool = False) -> list[Location]:
+        """The media files, in order. At a URL their content is then here too: as it was read before, unless `anew`.
+
+        Raises RemoteError where units come and go too fast to be read.
+        """
+        if isinstance(self.media_folder, Path):
+            return [*sorted(self.media_folder.glob("[!.]*.parquet"))]
+        for _ in range(_LISTINGS):
+            files: list[Location] = [file for file in self.media_folder.glob("*.parquet") if _UNIT.fullmatch(file.name)]
+            try:
+                bring_copies(files, anew=anew)
+            except FileNotFoundError:
+                continue  # a unit was written anew, or a repair removed it
+            return files
+        raise RemoteError(f"{self.media_folder}: its units change while they are read; try again later")
+
+    def unit_versions(self) -> list[list[str | int]]:
+        """The media files by name, and what changes whenever one of them does."""
+        found: list[list[str | int]] = []
+        for file in self.unit_files():
+            if isinstance(file, RemotePath):
+                found.append([file.name, file.version])
+            else:
+                status = file.stat()
+                found.append([file.name, status.st_size, status.st_mtime_ns])
+        return found
+
+    def tar(self, name: str) -> Location:
+        """The tar that a row names. Raises StoreError for a name that no unit gives: it may lead elsewhere."""
+        if not _TAR.fullmatch(name):
+            raise StoreError(f"{self.media_folder}: a row names {name!r}, which is no tar of a store")
+        return self.tars_folder / name
 
     def rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names)) -> pa.Table:
         """All media rows of the profile, with the `unit` that wrote each; several of one clip where it was tried again.
@@ -86,15 +121,16 @@ class Store:
         try:
             for file in files:
                 unit_metadata(file)  # a newer version would be read wrongly
-            dataset = pa.dataset.dataset([str(file) for file in files], schema=MEDIA_SCHEMA, format="parquet")
+            units_of = {str(copy_of(file)): file.stem for file in files}
+            dataset = pa.dataset.dataset(list(units_of), schema=MEDIA_SCHEMA, format="parquet")
             table = dataset.to_table(columns=[*names, "__filename"])
         except NewerStoreError:
             raise
         except (OSError, StoreError, pa.ArrowException) as error:
             self._blame_a_file(files)
             raise StoreError(f"{self.media_folder}: the media rows cannot be read: {error}") from None
-        paths = table["__filename"].to_pylist()
-        units = pa.array([path.rsplit("/", 1)[-1].removesuffix(".parquet") for path in paths], pa.string())
+        paths = table["__filename"].combine_chunks().dictionary_encode()
+        units = pa.array([units_of[path] for path in paths.dictionary.to_pylist()], pa.string()).take(paths.indices)
         return table.drop_columns("__filename").append_column("unit", units)
 
     def evenly_stored(self) -> bool:
@@ -102,7 +138,7 @@ class Store:
         nobody needs to read them. Raises StoreError for a media file that cannot be read."""
         return all(unit_metadata(file).get(EVENLY_STORED) for file in self.unit_files())
 
-    def _blame_a_file(self, files: Iterable[Path]) -> None:
+    def _blame_a_file(self, files: Iterable[Location]) -> None:
         for file in files:
             try:
                 read_unit(file)
@@ -128,12 +164,12 @@ def best(rows: pa.Table) -> pa.Table:
     return rows.filter(pa.array(np.concatenate([[True], first])))
 
 
-def read_unit(file: Path) -> tuple[pa.Table, dict[str, Any]]:
+def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
     """The rows of one media file, and what it says of its unit. Raises StoreError for a damaged one, NewerStoreError
     for one that a newer version wrote."""
     metadata = unit_metadata(file)
     try:
-        rows = pa.parquet.ParquetFile(file).read()
+        rows = pa.parquet.ParquetFile(copy_of(file)).read()
         digest = unit_digest(rows, metadata)
     except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
@@ -153,10 +189,10 @@ def unit_digest(rows: pa.Table, metadata: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([about, rows.to_pylist()], default=str).encode()).hexdigest()
 
 
-def unit_metadata(file: Path) -> dict[str, Any]:
+def unit_metadata(file: Location) -> dict[str, Any]:
     """What a media file says of its unit: profile, origin, tools; of an archive its address and the members seen."""
     try:
-        found = (pa.parquet.read_metadata(file).metadata or {})[METADATA_KEY]
+        found = (pa.parquet.read_metadata(copy_of(file)).metadata or {})[METADATA_KEY]
         metadata: dict[str, Any] = json.loads(found)
         version = str(metadata["schema_version"])
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
@@ -174,8 +210,12 @@ def unit_name(name: str, clip_ids: Iterable[str]) -> str:
     return found
 
 
-def profiles_in(root: Path) -> Iterator[str]:
-    """The profiles that a store folder holds, by the names of their folders."""
-    for folder in sorted((root / "media").glob("*")):
+def profiles_in(root: Location) -> Iterator[str]:
+    """The profiles that a store holds, by the names of their folders."""
+    media = root / "media"
+    if isinstance(media, RemotePath):
+        yield from (folder.name for folder in media.glob("*") if _UNIT.fullmatch(folder.name))
+        return
+    for folder in sorted(media.glob("*")):
         if folder.is_dir():
             yield folder.name

@@ -276,13 +276,15 @@ def test_wrong_options_are_named(numbered):
         ({"frame_reads": "big"}, "unknown frame_reads"),
         ({"decoder": "cv2"}, "unknown decoder"),
         ({"num_crops": 3}, "views of an evaluation"),
-        ({"store": "s3://bucket/store"}, "s3://bucket/store: a store must be a folder of this machine"),
+        ({"folder": "s3://bucket/clips"}, "s3://bucket/clips: a folder of clips must be a folder of this machine"),
+        ({"cache": "s3://bucket/cache"}, "s3://bucket/cache: a cache must be a folder of this machine"),
+        ({"cache": "here"}, "is a folder of this machine; a cache is for a store at a URL"),
         ({"store": "here", "folder": "there"}, "a store or a folder"),
     ):
         with pytest.raises(UsageError, match=said):
             dataset(**{**K400, **options})
-    with pytest.raises(UsageError, match=r"https://example.org/m: a manifest must be a folder of this machine"):
-        open_manifest("https://example.org/m")
+    with pytest.raises(UsageError, match=r"simplecache::s3://bucket/m: chained URLs"):
+        open_manifest("simplecache::s3://bucket/m")
     with pytest.raises(FetchError, match="no such folder"):
         dataset(**K400, folder="nowhere")
     with pytest.raises(IndexError, match="clip 12 of 12"):

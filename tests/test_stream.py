@@ -137,8 +137,6 @@ def test_what_does_not_fit_is_refused(packed, sample, tmp_path):
     manifest, folder = packed
     with pytest.raises(LoadError, match=r"no shards there \(no shards.json that can be read\); `k710 pack`"):
         manifest.stream(tmp_path)
-    with pytest.raises(UsageError, match="a folder of shards must be a folder of this machine"):
-        manifest.stream("s3://bucket/shards")
     with pytest.raises(UsageError, match=r"4 shards for 8 ranks x 1 workers .*some get none"):
         manifest.stream(folder / "h264-train").loader(batch_size=8, share=Share(0, 8))
     shutil.copytree(folder / "h264-train", tmp_path / "other")

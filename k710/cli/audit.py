@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FILE, annotation_files, print_json, print_table
+from k710.cli.common import COMMA_LIST, FILE, PATH_OR_URL, annotation_files, print_json, print_table
+from k710.storage import Location
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 @click.command("audit")
-@click.argument("manifest", required=False, type=click.Path(path_type=Path))
+@click.argument("manifest", required=False, type=PATH_OR_URL)
 @click.option("--annotations", metavar="DIR|sample", help="Audit a folder of lists instead of a manifest.")
 @click.option("--sources", type=COMMA_LIST, default="k400,k600,k700", show_default=True, help="With --annotations.")
 @click.option("--splits", type=COMMA_LIST, default="train,val", show_default=True, help="With --annotations.")
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--eval", "evaluation", type=FILE, help="Your own evaluation list, to compare with --train.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, the conflicting clips by name, for machines.")
 def command(
-    manifest: Path | None,
+    manifest: Location | None,
     annotations: str | None,
     sources: tuple[str, ...],
     splits: tuple[str, ...],

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, DEFAULT_MANIFEST, FILE, FOLDER, annotation_files, print_table
+from k710.cli.common import COMMA_LIST, DEFAULT_MANIFEST, FILE, FOLDER_OR_URL, annotation_files, print_table
+from k710.storage import Location
 
 
 @click.command("build")
@@ -20,7 +21,7 @@ from k710.cli.common import COMMA_LIST, DEFAULT_MANIFEST, FILE, FOLDER, annotati
 @click.option("--precedence", type=COMMA_LIST, help="Whose clip and label win when a video stands in several releases.")
 @click.option("--annotations", metavar="DIR|sample", help="Folder of lists; without it they are downloaded once.")
 @click.option("--synonyms", type=FILE, help="CSV with the columns name,label for names that k710 does not know.")
-@click.option("--out", type=FOLDER, default=DEFAULT_MANIFEST, show_default=True, help="Folder of the manifest.")
+@click.option("--out", type=FOLDER_OR_URL, default=DEFAULT_MANIFEST, show_default=True, help="Place of the manifest.")
 @click.option("--fates", type=FILE, help="Write the fate of every list row here (.csv or .parquet).")
 @click.option(
     "--clips",
@@ -35,7 +36,7 @@ def command(
     recipe: str,
     annotations: str | None,
     synonyms: Path | None,
-    out: Path,
+    out: Location,
     fates: Path | None,
     origins: tuple[str, ...],
     strict: bool,

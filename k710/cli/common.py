@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from k710.storage import Location, location
+
 if TYPE_CHECKING:
     from k710.annotations import ListFile
 
@@ -29,7 +31,27 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic since cli
         return parts
 
 
+class OrUrl(click.ParamType):  # type: ignore[type-arg]
+    """A path of this machine, or a URL that fsspec reads: what holds a manifest or a store."""
+
+    name = "folder or URL"
+
+    def __init__(self, path: click.Path) -> None:
+        self._path = path
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        found = location(value)
+        return Path(str(self._path.convert(found, param, ctx))) if isinstance(found, Path) else found
+
+
 COMMA_LIST = CommaList()
+SCRATCH = click.option("--scratch", type=FOLDER, help="Where a run works, for a store at a URL.  [the cache folder]")
+CACHE = click.option("--cache", type=FOLDER, help="Keep clips of a store at a URL in this folder.")
+CACHE_GB = click.option(
+    "--cache-gb", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True, help="At most so many."
+)
+FOLDER_OR_URL = OrUrl(FOLDER)
+PATH_OR_URL = OrUrl(click.Path(path_type=Path))  # the library says what is wrong with a file
 
 
 def annotation_files(annotations: str | None, sources: Iterable[str], splits: Iterable[str]) -> list[ListFile]:

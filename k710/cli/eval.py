@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import FOLDER, print_json, print_table
+from k710.cli.common import CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, print_json, print_table
+from k710.storage import Location
 
 if TYPE_CHECKING:
     from k710.train.evaluate import Evaluation
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="What to evaluate.")
-@click.option("--manifest", required=True, type=FOLDER, help="The manifest whose clips it is evaluated on.")
+@click.option("--manifest", required=True, type=FOLDER_OR_URL, help="The manifest whose clips it is evaluated on.")
 @click.option("--view", required=True, help="k710, k400, k600, k700 or k700_2020: whose clips and classes.")
 @click.option("--split", default="val", show_default=True, help="train, val or test.")
 @click.option("--clips", "num_clips", type=click.IntRange(min=1), default=4, show_default=True, help="Temporal clips.")
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Clips for --which-dialect.")
 @click.option("--common-with", type=click.Path(path_type=Path), help="Compare with another evaluation's --out.")
 @click.option("--out", type=FOLDER, help="Write predictions, classes, confusions and a summary into this folder.")
-@click.option("--store", type=FOLDER, help="Where the clips are. Default: MANIFEST/store.")
+@click.option("--store", type=FOLDER_OR_URL, help="Where the clips are. Default: MANIFEST/store.")
 @click.option("--profile", default="h264", show_default=True, help="The encode profile of the clips.")
+@CACHE
+@CACHE_GB
 @click.option("--folder", type=FOLDER, help="Read clip files of a folder instead of a store.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Views at once.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", help="Default: fp32.")
@@ -55,12 +58,12 @@ def command(**options: Any) -> None:
         raise
 
 
-def _eval(*, device: str | None, store: Path | None, profile: str, folder: Path | None, **options: Any) -> None:
-    from k710.train.media import Media
+def _eval(*, device: str | None, **options: Any) -> None:
+    from k710.train.media import media_of
     from k710.train.process import joined
 
     with joined(device) as process:
-        media = Media(store, profile, folder)
+        media = media_of(options)
         if options.pop("which_dialect"):
             _which_dialect(process, media, **options)
         else:
@@ -72,7 +75,7 @@ def _evaluate(
     media: Any,
     *,
     checkpoint: Path,
-    manifest: Path,
+    manifest: Location,
     num_frames: int | None,
     dialect: str | None,
     limit: int,
@@ -145,7 +148,7 @@ def _which_dialect(
     media: Any,
     *,
     checkpoint: Path,
-    manifest: Path,
+    manifest: Location,
     view: str,
     split: str,
     num_frames: int | None,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from k710.cli.common import DEFAULT_MANIFEST
+from k710.cli.common import DEFAULT_MANIFEST, PATH_OR_URL
+from k710.storage import Location
 
 
 # IDs may begin with a dash; no option here is as long as an ID, so whatever is unknown is the argument.
 @click.command("explain", context_settings={"ignore_unknown_options": True})
 @click.argument("id_or_clip")
-@click.option(
-    "--manifest", type=click.Path(path_type=Path), default=DEFAULT_MANIFEST, show_default=True, help="Manifest folder."
-)
-def command(id_or_clip: str, manifest: Path) -> None:
+@click.option("--manifest", type=PATH_OR_URL, default=DEFAULT_MANIFEST, show_default=True, help="Manifest folder.")
+def command(id_or_clip: str, manifest: Location) -> None:
     """Tell the story of a clip.
 
     In which lists it stands, what became of each row, and why; given a YouTube ID, of every clip of the video.

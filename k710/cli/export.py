@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import COMMA_LIST, FOLDER
+from k710.cli.common import COMMA_LIST, FOLDER, PATH_OR_URL
+from k710.storage import Location
 
 
 @click.command("export")
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=PATH_OR_URL)
 @click.option("--format", "form", required=True, help="csv, slowfast, videomae, mmaction2 or parquet.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files, one per split.")
 @click.option("--view", "view_name", default="k710", show_default=True, help="k710, or a release as published.")
@@ -24,7 +25,7 @@ from k710.cli.common import COMMA_LIST, FOLDER
 @click.option("--separator", default=" ", help="Between path and class index; UniFormerV2's configs want a comma.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def command(
-    manifest: Path,
+    manifest: Location,
     form: str,
     out: Path,
     view_name: str,

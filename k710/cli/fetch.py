@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FOLDER, print_table
+from k710.cli.common import COMMA_LIST, FOLDER_OR_URL, SCRATCH, print_table
+from k710.storage import Location
 
 if TYPE_CHECKING:
     from k710.fetch.plan import Choices
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.command("fetch")
-@click.argument("manifest", type=FOLDER)
+@click.argument("manifest", type=FOLDER_OR_URL)
 @click.option(
     "--from", "origins", multiple=True, metavar="ORIGIN,…", help="local:DIR, cvdf or cvdf:URL; asked in this order."
 )
-@click.option("--store", type=FOLDER, help="Folder of the media; several manifests may share it.  [MANIFEST/store]")
+@click.option(
+    "--store", type=FOLDER_OR_URL, help="Place of the media; several manifests may share it.  [MANIFEST/store]"
+)
 @click.option("--profile", default="h264", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
 @click.option("--audio", is_flag=True, help="Keep the sound.")
 @click.option("--view", help="Only clips of this view: k710, k400, k600, k700, k700_2020.")
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N clips, taken at random, always the same.")
 @click.option("--retry", type=COMMA_LIST, default=(), help="Try failed clips of these classes again, such as corrupt.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")
+@SCRATCH
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
 def command(
-    manifest: Path,
+    manifest: Location,
     origins: tuple[str, ...],
-    store: Path | None,
+    store: Location | None,
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -58,7 +61,7 @@ def command(
         fetch_and_print(opened, store_of(manifest, store), choices)
 
 
-def store_of(manifest: Path, store: Path | None) -> Path:
+def store_of(manifest: Location, store: Location | None) -> Location:
     """The store of a manifest where none is named."""
     return manifest / "store" if store is None else store
 
@@ -85,7 +88,7 @@ def choices_of(
     return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, workers=cores, **options).checked()
 
 
-def fetch_and_print(manifest: Manifest, store: Path, choices: Choices) -> None:
+def fetch_and_print(manifest: Manifest, store: Location, choices: Choices) -> None:
     """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
     from k710.engine import Stop, polite_interrupts
     from k710.errors import FetchError
@@ -111,7 +114,7 @@ def fetch_and_print(manifest: Manifest, store: Path, choices: Choices) -> None:
         raise FetchError(f"{len(tally.unread):,} archives could not be read; the same command tries them again")
 
 
-def print_status(manifest: Manifest, store: Path, profile_folder: str) -> None:
+def print_status(manifest: Manifest, store: Location, profile_folder: str) -> None:
     """What the store has of the manifest: by view and split, and by class of failure."""
     from k710.fetch.status import flag_counts, status
     from k710.store import Store
@@ -145,7 +148,7 @@ def _print_tally(tally: Tally) -> None:
         click.echo(f"members of archives refused: {kinds}", err=True)
 
 
-def _print_estimate(manifest: Manifest, store: Path, choices: Choices) -> None:
+def _print_estimate(manifest: Manifest, store: Location, choices: Choices) -> None:
     from k710.fetch.run import estimate
 
     found = estimate(manifest, store, choices)

@@ -6,27 +6,28 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import FOLDER
+from k710.cli.common import FOLDER_OR_URL
+from k710.storage import Location
 
 
 @click.command("pack")
-@click.argument("manifest", type=FOLDER)
+@click.argument("manifest", type=FOLDER_OR_URL)
 @click.option("--view", default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
 @click.option("--split", default="train", show_default=True, help="train, val or test.")
 @click.option("--dialect", default="canonical", show_default=True, help="Index order of the classes.")
-@click.option("--out", type=FOLDER, help="Folder of the shards.  [shards/VIEW-SPLIT]")
-@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--out", type=FOLDER_OR_URL, help="Place of the shards.  [shards/VIEW-SPLIT]")
+@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
 @click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
 @click.option("--shard-clips", type=click.IntRange(1), default=500, show_default=True, help="At most.")
 @click.option("--seed", default=0, show_default=True, help="Of the order.")
 @click.option("--force", is_flag=True, help="Replace shards that are there.")
 def command(
-    manifest: Path,
+    manifest: Location,
     view: str,
     split: str,
     dialect: str,
-    out: Path | None,
-    store: Path | None,
+    out: Location | None,
+    store: Location | None,
     profile: str,
     shard_clips: int,
     seed: int,
@@ -46,7 +47,7 @@ def command(
     from k710.manifest import open_manifest
     from k710.store import Store
 
-    folder = Path("shards") / f"{view}-{split}" if out is None else out
+    folder: Location = Path("shards") / f"{view}-{split}" if out is None else out
     packing = Packing(view, split, dialect, shard_clips, seed)
     about = pack(open_manifest(manifest), Store(store_of(manifest, store), profile), folder, packing, force=force)
     size = sum(shard["bytes"] for shard in about["shards"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
+
+from k710.cli.common import PATH_OR_URL
+from k710.storage import Location
 
 
 @click.command("prune")
-@click.argument("manifest", type=click.Path(path_type=Path))
-def command(manifest: Path) -> None:
+@click.argument("manifest", type=PATH_OR_URL)
+def command(manifest: Location) -> None:
     """Remove old versions of a manifest.
 
     And what interrupted builds left; the current version stays.

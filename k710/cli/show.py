@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import FILE, FOLDER
+from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL
+from k710.storage import Location
 
 
 @click.command("show")
-@click.argument("manifest", type=FOLDER)
+@click.argument("manifest", type=FOLDER_OR_URL)
 @click.option("--view", default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
 @click.option("--split", default="train", show_default=True, help="train, val or test.")
-@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
 @click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
 @click.option("--folder", type=FOLDER, help="A plain folder of clip files, in the place of a store.")
 @click.option("--clips", "num_clips", type=click.IntRange(1, 50), default=4, show_default=True, help="How many.")
@@ -22,10 +23,10 @@ from k710.cli.common import FILE, FOLDER
 @click.option("--seed", default=0, show_default=True, help="Of the order, the frames and the augmentation.")
 @click.option("--out", type=FILE, default=Path("contact-sheet.png"), show_default=True, help="The PNG to write.")
 def command(
-    manifest: Path,
+    manifest: Location,
     view: str,
     split: str,
-    store: Path | None,
+    store: Location | None,
     profile: str,
     folder: Path | None,
     num_clips: int,

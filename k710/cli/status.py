@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from k710.cli.common import FOLDER, print_json
+from k710.cli.common import FOLDER_OR_URL, print_json
+from k710.storage import Location
 
 
 @click.command("status")
-@click.argument("manifest", type=FOLDER)
-@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.argument("manifest", type=FOLDER_OR_URL)
+@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def command(manifest: Path, store: Path | None, as_json: bool) -> None:
+def command(manifest: Location, store: Location | None, as_json: bool) -> None:
     """Show which clips the store has.
 
     By profile, view and split: clips fetched, failed by class, and not settled yet.

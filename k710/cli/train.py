@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import FOLDER
+from k710.cli.common import CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL
+from k710.storage import Location
 
 if TYPE_CHECKING:
     from k710.train.recipe import TrainRecipe
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.option("--recipe", required=True, metavar="NAME|FILE", help="What to train; `k710 recipes` lists them.")
-@click.option("--manifest", required=True, type=FOLDER, help="The manifest whose clips are trained on.")
+@click.option("--manifest", required=True, type=FOLDER_OR_URL, help="The manifest whose clips are trained on.")
 @click.option("--out", type=FOLDER, help="The folder of the run. Default: runs/RECIPE.")
 @click.option("--clip-weights", metavar="FILE|NAME", help="The CLIP image tower to start from.")
 @click.option("--init", type=click.Path(path_type=Path), help="The checkpoint to start from.")
 @click.option("--dialect", help="Index order of --init's head, where the file does not tell it.")
 @click.option("--interpolate-positions", is_flag=True, help="Resize position embeddings of another size.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe; may be given again.")
-@click.option("--store", type=FOLDER, help="Where the clips are. Default: MANIFEST/store.")
+@click.option("--store", type=FOLDER_OR_URL, help="Where the clips are. Default: MANIFEST/store.")
 @click.option("--profile", default="h264", show_default=True, help="The encode profile of the clips.")
+@CACHE
+@CACHE_GB
 @click.option("--folder", type=FOLDER, help="Read clip files of a folder instead of a store.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, where there is one.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: a GPU where there is one.")
@@ -69,7 +72,7 @@ def command(**options: Any) -> None:
 def _train(
     *,
     recipe: str,
-    manifest: Path,
+    manifest: Location,
     out: Path | None,
     changes: tuple[str, ...],
     dry_run: bool,
@@ -89,14 +92,14 @@ def _train(
         _print_needs(chosen, manifest, rate, options)
         return
     from k710.train.loop import train
-    from k710.train.media import Media
+    from k710.train.media import media_of
     from k710.train.prepare import Origin, prepare
 
     with joined(device) as process:
         say = _say if process.is_first else _say_nothing
         for sentence in said:
             say(sentence)
-        media = Media(options.pop("store"), options.pop("profile"), options.pop("folder"))
+        media = media_of(options)
         names = ("clip_weights", "init", "dialect", "interpolate_positions")
         origin = Origin(**{name: options.pop(name) for name in names})
         workers = _cores_each(process.device.type) if workers is None else workers
@@ -112,11 +115,11 @@ def _train(
         click.echo(f"{out / 'best.pt'}: epoch {(progress.best or {}).get('epoch')} of {chosen.epochs}{scores}")
 
 
-def _print_needs(recipe: TrainRecipe, manifest: Path, rate: float | None, options: dict[str, Any]) -> None:
-    from k710.train.media import Media
+def _print_needs(recipe: TrainRecipe, manifest: Location, rate: float | None, options: dict[str, Any]) -> None:
+    from k710.train.media import media_of
     from k710.train.needs import needs
 
-    media = Media(options["store"], options["profile"], options["folder"])
+    media = media_of(options)
     for line in needs(recipe, manifest, media, world_size=int(os.environ.get("WORLD_SIZE", "1")), rate=rate):
         click.echo(line)
 

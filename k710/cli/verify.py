@@ -8,16 +8,20 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import FOLDER
+from k710.cli.common import FOLDER_OR_URL, SCRATCH
+from k710.storage import Location
 
 
 @click.command("verify")
-@click.argument("manifest", type=FOLDER)
-@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.argument("manifest", type=FOLDER_OR_URL)
+@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
 @click.option("--decode", is_flag=True, help="Decode every frame of every clip too.")
 @click.option("--repair", "mend", is_flag=True, help="Write damaged units anew from what is intact.")
+@SCRATCH
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="At a time.  [one per core]")
-def command(manifest: Path, store: Path | None, decode: bool, mend: bool, workers: int | None) -> None:
+def command(
+    manifest: Location, store: Location | None, decode: bool, mend: bool, scratch: Path | None, workers: int | None
+) -> None:
     """Check the store, clip by clip.
 
     Compares every clip's bytes with the hash in its media row, and every tar with the hash in its name. Damage ends
@@ -45,8 +49,9 @@ def command(manifest: Path, store: Path | None, decode: bool, mend: bool, worker
         opened = Store(root, profile)
         with contextlib.ExitStack() as stack:
             pool = stack.enter_context(ClipPool(workers)) if decode else None
-            scratch = stack.enter_context(scratch_folder(root)) if decode else None
-            reports = verify(opened, pool=pool, scratch=scratch, workers=workers)
+            needed = decode or not isinstance(root, Path)
+            folder = stack.enter_context(scratch_folder(root, scratch=scratch)) if needed else None
+            reports = verify(opened, pool=pool, scratch=folder, workers=workers)
         broken = [report for report in reports if not report.is_whole]
         clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
         click.echo(f"{profile}: {clips:,} clips in {len(reports):,} units, {size / 1e6:,.1f} MB")
@@ -62,7 +67,7 @@ def command(manifest: Path, store: Path | None, decode: bool, mend: bool, worker
         for path in orphans:
             click.echo(f"  {path.name}: no row names it; an interrupted run left it")
         if mend and (broken or orphans):
-            lost = repair(opened, reports)
+            lost = repair(opened, reports, scratch=scratch)
             gone = sum(report.unreadable is not None for report in broken)
             whole = f", and all clips of {gone:,} units whose rows could not be read" if gone else ""
             click.echo(f"  repaired {len(broken):,} units; wanted again: {lost:,} clips{whole}")

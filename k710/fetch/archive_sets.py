@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from k710.download import cached
 from k710.errors import FetchError, StoreError
 from k710.fetch.wanted import in_splits
 from k710.releases import SPLITS
+from k710.storage import Location
 from k710.store import unit_metadata
 
 CVDF = "https://s3.amazonaws.com/kinetics"
@@ -90,7 +90,7 @@ class SeenArchive:
     damaged: bool = False
 
 
-def seen_archives(media_files: Iterable[Path]) -> dict[str, SeenArchive]:
+def seen_archives(media_files: Iterable[Location]) -> dict[str, SeenArchive]:
     """What the units of all profiles say of the archives that they read, by address."""
     found: dict[str, SeenArchive] = {}
     for file in media_files:

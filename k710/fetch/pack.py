@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +27,16 @@ from k710.errors import StoreError, UsageError
 from k710.fetch.store_unit import FRAME_KEYS, write_member
 from k710.fetch.verify import read_media
 from k710.manifest import Manifest
-from k710.storage import HashedFile, replacing
+from k710.remote import RemotePath
+from k710.storage import HashedFile, Location, replacing
 from k710.store import Store
 from k710.views import split_of, view
 
 UNLABELLED = -1
 COMMIT = "shards.json"
 _OPEN_TARS = 64
+_SHARD = re.compile(r"[a-z0-9_]+-[a-z]+-[0-9]{6,}\.tar")
+_AT_ONCE = 16  # reads from a store at a URL
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,9 @@ def class_mixed_order(class_ids: npt.NDArray[np.int16], seed: int) -> npt.NDArra
     return np.lexsort((random.random(len(place)), place))
 
 
-def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force: bool = False) -> dict[str, Any]:
-    """Write the shards of a view and split to the folder `out`, whole or not at all; returns what shards.json says.
+def pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, force: bool = False) -> dict[str, Any]:
+    """Write the shards of a view and split to `out`, whole or not at all; returns what shards.json says. At a URL,
+    shards that are replaced are gone until the new ones are there.
 
     Clips that are not in the store are left out and counted. The same manifest, store and seed give the same bytes.
     Raises UsageError for an unknown view, split or dialect, StoreError where nothing of it is in the store, a clip
@@ -68,12 +74,7 @@ def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force
     rows, missing = _rows(manifest, store, packing)
     if (out / COMMIT).exists() and not force:
         raise StoreError(f"{out}: shards are there already; --force replaces them")
-    if out.exists() and not (out / COMMIT).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"{out}: holds something else; choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    needed, free = sum(row["size"] + 4096 for row in rows), shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise StoreError(f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+    _check_out(out, rows)
     order = class_mixed_order(np.array([row["class_id"] for row in rows], np.int16), packing.seed)
     about: dict[str, Any] = {
         **vars(packing),
@@ -83,7 +84,7 @@ def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force
         "missing": missing,
         "shards": [],
     }
-    with _replacing_folder(out) as folder, _Tars(store.tars_folder) as tars:
+    with _replacing_folder(out) as folder, _Tars(store) as tars:
         parts = np.array_split(order, -(-len(rows) // packing.shard_clips))
         for number, part in enumerate(parts):
             name = f"{packing.view}-{packing.split}-{number:06d}.tar"
@@ -91,6 +92,24 @@ def pack(manifest: Manifest, store: Store, out: Path, packing: Packing, *, force
         with replacing(folder / COMMIT) as file:
             file.write((json.dumps(about, indent=1) + "\n").encode())
     return about
+
+
+def _check_out(out: Location, rows: list[dict[str, Any]]) -> None:
+    """Raise StoreError where `out` holds something else, or has no room; UsageError for a URL that takes no shards."""
+    foreign: list[Location] = []
+    if isinstance(out, RemotePath):
+        out.check_writable()
+        # An interrupted pack leaves shards there that nothing commits.
+        foreign = [path for path in out.iterdir() if path.name != COMMIT and not _SHARD.fullmatch(path.name)]
+    elif out.exists() and not (out / COMMIT).exists():
+        foreign = [*out.iterdir()] if out.is_dir() else [out]
+    if foreign:
+        raise StoreError(f"{out}: holds something else; choose another --out")
+    if isinstance(out, Path):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        needed, free = sum(row["size"] + 4096 for row in rows), shutil.disk_usage(out.parent).free
+        if needed > free:
+            raise StoreError(f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
 
 
 def _rows(manifest: Manifest, store: Store, packing: Packing) -> tuple[list[dict[str, Any]], int]:
@@ -124,8 +143,8 @@ _JOINED = pa.schema([("clip_id", pa.string()), ("label", pa.string()), ("class_i
 class _Tars:
     """Clips out of the store's tars. Some tars stay open, since neighbours in a shard come from all over the store."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._open: dict[str, IO[bytes]] = {}  # the last one used is the last
 
     def __enter__(self) -> _Tars:
@@ -135,26 +154,38 @@ class _Tars:
         for tar in self._open.values():
             tar.close()
 
+    def read_all(self, rows: Sequence[dict[str, Any]]) -> Iterator[bytes]:
+        """`read` of each row, in their order; several at a time from a store at a URL."""
+        if isinstance(self._store.root, Path):
+            yield from (self.read(row) for row in rows)
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for start in range(0, len(rows), _AT_ONCE):  # not all at once: a shard is large
+                yield from pool.map(self.read, rows[start : start + _AT_ONCE])
+
     def read(self, row: dict[str, Any]) -> bytes:
         """The clip's bytes. Raises StoreError where they are not those of its row."""
+        path = self._store.tar(row["tar"])
         try:
-            tar = self._open.pop(row["tar"], None) or (self._folder / row["tar"]).open("rb")
+            media = path.read_range(row["offset"], row["size"]) if isinstance(path, RemotePath) else self._at(path, row)
         except FileNotFoundError:
-            raise StoreError(f"{self._folder / row['tar']} is gone; `k710 verify --repair` mends it") from None
-        self._open[row["tar"]] = tar
-        if len(self._open) > _OPEN_TARS:
-            self._open.pop(next(iter(self._open))).close()
-        media = read_media(tar, row)
+            raise StoreError(f"{path} is gone; `k710 verify --repair` mends it") from None
         if hashlib.sha256(media).hexdigest() != row["sha256"]:
             raise StoreError(f"{row['tar']}: clip {row['clip_id']} is damaged; `k710 verify --repair` mends it")
         return media
 
+    def _at(self, path: Path, row: dict[str, Any]) -> bytes:
+        tar = self._open.pop(path.name, None) or path.open("rb")
+        self._open[path.name] = tar
+        if len(self._open) > _OPEN_TARS:
+            self._open.pop(next(iter(self._open))).close()
+        return read_media(tar, row)
 
-def _write_shard(path: Path, rows: list[dict[str, Any]], packing: Packing, tars: _Tars) -> dict[str, Any]:
+
+def _write_shard(path: Location, rows: list[dict[str, Any]], packing: Packing, tars: _Tars) -> dict[str, Any]:
     with replacing(path) as file:
         hashed = HashedFile(file)
-        for row in rows:
-            media = tars.read(row)
+        for row, media in zip(rows, tars.read_all(rows), strict=True):
             about = {key: row[key] for key in (*_JOINED.names, *_FACTS, *(FRAME_KEYS if row["frame_offsets"] else ()))}
             about |= {"view": packing.view, "split": packing.split, "dialect": packing.dialect}
             write_member(hashed, f"{row['clip_id']}.{row['suffix']}", media)
@@ -165,8 +196,17 @@ def _write_shard(path: Path, rows: list[dict[str, Any]], packing: Packing, tars:
 
 
 @contextmanager
-def _replacing_folder(out: Path) -> Iterator[Path]:
-    """A folder that becomes `out` when the block ends well; what an interrupted pack left is removed first."""
+def _replacing_folder(out: Location) -> Iterator[Location]:
+    """A folder that becomes `out` when the block ends well; what an interrupted pack left is removed first.
+
+    At a URL nothing can be renamed: `out` is emptied, its commit first, and what comes last commits it.
+    """
+    if isinstance(out, RemotePath):
+        (out / COMMIT).unlink(missing_ok=True)
+        for shard in out.iterdir():
+            shard.unlink(missing_ok=True)
+        yield out
+        return
     part, old = (out.with_name(f".{out.name}.{word}") for word in ("part", "old"))
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)

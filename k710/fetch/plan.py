@@ -39,6 +39,7 @@ class Choices:
     limit: int | None = None
     retry: frozenset[str] = field(default_factory=frozenset)
     workers: int = 1
+    scratch: Path | None = None  # of a store at a URL; default: see fetch/scratch.py
 
     def checked(self) -> Choices:
         """The choices themselves. Raises UsageError for an unknown origin or class of failure, FetchError for a

@@ -17,12 +17,14 @@ from k710.errors import DownloadError, FetchError, StoreError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.jobs import NO_SPACE, Candidate, ClipJob
-from k710.fetch.plan import Choices, Plan
+from k710.fetch.plan import Choices, Plan, Stage
 from k710.fetch.profiles import Profile
-from k710.fetch.scratch import scratch_folder, sweep
+from k710.fetch.scratch import scratch_folder, scratch_parent, sweep
 from k710.fetch.unit_work import Run, Tally
 from k710.http_reader import head
 from k710.manifest import Manifest
+from k710.remote import RemotePath
+from k710.storage import Location
 from k710.store import Store, unit_metadata
 
 # Before a store can say how large its clips are: ten seconds of the public archives, as docs/fetch.md measures them.
@@ -50,28 +52,29 @@ def units_at_a_time(workers: int) -> int:
     return max(2, min(16, workers // 4))
 
 
-def estimate(manifest: Manifest, store_root: Path, choices: Choices) -> Estimate:
+def estimate(manifest: Manifest, store_root: Location, choices: Choices) -> Estimate:
     """What `fetch` would do, without doing it: downloads no more than the lists of archives and asks for sizes."""
     store = Store(store_root, choices.profile.folder)
     plan = Plan(manifest, store, choices)
-    stages, clips = [], 0
+    stages, clips, scratch_bytes = [], 0, _scratch_bytes(choices)
     for stage in plan.stages():
         stages.append((stage.origin, stage.clips, len(stage.archives), _download_bytes(stage.archives)))
         clips += stage.clips
+        scratch_bytes = max(scratch_bytes, _scratch_bytes(choices) + _waiting_bytes(store, choices, stage))
     clips = min(clips, len(plan.missing()))
     return Estimate(
         len(plan.wanted),
         len(plan.missing()),
         tuple(stages),
         clips * _clip_bytes(store, choices.profile),
-        _scratch_bytes(choices),
-        _free_bytes(store_root),
+        scratch_bytes,
+        _free_bytes(scratch_parent(store_root, choices.scratch)),
     )
 
 
 def fetch(
     manifest: Manifest,
-    store_root: Path,
+    store_root: Location,
     choices: Choices,
     *,
     stop: Stop | None = None,
@@ -81,23 +84,25 @@ def fetch(
     """Bring the wanted clips that the store lacks; returns what was settled. `stop` ends it early, as a full disk does.
 
     `planned` hears of the missing clips at the start, `told` of each settled clip, from other threads. Raises
-    UsageError, FetchError, StoreError or DownloadError; what was settled until then stays settled.
+    UsageError, FetchError, StoreError, RemoteError or DownloadError; what was settled until then stays settled.
     """
     stop = stop or Stop()
     tally = Tally(told=told)
+    if isinstance(store_root, RemotePath):
+        store_root.check_writable()
     store = Store(store_root, choices.profile.folder)
     plan = Plan(manifest, store, choices)
     check_profile(store, choices.profile)
     missing = len(plan.missing())
     if not missing:
-        sweep(store_root)
+        sweep(store_root, choices.scratch)
         return tally
     planned(missing)
-    with scratch_folder(store_root) as scratch, ClipPool(choices.workers) as pool:
+    with scratch_folder(store_root, scratch=choices.scratch) as scratch, ClipPool(choices.workers) as pool:
         run, checked = Run(store, choices.profile, pool, scratch, stop, tally), False
         try:
             for stage in plan.stages():
-                _check_room(store, choices, stage.clips)
+                _check_room(store, choices, stage)
                 if stage.units and not checked:
                     _check_tools(pool, scratch, choices.profile)
                     checked = True
@@ -154,14 +159,27 @@ def _check_tools(pool: ClipPool, scratch: Path, profile: Profile) -> None:
         raise FetchError(f"ffmpeg cannot make clips here: {said.splitlines()[-1][-300:]}")
 
 
-def _check_room(store: Store, choices: Choices, clips: int) -> None:
-    needed = clips * _clip_bytes(store, choices.profile) + _scratch_bytes(choices)
-    free = _free_bytes(store.root)
-    if clips and needed > free:
-        raise FetchError(
-            f"{store.root}: {clips:,} clips need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-            f"take --limit, fewer --splits, or another --store"
-        )
+def _check_room(store: Store, choices: Choices, stage: Stage) -> None:
+    if not stage.clips:
+        return
+    folder = scratch_parent(store.root, choices.scratch)
+    needed, todo = _scratch_bytes(choices), f"{stage.clips:,} clips need"
+    if isinstance(store.root, Path):
+        needed += stage.clips * _clip_bytes(store, choices.profile)
+        folder, advice = store.root, "take --limit, fewer --splits, or another --store"
+    else:
+        needed += _waiting_bytes(store, choices, stage)
+        todo, advice = "units that are on their way need", "take fewer --workers, or another --scratch"
+    if needed > (free := _free_bytes(folder)):
+        raise FetchError(f"{folder}: {todo} about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; {advice}")
+
+
+def _waiting_bytes(store: Store, choices: Choices, stage: Stage) -> int:
+    """What waits in the scratch of a store at a URL, at most: units gather there before they are put."""
+    if isinstance(store.root, Path) or not stage.units:
+        return 0
+    at_a_time = min(units_at_a_time(choices.workers), len(stage.units))
+    return at_a_time * -(-stage.clips // len(stage.units)) * _clip_bytes(store, choices.profile)
 
 
 def _clip_bytes(store: Store, profile: Profile) -> int:

@@ -1,9 +1,11 @@
-"""A run's scratch folder inside the store. Its lock ends with the run, so what a killed run left is known and swept."""
+"""A run's scratch folder inside the store, or beside one at a URL. Its lock ends with the run, so what a killed run
+left is known and swept."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import shutil
 import tempfile
 import time
@@ -11,21 +13,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from k710.errors import StoreError
-from k710.storage import new_folder
+from k710.download import cache_folder
+from k710.errors import StoreError, UsageError
+from k710.storage import Location, new_folder
 
 _LOCK = "lock"
 _NEW, _RUN, _ALONE = ".new-", "run-", "run-alone-"
 _OLD_S = 3600.0  # a folder that has no lock by then never gets one
 
 
-@contextmanager
-def scratch_folder(store_root: Path, *, alone: bool = False) -> Iterator[Path]:
-    """A new folder `scratch/run-…` for the time of the block; what runs that are gone left behind is removed first.
+def scratch_parent(store_root: Location, scratch: Path | None = None) -> Path:
+    """Where the scratch folders of runs are: in a local store, whose files they become by a rename; of a store at a URL
+    in `scratch`, else in the cache folder. Raises UsageError for a `scratch` that a local store has no use for."""
+    if isinstance(store_root, Path):
+        if scratch is not None:
+            raise UsageError(f"--scratch is for a store at a URL; {store_root} has its own inside")
+        return store_root / "scratch"
+    name = hashlib.sha256(str(store_root).encode()).hexdigest()[:16]
+    return (cache_folder() / "scratch" if scratch is None else scratch) / name
 
-    Raises StoreError where another run is at work and this one must be `alone`, or the other way round.
+
+@contextmanager
+def scratch_folder(store_root: Location, *, alone: bool = False, scratch: Path | None = None) -> Iterator[Path]:
+    """A new folder `run-…` in `scratch_parent` for the time of the block; what runs that are gone left behind is
+    removed first.
+
+    Raises StoreError where another run is at work and this one must be `alone`, or the other way round; of a store at
+    a URL it knows the runs of this machine alone.
     """
-    parent = store_root / "scratch"
+    parent = scratch_parent(store_root, scratch)
     with new_folder(parent):
         folder = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
         try:
@@ -33,28 +49,28 @@ def scratch_folder(store_root: Path, *, alone: bool = False) -> Iterator[Path]:
                 _lock(lock.fileno(), folder)
                 # Only now under its name: without a lock it would be taken for what a killed run left.
                 folder = folder.rename(parent / folder.name.replace(_NEW, _ALONE if alone else _RUN, 1))
-                _check_others(sweep(store_root) - {folder}, store_root, alone)
+                _check_others(sweep(store_root, scratch) - {folder}, store_root, alone)
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(store_root: Path) -> set[Path]:
+def sweep(store_root: Location, scratch: Path | None = None) -> set[Path]:
     """Remove the scratch of runs that are gone; returns the folders of those that are at work."""
-    alive = set()
-    for folder in (store_root / "scratch").glob(f"{_RUN}*"):
+    alive, parent = set(), scratch_parent(store_root, scratch)
+    for folder in parent.glob(f"{_RUN}*"):
         if _is_alive(folder):
             alive.add(folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    for folder in (store_root / "scratch").glob(f"{_NEW}*"):
+    for folder in parent.glob(f"{_NEW}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > _OLD_S:
                 shutil.rmtree(folder, ignore_errors=True)
     return alive
 
 
-def _check_others(others: set[Path], store_root: Path, alone: bool) -> None:
+def _check_others(others: set[Path], store_root: Location, alone: bool) -> None:
     if others and alone:
         raise StoreError(f"{store_root}: a run is at work in this store; wait until it has ended")
     if any(folder.name.startswith(_ALONE) for folder in others):

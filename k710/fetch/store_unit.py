@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from k710.fetch.jobs import Made
 from k710.loading.sampling import stored_indices
-from k710.storage import HashedFile
+from k710.storage import HashedFile, put
 from k710.store import EVENLY_STORED, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_digest, unit_name
 
 TAR_BYTES = 1 << 30  # a tar is ended after the clip that passes this
@@ -81,22 +81,32 @@ class StoreUnit:
 
     def commit(self, metadata: dict[str, Any]) -> str:
         """Give the tars their names, then write the media file; returns the unit's name. Killed in between, tars are
-        left that no row names: the unit, done again, gives them the same names."""
+        left that no row names: the unit, done again, gives them the same names. Raises RemoteError where a remote store
+        does not take them."""
         self._end_tar()
         unit = unit_name(self._name, (row["clip_id"] for row in self.rows))
         filled = {row["tar"] for row in self.rows}  # where the disk was full, a tar may have remained empty
         tars = [path for path in self._tars if path.name in filled]
         names = {path.name: f"{unit}-{number}-{sha8(path)}.tar" for number, path in enumerate(tars)}
         self._write_rows([{**row, "tar": names[row["tar"]] if row["tar"] else None} for row in self.rows], metadata)
-        for path in tars:
-            self._store.tars_folder.mkdir(parents=True, exist_ok=True)
-            path.rename(self._store.tars_folder / names[path.name])
-        if tars:
-            _sync_folder(self._store.tars_folder)  # a power cut must not keep the rows and lose the tars
-        self._store.media_folder.mkdir(parents=True, exist_ok=True)
-        self._reserve.replace(self._store.media_folder / f"{unit}.parquet")
+        self._publish({path: names[path.name] for path in tars}, f"{unit}.parquet")
         shutil.rmtree(self._scratch, ignore_errors=True)
         return unit
+
+    def _publish(self, tars: dict[Path, str], media_file: str) -> None:
+        tars_folder, media_folder = self._store.tars_folder, self._store.media_folder
+        if not (isinstance(tars_folder, Path) and isinstance(media_folder, Path)):
+            for path, name in tars.items():
+                put(path, tars_folder / name)
+            put(self._reserve, media_folder / media_file)
+            return
+        for path, name in tars.items():
+            tars_folder.mkdir(parents=True, exist_ok=True)
+            path.rename(tars_folder / name)
+        if tars:
+            _sync_folder(tars_folder)  # a power cut must not keep the rows and lose the tars
+        media_folder.mkdir(parents=True, exist_ok=True)
+        self._reserve.replace(media_folder / media_file)
 
     def abandon(self) -> None:
         """Remove what was gathered."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -15,14 +16,19 @@ from k710.fetch.clip_pool import ClipPool
 from k710.fetch.jobs import CheckJob
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit, sha8
+from k710.remote import RemotePath
+from k710.storage import Location
 from k710.store import NewerStoreError, Store, read_unit
+
+# A tar at a URL without a row that is younger may belong to a run on another machine, which no lock here knows of.
+ORPHAN_AGE_S = 86400.0
 
 
 @dataclass
 class UnitReport:
     """What is wrong with a unit: clips by id, and tars that are altered around their clips."""
 
-    file: Path
+    file: Location
     num_clips: int = 0
     size_bytes: int = 0
     unreadable: str | None = None
@@ -44,8 +50,8 @@ def verify(
 ) -> list[UnitReport]:
     """Compare every clip's bytes and every tar with what the media rows say, unit by unit.
 
-    With a `pool` (and a `scratch` folder) every frame of every clip is decoded too. Raises OSError where a file is
-    there and cannot be read.
+    With a `pool` (and a `scratch` folder) every frame of every clip is decoded too. The tars of a store at a URL pass
+    through the `scratch` folder. Raises OSError or RemoteError where a file is there and cannot be read.
     """
 
     def check(file: Path) -> UnitReport:
@@ -54,59 +60,85 @@ def verify(
         return report
 
     with ThreadPoolExecutor(workers) as threads:
-        return list(threads.map(check, store.unit_files()))
+        return list(threads.map(check, store.unit_files(anew=True)))
 
 
-def orphan_tars(store: Store) -> list[Path]:
-    """Tars that no media row names: an interrupted run left them, or their media file is gone."""
-    found = sorted(store.tars_folder.glob("*.tar"))  # before the rows, so that what is committed now is none
+def orphan_tars(store: Store) -> list[Location]:
+    """Tars that no media row names: an interrupted run left them, or their media file is gone. At a URL, those of the
+    last day are not counted."""
+    # Listed before the rows, so that what is committed now is none.
+    found: list[Location] = [*store.tars_folder.glob("*.tar")]
     named = set(store.rows(("tar",))["tar"].to_pylist())
-    return [path for path in found if path.name not in named]
+    return sorted((path for path in found if path.name not in named and _is_settled(path)), key=str)
 
 
-def repair(store: Store, reports: list[UnitReport]) -> int:
+def _is_settled(tar: Location) -> bool:
+    return isinstance(tar, Path) or (tar.age_s or 0.0) > ORPHAN_AGE_S
+
+
+def repair(store: Store, reports: list[UnitReport], *, scratch: Path | None = None) -> int:
     """Write each damaged unit anew from its intact clips and remove the old one; returns how many clips are lost.
 
     Lost clips are wanted again, as are those of a unit whose rows cannot be read, which nothing counts: the next fetch
     brings them. Killed at any moment, this loses no intact clip: a new
-    unit is committed before its old one goes. Orphaned tars are removed. Raises StoreError while a fetch is at work.
+    unit is committed before its old one goes. Orphaned tars are removed. Raises StoreError while a fetch is at work
+    (at a URL: on this machine). `scratch` is where a store at a URL has its scratch folders.
     """
     lost = 0
-    with scratch_folder(store.root, alone=True) as scratch:
+    if isinstance(store.root, RemotePath):
+        store.root.check_writable()
+    with scratch_folder(store.root, alone=True, scratch=scratch) as folder:
         for report in reports:
             if report.unreadable is not None:
                 report.file.unlink()
             elif not report.is_whole:
                 lost += len(report.clips)
-                _rewrite(store, report, scratch)
+                _rewrite(store, report, folder)
         for path in orphan_tars(store):
             path.unlink()
     return lost
 
 
-def _check_unit(store: Store, file: Path, pool: ClipPool | None, scratch: Path | None) -> UnitReport:
+def _check_unit(store: Store, file: Location, pool: ClipPool | None, scratch: Path | None) -> UnitReport:
     report = UnitReport(file)
     try:
         rows = [row for row in read_unit(file)[0].to_pylist() if row["failure"] is None]
+        tars = {row["tar"]: store.tar(row["tar"]) for row in rows}
     except NewerStoreError:
         raise
     except StoreError as error:
         report.unreadable = str(error)
         return report
     report.num_clips, report.size_bytes = len(rows), sum(row["size"] for row in rows)
-    for tar in sorted({row["tar"] for row in rows}):
+    for tar in sorted(tars):
         of_tar = [row for row in rows if row["tar"] == tar]
-        path = store.tars_folder / Path(tar).name
-        if not path.exists():
-            report.clips |= {row["clip_id"]: f"{tar} is gone" for row in of_tar}
-            continue
-        with path.open("rb") as opened:
-            for row in of_tar:
-                if problem := _problem(opened, row, pool, scratch):
-                    report.clips[row["clip_id"]] = problem
-        if (found := sha8(path)) != tar.rpartition("-")[2].removesuffix(".tar"):
-            report.tars[tar] = f"its SHA-256 begins with {found}"
+        with _here(tars[tar], scratch) as path:
+            if path is None:
+                report.clips |= {row["clip_id"]: f"{tar} is gone" for row in of_tar}
+                continue
+            with path.open("rb") as opened:
+                for row in of_tar:
+                    if problem := _problem(opened, row, pool, scratch):
+                        report.clips[row["clip_id"]] = problem
+            if (found := sha8(path)) != tar.rpartition("-")[2].removesuffix(".tar"):
+                report.tars[tar] = f"its SHA-256 begins with {found}"
     return report
+
+
+@contextmanager
+def _here(tar: Location, scratch: Path | None) -> Iterator[Path | None]:
+    """A tar as a file of this machine, one at a URL in the scratch folder for the time of the block; None if gone."""
+    if isinstance(tar, Path):
+        yield tar if tar.exists() else None
+        return
+    assert scratch is not None
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        path: Path | None = Path(folder) / "tar"
+        try:
+            tar.get(Path(folder) / "tar")
+        except FileNotFoundError:
+            path = None
+        yield path
 
 
 def _problem(tar: IO[bytes], row: dict[str, Any], pool: ClipPool | None, scratch: Path | None) -> str | None:
@@ -143,8 +175,7 @@ def _rewrite(store: Store, report: UnitReport, scratch: Path) -> None:
                 continue
             media = None
             if row["failure"] is None:
-                with (store.tars_folder / row["tar"]).open("rb") as tar:
-                    media = read_media(tar, row)
+                media = _read_clip(store.tar(row["tar"]), row)
             unit.carry(row, media)
         name = unit.commit(metadata)
     except BaseException:
@@ -154,4 +185,11 @@ def _rewrite(store: Store, report: UnitReport, scratch: Path) -> None:
         report.file.unlink()
     still_named = set(store.rows(("tar",))["tar"].to_pylist())
     for tar in old_tars - still_named:
-        (store.tars_folder / tar).unlink(missing_ok=True)
+        store.tar(tar).unlink(missing_ok=True)
+
+
+def _read_clip(tar: Location, row: dict[str, Any]) -> bytes:
+    if isinstance(tar, RemotePath):
+        return tar.read_range(row["offset"], row["size"])
+    with tar.open("rb") as opened:
+        return read_media(opened, row)

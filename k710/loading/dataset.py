@@ -6,7 +6,6 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +17,20 @@ from k710.labels import class_names
 from k710.loading.clip_index import NO_CLASS, ClipIndex, Place
 from k710.loading.find_clips import clips_of_folder, clips_of_store
 from k710.loading.load_clip import LoadedClip, Media, StoredFrames, how_to_load
+from k710.loading.media_cache import MediaCache
 from k710.loading.media_files import MediaFiles
 from k710.loading.order import Sample
 from k710.loading.random_key import RandomKey
 from k710.loading.sampling import View
-from k710.storage import local_folder
+from k710.remote import RemotePath
+from k710.storage import local_folder, location
 
 if TYPE_CHECKING:
     from k710.loading.loader import ClipLoader
     from k710.manifest import Manifest
+
+
+DEFAULT_CACHE_BYTES = 100 * 10**9
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,15 @@ def open_dataset(
     split: str = "train",
     view: str = "k710",
     dialect: str = "canonical",
-    store: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | RemotePath | None = None,
     profile: str = "h264",
     folder: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> ClipDataset:
-    """The clips of a view's split that are in `store` (default: MANIFEST/store), made by `profile`, or in a plain
-    `folder` of clip files. The other options are ClipDataset's.
+    """The clips of a view's split that are in `store` (default: MANIFEST/store; a folder or a URL), made by `profile`,
+    or in a plain `folder` of clip files. The other options are ClipDataset's.
 
-    `training` is by default what the split says. Raises UsageError, LoadError, StoreError or FetchError.
+    `training` is by default what the split says. Raises UsageError, LoadError, StoreError, FetchError or RemoteError.
     """
     names: dict[str, Any] = {"view": view, "split": split, "dialect": dialect}
     options.setdefault("training", split == "train")
@@ -68,7 +72,7 @@ def open_dataset(
     else:
         from k710.store import Store
 
-        root = manifest.path / "store" if store is None else local_folder(store, "store")
+        root = manifest.path / "store" if store is None else location(store)
         index = clips_of_store(manifest, Store(root, profile), **names)
     return ClipDataset(index, **names, **options)
 
@@ -77,8 +81,9 @@ class ClipDataset(Dataset[LoadedClip]):
     """A map-style dataset of clips in clip_id order. `dataset[Sample(clip, …)]` or `dataset[clip]` loads one.
 
     `training`: random frames, and unlabelled clips are refused (UsageError); else the frames of the view that the
-    sample asks for. `frame_reads` is MediaFiles'; the other options are those of `how_to_load`. It pickles to a path
-    and settings, so workers get it at no cost.
+    sample asks for. `frame_reads` is MediaFiles'; `cache` is a folder that keeps clips of a store at a URL, at most
+    `cache_bytes`; the other options are those of `how_to_load`. It pickles to a path and settings, so workers get it
+    at no cost.
     """
 
     def __init__(
@@ -89,13 +94,17 @@ class ClipDataset(Dataset[LoadedClip]):
         split: str,
         dialect: str = "canonical",
         training: bool,
-        frame_reads: str = "small",
+        frame_reads: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
         **options: Any,
     ) -> None:
         self.index, self.view, self.split, self.dialect = index, view, split, dialect
         self.how = how_to_load(training=training, **options)
         about = index.about
-        self._files = MediaFiles(Path(about["folder"]), in_tars=about["in_tars"], frame_reads=frame_reads)
+        kept = None if cache is None else MediaCache(local_folder(cache, "cache"), cache_bytes)
+        where = location(about["folder"])
+        self._files = MediaFiles(where, in_tars=about["in_tars"], frame_reads=frame_reads, cache=kept)
         unlabelled = int((index.class_ids == NO_CLASS).sum())
         if training and unlabelled:
             raise UsageError(f"{unlabelled:,} of the {len(index):,} {view} {split} clips have no label to train on")

@@ -23,9 +23,10 @@ _FRAMES = ("frame_offsets", "frame_indices")
 
 def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, dialect: str) -> ClipIndex:
     """The clips of a view's split that the store has. Raises UsageError for an unknown view, split or dialect, or one
-    that the manifest lacks, LoadError where the store has none of them, StoreError where it is damaged."""
+    that the manifest lacks, LoadError where the store has none of them, StoreError where it is damaged, RemoteError
+    where it is at a URL that cannot be read."""
     _check(view, split)
-    units = [(file.name, status.st_size, status.st_mtime_ns) for file in store.unit_files() if (status := file.stat())]
+    units = store.unit_versions()
     slot = [str(manifest.path.resolve()), str(store.root.resolve()), store.profile_folder, view, split, dialect]
 
     def make() -> pa.Table:
@@ -46,6 +47,8 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
         found = media.select([*_COPIED, *frames, "tar", "sha256"]).take(rows["row"])
         columns = {name: found[name] for name in (*_COPIED, *frames)}
         columns["file"] = found["tar"].combine_chunks().dictionary_encode()
+        for tar in columns["file"].dictionary.to_pylist():
+            store.tar(tar)  # no name leads out of the folder
         columns["digest"] = _digests(found["sha256"].combine_chunks())
         columns["class_id"] = wanted["class_id"].take(rows["place"])
         counts = {"in_split": len(wanted), "loaded": len(rows), "failed": num_failed}

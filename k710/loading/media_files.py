@@ -3,109 +3,111 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from k710.errors import LoadError, UsageError
+from k710.errors import LoadError, RemoteError, UsageError
 from k710.loading.clip_index import Place
+from k710.loading.media_cache import MediaCache
+from k710.loading.open_files import files_in
 from k710.loading.random_key import Ints
+from k710.remote import RemotePath
+from k710.storage import Location
 
 FRAME_READS = ("small", "ranged")
-_OPEN_FILES = 128
+_HEADER = tarfile.BLOCKSIZE
 _NAME_BYTES = 100  # of a tar header
 
 
-def open_media(path: Path) -> int:
-    """A descriptor to read from at random: the one place where a file of media is opened."""
-    return os.open(path, os.O_RDONLY)
-
-
 class MediaFiles:
-    """Reads clips from the files under `folder`; the last few stay open. `in_tars`: each stands behind its header.
+    """Reads clips from the files under `folder`. `in_tars`: each stands behind its header.
 
-    `frame_reads`: of stored frames, "small" reads each wanted one by itself, "ranged" all from the first wanted one to
-    the last at once, which network storage likes better.
+    `frame_reads`: of stored frames, "small" reads each wanted one by itself; "ranged", the default at a URL, all up to
+    the last wanted one at once. `cache` keeps whole clips of a URL. Raises UsageError for a cache of local files.
     """
 
-    def __init__(self, folder: Path, *, in_tars: bool, frame_reads: str = "small") -> None:
-        if frame_reads not in FRAME_READS:
+    def __init__(
+        self, folder: Location, *, in_tars: bool, frame_reads: str | None = None, cache: MediaCache | None = None
+    ) -> None:
+        is_remote = isinstance(folder, RemotePath)
+        if frame_reads not in (None, *FRAME_READS):
             raise UsageError(f"unknown frame_reads {frame_reads!r}; known: {', '.join(FRAME_READS)}")
-        self._folder, self._in_tars, self._frame_reads = folder, in_tars, frame_reads
-        self._open: dict[str, int] = {}  # the last one used is the last
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}  # a worker opens its own
-
-    def __del__(self) -> None:
-        for descriptor in getattr(self, "_open", {}).values():
-            os.close(descriptor)
+        if cache is not None and not is_remote:
+            raise UsageError(f"{folder}: is a folder of this machine; a cache is for a store at a URL")
+        self._folder, self._in_tars, self._cache = folder, in_tars, cache
+        self._frame_reads = frame_reads or ("ranged" if is_remote else "small")
+        self._files = files_in(folder)
 
     def read(self, place: Place) -> bytes:
         """All bytes of a clip, compared with its hash where one is known. Raises LoadError."""
-        descriptor = self._descriptor(place)
         if not self._in_tars:
-            size = os.fstat(descriptor).st_size
-            return self._bytes(descriptor, place, 0, size)
-        header = tarfile.BLOCKSIZE
-        whole = self._bytes(descriptor, place, place.offset - header, place.size + header)
-        self._check_header(place, whole[:header])
-        media = whole[header:]
-        if place.digest != int(hashlib.sha256(media).hexdigest()[:16], 16):
-            raise LoadError(f"{self._where(place)}: its bytes have changed{_MEND}")
-        return media
+            return self._asked(place, 0, None)
+        return self._whole(place)[_HEADER:]
 
     def read_frames(self, place: Place, positions: Ints) -> list[bytes]:
         """The stored frames at `positions` (increasing), a JPEG each. Raises LoadError."""
         assert place.frame_offsets is not None
-        ends = np.append(place.frame_offsets[1:], place.size)
-        begin, end = place.offset + place.frame_offsets[positions], place.offset + ends[positions]
-        descriptor, header = self._descriptor(place), tarfile.BLOCKSIZE
+        # Counted from the header of the clip's member, which is read along.
+        begin = _HEADER + place.frame_offsets[positions]
+        end = _HEADER + np.append(place.frame_offsets[1:], place.size)[positions]
+        spans = list(zip(begin.tolist(), end.tolist(), strict=True))
         # Their bytes cannot be hashed without reading all; that a tar was changed shows in its header.
-        self._check_header(place, self._bytes(descriptor, place, place.offset - header, header))
-        if self._frame_reads == "small":
-            spans = zip(begin.tolist(), end.tolist(), strict=True)
-            return [self._bytes(descriptor, place, start, stop - start) for start, stop in spans]
-        first = int(begin[0])
-        piece = self._bytes(descriptor, place, first, int(end[-1]) - first)
-        return [piece[start - first : stop - first] for start, stop in zip(begin.tolist(), end.tolist(), strict=True)]
+        if self._frame_reads == "small" and self._cache is None:
+            self._check_header(place, self._bytes(place, 0, _HEADER))
+            return [self._bytes(place, start, stop - start) for start, stop in spans]
+        piece = self._whole(place) if self._cache is not None else self._bytes(place, 0, spans[-1][1])
+        self._check_header(place, piece[:_HEADER])
+        return [piece[start:stop] for start, stop in spans]
 
-    def _descriptor(self, place: Place) -> int:
-        descriptor = self._open.pop(place.file, None)
-        if descriptor is None:
-            try:
-                descriptor = open_media(self._folder / place.file)
-            except OSError as error:
-                gone = isinstance(error, FileNotFoundError)
-                said = f"is gone{_MEND}" if gone and self._in_tars else "is gone" if gone else error.strerror
-                raise LoadError(f"{self._folder / place.file}: {said}") from None
-        self._open[place.file] = descriptor
-        if len(self._open) > _OPEN_FILES:
-            os.close(self._open.pop(next(iter(self._open))))
-        return descriptor
+    def _whole(self, place: Place) -> bytes:
+        """Header and media of a clip, out of the cache where it is there."""
+        where = str(self._folder / place.file)
+        kept = None if self._cache is None else self._cache.get(place, where)
+        if kept is not None and self._problem(place, kept) is None:
+            return kept
+        whole = self._bytes(place, 0, _HEADER + place.size)
+        if (problem := self._problem(place, whole)) is not None:
+            raise LoadError(f"{self._where(place)}: {problem}{_MEND}")
+        if self._cache is not None:
+            self._cache.keep(place, where, whole)
+        return whole
 
-    def _bytes(self, descriptor: int, place: Place, start: int, size: int) -> bytes:
-        found = b""
-        while len(found) < size:
-            try:
-                piece = os.pread(descriptor, size - len(found), start + len(found))
-            except OSError as error:
-                raise LoadError(f"{self._where(place)}: {error.strerror}") from None
-            if not piece:
-                raise LoadError(f"{self._where(place)}: cut off after {start + len(found):,} bytes{_MEND}")
-            found = found + piece if found else piece
+    def _problem(self, place: Place, whole: bytes) -> str | None:
+        if _clip_of(whole) != place.clip_id:
+            return "another file stands in its place"
+        changed = place.digest != int(hashlib.sha256(whole[_HEADER:]).hexdigest()[:16], 16)
+        return "its bytes have changed" if changed else None
+
+    def _bytes(self, place: Place, start: int, size: int) -> bytes:
+        """`size` bytes of a clip's member in a tar, from `start`, counted from its header."""
+        found = self._asked(place, place.offset - _HEADER + start, size)
+        if len(found) < size:
+            end = place.offset - _HEADER + start + len(found)
+            raise LoadError(f"{self._where(place)}: cut off after {end:,} bytes{_MEND}")
         return found
 
+    def _asked(self, place: Place, start: int, size: int | None) -> bytes:
+        try:
+            return self._files.read(place.file, start, size)
+        except FileNotFoundError:
+            raise LoadError(f"{self._where(place)}: is gone{_MEND if self._in_tars else ''}") from None
+        except RemoteError as error:
+            raise LoadError(f"clip {place.clip_id}: {error}") from None
+        except OSError as error:
+            raise LoadError(f"{self._where(place)}: {error.strerror}") from None
+
     def _check_header(self, place: Place, header: bytes) -> None:
-        name = header[:_NAME_BYTES].rstrip(b"\0").decode("utf-8", "replace")
-        if name.partition(".")[0] != place.clip_id:
+        if _clip_of(header) != place.clip_id:
             raise LoadError(f"{self._where(place)}: another file stands in its place{_MEND}")
 
     def _where(self, place: Place) -> str:
         return f"{self._folder / place.file}: clip {place.clip_id}" if self._in_tars else f"{self._folder / place.file}"
+
+
+def _clip_of(header: bytes) -> str:
+    """The clip that a tar header names."""
+    return header[:_NAME_BYTES].rstrip(b"\0").decode("utf-8", "replace").partition(".")[0]
 
 
 _MEND = "; `k710 verify MANIFEST --repair` mends the store"

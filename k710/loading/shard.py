@@ -12,11 +12,12 @@ import numpy as np
 
 from k710.errors import LoadError
 from k710.loading.load_clip import Media, StoredFrames
-from k710.loading.media_files import open_media
+from k710.loading.open_files import open_media
 from k710.loading.random_key import Draws
+from k710.storage import Location
 
 
-def shard_media(path: Path, num_clips: int, window: int, draws: Draws) -> Iterator[Media]:
+def shard_media(path: Location, num_clips: int, window: int, draws: Draws) -> Iterator[Media]:
     """The clips of a shard, each drawn from the next `window` ones. Raises LoadError for a shard that is not whole."""
     waiting: list[Media] = []
     for media in _in_order(path, num_clips):
@@ -27,10 +28,11 @@ def shard_media(path: Path, num_clips: int, window: int, draws: Draws) -> Iterat
         yield waiting.pop(draws.integer(0, len(waiting) - 1))
 
 
-def _in_order(path: Path, num_clips: int) -> Iterator[Media]:
+def _in_order(path: Location, num_clips: int) -> Iterator[Media]:
     found = 0
     try:
-        with os.fdopen(open_media(path), "rb") as file, tarfile.open(fileobj=file, mode="r|") as shard:
+        opened = os.fdopen(open_media(path), "rb") if isinstance(path, Path) else path.open()
+        with opened as file, tarfile.open(fileobj=file, mode="r|") as shard:
             parts: dict[str, bytes] = {}
             for member in shard:
                 clip_id, _, suffix = member.name.partition(".")
@@ -49,7 +51,7 @@ def _in_order(path: Path, num_clips: int) -> Iterator[Media]:
         raise LoadError(f"{path}: holds {found} clips, {num_clips} are promised; pack anew")
 
 
-def _media(path: Path, clip_id: str, parts: dict[str, bytes]) -> Media:
+def _media(path: Location, clip_id: str, parts: dict[str, bytes]) -> Media:
     try:
         about, class_id = json.loads(parts.pop("json")), int(parts.pop("cls"))
         (content,) = parts.values()

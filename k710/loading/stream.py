@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +28,8 @@ from k710.loading.order import Sample, Share
 from k710.loading.random_key import RandomKey
 from k710.loading.shard import shard_media
 from k710.loading.workers import as_it_is, check_weights, checked_batches, worker_options
-from k710.storage import local_folder
+from k710.remote import RemotePath
+from k710.storage import Location, location
 
 if TYPE_CHECKING:
     from k710.manifest import Manifest
@@ -41,7 +41,7 @@ COMMIT = "shards.json"
 class ShardStream:
     """Shards that `k710 pack` made, and how their clips are loaded. `about` is what shards.json says."""
 
-    folder: Path
+    folder: Location
     about: dict[str, Any]
     how: HowToLoad
     shuffle_clips: int
@@ -63,19 +63,19 @@ class ShardStream:
 
 def open_stream(
     manifest: Manifest,
-    shards: str | os.PathLike[str],
+    shards: str | os.PathLike[str] | RemotePath,
     *,
     training: bool | None = None,
     shuffle_clips: int = 200,
     **options: Any,
 ) -> ShardStream:
-    """The shards in the folder `shards`, made of `manifest`.
+    """The shards in `shards`, a folder or at a URL, made of `manifest`.
 
     `training` is by default what their split says, `shuffle_clips` the window in which training shuffles; the other
     options are those of `how_to_load`. Raises UsageError for shards of another manifest or without labels to train
     on, LoadError where there are none.
     """
-    folder = local_folder(shards, "folder of shards")
+    folder = location(shards)
     try:
         about = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
         made_of, split = about["manifest"], about["split"]

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k710.loading.dataset import ClipDataset
+from k710.loading.dataset import DEFAULT_CACHE_BYTES, ClipDataset
 from k710.manifest import Manifest
+from k710.storage import Location
 
 
 @dataclass(frozen=True)
 class Media:
-    """A store (default: MANIFEST/store) and a profile of it, or a folder of files."""
+    """A store (default: MANIFEST/store) and a profile of it, or a folder of files. `cache` keeps clips of a store at a
+    URL, at most `cache_bytes`."""
 
-    store: Path | None = None
+    store: Location | None = None
     profile: str = "h264"
     folder: Path | None = None
+    cache: Path | None = None
+    cache_bytes: int = DEFAULT_CACHE_BYTES
 
     @property
     def profile_name(self) -> str:
@@ -25,4 +29,13 @@ class Media:
 
     def dataset(self, manifest: Manifest, **options: Any) -> ClipDataset:
         """The clips of a view and split. Raises UsageError, LoadError, StoreError or FetchError."""
-        return manifest.dataset(store=self.store, profile=self.profile, folder=self.folder, **options)
+        where: dict[str, Any] = {"store": self.store, "profile": self.profile, "folder": self.folder}
+        return manifest.dataset(**where, cache=self.cache, cache_bytes=self.cache_bytes, **options)
+
+
+def media_of(options: dict[str, Any]) -> Media:
+    """What a command's options say of it; they are taken out of `options`."""
+    cache_bytes = int(options.pop("cache_gb") * 1e9)
+    return Media(
+        **{name: options.pop(name) for name in ("store", "profile", "folder", "cache")}, cache_bytes=cache_bytes
+    )

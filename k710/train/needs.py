@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from k710.manifest import open_manifest
 from k710.models.uniformerv2_cost import BACKBONE_PARTS, multiply_adds, num_parameters
+from k710.storage import Location
 from k710.train.media import Media
 from k710.train.memory import estimate_memory
 from k710.train.pieces import cut
@@ -18,7 +17,7 @@ from k710.train.start import config_of_recipe
 _ASSUMED_FLOPS = 156e12
 
 
-def needs(recipe: TrainRecipe, manifest: Path, media: Media, *, world_size: int, rate: float | None) -> list[str]:
+def needs(recipe: TrainRecipe, manifest: Location, media: Media, *, world_size: int, rate: float | None) -> list[str]:
     """Lines on the size of the model, the memory of a GPU, the clips a second wanted of the loaders, and the hours.
 
     `rate` is in clips/s of all GPUs together; without it, it is reckoned from multiply-adds. Raises as `prepare` does

@@ -16,6 +16,7 @@ from k710.loading.dataset import ClipDataset
 from k710.manifest import Manifest, open_manifest
 from k710.models.uniformerv2 import UniFormerV2
 from k710.recipes import as_dict
+from k710.storage import Location
 from k710.train import checkpoints
 from k710.train.media import Media
 from k710.train.pieces import cut
@@ -41,7 +42,7 @@ class Origin:
 
 def prepare(
     recipe: TrainRecipe,
-    manifest_folder: Path,
+    manifest_folder: Location,
     out: Path,
     process: Process,
     *,

@@ -1,0 +1,68 @@
+"""Reading at random from files that are many: the last few stay open, those at a URL are asked for a range each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from k710.remote import RemotePath
+from k710.storage import Location
+
+_OPEN_FILES = 128
+
+
+def open_media(path: Path) -> int:
+    """A descriptor to read from at random: the one place where a file of media is opened."""
+    return os.open(path, os.O_RDONLY)
+
+
+class LocalFiles:
+    """Files of a folder, by descriptors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open: dict[str, int] = {}  # the last one used is the last
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}  # a worker opens its own
+
+    def __del__(self) -> None:
+        for descriptor in getattr(self, "_open", {}).values():
+            os.close(descriptor)
+
+    def read(self, file: str, start: int, size: int | None = None) -> bytes:
+        """`size` bytes (default: all) from `start`, fewer where the file ends before. Raises OSError."""
+        descriptor = self._descriptor(file)
+        if size is None:
+            size = os.fstat(descriptor).st_size - start
+        found = b""
+        while len(found) < size and (piece := os.pread(descriptor, size - len(found), start + len(found))):
+            found = found + piece if found else piece
+        return found
+
+    def _descriptor(self, file: str) -> int:
+        descriptor = self._open.pop(file, None)
+        if descriptor is None:
+            descriptor = open_media(self.folder / file)
+        self._open[file] = descriptor
+        if len(self._open) > _OPEN_FILES:
+            os.close(self._open.pop(next(iter(self._open))))
+        return descriptor
+
+
+class RemoteFiles:
+    """Objects under a URL, a request for each read."""
+
+    def __init__(self, folder: RemotePath) -> None:
+        self.folder = folder
+
+    def read(self, file: str, start: int, size: int | None = None) -> bytes:
+        """`size` bytes from `start`, fewer where the object ends before. Raises FileNotFoundError or RemoteError."""
+        assert size is not None
+        return (self.folder / file).read_range(start, size)
+
+
+def files_in(folder: Location) -> LocalFiles | RemoteFiles:
+    """Reads at random from the files in `folder`."""
+    return RemoteFiles(folder) if isinstance(folder, RemotePath) else LocalFiles(folder)
