@@ -33,6 +33,8 @@ from k710.errors import ManifestError
 from k710.labels import class_names
 from k710.releases import SOURCES
 from k710.storage import TEMPORARY_PREFIX, HashedFile, local_folder, named_by_hash, new_folder, replacing
+from k710.versions import COMMIT as _COMMIT
+from k710.versions import commit_of, named_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +75,6 @@ _HASHED_SCHEMA = pa.schema(
 )
 _SLICE_ROWS = 1 << 16
 
-_COMMIT = "dataset.json"
 _CLIPS_FILE = re.compile(r"clips/clips-[0-9a-f]{16}\.parquet")
 _OURS = {_COMMIT, "clips", "versions", "store"}  # what a manifest folder may hold
 
@@ -155,29 +156,37 @@ class Manifest:
                 raise ManifestError(f"{path}: damaged: SHA-256 is {found}, dataset.json says {entry.get('sha256')}")
 
 
-def open_manifest(path: str | os.PathLike[str]) -> Manifest:
-    """Open the manifest folder that `k710 build` wrote.
+def open_manifest(path: str | os.PathLike[str], *, version: str | None = None) -> Manifest:
+    """Open the manifest folder that `k710 build` wrote, or an earlier version that it still holds.
 
-    Raises ManifestError where there is none, where dataset.json is damaged, or where a newer k710 wrote it, and
-    UsageError for a URL.
+    `version` is the beginning of that version's content hash; `MANIFEST@VERSION` as the path says the same, unless a
+    folder of that very name exists. Raises ManifestError where there is none, where dataset.json is damaged, or where
+    a newer k710 wrote it, and UsageError for a URL.
     """
     folder = local_folder(path, "manifest")
+    if version is None:
+        folder, version = named_version(folder)
+    return _open(folder, folder / _COMMIT if version is None else commit_of(folder, version))
+
+
+def _open(folder: Path, commit: Path) -> Manifest:
+    """The manifest in exactly this folder, as one of its commits has it."""
     try:
-        dataset = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
+        dataset = json.loads(commit.read_text(encoding="utf-8"))
         version, files = str(dataset["schema_version"]), [entry["file"] for entry in dataset["clips"]]
     except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(
             f"{folder}: no manifest there (no {_COMMIT}); `k710 build --out {folder}` makes one"
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ManifestError(f"{folder / _COMMIT}: damaged: {error!r}") from None
+        raise ManifestError(f"{commit}: damaged: {error!r}") from None
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise ManifestError(f"{folder}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
     for file in files:
         if not _CLIPS_FILE.fullmatch(str(file)):
-            raise ManifestError(f"{folder / _COMMIT}: lists {file!r}, which is no clips file of this folder")
+            raise ManifestError(f"{commit}: lists {file!r}, which is no clips file of this folder")
     if not files or not all(dataset.get(key) for key in ("content_hash", "recipe", "sources")):
-        raise ManifestError(f"{folder / _COMMIT}: damaged: a part of it is missing")
+        raise ManifestError(f"{commit}: damaged: a part of it is missing")
     return Manifest(folder, dataset)
 
 
@@ -272,7 +281,7 @@ def _keep_old_version(folder: Path, new_commit: bytes) -> None:
     if content == new_commit:
         return
     try:
-        name = open_manifest(folder).content_hash
+        name = _open(folder, folder / _COMMIT).content_hash
     except ManifestError:  # damaged, or of a newer k710: kept as it is
         name = hashlib.sha256(content).hexdigest()
     (folder / "versions").mkdir(exist_ok=True)
@@ -282,9 +291,9 @@ def _keep_old_version(folder: Path, new_commit: bytes) -> None:
 
 def prune(folder: Path) -> list[Path]:
     """Remove earlier versions and what interrupted builds left; the committed manifest stays. Returns what is gone."""
-    current = {entry["file"] for entry in open_manifest(folder).about["clips"]}
-    old = [path for path in folder.glob("clips/clips-*.parquet") if f"clips/{path.name}" not in current]
-    old += folder.glob("versions/*.json")
+    current = {entry["file"] for entry in _open(folder, folder / _COMMIT).about["clips"]}
+    old = list(folder.glob("versions/*.json"))  # first, so that no version is left without its clips
+    old += [path for path in folder.glob("clips/clips-*.parquet") if f"clips/{path.name}" not in current]
     for inside in (folder, folder / "clips", folder / "versions"):
         old += inside.glob(f"{TEMPORARY_PREFIX}*")
     for path in old:
