@@ -76,7 +76,7 @@ _HASHED_SCHEMA = pa.schema(
 _SLICE_ROWS = 1 << 16
 
 _CLIPS_FILE = re.compile(r"clips/clips-[0-9a-f]{16}\.parquet")
-_OURS = {_COMMIT, "clips", "versions", "store"}  # what a manifest folder may hold
+_OURS = {_COMMIT, "clips", "versions", "store", "README.md"}  # what a manifest folder may hold
 
 
 @dataclass(frozen=True)

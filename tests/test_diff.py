@@ -371,6 +371,14 @@ def test_what_is_refused(k710, decayed, options, exit_code, message, monkeypatch
     assert files_of(tmp_path) == before
 
 
+def test_no_file_is_written_into_a_manifest_by_another_way_round(k710, versions, monkeypatch):
+    folder, _ = versions
+    before = files_of(folder)
+    monkeypatch.chdir(folder / "clips")
+    assert_refused(k710("diff", folder, folder, "--clips", "clips.csv"), "which holds nothing else", exit_code=2)
+    assert files_of(folder) == before
+
+
 def test_a_full_disk_leaves_the_old_file(k710, versions, tmp_path, monkeypatch):
     folder, (published, purged, _) = versions
     (tmp_path / "clips.csv").write_text("mine")

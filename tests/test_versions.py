@@ -122,6 +122,8 @@ def test_a_version_that_came_back_is_the_current_one(k710, tmp_path):
     build(k710, tmp_path / "m", "--leak-policy", "val-purge", "--force")
     build(k710, tmp_path / "m", "--force")
     assert [one.name for one in versions(tmp_path / "m")].count(first.content_hash[:16]) == 2
+    earlier = tmp_path / "m" / "versions" / f"{first.content_hash[:16]}.json"
+    earlier.write_text(json.dumps(first.about | {"tools": {"k710": "0.0.1"}}))
     assert open_manifest(tmp_path / "m", version=first.content_hash[:5]).about == first.about
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import FILE, FOLDER, print_json, print_table
+from k710.cli.common import FILE, FOLDER, named_store, print_json, print_table
 
 if TYPE_CHECKING:
     from k710.diff import Difference
@@ -72,16 +72,12 @@ def command(
 
 def _store(manifest: Manifest, given: Path | None, profile: str) -> Store | None:
     """The store that is named, or the manifest's own where it has the profile."""
-    from k710.errors import StoreError
     from k710.store import Store, profiles_in
 
-    root = manifest.path / "store" if given is None else given
-    if profile in profiles_in(root):
-        return Store(root, profile)
-    if given is None:
-        return None
-    known = ", ".join(profiles_in(root))
-    raise StoreError(f"{root}: has no profile {profile}; it has {known}" if known else f"{root}: no store there")
+    if given is not None:
+        return named_store(given, profile)
+    root = manifest.path / "store"
+    return Store(root, profile) if profile in profiles_in(root) else None
 
 
 def _plain(
