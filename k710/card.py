@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,32 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$#@!])")
 
 
-def card(manifest: Manifest, *, store: Store | None = None, data_files: dict[str, str] | None = None) -> str:
-    """The card of a manifest as Markdown, with its YAML header; `store` adds what is fetched of it.
+@dataclass(frozen=True)
+class Exported:
+    """A view that lies beside the card as a Parquet file per split, in the place of a manifest."""
 
-    `data_files` are the Parquet files of each split, relative to the card; by default the clips table of the manifest.
-    Raises ManifestError, RecipeError and StoreError for damage.
+    view: str
+    dialect: str
+    rows: dict[str, int]  # by split
+    files: dict[str, str]  # by split, relative to the card
+
+
+def card(manifest: Manifest, *, store: Store | None = None, exported: Exported | None = None) -> str:
+    """The card of a manifest, or of what was exported of it, as Markdown with its YAML header.
+
+    `store` adds what is fetched. Raises ManifestError, RecipeError and StoreError for damage.
     """
     facts = card_facts(manifest)
-    if data_files is None:
-        if len(facts.clips_files) > 1:
-            data = [{"split": "clips", "path": list(facts.clips_files)}]
-        else:
-            data = [{"split": "clips", "path": facts.clips_files[0]}]
+    if exported is None:
+        rows, data = facts.rows, [{"split": "clips", "path": list(facts.clips_files)}]
     else:
-        data = [{"split": split, "path": path} for split, path in data_files.items()]
-    header = yaml.safe_dump(_header(facts, data), sort_keys=False, allow_unicode=True, width=1000)
+        rows = sum(exported.rows.values())
+        data = [{"split": split, "path": path} for split, path in exported.files.items()]
+    header = yaml.safe_dump(_header(facts, rows, data), sort_keys=False, allow_unicode=True, width=1000)
     media = status(manifest, store) if store is not None else ()
     sections = [
-        _what_it_is(facts), _counts(facts), _media(media, store), _rebuild(facts), _left_out(facts), _labels(facts),
+        _what_it_is(facts), _exported(exported), _counts(facts), _media(media, store), _rebuild(facts),
+        _left_out(facts), _labels(facts),
         _LICENCE, _cite(facts),
     ]  # fmt: skip
     return "\n\n".join([f"---\n{header}---", *(section for section in sections if section)]) + "\n"
@@ -54,14 +63,14 @@ def write_card(path: Path, text: str, *, force: bool = False) -> None:
         file.write(text.encode())
 
 
-def _header(facts: CardFacts, data_files: list[dict[str, Any]]) -> dict[str, Any]:
+def _header(facts: CardFacts, rows: int, data_files: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "pretty_name": "Kinetics-710",
         "license": "other",
         "license_name": "annotations-cc-by-4.0-videos-of-their-owners",
         "language": ["en"],
         "task_categories": ["video-classification"],
-        "size_categories": [next((name for limit, name in _SIZES if facts.rows < limit), "10M<n<100M")],
+        "size_categories": [next((name for limit, name in _SIZES if rows < limit), "10M<n<100M")],
         "tags": ["kinetics", "kinetics-710", "action-recognition", "video", *facts.recipe.sources],
         "configs": [{"config_name": "default", "data_files": data_files}],
     }
@@ -100,6 +109,18 @@ Content hash (SHA-256 over the rows): `{_hexadecimal(facts.content_hash)}`"""
 
 def _hexadecimal(text: str) -> str:
     return re.sub(r"[^0-9a-f]", "?", text)
+
+
+def _exported(exported: Exported | None) -> str:
+    if exported is None:
+        return ""
+    rows = [[split, count, exported.files[split]] for split, count in exported.rows.items()]
+    return f"""## What is here
+
+View `{exported.view}`, a row per clip, fetched or not; class indices in the order `{exported.dialect}`. Of a clip's
+media only its place in the store is here, where the export was given one.
+
+{_table(["split", "clips", "file"], rows)}"""
 
 
 def _counts(facts: CardFacts) -> str:

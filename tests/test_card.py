@@ -66,7 +66,7 @@ def test_the_hub_reads_the_header(built):
     assert {"k400", "k600", "k700", "k700_2020", "action-recognition"} <= set(read.data.tags)
     (file,) = built.about["clips"]
     assert read.data.to_dict()["configs"] == [
-        {"config_name": "default", "data_files": [{"split": "clips", "path": file["file"]}]}
+        {"config_name": "default", "data_files": [{"split": "clips", "path": [file["file"]]}]}
     ]
     assert read.text.lstrip().startswith("# Kinetics-710")
     written = hub.DatasetCardData(**header_of(card(built)))
