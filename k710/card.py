@@ -98,11 +98,10 @@ def _what_it_is(facts: CardFacts) -> str:
     sides = " and ".join(f"{count:,} {split}" for split, count in k710.items()) or "no"
     return f"""# Kinetics-710
 
-Clips of YouTube videos with a human action each, as annotation: YouTube ID, span in seconds, one of 710 classes. Made
-by `k710` from the annotation lists of {titles}:
-one clip per video, no video in both train and val, labels aligned. Kinetics-710 has {sides} clips of
-{facts.classes:,} classes here. The manifest's table holds {facts.rows:,} clips, those that were left out and why among
-them.
+Clips of YouTube videos with a human action each, as annotation: YouTube ID, span in seconds, one of 710 classes.
+Made by `k710` from the annotation lists of {titles}: one clip per video, no video in both train and val, labels
+aligned. Kinetics-710 has {sides} clips of {facts.classes:,} classes here. The manifest's table holds
+{facts.rows:,} clips, those that were left out and why among them.
 
 Content hash (SHA-256 over the rows): `{_hexadecimal(facts.content_hash)}`"""
 
