@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.diff_media import MEDIA_COLUMNS, MediaChange, media_changes
-from k710.diff_sides import NOT_LISTED, Pairs, pair
+from k710.diff_sides import Pairs, pair
 from k710.errors import ManifestError, UsageError
 from k710.labels import class_names
 from k710.manifest import Manifest
@@ -48,7 +48,8 @@ class GroupChange:
 
 @dataclass(frozen=True)
 class Move:
-    """How many clips went from one place to another; a place is a split, a drop reason, or `not_listed`."""
+    """How many clips went from one place to another; a place is a split, a drop reason, or NOT_LISTED of
+    diff_sides."""
 
     change: str  # of CHANGES, without `media`
     a: str
@@ -235,6 +236,3 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
         return {**about["recipe"], "synonyms": about.get("synonyms", {}), **lists, "k710": about["tools"]["k710"]}
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"{manifest.path}: dataset.json is damaged: {error!r}") from None
-
-
-__all__ = ["CHANGES", "NOT_LISTED", "Difference", "GroupChange", "Move", "diff", "diff_manifests"]
