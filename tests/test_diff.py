@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_stores import clips_of, fake_media, manifest_of, put
 from test_bad_input import assert_refused, files_of
@@ -29,6 +29,9 @@ IDS = [f"video-{video:05d}_{start:06d}_{start + 10:06d}" for video in range(4) f
 KEPT = [None, *IDS[:3]]
 
 Row = dict[str, Any]
+
+# Other work on the machine is no failure.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -115,6 +118,7 @@ def expected_change(one: Any, other: Any, media_one: Any, media_other: Any) -> s
 
 
 @pytest.mark.parametrize("view", ["k710", "k400"])
+@patient
 @given(a=clip_rows(), b=clip_rows(), media_a=st.none() | media_rows(), media_b=st.none() | media_rows())
 def test_every_clip_changes_as_the_rules_say(view, a, b, media_a, media_b):
     found = of(a, b, view, media_a, media_b)
@@ -140,6 +144,7 @@ def test_every_clip_changes_as_the_rules_say(view, a, b, media_a, media_b):
 
 
 @pytest.mark.parametrize("view", ["k710", "k400"])
+@patient
 @given(a=clip_rows(), b=clip_rows())
 def test_the_counts_add_up_to_the_clips_of_both(view, a, b):
     found = of(a, b, view)
@@ -169,6 +174,7 @@ def test_the_counts_add_up_to_the_clips_of_both(view, a, b):
         assert sum(row["same_video"] for row in of_move) == move.same_video
 
 
+@patient
 @given(a=clip_rows(), b=clip_rows())
 def test_a_clip_that_gave_way_to_another_of_its_video(a, b):
     one, other = standing(a, "k710"), standing(b, "k710")
@@ -179,6 +185,7 @@ def test_a_clip_that_gave_way_to_another_of_its_video(a, b):
 
 
 @pytest.mark.parametrize("view", ["k710", "k400"])
+@patient
 @given(a=clip_rows(), of_media=media_rows())
 def test_a_dataset_does_not_differ_from_itself(view, a, of_media):
     found = of(a, a, view, of_media, of_media)
@@ -189,6 +196,7 @@ def test_a_dataset_does_not_differ_from_itself(view, a, of_media):
 
 
 @pytest.mark.parametrize("view", ["k710", "k400"])
+@patient
 @given(a=clip_rows(), b=clip_rows(), media_a=media_rows(), media_b=media_rows())
 def test_the_other_way_round(view, a, b, media_a, media_b):
     there, back = of(a, b, view, media_a, media_b), of(b, a, view, media_b, media_a)
@@ -204,6 +212,7 @@ def test_the_other_way_round(view, a, b, media_a, media_b):
         )
 
 
+@patient
 @given(a=clip_rows(), b=clip_rows(), media_a=st.none() | media_rows(), media_b=st.none() | media_rows())
 def test_media_counts_add_up_to_the_clips_in_a_split(a, b, media_a, media_b):
     found = of(a, b, "k710", media_a, media_b)

@@ -132,8 +132,8 @@ def test_views_are_the_releases_row_for_row(val_and_test, real_lists, k710, tmp_
 
 
 def test_what_the_order_of_precedence_decides(k710, real_lists, val, tmp_path):
-    """Oldest release first: 20 videos give another clip, and 45 clips that K400 calls "baby waking up" and K600 "waking up"
-    change the class; K700 has both."""
+    """Oldest release first: 20 videos give another clip, and 45 clips another class, which K400 calls "baby waking up"
+    and K600 "waking up"; K700 has both."""
     options = ("--splits", "val", "--precedence", "k400,k600,k700", "--out", tmp_path / "m")
     assert k710("build", "--annotations", real_lists, "--sources", "k400,k600,k700", *options).exit_code == 0
     found = diff_manifests(val, open_manifest(tmp_path / "m"))
