@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,30 +41,45 @@ def export(
     file exists and `force` is not given.
     """
     if form not in FORMS:
-        raise UsageError(f"unknown format {form!r}; known: {', '.join(FORMS)}")
+        raise UsageError(f"unknown format {form!r}; known: {', '.join([*FORMS, *FOLDER_FORMS])}")
     suffix, write = FORMS[form]
     check_template(template)
     if not separator or set(separator) & set("\r\n"):
         raise UsageError(f"separator {separator!r} does not separate the two fields of a line")
-    splits = splits or splits_of(table)
-    if not splits:
+    parts = split_parts(table, splits)
+    check_out(out, [f"{split}{suffix}" for split in parts], force=force)
+    write_files(out, {f"{split}{suffix}": write(part, template, separator) for split, part in parts.items()})
+    return {f"{split}{suffix}": part.num_rows for split, part in parts.items()}
+
+
+def split_parts(table: pa.Table, splits: tuple[str, ...] = ()) -> dict[str, pa.Table]:
+    """The clips of each split of a view, by default of all that it has. Raises UsageError for one without clips."""
+    known = splits_of(table)
+    if not (splits or known):
         raise UsageError("the view has no clips to export")
-    files = {split: out / f"{split}{suffix}" for split in splits}
+    for split in splits:
+        if split not in known:
+            raise UsageError(f"the view has no {split} clips; it has {', '.join(known) or 'none at all'}")
+    return {split: split_of(table, split) for split in splits or known}
+
+
+def check_out(out: Path, names: Iterable[str], *, force: bool) -> None:
+    """Raise ManifestError for a folder that is a manifest, or for a file that is there where `force` is not given."""
     if (out / "dataset.json").exists():
         raise ManifestError(f"{out}: is a manifest, which holds nothing else; choose another --out")
-    for path in files.values():
-        if path.exists() and not force:
-            raise ManifestError(f"{path}: exists already; --force replaces it")
-    parts = {split: split_of(table, split) for split in splits}
-    contents = {split: write(part, template, separator) for split, part in parts.items() if part.num_rows}
-    for split in splits:
-        if split not in contents:
-            raise UsageError(f"the view has no {split} clips; it has {', '.join(splits_of(table)) or 'none at all'}")
-    with new_folder(out):
-        for split, content in contents.items():
-            with replacing(files[split]) as file:
+    for name in names:
+        if (out / name).exists() and not force:
+            raise ManifestError(f"{out / name}: exists already; --force replaces it")
+
+
+def write_files(out: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files into a folder, each whole or not at all, in their order."""
+    with contextlib.ExitStack() as stack:
+        for folder in dict.fromkeys([out, *((out / name).parent for name in contents)]):
+            stack.enter_context(new_folder(folder))
+        for name, content in contents.items():
+            with replacing(out / name) as file:
                 file.write(content)
-    return {path.name: parts[split].num_rows for split, path in files.items()}
 
 
 def check_template(template: str) -> None:
@@ -114,7 +130,7 @@ def _path_and_class(table: pa.Table, template: str, separator: str) -> bytes:
 
 
 def _lines(table: pa.Table, template: str, separator: str) -> Iterator[str]:
-    for row in _rows(table):
+    for row in clip_rows(table):
         path = template.format(**row)
         if separator in path:
             raise UsageError(
@@ -124,10 +140,11 @@ def _lines(table: pa.Table, template: str, separator: str) -> Iterator[str]:
         yield f"{path}{separator}{row['class_id']}"
 
 
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+def clip_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a view with the fields that a path template may use."""
     for batch in table.to_batches(max_chunksize=1 << 16):
         for row in batch.to_pylist():
-            yield row | {"label_": row["label"].replace(" ", "_")}
+            yield row | {"label_": (row["label"] or "").replace(" ", "_")}
 
 
 FORMS: dict[str, tuple[str, Callable[[pa.Table, str, str], bytes]]] = {
@@ -137,3 +154,6 @@ FORMS: dict[str, tuple[str, Callable[[pa.Table, str, str], bytes]]] = {
     "mmaction2": (".txt", _path_and_class),
     "parquet": (".parquet", _parquet),
 }
+
+# These are folders with more in them than lists: export_hf.py, export_fiftyone.py.
+FOLDER_FORMS = ("hf", "fiftyone")

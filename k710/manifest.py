@@ -35,6 +35,8 @@ from k710.releases import SOURCES
 from k710.remote import RemotePath
 from k710.remote_copies import copy_of
 from k710.storage import TEMPORARY_PREFIX, HashedFile, Location, location, named_by_hash, new_folder, replacing
+from k710.versions import COMMIT as _COMMIT
+from k710.versions import commit_of, named_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,9 +77,8 @@ _HASHED_SCHEMA = pa.schema(
 )
 _SLICE_ROWS = 1 << 16
 
-_COMMIT = "dataset.json"
 _CLIPS_FILE = re.compile(r"clips/clips-[0-9a-f]{16}\.parquet")
-_OURS = {_COMMIT, "clips", "versions", "store"}  # what a manifest folder may hold
+_OURS = {_COMMIT, "clips", "versions", "store", "README.md"}  # what a manifest folder may hold
 
 
 @dataclass(frozen=True)
@@ -172,29 +173,38 @@ def _checked_file(path: Location, sha256: str, anew: bool) -> Path:
     raise ManifestError(f"{path}: damaged: SHA-256 is {found}, dataset.json says {sha256}")
 
 
-def open_manifest(path: str | os.PathLike[str] | RemotePath) -> Manifest:
-    """Open the manifest that `k710 build` wrote, a folder or at a URL (`s3://bucket/k710`).
+def open_manifest(path: str | os.PathLike[str] | RemotePath, *, version: str | None = None) -> Manifest:
+    """Open the manifest that `k710 build` wrote, a folder or at a URL (`s3://bucket/k710`), or an earlier version that
+    it still holds.
 
-    Raises ManifestError where there is none, where dataset.json is damaged, or where a newer k710 wrote it; RemoteError
-    where a URL cannot be read.
+    `version` is the beginning of that version's content hash; `MANIFEST@VERSION` as the path says the same, unless a
+    folder of that very name exists. Raises ManifestError where there is none, where dataset.json is damaged, or where
+    a newer k710 wrote it; RemoteError where a URL cannot be read.
     """
     folder = location(path)
+    if version is None:
+        folder, version = named_version(folder)
+    return _open(folder, folder / _COMMIT if version is None else commit_of(folder, version))
+
+
+def _open(folder: Location, commit: Location) -> Manifest:
+    """The manifest in exactly this folder, as one of its commits has it."""
     try:
-        dataset = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
+        dataset = json.loads(commit.read_text(encoding="utf-8"))
         version, files = str(dataset["schema_version"]), [entry["file"] for entry in dataset["clips"]]
     except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(
             f"{folder}: no manifest there (no {_COMMIT}); `k710 build --out {folder}` makes one"
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ManifestError(f"{folder / _COMMIT}: damaged: {error!r}") from None
+        raise ManifestError(f"{commit}: damaged: {error!r}") from None
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise ManifestError(f"{folder}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
     for file in files:
         if not _CLIPS_FILE.fullmatch(str(file)):
-            raise ManifestError(f"{folder / _COMMIT}: lists {file!r}, which is no clips file of this folder")
+            raise ManifestError(f"{commit}: lists {file!r}, which is no clips file of this folder")
     if not files or not all(dataset.get(key) for key in ("content_hash", "recipe", "sources")):
-        raise ManifestError(f"{folder / _COMMIT}: damaged: a part of it is missing")
+        raise ManifestError(f"{commit}: damaged: a part of it is missing")
     return Manifest(folder, dataset)
 
 
@@ -293,7 +303,7 @@ def _keep_old_version(folder: Location, new_commit: bytes) -> None:
     if content == new_commit:
         return
     try:
-        name = open_manifest(folder).content_hash
+        name = _open(folder, folder / _COMMIT).content_hash
     except ManifestError:  # damaged, or of a newer k710: kept as it is
         name = hashlib.sha256(content).hexdigest()
     with new_folder(folder / "versions"), replacing(folder / "versions" / f"{name[:16]}.json") as file:
@@ -302,9 +312,9 @@ def _keep_old_version(folder: Location, new_commit: bytes) -> None:
 
 def prune(folder: Location) -> list[Location]:
     """Remove earlier versions and what interrupted builds left; the committed manifest stays. Returns what is gone."""
-    current = {entry["file"] for entry in open_manifest(folder).about["clips"]}
-    old = [path for path in folder.glob("clips/clips-*.parquet") if f"clips/{path.name}" not in current]
-    old += folder.glob("versions/*.json")
+    current = {entry["file"] for entry in _open(folder, folder / _COMMIT).about["clips"]}
+    old: list[Location] = [*folder.glob("versions/*.json")]  # first, so that no version is left without its clips
+    old += [path for path in folder.glob("clips/clips-*.parquet") if f"clips/{path.name}" not in current]
     for inside in (folder, folder / "clips", folder / "versions"):
         old += inside.glob(f"{TEMPORARY_PREFIX}*")
     for path in old:

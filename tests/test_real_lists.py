@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from k710.diff import diff_manifests
 from k710.manifest import open_manifest
 
 
@@ -128,3 +129,21 @@ def test_views_are_the_releases_row_for_row(val_and_test, real_lists, k710, tmp_
         assert result.exit_code == 0, result.output
         for split in ("val", "test"):
             assert rows_of(out / f"{split}.csv") == rows_of(real_lists / f"{release}_{split}.csv")
+
+
+def test_what_the_order_of_precedence_decides(k710, real_lists, val, tmp_path):
+    """Oldest release first: 20 videos give another clip, and 45 clips another class, which K400 calls "baby waking up"
+    and K600 "waking up"; K700 has both."""
+    options = ("--splits", "val", "--precedence", "k400,k600,k700", "--out", tmp_path / "m")
+    assert k710("build", "--annotations", real_lists, "--sources", "k400,k600,k700", *options).exit_code == 0
+    found = diff_manifests(val, open_manifest(tmp_path / "m"))
+    assert {name: count for name, count in found.changes.items() if count} == {
+        "gained": 20, "lost": 20, "relabelled": 45,
+    }  # fmt: skip
+    assert {(move.a, move.b): (move.clips, move.same_video) for move in found.moves} == {
+        ("val", "val"): (45, 0),
+        ("val", "duplicate_id"): (20, 20),
+        ("duplicate_id", "val"): (20, 20),
+    }
+    relabelled = [row for row in found.clips.to_pylist() if row["change"] == "relabelled"]
+    assert {(row["label_a"], row["label_b"]) for row in relabelled} == {("waking up", "baby waking up")}

@@ -13,6 +13,7 @@ from k710.storage import Location, location
 
 if TYPE_CHECKING:
     from k710.annotations import ListFile
+    from k710.store import Store
 
 DEFAULT_MANIFEST = Path("manifests/k710")
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -67,6 +68,18 @@ def annotation_files(annotations: str | None, sources: Iterable[str], splits: It
 
         return find_lists(LISTS, sources, splits)
     return find_lists(Path(annotations), sources, splits)
+
+
+def named_store(root: Location, profile: str) -> Store:
+    """The store that the user named. Raises StoreError where it is none, or has not this profile."""
+    from k710.errors import StoreError
+    from k710.store import Store, profiles_in
+
+    known = list(profiles_in(root))
+    if profile in known:
+        return Store(root, profile)
+    has = f"has no profile {profile}; it has {', '.join(known)}" if known else "no store there"
+    raise StoreError(f"{root}: {has}")
 
 
 def print_json(data: Any) -> None:

@@ -1,28 +1,33 @@
-"""`k710 export`: list files for other trainers."""
+"""`k710 export`: list files for other trainers, and folders that other libraries open."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FOLDER, PATH_OR_URL
+from k710.cli.common import COMMA_LIST, FOLDER, FOLDER_OR_URL, PATH_OR_URL, named_store
 from k710.storage import Location
+
+if TYPE_CHECKING:
+    from k710.manifest import Manifest
 
 
 @click.command("export")
 @click.argument("manifest", type=PATH_OR_URL)
-@click.option("--format", "form", required=True, help="csv, slowfast, videomae, mmaction2 or parquet.")
+@click.option("--format", "form", required=True, help="csv, slowfast, videomae, mmaction2, parquet, hf or fiftyone.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files, one per split.")
 @click.option("--view", "view_name", default="k710", show_default=True, help="k710, or a release as published.")
 @click.option("--splits", type=COMMA_LIST, help="Default: every split that the view has.")
 @click.option(
     "--dialect", default="canonical", show_default=True, help="Index order: canonical, uniformerv2, videomaev2."
 )
-@click.option(
-    "--template", default="{clip_id}.mp4", show_default=True, help="Path of a clip's file; see docs/export.md."
-)
-@click.option("--separator", default=" ", help="Between path and class index; UniFormerV2's configs want a comma.")
+@click.option("--template", help="Path of a clip's file; see docs/export.md.  [{clip_id}.mp4]")
+@click.option("--separator", help="Between path and class index; UniFormerV2's configs want a comma.  [a space]")
+@click.option("--store", type=FOLDER_OR_URL, help="With hf: where each clip's media is in this store.")
+@click.option("--profile", help="With hf and --store: which encode profile.  [h264]")
+@click.option("--videos", type=FOLDER, help="With fiftyone: the clips that this folder of files has.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def command(
     manifest: Location,
@@ -31,25 +36,86 @@ def command(
     view_name: str,
     splits: tuple[str, ...] | None,
     dialect: str,
-    template: str,
-    separator: str,
     force: bool,
+    **special: Any,
 ) -> None:
     """Write list files for other trainers.
 
-    One file per split of a view, with class indices in the dialect you name.
+    One file per split of a view, with class indices in the dialect you name; or a folder for Hugging Face's datasets
+    (hf) or for FiftyOne (fiftyone).
 
     \b
-    Example:
+    Examples:
       k710 export manifests/sample --format slowfast --view k400 --out lists/k400
+      k710 export manifests/sample --format hf --out hf/k710
     """
-    from k710.export import export
+    from k710.export import FOLDER_FORMS, FORMS
     from k710.manifest import open_manifest
     from k710.releases import check_splits
+
+    given = {name: value for name, value in special.items() if value is not None}
+    for name in given:
+        if form in (*FORMS, *FOLDER_FORMS) and form not in _OF_FORM[name]:
+            raise click.UsageError(f"--{name} goes with --format {' or '.join(_OF_FORM[name])}, not with {form}")
+    opened = open_manifest(manifest)
+    common = {"dialect": dialect, "splits": check_splits(splits) if splits else (), "force": force}
+    _WRITERS.get(form, _lists)(opened, out, form, view_name, common, given)
+
+
+def _lists(
+    manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
+) -> None:
+    from k710.export import export
     from k710.views import view
 
-    table = view(open_manifest(manifest).clips, view_name, dialect=dialect)
-    chosen = check_splits(splits) if splits else ()
-    written = export(table, out, form=form, template=template, separator=separator, splits=chosen, force=force)
+    dialect = common.pop("dialect")
+    written = export(view(manifest.clips, view_name, dialect=dialect), out, form=form, **common, **given)
     for name, rows in written.items():
         click.echo(f"{out / name}: {rows:,} clips")
+
+
+def _hf(
+    manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
+) -> None:
+    from k710.card import Exported, card
+    from k710.export_hf import CARD, data_file, export_hf
+
+    if "profile" in given and "store" not in given:
+        raise click.UsageError("--profile says which part of a --store; there is none")
+    store = named_store(given["store"], given.get("profile", "h264")) if "store" in given else None
+
+    def card_of(rows: dict[str, int]) -> str:
+        files = {split: data_file(split) for split in rows}
+        return card(manifest, store=store, exported=Exported(view_name, common["dialect"], rows, files))
+
+    written = export_hf(manifest, out, view_name=view_name, store=store, card_of=card_of, **common)
+    for split, rows in written.items():
+        click.echo(f"{out / data_file(split)}: {rows:,} clips")
+    click.echo(f"{out / CARD}: the card")
+
+
+def _fiftyone(
+    manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
+) -> None:
+    from k710.export_fiftyone import SAMPLES, export_fiftyone
+
+    if {"template", "videos"} <= given.keys():
+        raise click.UsageError("--template makes paths and --videos finds files: name one of them")
+    counts = export_fiftyone(manifest, out, view_name=view_name, **common, **given)
+    said = ", ".join(f"{count:,} {split}" for split, count in counts.samples.items())
+    click.echo(f"{out / SAMPLES}: {said}")
+    if any(counts.missing.values()):
+        missing = ", ".join(f"{count:,} {split}" for split, count in counts.missing.items())
+        click.echo(f"left out, since {given['videos']} has no file of them: {missing}")
+
+
+_LISTS = ("slowfast", "videomae", "mmaction2")
+# The formats that each option is for.
+_OF_FORM = {
+    "template": (*_LISTS, "fiftyone"),
+    "separator": _LISTS,
+    "store": ("hf",),
+    "profile": ("hf",),
+    "videos": ("fiftyone",),
+}
+_WRITERS = {"hf": _hf, "fiftyone": _fiftyone}

@@ -56,9 +56,9 @@ def command(
     opened = open_manifest(manifest)
     choices = choices_of(origins, **options)
     if dry_run:
-        _print_estimate(opened, store_of(manifest, store), choices)
+        _print_estimate(opened, store_of(opened.path, store), choices)
     else:
-        fetch_and_print(opened, store_of(manifest, store), choices)
+        fetch_and_print(opened, store_of(opened.path, store), choices)
 
 
 def store_of(manifest: Location, store: Location | None) -> Location:

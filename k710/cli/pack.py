@@ -49,7 +49,8 @@ def command(
 
     folder: Location = Path("shards") / f"{view}-{split}" if out is None else out
     packing = Packing(view, split, dialect, shard_clips, seed)
-    about = pack(open_manifest(manifest), Store(store_of(manifest, store), profile), folder, packing, force=force)
+    opened = open_manifest(manifest)
+    about = pack(opened, Store(store_of(opened.path, store), profile), folder, packing, force=force)
     size = sum(shard["bytes"] for shard in about["shards"])
     click.echo(f"{folder}: {about['clips']:,} clips in {len(about['shards']):,} shards, {size / 1e6:,.1f} MB")
     if about["missing"]:

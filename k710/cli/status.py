@@ -27,7 +27,8 @@ def command(manifest: Location, store: Location | None, as_json: bool) -> None:
     from k710.manifest import open_manifest
     from k710.store import Store, profiles_in
 
-    opened, root = open_manifest(manifest), store_of(manifest, store)
+    opened = open_manifest(manifest)
+    root = store_of(opened.path, store)
     profiles = list(profiles_in(root))
     if not profiles:
         raise StoreError(f"{root}: no store there; `k710 fetch {manifest}` makes one")

@@ -39,8 +39,7 @@ def command(
     from k710.manifest import open_manifest
     from k710.store import Store, profiles_in
 
-    open_manifest(manifest)  # a mistyped name is no empty store
-    root = store_of(manifest, store)
+    root = store_of(open_manifest(manifest).path, store)  # a mistyped name is no empty store
     profiles = list(profiles_in(root))
     if not profiles:
         raise StoreError(f"{root}: no store there; `k710 fetch {manifest}` makes one")

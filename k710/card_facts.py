@@ -1,0 +1,152 @@
+"""What a dataset card says, as numbers and names: everything that is in a manifest, checked, and nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.build import CurationRecipe
+from k710.errors import ManifestError
+from k710.labels import Synonym, class_names, published_synonyms
+from k710.manifest import Manifest
+from k710.recipes import make_recipe
+from k710.releases import SOURCES, SPLITS
+from k710.views import VIEWS
+
+# What `k710 build` itself drops clips for; whatever else stands in the column was decided by a later step.
+_REASONS_OF_BUILD = ("duplicate_id", "leaked", "unlabelled")
+_REASONS = {
+    "duplicate_id": "another clip of the same video was kept",
+    "leaked": "the video stands on the other side of train and holdout",
+    "unlabelled": "in test lists alone, which never enter K710",
+}
+
+
+@dataclass(frozen=True)
+class ListFacts:
+    """One annotation list that the dataset was built from."""
+
+    name: str  # `k400 train`
+    rows: int
+    malformed: int
+    sha256: str
+    origin: str  # its public address, or the name of the file
+
+
+@dataclass(frozen=True)
+class DoubtFacts:
+    """A published synonym whose meaning may differ, and the K710 clips that got their label by it."""
+
+    synonym: Synonym
+    release: str
+    clips: int
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """All that a card tells of a manifest."""
+
+    content_hash: str
+    rows: int
+    counts: dict[str, dict[str, int]]  # view, split: clips
+    classes: int  # of K710's clips
+    reasons: dict[str, tuple[int, str]]  # drop reason: clips, and what it means
+    lists: tuple[ListFacts, ...]
+    recipe: CurationRecipe
+    synonyms: dict[str, str]  # the user's own
+    tools: dict[str, str]
+    doubts: tuple[DoubtFacts, ...]
+    clips_files: tuple[str, ...]
+
+    @property
+    def is_as_built(self) -> bool:
+        """Whether nothing but a build decided on the clips, as far as their drop reasons tell."""
+        return set(self.reasons) <= set(_REASONS_OF_BUILD)
+
+    @property
+    def lists_are_public(self) -> bool:
+        """Whether every list was downloaded from its public address."""
+        return all("://" in one.origin for one in self.lists)
+
+    def build_command(self, out: str = "manifests/k710") -> str:
+        """The command that makes the same rows of the same lists."""
+        recipe = self.recipe
+        options = {
+            "--sources": ",".join(recipe.sources),
+            "--splits": ",".join(recipe.splits),
+            "--leak-policy": recipe.leak_policy,
+            "--holdout": ",".join(recipe.holdout),
+            "--precedence": ",".join(recipe.precedence),
+        }
+        if not self.lists_are_public:
+            options["--annotations"] = "LISTS"
+        if self.synonyms:
+            options["--synonyms"] = "synonyms.csv"
+        words = [f"{name} {shlex.quote(value)}" for name, value in options.items()]
+        return " ".join(["k710 build", *words, "--out", shlex.quote(out)])
+
+
+def card_facts(manifest: Manifest) -> CardFacts:
+    """Read a manifest's facts. Raises ManifestError or RecipeError where dataset.json does not hold what a build
+    writes."""
+    about = manifest.about
+    recipe = make_recipe(about["recipe"], CurationRecipe, where=str(manifest.path)).checked()
+    try:
+        lists = tuple(_list_facts(entry) for entry in about["sources"])
+        synonyms = {str(name): str(label) for name, label in about.get("synonyms", {}).items()}
+        tools = {str(name): str(version) for name, version in about.get("tools", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ManifestError(f"{manifest.path}: dataset.json is damaged: {error!r}") from None
+    columns = ["class_id", "split", "drop_reason"]
+    columns += [f"{source}_{column}" for source in recipe.sources for column in ("split", "class_id")]
+    clips = manifest.read_clips(columns)
+    reasons = _value_counts(clips["drop_reason"])
+    return CardFacts(
+        content_hash=manifest.content_hash,
+        rows=clips.num_rows,
+        counts={view: _split_counts(clips, view) for view in VIEWS if view == "k710" or view in recipe.sources},
+        classes=pc.count_distinct(clips["class_id"].filter(pc.is_valid(clips["split"]))).as_py(),
+        reasons={name: (reasons[name], _REASONS.get(name, "decided after the build")) for name in sorted(reasons)},
+        lists=lists,
+        recipe=recipe,
+        synonyms=synonyms,
+        tools=tools,
+        doubts=tuple(_doubts(clips, recipe)),
+        clips_files=tuple(entry["file"] for entry in about["clips"]),
+    )
+
+
+def _list_facts(entry: dict[str, Any]) -> ListFacts:
+    return ListFacts(
+        f"{entry['source']} {entry['split']}",
+        int(entry["rows"]),
+        len(entry["malformed"]),
+        str(entry["sha256"]),
+        str(entry.get("url") or entry["file"]),
+    )
+
+
+def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counted = pc.value_counts(column.cast(pa.string())).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counted if entry["values"] is not None}
+
+
+def _split_counts(clips: pa.Table, view: str) -> dict[str, int]:
+    counts = _value_counts(clips["split" if view == "k710" else f"{view}_split"])
+    return {split: counts[split] for split in SPLITS if split in counts}
+
+
+def _doubts(clips: pa.Table, recipe: CurationRecipe) -> list[DoubtFacts]:
+    found = []
+    for synonym in published_synonyms():
+        for source in recipe.sources if synonym.doubt else ():
+            names = class_names(source)
+            if synonym.name in names:
+                own = pc.equal(clips[f"{source}_class_id"], names.index(synonym.name))
+                clips_of_it = pc.sum(pc.and_kleene(own, pc.is_valid(clips["split"]))).as_py() or 0
+                found.append(DoubtFacts(synonym, SOURCES[source].title, clips_of_it))
+    return found

@@ -1,0 +1,39 @@
+"""`k710 card`: a README for a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from k710.cli.common import FILE, FOLDER_OR_URL, PATH_OR_URL, named_store
+from k710.storage import Location
+
+
+@click.command("card")
+@click.argument("manifest", type=PATH_OR_URL)
+@click.option("--store", type=FOLDER_OR_URL, help="Say what of the clips is in this store too.")
+@click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
+@click.option("--out", type=FILE, help="Write it here, such as MANIFEST/README.md.  [standard output]")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+def command(manifest: Location, store: Location | None, profile: str, out: Path | None, force: bool) -> None:
+    """Write a dataset card.
+
+    A README.md with the header that the Hugging Face Hub reads: counts, policy, sources and their hashes, the command
+    that builds the dataset again, what was left out, label doubts, licence, citations.
+
+    \b
+    Examples:
+      k710 card manifests/k710
+      k710 card manifests/k710 --out README.md
+    """
+    from k710.card import card, write_card
+    from k710.manifest import open_manifest
+
+    opened = open_manifest(manifest)
+    text = card(opened, store=None if store is None else named_store(store, profile))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_card(out, text, force=force)
+    click.echo(f"{out}: the card of {opened.path}, content hash {opened.content_hash[:16]}")
