@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N clips, taken at random, always the same.")
 @click.option("--retry", type=COMMA_LIST, default=(), help="Try failed clips of these classes again, such as corrupt.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")
+@click.option("--part", metavar="I/N", help="Only part I of N, for N machines over one store; see docs/cluster.md.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
 def command(
     manifest: Path,
@@ -71,18 +72,21 @@ def choices_of(
     retry: tuple[str, ...] = (),
     splits: tuple[str, ...] = ("train", "val"),
     workers: int | None = None,
+    part: str | None = None,
     **options: Any,
 ) -> Choices:
     """The library's choices from the options of the command."""
     from k710.fetch.plan import Choices
     from k710.fetch.profiles import read_profile
     from k710.fetch.wanted import check_wanted
+    from k710.part import Part, parse_part
 
     check_wanted(options.get("view"), splits)
     names = tuple(origin for given in origins for origin in given.split(",")) or ("cvdf",)
     chosen = read_profile(profile, audio=audio)
     cores = workers or os.cpu_count() or 1
-    return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, workers=cores, **options).checked()
+    options |= {"part": parse_part(part) if part is not None else Part(), "workers": cores}
+    return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, **options).checked()
 
 
 def fetch_and_print(manifest: Manifest, store: Path, choices: Choices) -> None:
@@ -136,6 +140,9 @@ def _print_tally(tally: Tally) -> None:
     said = [f"{tally.fetched:,} clips fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
     said += [f"{count:,} {name}" for name, count in tally.failed.most_common()]
     click.echo("This run: " + ", ".join(said) + ".\n")
+    if tally.left:
+        then = "once all have ended, run the parts again for what they lacked"
+        click.echo(f"Left to other parts: {tally.left:,} clips; {then}.\n")
     for url, reason in tally.unread.items():
         click.echo(f"not read: {reason if url in reason else f'{url}: {reason}'}", err=True)
     for url, damage in tally.damaged.items():
@@ -154,8 +161,11 @@ def _print_estimate(manifest: Manifest, store: Path, choices: Choices) -> None:
         [origin, clips, archives or None, None if not archives else _gigabytes(size)]
         for origin, clips, archives, size in found.stages
     ]
+    if not choices.part.is_whole:
+        click.echo(f"Of the missing ones, part {choices.part} is to bring:\n")
     if rows:
-        print_table(["origin", "clips, at most", "archives to read", "to download"], rows)
+        clips = "clips, at most" if choices.part.is_whole else "clips, about"
+        print_table(["origin", clips, "archives to read", "to download"], rows)
     click.echo(
         f"To store: about {_gigabytes(found.store_bytes)}; scratch: at most {_gigabytes(found.scratch_bytes)}; "
         f"free: {_gigabytes(found.free_bytes)}."

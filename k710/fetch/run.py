@@ -21,6 +21,7 @@ from k710.fetch.plan import Choices, Plan
 from k710.fetch.profiles import Profile
 from k710.fetch.scratch import scratch_folder, sweep
 from k710.fetch.unit_work import Run, Tally
+from k710.fetch.wanted import of_part
 from k710.http_reader import head
 from k710.manifest import Manifest
 from k710.store import Store, unit_metadata
@@ -35,7 +36,8 @@ _SELF_CHECK_S = 60.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a fetch would take. `download_bytes` is None where a server did not say; `archives` are read at most."""
+    """What a fetch would take; `wanted` and `missing` are those of all parts. `download_bytes` is None where a server
+    did not say; `archives` are read at most."""
 
     wanted: int
     missing: int
@@ -92,7 +94,7 @@ def fetch(
     if not missing:
         sweep(store_root)
         return tally
-    planned(missing)
+    planned(len(of_part(plan.missing(), choices.part)))
     with scratch_folder(store_root) as scratch, ClipPool(choices.workers) as pool:
         run, checked = Run(store, choices.profile, pool, scratch, stop, tally), False
         try:
@@ -112,6 +114,7 @@ def fetch(
         except BaseException:
             pool.kill()
             raise
+    tally.left = len(plan.left())
     return tally
 
 

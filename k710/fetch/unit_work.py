@@ -34,6 +34,7 @@ class Tally:
     unread: dict[str, str] = field(default_factory=dict)  # archives that could not be read, and why
     unread_in_a_row: int = 0
     damaged: dict[str, str] = field(default_factory=dict)  # archives that broke off, and how
+    left: int = 0  # missing clips that are left to other parts
     told: Callable[[Tally], None] = lambda tally: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
