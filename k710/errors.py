@@ -45,6 +45,10 @@ class FetchError(K710Error):
     """A fetch that could not go on: an origin that is not there, an archive that cannot be read, a full disk."""
 
 
+class EngineError(K710Error):
+    """Machines that cannot do the work: no cluster, folders that they do not share, all of them gone."""
+
+
 class LoadError(K710Error):
     """A clip that cannot be read or decoded, or a loader that cannot go on."""
 

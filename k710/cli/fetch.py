@@ -12,6 +12,8 @@ import click
 from k710.cli.common import COMMA_LIST, FOLDER, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from k710.fetch.plan import Choices
     from k710.fetch.unit_work import Tally
     from k710.manifest import Manifest
@@ -31,12 +33,16 @@ if TYPE_CHECKING:
 @click.option("--retry", type=COMMA_LIST, default=(), help="Try failed clips of these classes again, such as corrupt.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")
 @click.option("--part", metavar="I/N", help="Only part I of N, for N machines over one store; see docs/cluster.md.")
+@click.option("--engine", default="local", show_default=True, help="Where the work is done: local, or ray, a cluster.")
+@click.option("--ray-address", metavar="HOST:PORT", help="The Ray cluster.  [the one that runs here]")
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
 def command(
     manifest: Path,
     origins: tuple[str, ...],
     store: Path | None,
     dry_run: bool,
+    engine: str,
+    ray_address: str | None,
     **options: Any,
 ) -> None:
     """Fetch clips: cut, encode, check, store.
@@ -53,10 +59,28 @@ def command(
 
     opened = open_manifest(manifest)
     choices = choices_of(origins, **options)
+    chosen = engine_of(engine, ray_address, workers=options["workers"])
     if dry_run:
         _print_estimate(opened, store_of(manifest, store), choices)
     else:
-        fetch_and_print(opened, store_of(manifest, store), choices)
+        fetch_and_print(opened, store_of(manifest, store), choices, engine=chosen)
+
+
+def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Callable[..., Any]:
+    """The engine of that name; `workers` a machine, if that many were asked for."""
+    from functools import partial
+
+    from k710.engine import local_engine
+    from k710.engine_ray import ray_engine
+    from k710.errors import UsageError
+
+    on_ray = partial(ray_engine, address=ray_address, most_workers=workers)
+    engines: dict[str, Callable[..., Any]] = {"local": local_engine, "ray": on_ray}
+    if name not in engines:
+        raise UsageError(f"unknown engine {name!r}; known: {', '.join(engines)}")
+    if ray_address is not None and name != "ray":
+        raise UsageError("--ray-address goes with --engine ray")
+    return engines[name]
 
 
 def store_of(manifest: Path, store: Path | None) -> Path:
@@ -89,9 +113,11 @@ def choices_of(
     return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, **options).checked()
 
 
-def fetch_and_print(manifest: Manifest, store: Path, choices: Choices) -> None:
+def fetch_and_print(
+    manifest: Manifest, store: Path, choices: Choices, *, engine: Callable[..., Any] | None = None
+) -> None:
     """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
-    from k710.engine import Stop, polite_interrupts
+    from k710.engine import Stop, local_engine, polite_interrupts
     from k710.errors import FetchError
     from k710.fetch.run import fetch
     from k710.progress import clip_progress
@@ -102,7 +128,8 @@ def fetch_and_print(manifest: Manifest, store: Path, choices: Choices) -> None:
             polite_interrupts(stop, lambda text: click.echo(text, err=True)),
             clip_progress("clips") as (planned, told),
         ):
-            tally = fetch(manifest, store, choices, stop=stop, told=told, planned=planned)
+            chosen = engine or local_engine
+            tally = fetch(manifest, store, choices, stop=stop, told=told, planned=planned, engine=chosen)
     except KeyboardInterrupt:
         click.echo("k710: stopped at once; the same command goes on from what was committed", err=True)
         sys.stdout.flush()

@@ -30,6 +30,7 @@ from k710.fetch.from_local import LocalOrigin
 from k710.fetch.profiles import Profile
 from k710.fetch.unit_work import Run
 from k710.fetch.wanted import DEFAULT_SPLITS, of_part, to_do, wanted_ids
+from k710.local_files import first_file
 from k710.manifest import Manifest
 from k710.part import Part
 from k710.store import Store, profiles_in
@@ -82,6 +83,7 @@ class Plan:
     def __init__(self, manifest: Manifest, store: Store, choices: Choices) -> None:
         self.manifest, self.store, self.choices = manifest, store, choices.checked()
         self.wanted = wanted_ids(manifest, view=choices.view, splits=choices.splits, limit=choices.limit)
+        self.workers = choices.workers  # of all machines that are to do the units
         self._left: set[str] = set()  # clips that an earlier stage of another part may still bring
         self._media = self._read_media()
 
@@ -94,6 +96,13 @@ class Plan:
         """The missing clips that the stages so far left to other parts."""
         missing = self.missing()
         return missing.filter(pc.is_in(missing, pa.array(sorted(self._left), pa.string())))
+
+    def local_files(self) -> Iterator[Path]:
+        """A file of each local origin: machines that see it see the origin."""
+        for origin in self.choices.origins:
+            if origin.startswith("local:"):
+                found = first_file(Path(origin.removeprefix("local:")).resolve())
+                yield from () if found is None else (found,)
 
     def stages(self) -> Iterator[Stage]:
         """Stage after stage, each planned from what the store holds when it is asked for; without units when there is
@@ -111,7 +120,7 @@ class Plan:
     def _local_stage(self, folder: Path) -> Iterator[Stage]:
         origin = LocalOrigin(folder, self.manifest)
         mine = of_part(self._to_do(origin.name, self.missing()), self.choices.part)
-        units = origin.units(mine, self.choices.workers)
+        units = origin.units(mine, self.workers)
         yield Stage(origin.name, tuple(units), sum(len(unit.clips) for unit in units), origin.do)
         if not self.choices.part.is_whole:
             self._media = self._read_media()

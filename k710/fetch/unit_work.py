@@ -42,6 +42,21 @@ class Tally:
     def settled(self) -> int:
         return self.fetched + sum(self.failed.values())
 
+    def counts(self) -> dict[str, Any]:
+        """What `add` takes, as plain data: from a thread or a machine to another."""
+        with self._lock:
+            plain = {name: getattr(self, name) for name in _COUNTS}
+            return {name: value if isinstance(value, int) else value.copy() for name, value in plain.items()}
+
+    def add(self, counts: dict[str, Any]) -> None:
+        """Count what another tally counted, such as that of a unit."""
+        with self._lock:
+            for name, value in counts.items():
+                if isinstance(value, int):
+                    setattr(self, name, getattr(self, name) + value)
+                else:
+                    getattr(self, name).update(value)  # a Counter adds
+
     def settle(self, made: Made, size_bytes: int) -> None:
         with self._lock:
             if made.failure is None:
@@ -52,9 +67,13 @@ class Tally:
             self.told(self)
 
 
+# What adds up over units; `unread_in_a_row` and `left` are the run's own.
+_COUNTS = ("fetched", "bytes_stored", "failed", "refused_members", "unread", "damaged")
+
+
 @dataclass
 class Run:
-    """What the units of one run share."""
+    """What the units of one run share on one machine; each has a tally of its own."""
 
     store: Store
     profile: Profile

@@ -1,0 +1,157 @@
+"""The machines of a Ray cluster as an engine (see engine.py): which they are, and whether they are fit for the work."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import secrets
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from k710 import __version__
+from k710.engine import Engine, Stop
+from k710.errors import EngineError, UsageError
+from k710.storage import new_folder
+
+_ABORT_S = 5.0
+_HEAD_BYTES = 1 << 16  # of a file, by which two machines find that they see the same
+
+
+@contextmanager
+def ray_engine(
+    opens: Callable[[Stop, int], AbstractContextManager[Any]],
+    *,
+    workers: int,
+    stop: Stop,
+    address: str | None = None,
+    most_workers: int | None = None,
+    shared: Sequence[Path] = (),
+) -> Iterator[Engine[Any]]:
+    """Every machine of the cluster at `address` (default: the one that runs here), each with as many processes as it
+    has CPUs for Ray, or `most_workers`. `workers`, those of this machine, do not count.
+
+    All must see the `shared` paths as this one does: files, and folders, into which it puts a file for the moment.
+    Raises UsageError without Ray, EngineError where there is no cluster, where a machine has another k710, does not see
+    what is shared, or has no CPUs free.
+    """
+    ray = _ray()
+    from k710.ray_cluster import ANSWER_S, Cluster
+
+    with _connected(ray, address):
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        if not nodes:
+            raise EngineError(f"{address or 'this Ray cluster'}: no machine of it has a CPU for Ray")
+        with contextlib.ExitStack() as stack:
+            _check_nodes(ray, nodes, {path: stack.enter_context(_file_of(path)) for path in shared})
+        cluster = Cluster(opens, stop, most_workers)
+        try:
+            cluster.start(nodes)
+            yield cluster
+        except BaseException:
+            cluster.end(_ABORT_S, at_once=True)
+            raise
+        cluster.end(ANSWER_S, at_once=False)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(f"the engine ray needs Ray ({error}): pip install 'k710[ray]'") from None
+    return ray
+
+
+@contextmanager
+def _connected(ray: Any, address: str | None) -> Iterator[None]:
+    """For the time of the block this process is a driver of the cluster, unless it is one already."""
+    if address is not None and address.startswith("ray://"):
+        raise UsageError(
+            f"{address}: run this command on a machine of the cluster, with HOST:PORT or without an address"
+        )
+    if ray.is_initialized():
+        yield
+        return
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # Ray puts a handler of its own in the place of ours, which asks for an orderly end.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = address or "this machine"
+        reason = str(error).strip().splitlines()[0][:300]
+        raise EngineError(f"no Ray cluster at {where}: {reason}; `ray start --head` starts one") from None
+    finally:
+        if in_main_thread:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], files: Mapping[Path, Path]) -> None:
+    """Raise EngineError where a machine has another k710 or does not see one of `files`, each of a shared path."""
+    from k710.ray_cluster import ANSWER_S, first_line, name_of, pinned
+
+    mine = {str(file): _head_of(file) for file in files.values()}
+
+    def facts(paths: list[str]) -> tuple[str, dict[str, str]]:
+        # Ray sends a function that stands inside another one as it is: this must run where there is no k710.
+        import hashlib
+        from pathlib import Path
+
+        try:
+            from k710 import __version__ as version
+        except ImportError as error:
+            version = str(error)
+        found = {}
+        for path in paths:
+            try:
+                with Path(path).open("rb") as file:
+                    found[path] = hashlib.sha256(file.read(65536)).hexdigest()
+            except OSError as error:
+                found[path] = str(error.strerror)
+        return version, found
+
+    asked = ray.remote(num_cpus=0, max_retries=0)(facts)
+    refs = [asked.options(scheduling_strategy=pinned(node)).remote(list(mine)) for node in nodes]
+    for node, ref in zip(nodes, refs, strict=True):
+        try:
+            version, found = ray.get(ref, timeout=ANSWER_S)
+        except ray.exceptions.RayError as error:
+            raise EngineError(f"{name_of(node)}: it does not answer: {first_line(error)}") from None
+        if version != __version__:
+            raise EngineError(
+                f"{name_of(node)}: has k710 {version}, this machine {__version__}; install the same on all"
+            )
+        for path, file in files.items():
+            if (there := found[str(file)]) != (here := mine[str(file)]):
+                why = "another file is there" if len(there) == len(here) else there
+                raise EngineError(
+                    f"{name_of(node)}: does not see {path} as this machine does ({why}); "
+                    f"all machines need it under the same name"
+                )
+
+
+@contextmanager
+def _file_of(path: Path) -> Iterator[Path]:
+    """The file itself, or for the time of the block a file that nobody else can have in that folder."""
+    if path.is_file():
+        yield path
+        return
+    with new_folder(path), tempfile.TemporaryDirectory(prefix=".new-", dir=path) as folder:
+        file = Path(folder) / "seen"
+        file.write_text(secrets.token_hex(32))
+        yield file
+
+
+def _head_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
