@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
+import os
 import secrets
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from k710.errors import EngineError, UsageError
 from k710.storage import new_folder
 
 _ABORT_S = 5.0
-_HEAD_BYTES = 1 << 16  # of a file, by which two machines find that they see the same
+_CONNECT_S = 10.0
 
 
 @contextmanager
@@ -70,13 +71,12 @@ def _ray() -> Any:
 @contextmanager
 def _connected(ray: Any, address: str | None) -> Iterator[None]:
     """For the time of the block this process is a driver of the cluster, unless it is one already."""
-    if address is not None and address.startswith("ray://"):
-        raise UsageError(
-            f"{address}: run this command on a machine of the cluster, with HOST:PORT or without an address"
-        )
     if ray.is_initialized():
         yield
         return
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        _check_address(address)
     in_main_thread = threading.current_thread() is threading.main_thread()
     # Ray puts a handler of its own in the place of ours, which asks for an orderly end.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -96,41 +96,35 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+def _check_address(address: str) -> None:
+    """Raise UsageError for what is no HOST:PORT, EngineError where nobody listens, for which Ray would wait minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise UsageError(f"{address}: a Ray cluster is HOST:PORT; run this command on a machine of the cluster")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise EngineError(f"no Ray cluster at {address}: {error.strerror or error}") from None
+
+
 def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], files: Mapping[Path, Path]) -> None:
     """Raise EngineError where a machine has another k710 or does not see one of `files`, each of a shared path."""
     from k710.ray_cluster import ANSWER_S, first_line, name_of, pinned
 
-    mine = {str(file): _head_of(file) for file in files.values()}
-
-    def facts(paths: list[str]) -> tuple[str, dict[str, str]]:
-        # Ray sends a function that stands inside another one as it is: this must run where there is no k710.
-        import hashlib
-        from pathlib import Path
-
-        try:
-            from k710 import __version__ as version
-        except ImportError as error:
-            version = str(error)
-        found = {}
-        for path in paths:
-            try:
-                with Path(path).open("rb") as file:
-                    found[path] = hashlib.sha256(file.read(65536)).hexdigest()
-            except OSError as error:
-                found[path] = str(error.strerror)
-        return version, found
-
+    facts, paths = _facts(), [str(file) for file in files.values()]
+    _, my_code, mine = facts(paths)
     asked = ray.remote(num_cpus=0, max_retries=0)(facts)
-    refs = [asked.options(scheduling_strategy=pinned(node)).remote(list(mine)) for node in nodes]
+    refs = [asked.options(scheduling_strategy=pinned(node)).remote(paths) for node in nodes]
     for node, ref in zip(nodes, refs, strict=True):
         try:
-            version, found = ray.get(ref, timeout=ANSWER_S)
+            version, code, found = ray.get(ref, timeout=ANSWER_S)
         except ray.exceptions.RayError as error:
             raise EngineError(f"{name_of(node)}: it does not answer: {first_line(error)}") from None
-        if version != __version__:
-            raise EngineError(
-                f"{name_of(node)}: has k710 {version}, this machine {__version__}; install the same on all"
+        if version != __version__ or code != my_code:
+            which = (
+                f"{version}, here {__version__}" if version != __version__ else f"{version} with other code than here"
             )
+            raise EngineError(f"{name_of(node)}: k710 there is {which}; install the same on all machines")
         for path, file in files.items():
             if (there := found[str(file)]) != (here := mine[str(file)]):
                 why = "another file is there" if len(there) == len(here) else there
@@ -138,6 +132,35 @@ def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], files: Mapping[Path,
                     f"{name_of(node)}: does not see {path} as this machine does ({why}); "
                     f"all machines need it under the same name"
                 )
+
+
+def _facts() -> Callable[[list[str]], tuple[str, str, dict[str, str]]]:
+    """A function that says of the machine on which it runs: k710's version, a hash of its code, and of each path a hash
+    of the file's beginning, or why there is none. Ray sends a function that stands inside another one as it is, so this
+    runs where there is no k710, too."""
+
+    def facts(paths: list[str]) -> tuple[str, str, dict[str, str]]:
+        import hashlib
+        from pathlib import Path
+
+        code, found = hashlib.sha256(), {}
+        try:
+            import k710
+
+            version = k710.__version__
+            for module in sorted(Path(k710.__file__).parent.rglob("*.py")):
+                code.update(module.read_bytes())
+        except ImportError:
+            version = "missing"
+        for path in paths:
+            try:
+                with Path(path).open("rb") as file:
+                    found[path] = hashlib.sha256(file.read(65536)).hexdigest()
+            except OSError as error:
+                found[path] = str(error.strerror)
+        return version, code.hexdigest(), found
+
+    return facts
 
 
 @contextmanager
@@ -150,8 +173,3 @@ def _file_of(path: Path) -> Iterator[Path]:
         file = Path(folder) / "seen"
         file.write_text(secrets.token_hex(32))
         yield file
-
-
-def _head_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
