@@ -10,6 +10,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from k710.storage import new_folder
 
 _ABORT_S = 5.0
 _CONNECT_S = 10.0
+_DEAD_S = 60.0  # after which Ray has long struck a dead machine off its list
 
 
 @contextmanager
@@ -45,11 +47,8 @@ def ray_engine(
     from k710.ray_cluster import ANSWER_S, Cluster
 
     with _connected(ray, address):
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-        if not nodes:
-            raise EngineError(f"{address or 'this Ray cluster'}: no machine of it has a CPU for Ray")
         with contextlib.ExitStack() as stack:
-            _check_nodes(ray, nodes, {path: stack.enter_context(_file_of(path)) for path in shared})
+            nodes = _fit_nodes(ray, {path: stack.enter_context(_file_of(path)) for path in shared})
         cluster = Cluster(opens, stop, most_workers)
         try:
             cluster.start(nodes)
@@ -107,6 +106,27 @@ def _check_address(address: str) -> None:
         raise EngineError(f"no Ray cluster at {address}: {error.strerror or error}") from None
 
 
+class _GoneError(EngineError):
+    """A machine that does not answer."""
+
+
+def _fit_nodes(ray: Any, files: Mapping[Path, Path]) -> list[dict[str, Any]]:
+    """The machines of the cluster, after `_check_nodes`. One that has just died is on Ray's list for a while."""
+    end_s = time.monotonic() + _DEAD_S
+    while True:
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        if not nodes:
+            raise EngineError("no machine of this Ray cluster has a CPU for Ray")
+        try:
+            _check_nodes(ray, nodes, files)
+        except _GoneError:
+            if time.monotonic() > end_s:
+                raise
+            time.sleep(1)
+        else:
+            return nodes
+
+
 def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], files: Mapping[Path, Path]) -> None:
     """Raise EngineError where a machine has another k710 or does not see one of `files`, each of a shared path."""
     from k710.ray_cluster import ANSWER_S, first_line, name_of, pinned
@@ -119,7 +139,7 @@ def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], files: Mapping[Path,
         try:
             version, code, found = ray.get(ref, timeout=ANSWER_S)
         except ray.exceptions.RayError as error:
-            raise EngineError(f"{name_of(node)}: it does not answer: {first_line(error)}") from None
+            raise _GoneError(f"{name_of(node)}: it does not answer: {first_line(error)}") from None
         if version != __version__ or code != my_code:
             which = (
                 f"{version}, here {__version__}" if version != __version__ else f"{version} with other code than here"

@@ -232,6 +232,7 @@ def test_work_that_kills_machines_is_given_up(machines):
         "print(stop.asked)\n"
     )
     done = driver(script, machines.address)
+    assert len(done.stdout.splitlines()) == 2, done.stdout + done.stderr
     first, last = done.stdout.splitlines()
     assert first.startswith("EngineError 3 machines died of the same work, the last "), done.stdout + done.stderr
     assert first.endswith("take fewer --workers")
