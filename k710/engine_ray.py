@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -35,13 +36,14 @@ def ray_engine(
     address: str | None = None,
     most_workers: int | None = None,
     shared: Sequence[Path] = (),
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Engine[Any]]:
     """Every machine of the cluster at `address` (default: the one that runs here), each with as many processes as it
     has CPUs for Ray, or `most_workers`. `workers`, those of this machine, do not count.
 
-    All must see the `shared` paths as this one does: files, and folders, into which it puts a file for the moment.
-    Raises UsageError without Ray, EngineError where there is no cluster, where a machine has another k710, does not see
-    what is shared, or has no CPUs free.
+    `say` hears of machines that are lost. All must see the `shared` paths as this one does: files, and folders, into
+    which it puts a file for the moment. Raises UsageError without Ray, EngineError where there is no cluster, where a
+    machine has another k710, does not see what is shared, or has no CPUs free.
     """
     ray = _ray()
     from k710.ray_cluster import ANSWER_S, Cluster
@@ -49,7 +51,7 @@ def ray_engine(
     with _connected(ray, address):
         with contextlib.ExitStack() as stack:
             nodes = _fit_nodes(ray, {path: stack.enter_context(_file_of(path)) for path in shared})
-        cluster = Cluster(opens, stop, most_workers)
+        cluster = Cluster(opens, stop, most_workers, say)
         try:
             cluster.start(nodes)
             yield cluster
@@ -60,6 +62,8 @@ def ray_engine(
 
 
 def _ray() -> Any:
+    # What Ray holds back to say it once would come when the program ends, on stdout.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:
         import ray
     except ImportError as error:
@@ -90,7 +94,11 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
     try:
-        yield
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # where stdout is for data, Ray prints what it has to say of deaths
+            yield
+            ray.shutdown()
     finally:
         ray.shutdown()
 

@@ -142,8 +142,8 @@ class _Queue:
 class Cluster:
     """The engine. All of it is done by the thread that calls it."""
 
-    def __init__(self, opens: Opens[Any], stop: Stop, most_workers: int | None) -> None:
-        self.workers = 0
+    def __init__(self, opens: Opens[Any], stop: Stop, most_workers: int | None, say: Callable[[str], None]) -> None:
+        self.workers, self._say = 0, say
         self._opens, self._stop, self._most_workers = opens, stop, most_workers
         self._hands: list[_Hand] = []
         self._opened_at: Counter[str] = Counter()
@@ -273,13 +273,14 @@ class Cluster:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(hand.actor)  # it may be out of reach and alive
         self._lost = f"{name_of(hand.node)}: {first_line(error)}"
+        self._say(f"Lost {self._lost} Its {len(hand.at_work)} units are handed out again.")
         for numbered in hand.at_work.values():
             queue.give_back(numbered)
             news(numbered[0], None)
         if hand.at_work and max(queue.tries[number] for number, _ in hand.at_work.values()) >= MAX_TRIES:
             return EngineError(
-                f"{MAX_TRIES} machines died of the same work, the last {self._lost}; where their memory ran out, "
-                f"take fewer --workers"
+                f"{MAX_TRIES} machines died of the same work, the last {self._lost} Where their memory ran out, "
+                f"take fewer --workers."
             )
         nodes: Any = ray.nodes
         node = next((node for node in nodes() if node["NodeID"] == hand.node["NodeID"]), None)

@@ -89,6 +89,7 @@ def test_a_node_that_dies_costs_nothing_but_time(k710, world, tmp_path, machines
             if not what.startswith("ray::"):
                 mends(machines)
     assert f"This run: {len(world.hashes)} clips fetched" in fetch.text(), "what was lost is not counted twice"
+    assert fetch.text().count("\nLost ") + fetch.text().startswith("Lost ") == 1
     assert hashes(fetch.store) == world.hashes
     assert k710("verify", manifest, "--workers", 1).exit_code == 0
 
@@ -199,14 +200,15 @@ def opens(stop, workers):
     yield {"workers": workers, "pid": os.getpid()}
 
 def run(work, units, stop=None):
-    heard = {}
+    heard, said = {}, []
     stop = stop or Stop()
-    with ray_engine(opens, workers=7, stop=stop, address=sys.argv[1]) as engine:
-        assert engine.workers == 2, engine.workers
-        try:
+    try:
+        with ray_engine(opens, workers=7, stop=stop, address=sys.argv[1], say=said.append) as engine:
+            assert engine.workers == 2, engine.workers
             engine.run_units(units, work, heard=lambda number, result: heard.setdefault(number, result))
-        except K710Error as error:
-            print(type(error).__name__, error)
+    except K710Error as error:
+        print(type(error).__name__, error)
+    print("\\n".join(said), end="\\n" if said else "")
     return heard, stop
 """
 
@@ -232,10 +234,11 @@ def test_work_that_kills_machines_is_given_up(machines):
         "print(stop.asked)\n"
     )
     done = driver(script, machines.address)
-    assert len(done.stdout.splitlines()) == 2, done.stdout + done.stderr
-    first, last = done.stdout.splitlines()
+    assert len(done.stdout.splitlines()) == 5, done.stdout + done.stderr
+    first, *lost, last = done.stdout.splitlines()
+    assert all(line.startswith("Lost ") and " units are handed out again." in line for line in lost)
     assert first.startswith("EngineError 3 machines died of the same work, the last "), done.stdout + done.stderr
-    assert first.endswith("take fewer --workers")
+    assert first.endswith("take fewer --workers.")
     assert last == "True"
 
 

@@ -74,7 +74,8 @@ def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Cal
     from k710.engine_ray import ray_engine
     from k710.errors import UsageError
 
-    on_ray = partial(ray_engine, address=ray_address, most_workers=workers)
+    say = partial(click.echo, err=True)
+    on_ray = partial(ray_engine, address=ray_address, most_workers=workers, say=say)
     engines: dict[str, Callable[..., Any]] = {"local": local_engine, "ray": on_ray}
     if name not in engines:
         raise UsageError(f"unknown engine {name!r}; known: {', '.join(engines)}")
