@@ -273,7 +273,8 @@ class Cluster:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(hand.actor)  # it may be out of reach and alive
         self._lost = f"{name_of(hand.node)}: {first_line(error)}"
-        self._say(f"Lost {self._lost} Its {len(hand.at_work)} units are handed out again.")
+        if hand.opening is None:  # else it is the second try on a machine that is gone, which has been said
+            self._say(f"Lost {self._lost} Its {len(hand.at_work)} units are handed out again.")
         for numbered in hand.at_work.values():
             queue.give_back(numbered)
             news(numbered[0], None)

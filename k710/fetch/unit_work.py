@@ -7,7 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,8 @@ class Tally:
             self.told(self)
 
 
-# What adds up over units; `unread_in_a_row` and `left` are the run's own.
-_COUNTS = ("fetched", "bytes_stored", "failed", "refused_members", "unread", "damaged")
+# What adds up over units.
+_COUNTS = tuple(each.name for each in fields(Tally) if each.name not in ("unread_in_a_row", "left", "told", "_lock"))
 
 
 @dataclass
