@@ -1,19 +1,33 @@
-"""Run units of work: how many at a time, and how to stop. What a unit does is its own affair.
+"""Run units of work: where, how many at a time, and how to stop. What a unit does is its own affair.
 
-A unit commits its own result and nothing else is kept, so a run may end at any moment and be done again.
+A unit commits its own result and nothing else is kept, so a run may end at any moment and be done again. The door for
+all long runs:
+
+    with local_engine(opens, workers=8, stop=stop) as engine:
+        engine.run_units(units, work, heard=print)
+
+`opens(stop, workers)` gives, as a context manager, what the units of one machine share: processes, a scratch folder.
+It is entered once on each machine; an error, Ctrl-C too, comes out of its `yield`. `work(unit, shared, tell)` does one
+unit in a thread and returns what `heard` is to hear of it; `tell(news)` may say in between how far it is. Another
+engine of the same form, `engine_ray.ray_engine`, runs them on the machines of a Ray cluster: so `opens`, `work`, units,
+results and news are to be plain data and functions that can be pickled (a module's functions, `functools.partial` of
+them), and a unit must bear being done twice, since a machine may die.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 Unit = TypeVar("Unit")
+Shared = TypeVar("Shared", covariant=True)
+Result = TypeVar("Result")
 _WAKE_S = 0.2  # a signal is noticed when the main thread wakes
 
 
@@ -59,6 +73,75 @@ def run_units(units: Iterable[Unit], work: Callable[[Unit], None], *, parallel: 
         threads.shutdown(wait=False, cancel_futures=True)
     if first_error is not None:
         raise first_error
+
+
+def units_at_a_time(workers: int) -> int:
+    """On a machine with so many processes two, so that they have work while the other unit commits; more where there
+    are many, since a unit may wait for a network."""
+    return max(2, min(16, workers // 4))
+
+
+def not_heard(number: int, news: Any) -> None:
+    """What `run_units` does with news that nobody asked for."""
+
+
+class Engine(Protocol[Shared]):
+    """Where units run. `workers`: the processes of all its machines together."""
+
+    workers: int
+
+    def on_each_machine(self, check: Callable[[Shared], None]) -> None:
+        """Run `check` once on every machine; its error is raised."""
+
+    def run_units(
+        self,
+        units: Iterable[Unit],
+        work: Callable[[Unit, Shared, Callable[[Any], None]], Result],
+        *,
+        heard: Callable[[int, Result], None],
+        news: Callable[[int, Any], None] = not_heard,
+    ) -> None:
+        """`work` on every unit, as `run_units` of this module. `heard(number, result)` is called once for each unit
+        that was done, one call at a time, before its place is given to another; `news(number, told)` now and then, from
+        any thread. `number` is the unit's place in `units`."""
+
+
+Opens = Callable[[Stop, int], AbstractContextManager[Shared]]
+
+
+@contextmanager
+def local_engine(
+    opens: Opens[Shared], *, workers: int, stop: Stop, shared: Sequence[Path] = ()
+) -> Iterator[Engine[Shared]]:
+    """This machine, with so many processes. `shared`: files and folders that all machines must have in common, which is
+    no question here."""
+    with opens(stop, workers) as opened:
+        yield _Local(opened, workers, stop)
+
+
+class _Local:
+    def __init__(self, shared: Any, workers: int, stop: Stop) -> None:
+        self.workers, self._shared, self._stop = workers, shared, stop
+        self._lock = threading.Lock()
+
+    def on_each_machine(self, check: Callable[[Any], None]) -> None:
+        check(self._shared)
+
+    def run_units(
+        self,
+        units: Iterable[Unit],
+        work: Callable[[Unit, Any, Callable[[Any], None]], Result],
+        *,
+        heard: Callable[[int, Result], None],
+        news: Callable[[int, Any], None] = not_heard,
+    ) -> None:
+        def do(numbered: tuple[int, Unit]) -> None:
+            number, unit = numbered
+            result = work(unit, self._shared, lambda told: news(number, told))
+            with self._lock:
+                heard(number, result)
+
+        run_units(enumerate(units), do, parallel=units_at_a_time(self.workers), stop=self._stop)
 
 
 @contextmanager

@@ -45,6 +45,14 @@ class FetchError(K710Error):
     """A fetch that could not go on: an origin that is not there, an archive that cannot be read, a full disk."""
 
 
+class EngineError(K710Error):
+    """Machines that cannot do the work: no cluster, folders that they do not share, all of them gone."""
+
+
+class MachineError(K710Error):
+    """A machine that lacks what k710 cannot do without."""
+
+
 class LoadError(K710Error):
     """A clip that cannot be read or decoded, or a loader that cannot go on."""
 

@@ -46,6 +46,12 @@ class LocalFiles:
         return tuple(self.by_span.get(str(clip), ())), tuple(self.by_video.get(clip.youtube_id, ()))
 
 
+def first_file(folder: Path) -> Path | None:
+    """A video file of the folder, if it has any."""
+    found = next(_walk(str(folder), frozenset()), None)
+    return None if found is None else Path(found)
+
+
 def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     """The video files under `folder`; linked folders too, but for those that lead back to where they stand."""
     status = os.stat(folder)

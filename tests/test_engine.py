@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from k710.engine import Stop, polite_interrupts, run_units
+from k710.engine import Stop, local_engine, polite_interrupts, run_units, units_at_a_time
 
 WAIT_S = 10.0
 
@@ -182,3 +183,73 @@ def test_a_signal_ends_a_run_in_order():
         run_units(range(10), work, parallel=2, stop=stop)
     assert sorted(finished) == [0, 1]
     assert stop.reason == "stopped by SIGTERM"
+
+
+# The door that all engines have in common.
+
+
+class Opened:
+    """What the units of a machine share, and what became of it."""
+
+    def __init__(self) -> None:
+        self.log: list[object] = []
+
+    @contextlib.contextmanager
+    def __call__(self, stop: Stop, workers: int):
+        self.log.append(("open", workers))
+        try:
+            yield self
+        except BaseException as error:
+            self.log.append(("broken", type(error).__name__))
+            raise
+        self.log.append("closed")
+
+
+def test_the_local_engine_opens_once_and_hears_each_unit():
+    opened, heard, news, stop = Opened(), {}, {}, Stop()
+
+    def work(unit: int, shared: Opened, tell) -> int:
+        assert shared is opened
+        tell(unit + 0.5)
+        return 2 * unit
+
+    with local_engine(opened, workers=3, stop=stop) as engine:
+        assert engine.workers == 3
+        engine.on_each_machine(lambda shared: shared.log.append("checked"))
+        for first in (0, 100):  # one stage after the other
+            heard.clear()
+            units = iter(range(first, first + 20))
+            engine.run_units(units, work, heard=heard.setdefault, news=news.__setitem__)
+            assert heard == {number: 2 * (first + number) for number in range(20)}, "numbered by its place"
+    assert news == {number: 100.5 + number for number in range(20)}
+    assert opened.log == [("open", 3), "checked", "closed"]
+
+
+def test_results_are_heard_one_at_a_time():
+    busy, most = 0, 0
+
+    def heard(number: int, result: int) -> None:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        time.sleep(0.005)
+        busy -= 1
+
+    with local_engine(Opened(), workers=16, stop=Stop()) as engine:
+        engine.run_units(range(40), lambda unit, shared, tell: unit, heard=heard)
+    assert most == 1
+
+
+def test_an_error_of_a_unit_comes_out_where_the_shared_things_were_opened():
+    def work(unit: int, shared: Opened, tell) -> None:
+        raise ValueError("broken")
+
+    opened = Opened()
+    with pytest.raises(ValueError, match="broken"), local_engine(opened, workers=1, stop=Stop()) as engine:
+        engine.run_units(range(3), work, heard=lambda number, result: pytest.fail("nothing was done"))
+    assert opened.log == [("open", 1), ("broken", "ValueError")]
+
+
+@pytest.mark.parametrize(("workers", "units"), [(1, 2), (2, 2), (8, 2), (12, 3), (64, 16), (1000, 16)])
+def test_units_at_a_time(workers, units):
+    assert units_at_a_time(workers) == units

@@ -66,6 +66,7 @@ class Fetch:
     manifest: Path
     origin: Path
     ffmpeg: Path | None = None
+    more: tuple[str, ...] = ()
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
@@ -76,7 +77,11 @@ class Fetch:
         self.said = self.manifest.with_name(f"said-{self.mark}")
         with self.said.open("w") as said:
             self.process = subprocess.Popen(
-                [*command, "--workers", "2"], stdout=said, stderr=said, env=environment, start_new_session=True
+                [*command, "--workers", "2", *self.more],
+                stdout=said,
+                stderr=said,
+                env=environment,
+                start_new_session=True,
             )
 
     def __enter__(self) -> Fetch:

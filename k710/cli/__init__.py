@@ -16,6 +16,7 @@ COMMANDS = (
     *("fetch", "status", "verify", "pack", "show"),
     *("remap-head", "inspect"),
     *("train", "eval", "predict"),
+    "doctor",
 )
 
 

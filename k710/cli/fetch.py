@@ -12,6 +12,8 @@ from k710.cli.common import COMMA_LIST, FOLDER_OR_URL, SCRATCH, print_table
 from k710.storage import Location
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from k710.fetch.plan import Choices
     from k710.fetch.unit_work import Tally
     from k710.manifest import Manifest
@@ -33,12 +35,17 @@ if TYPE_CHECKING:
 @click.option("--retry", type=COMMA_LIST, default=(), help="Try failed clips of these classes again, such as corrupt.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")
 @SCRATCH
+@click.option("--part", metavar="I/N", help="Only part I of N, for N machines over one store; see docs/cluster.md.")
+@click.option("--engine", default="local", show_default=True, help="Where the work is done: local, or ray, a cluster.")
+@click.option("--ray-address", metavar="HOST:PORT", help="The Ray cluster.  [the one that runs here]")
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
 def command(
     manifest: Location,
     origins: tuple[str, ...],
     store: Location | None,
     dry_run: bool,
+    engine: str,
+    ray_address: str | None,
     **options: Any,
 ) -> None:
     """Fetch clips: cut, encode, check, store.
@@ -55,10 +62,29 @@ def command(
 
     opened = open_manifest(manifest)
     choices = choices_of(origins, **options)
+    chosen = engine_of(engine, ray_address, workers=options["workers"])
     if dry_run:
         _print_estimate(opened, store_of(opened.path, store), choices)
     else:
-        fetch_and_print(opened, store_of(opened.path, store), choices)
+        fetch_and_print(opened, store_of(opened.path, store), choices, engine=chosen)
+
+
+def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Callable[..., Any]:
+    """The engine of that name; `workers` a machine, if that many were asked for."""
+    from functools import partial
+
+    from k710.engine import local_engine
+    from k710.engine_ray import ray_engine
+    from k710.errors import UsageError
+
+    say = partial(click.echo, err=True)
+    on_ray = partial(ray_engine, address=ray_address, most_workers=workers, say=say)
+    engines: dict[str, Callable[..., Any]] = {"local": local_engine, "ray": on_ray}
+    if name not in engines:
+        raise UsageError(f"unknown engine {name!r}; known: {', '.join(engines)}")
+    if ray_address is not None and name != "ray":
+        raise UsageError("--ray-address goes with --engine ray")
+    return engines[name]
 
 
 def store_of(manifest: Location, store: Location | None) -> Location:
@@ -74,23 +100,28 @@ def choices_of(
     retry: tuple[str, ...] = (),
     splits: tuple[str, ...] = ("train", "val"),
     workers: int | None = None,
+    part: str | None = None,
     **options: Any,
 ) -> Choices:
     """The library's choices from the options of the command."""
     from k710.fetch.plan import Choices
     from k710.fetch.profiles import read_profile
     from k710.fetch.wanted import check_wanted
+    from k710.part import Part, parse_part
 
     check_wanted(options.get("view"), splits)
     names = tuple(origin for given in origins for origin in given.split(",")) or ("cvdf",)
     chosen = read_profile(profile, audio=audio)
     cores = workers or os.cpu_count() or 1
-    return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, workers=cores, **options).checked()
+    options |= {"part": parse_part(part) if part is not None else Part(), "workers": cores}
+    return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, **options).checked()
 
 
-def fetch_and_print(manifest: Manifest, store: Location, choices: Choices) -> None:
+def fetch_and_print(
+    manifest: Manifest, store: Location, choices: Choices, *, engine: Callable[..., Any] | None = None
+) -> None:
     """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
-    from k710.engine import Stop, polite_interrupts
+    from k710.engine import Stop, local_engine, polite_interrupts
     from k710.errors import FetchError
     from k710.fetch.run import fetch
     from k710.progress import clip_progress
@@ -101,7 +132,8 @@ def fetch_and_print(manifest: Manifest, store: Location, choices: Choices) -> No
             polite_interrupts(stop, lambda text: click.echo(text, err=True)),
             clip_progress("clips") as (planned, told),
         ):
-            tally = fetch(manifest, store, choices, stop=stop, told=told, planned=planned)
+            chosen = engine or local_engine
+            tally = fetch(manifest, store, choices, stop=stop, told=told, planned=planned, engine=chosen)
     except KeyboardInterrupt:
         click.echo("k710: stopped at once; the same command goes on from what was committed", err=True)
         sys.stdout.flush()
@@ -139,6 +171,9 @@ def _print_tally(tally: Tally) -> None:
     said = [f"{tally.fetched:,} clips fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
     said += [f"{count:,} {name}" for name, count in tally.failed.most_common()]
     click.echo("This run: " + ", ".join(said) + ".\n")
+    if tally.left:
+        then = "once all have ended, run the parts again for what they lacked"
+        click.echo(f"Left to other parts: {tally.left:,} clips; {then}.\n")
     for url, reason in tally.unread.items():
         click.echo(f"not read: {reason if url in reason else f'{url}: {reason}'}", err=True)
     for url, damage in tally.damaged.items():
@@ -157,8 +192,11 @@ def _print_estimate(manifest: Manifest, store: Location, choices: Choices) -> No
         [origin, clips, archives or None, None if not archives else _gigabytes(size)]
         for origin, clips, archives, size in found.stages
     ]
+    if not choices.part.is_whole:
+        click.echo(f"Of the missing ones, part {choices.part} is to bring:\n")
     if rows:
-        print_table(["origin", "clips, at most", "archives to read", "to download"], rows)
+        clips = "clips, at most" if choices.part.is_whole else "clips, about"
+        print_table(["origin", clips, "archives to read", "to download"], rows)
     click.echo(
         f"To store: about {_gigabytes(found.store_bytes)}; scratch: at most {_gigabytes(found.scratch_bytes)}; "
         f"free: {_gigabytes(found.free_bytes)}."

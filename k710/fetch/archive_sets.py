@@ -121,6 +121,17 @@ def archives_to_read(
     return worth, wanted - held
 
 
+def left_to_others(others: Iterable[str], clip_ids: frozenset[str], seen: dict[str, SeenArchive]) -> frozenset[str]:
+    """Of the clips that a set lacks those that the archives of `others`, the other parts', may still bring: all, while
+    one of them was not seen, else what they are known to hold."""
+    held: set[str] = set()
+    for url in others:
+        if url not in seen:
+            return clip_ids
+        held |= seen[url].members
+    return clip_ids & held
+
+
 def unit_prefix(archive_set: ArchiveSet, url: str) -> str:
     """The beginning of the name of a unit that read this archive."""
     last = urlsplit(url).path.rsplit("/", 1)[-1]

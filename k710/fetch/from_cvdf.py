@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from k710.fetch.archive_sets import ArchiveSet, unit_prefix
 from k710.fetch.archive_stream import ArchiveStream, DamagedArchiveError, Member
 from k710.fetch.jobs import Candidate, ClipJob
 from k710.fetch.store_unit import is_disk_full
-from k710.fetch.unit_work import DISK_FULL, Run, Work, do_unit
+from k710.fetch.unit_work import DISK_FULL, Run, Tally, Work, do_unit
 from k710.http_reader import ResumingReader, open_url
 
 PIECE_BYTES = 1 << 18
@@ -29,6 +29,13 @@ class ArchiveUnit:
     archive_set: ArchiveSet
     url: str
     wanted: frozenset[str]
+
+
+def stop_without_network(tally: Tally, unread: Collection[str], stop: Stop) -> None:
+    """Ask for a stop where archive after archive cannot be read; `unread` are those of the unit that ended last."""
+    tally.unread_in_a_row = tally.unread_in_a_row + 1 if unread else 0
+    if tally.unread_in_a_row >= MAX_UNREAD_IN_A_ROW:
+        stop.ask(f"{MAX_UNREAD_IN_A_ROW} archives in a row could not be read")
 
 
 class _StopAskedError(Exception):
@@ -69,9 +76,6 @@ def do_archive(unit: ArchiveUnit, run: Run) -> None:
     run.tally.refused_members.update(reading.refused)
     if reading.damage:
         run.tally.damaged[unit.url] = reading.damage
-    run.tally.unread_in_a_row = run.tally.unread_in_a_row + 1 if unit.url in run.tally.unread else 0
-    if run.tally.unread_in_a_row >= MAX_UNREAD_IN_A_ROW:
-        run.stop.ask(f"{MAX_UNREAD_IN_A_ROW} archives in a row could not be read")
 
 
 def _work(unit: ArchiveUnit, run: Run, reading: _Reading) -> Iterator[Work]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -47,6 +48,10 @@ class LocalOrigin:
         self._spans = spans_of_videos(self._manifest, {clip.youtube_id for clip in found} & self.files.by_video.keys())
         size = max(1, min(UNIT_CLIPS, -(-len(found) // (2 * workers))))
         return [LocalUnit(tuple(found[start : start + size])) for start in range(0, len(found), size)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to other machines: all that `do` needs, and no clips table."""
+        return self.__dict__ | {"_manifest": None}
 
     def do(self, unit: LocalUnit, run: Run) -> None:
         """Make and settle the clips of a unit."""

@@ -1,6 +1,7 @@
 """What a fetch has before it: stage by stage, an origin or a set of its archives, and the units of work in each.
 
-The next stage is planned when the one before it is done, since it is asked for what that one lacked.
+The next stage is planned when the one before it is done, since it is asked for what that one lacked. Where this run
+does one part of N, what an earlier stage of another part may still bring is left to that part.
 """
 
 from __future__ import annotations
@@ -14,14 +15,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import FetchError, UsageError
-from k710.fetch.archive_sets import ARCHIVE_SETS, CVDF, ArchiveSet, SeenArchive, archives_to_read, seen_archives
+from k710.fetch.archive_sets import (
+    ARCHIVE_SETS,
+    CVDF,
+    ArchiveSet,
+    SeenArchive,
+    archives_to_read,
+    left_to_others,
+    seen_archives,
+)
 from k710.fetch.failures import check_failures
 from k710.fetch.from_cvdf import ArchiveUnit, do_archive
 from k710.fetch.from_local import LocalOrigin
 from k710.fetch.profiles import Profile
 from k710.fetch.unit_work import Run
-from k710.fetch.wanted import DEFAULT_SPLITS, to_do, wanted_ids
+from k710.fetch.wanted import DEFAULT_SPLITS, of_part, to_do, wanted_ids
+from k710.local_files import first_file
 from k710.manifest import Manifest
+from k710.part import Part
 from k710.store import Store, profiles_in
 
 
@@ -40,6 +51,7 @@ class Choices:
     retry: frozenset[str] = field(default_factory=frozenset)
     workers: int = 1
     scratch: Path | None = None  # of a store at a URL; default: see fetch/scratch.py
+    part: Part = field(default_factory=Part)
 
     def checked(self) -> Choices:
         """The choices themselves. Raises UsageError for an unknown origin or class of failure, FetchError for a
@@ -56,7 +68,8 @@ class Choices:
 
 @dataclass(frozen=True)
 class Stage:
-    """Units that may be done at the same time. `clips` of them are expected (archives: at most)."""
+    """Units that may be done at the same time. `clips` of them are expected (of archives at most; of a part of them,
+    its share)."""
 
     origin: str
     units: tuple[Any, ...]
@@ -71,12 +84,26 @@ class Plan:
     def __init__(self, manifest: Manifest, store: Store, choices: Choices) -> None:
         self.manifest, self.store, self.choices = manifest, store, choices.checked()
         self.wanted = wanted_ids(manifest, view=choices.view, splits=choices.splits, limit=choices.limit)
+        self.workers = choices.workers  # of all machines that are to do the units
+        self._left: set[str] = set()  # clips that an earlier stage of another part may still bring
         self._media = self._read_media()
 
     def missing(self) -> pa.Array:
         """The wanted clips that are not in the store, when its rows were last read."""
         there = self._media["clip_id"].filter(pc.is_null(self._media["failure"])).combine_chunks()
         return self.wanted.filter(pc.invert(pc.is_in(self.wanted, there)))
+
+    def left(self) -> pa.Array:
+        """The missing clips that the stages so far left to other parts."""
+        missing = self.missing()
+        return missing.filter(pc.is_in(missing, pa.array(sorted(self._left), pa.string())))
+
+    def local_files(self) -> Iterator[Path]:
+        """A file of each local origin: machines that see it see the origin."""
+        for origin in self.choices.origins:
+            if origin.startswith("local:"):
+                found = first_file(Path(origin.removeprefix("local:")).resolve())
+                yield from () if found is None else (found,)
 
     def stages(self) -> Iterator[Stage]:
         """Stage after stage, each planned from what the store holds when it is asked for; without units when there is
@@ -86,38 +113,55 @@ class Plan:
             if not len(self.missing()):
                 return
             if kind == "local":
-                yield self._local_stage(Path(where))
+                yield from self._local_stage(Path(where))
             else:
                 yield from self._archive_stages(where or CVDF)
             self._media = self._read_media()
 
-    def _local_stage(self, folder: Path) -> Stage:
+    def _local_stage(self, folder: Path) -> Iterator[Stage]:
         origin = LocalOrigin(folder, self.manifest)
-        clip_ids = to_do(self.missing(), self._media, origin.name, self.choices.retry)
-        units = origin.units(clip_ids, self.choices.workers)
-        return Stage(origin.name, tuple(units), sum(len(unit.clips) for unit in units), origin.do)
+        mine = of_part(self._to_do(origin.name, self.missing()), self.choices.part)
+        units = origin.units(mine, self.workers)
+        yield Stage(origin.name, tuple(units), sum(len(unit.clips) for unit in units), origin.do)
+        if not self.choices.part.is_whole:
+            self._media = self._read_media()
+            others = self._to_do(origin.name, self.missing())
+            others = others.filter(pc.invert(pc.is_in(others, mine)))
+            self._left.update(str(clip) for clip in origin.found(others))
 
     def _archive_stages(self, base_url: str) -> Iterator[Stage]:
         pending: set[str] = set()  # clips that a set may still hold: no later set is asked for them
+        part = self.choices.part
         for archive_set in ARCHIVE_SETS:
-            clip_ids = self._to_do(archive_set, pending)
+            clip_ids = self._hosted(archive_set) - pending
             if not clip_ids:
                 continue
             archives = archive_set.archives(base_url)
             urls, absent = archives_to_read(archives, clip_ids, self._seen())
-            units = tuple(ArchiveUnit(archive_set, url, clip_ids - absent) for url in urls)
-            yield Stage(archive_set.origin, units, len(clip_ids - absent), do_archive, tuple(urls))
+            mine = tuple(url for url in urls if part.has(url))
+            units = tuple(ArchiveUnit(archive_set, url, clip_ids - absent) for url in mine)
+            share = -(-len(clip_ids - absent) * len(mine) // max(1, len(urls)))
+            yield Stage(archive_set.origin, units, share, do_archive, mine)
             self._media = self._read_media()
-            clip_ids = self._to_do(archive_set, pending)
-            _, absent = archives_to_read(archives, clip_ids, self._seen())
+            clip_ids, seen = self._hosted(archive_set) - pending, self._seen()
+            _, absent = archives_to_read(archives, clip_ids, seen)
             pending |= clip_ids - absent
+            self._left |= left_to_others([url for url in archives if not part.has(url)], clip_ids, seen)
 
-    def _to_do(self, archive_set: ArchiveSet, pending: set[str]) -> frozenset[str]:
+    def _hosted(self, archive_set: ArchiveSet) -> frozenset[str]:
+        """The clips that a set of archives is still to be asked for."""
         clips = self.manifest.clips
         hosted = clips["clip_id"].filter(archive_set.hosts(clips)).combine_chunks()
         missing = self.missing()
         asked = missing.filter(pc.is_in(missing, hosted))
-        return frozenset(to_do(asked, self._media, archive_set.origin, self.choices.retry).to_pylist()) - pending
+        return frozenset(self._to_do(archive_set.origin, asked).to_pylist())
+
+    def _to_do(self, origin: str, clip_ids: pa.Array) -> pa.Array:
+        """Those of `clip_ids` that an origin is still to be asked for, and that are not left to other parts."""
+        found = to_do(clip_ids, self._media, origin, self.choices.retry)
+        if not self._left:
+            return found
+        return found.filter(pc.invert(pc.is_in(found, pa.array(sorted(self._left), pa.string()))))
 
     def _seen(self) -> dict[str, SeenArchive]:
         """The archives that were read whole, for whatever profile; damaged ones only until a retry of `corrupt`."""

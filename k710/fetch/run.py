@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
-from k710.engine import Stop, run_units
+from k710.engine import Engine, Stop, local_engine, units_at_a_time
 from k710.errors import DownloadError, FetchError, StoreError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.ffmpeg_binary import ffmpeg_binary
+from k710.fetch.from_cvdf import stop_without_network
 from k710.fetch.jobs import NO_SPACE, Candidate, ClipJob
 from k710.fetch.plan import Choices, Plan, Stage
 from k710.fetch.profiles import Profile
 from k710.fetch.scratch import scratch_folder, scratch_parent, sweep
 from k710.fetch.unit_work import Run, Tally
+from k710.fetch.wanted import of_part
 from k710.http_reader import head
 from k710.manifest import Manifest
 from k710.remote import RemotePath
@@ -37,7 +43,8 @@ _SELF_CHECK_S = 60.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a fetch would take. `download_bytes` is None where a server did not say; `archives` are read at most."""
+    """What a fetch would take; `wanted` and `missing` are those of all parts. `download_bytes` is None where a server
+    did not say; `archives` are read at most."""
 
     wanted: int
     missing: int
@@ -45,11 +52,6 @@ class Estimate:
     store_bytes: int
     scratch_bytes: int
     free_bytes: int
-
-
-def units_at_a_time(workers: int) -> int:
-    """Two, so that clips are made while the other unit commits; more archives at once where there are many cores."""
-    return max(2, min(16, workers // 4))
 
 
 def estimate(manifest: Manifest, store_root: Location, choices: Choices) -> Estimate:
@@ -80,44 +82,87 @@ def fetch(
     stop: Stop | None = None,
     told: Callable[[Tally], None] = lambda tally: None,
     planned: Callable[[int], None] = lambda clips: None,
+    engine: Callable[..., AbstractContextManager[Engine[Run]]] = local_engine,
 ) -> Tally:
     """Bring the wanted clips that the store lacks; returns what was settled. `stop` ends it early, as a full disk does.
 
-    `planned` hears of the missing clips at the start, `told` of each settled clip, from other threads. Raises
-    UsageError, FetchError, StoreError, RemoteError or DownloadError; what was settled until then stays settled.
+    `planned` hears of the missing clips at the start, `told` of each settled clip, from other threads. `engine`:
+    `local_engine`, or another of its form. Raises UsageError, FetchError, StoreError, RemoteError, EngineError or
+    DownloadError; what was settled until then stays settled.
     """
     stop = stop or Stop()
-    tally = Tally(told=told)
+    tally = Tally()
     if isinstance(store_root, RemotePath):
         store_root.check_writable()
     store = Store(store_root, choices.profile.folder)
     plan = Plan(manifest, store, choices)
     check_profile(store, choices.profile)
-    missing = len(plan.missing())
-    if not missing:
+    if not len(plan.missing()):
         sweep(store_root, choices.scratch)
         return tally
-    planned(missing)
-    with scratch_folder(store_root, scratch=choices.scratch) as scratch, ClipPool(choices.workers) as pool:
-        run, checked = Run(store, choices.profile, pool, scratch, stop, tally), False
+    planned(len(of_part(plan.missing(), choices.part)))
+    shared = tuple(plan.local_files())
+    if isinstance(store_root, Path):  # a URL is the same everywhere
+        store = Store(store_root.absolute(), store.profile_folder)  # where another machine stands is not known
+        shared = (store_root.absolute() / "scratch", *shared)
+    opens = partial(_open_run, store=store, choices=choices)
+    with engine(opens, workers=choices.workers, stop=stop, shared=shared) as opened:
+        counted, checked = _Counted(tally, told, stop), False
+        plan.workers = opened.workers
+        for stage in plan.stages():
+            _check_room(store, choices, stage)
+            if stage.units and not checked:
+                opened.on_each_machine(_check_tools)
+                checked = True
+            opened.run_units(stage.units, partial(_do, do=stage.do), heard=counted.heard, news=counted.news)
+            if stop.asked:
+                break
+    tally.left = len(plan.left())
+    return tally
+
+
+@contextmanager
+def _open_run(stop: Stop, workers: int, *, store: Store, choices: Choices) -> Iterator[Run]:
+    """What the units share on one machine."""
+    with scratch_folder(store.root, scratch=choices.scratch) as scratch, ClipPool(workers) as pool:
         try:
-            for stage in plan.stages():
-                _check_room(store, choices, stage)
-                if stage.units and not checked:
-                    _check_tools(pool, scratch, choices.profile)
-                    checked = True
-                run_units(
-                    stage.units,
-                    lambda unit, do=stage.do: do(unit, run),  # type: ignore[misc]
-                    parallel=units_at_a_time(choices.workers),
-                    stop=stop,
-                )
-                if stop.asked:
-                    break
+            yield Run(store, choices.profile, pool, scratch, stop, Tally())
         except BaseException:
             pool.kill()
             raise
-    return tally
+
+
+def _do(unit: Any, run: Run, tell: Callable[[Any], None], *, do: Callable[[Any, Run], None]) -> dict[str, Any]:
+    """A unit with a tally of its own, which is counted once the unit is done."""
+    tally = Tally(told=lambda tally: tell((tally.fetched, tally.bytes_stored, Counter(tally.failed))))
+    do(unit, replace(run, tally=tally))
+    return tally.counts()
+
+
+class _Counted:
+    """What the units that are done have settled, in `tally`; those at work are added for those who watch."""
+
+    def __init__(self, tally: Tally, told: Callable[[Tally], None], stop: Stop) -> None:
+        self._tally, self._told, self._stop = tally, told, stop
+        self._at_work: dict[int, tuple[int, int, Counter[str]]] = {}
+        self._lock = threading.Lock()
+
+    def heard(self, number: int, counts: dict[str, Any]) -> None:
+        with self._lock:
+            self._at_work.pop(number, None)
+            self._tally.add(counts)
+            stop_without_network(self._tally, counts["unread"], self._stop)
+
+    def news(self, number: int, settled: tuple[int, int, Counter[str]] | None) -> None:
+        with self._lock:
+            if settled is None:  # its machine is gone: what the unit had settled was not committed
+                self._at_work.pop(number, None)
+                return
+            self._at_work[number] = settled
+            shown = Tally(self._tally.fetched, self._tally.bytes_stored, Counter(self._tally.failed))
+            for fetched, size_bytes, failed in self._at_work.values():
+                shown.add({"fetched": fetched, "bytes_stored": size_bytes, "failed": failed})
+        self._told(shown)
 
 
 def check_profile(store: Store, profile: Profile) -> None:
@@ -137,9 +182,9 @@ def check_profile(store: Store, profile: Profile) -> None:
         )
 
 
-def _check_tools(pool: ClipPool, scratch: Path, profile: Profile) -> None:
+def _check_tools(run: Run) -> None:
     """Raise FetchError where ffmpeg cannot make a clip of a picture of its own: else all clips would get the blame."""
-    test = scratch / "self-check.mp4"
+    test = run.scratch / "self-check.mp4"
     picture = ["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=10:duration=2", "-c:v", "libx264", "-f", "mp4"]
     try:
         command = [ffmpeg_binary(), "-nostdin", "-v", "error", *picture, str(test)]
@@ -150,8 +195,8 @@ def _check_tools(pool: ClipPool, scratch: Path, profile: Profile) -> None:
         said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
         if done.returncode == 0:
             cut = Candidate(test, named_span=False)
-            job = ClipJob("self-check", (0, 1), ((0, 1),), (cut,), scratch / "checked", profile, _SELF_CHECK_S)
-            made = pool.submit(job).result()
+            job = ClipJob("self-check", (0, 1), ((0, 1),), (cut,), run.scratch / "checked", run.profile, _SELF_CHECK_S)
+            made = run.pool.submit(job).result()
             said = "" if made.failure in (None, NO_SPACE) else str(made.message)
     except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
         said = str(error)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -47,6 +49,8 @@ def scratch_folder(store_root: Location, *, alone: bool = False, scratch: Path |
         try:
             with (folder / _LOCK).open("w") as lock:
                 _lock(lock.fileno(), folder)
+                with contextlib.suppress(OSError):  # where not even this has room, the run will say so
+                    os.write(lock.fileno(), socket.gethostname().encode())
                 # Only now under its name: without a lock it would be taken for what a killed run left.
                 folder = folder.rename(parent / folder.name.replace(_NEW, _ALONE if alone else _RUN, 1))
                 _check_others(sweep(store_root, scratch) - {folder}, store_root, alone)
@@ -81,11 +85,13 @@ def _is_alive(folder: Path) -> bool:
     try:
         with (folder / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            host = lock.read()
+        # Some shared file systems keep locks to one machine. A run at work writes into its folder all the time.
+        return host not in ("", socket.gethostname()) and time.time() - folder.stat().st_mtime < _OLD_S
     except FileNotFoundError:
         return False
     except BlockingIOError:
         return True
-    return False
 
 
 def _lock(descriptor: int, folder: Path) -> None:

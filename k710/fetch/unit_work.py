@@ -7,7 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,28 @@ class Tally:
     unread: dict[str, str] = field(default_factory=dict)  # archives that could not be read, and why
     unread_in_a_row: int = 0
     damaged: dict[str, str] = field(default_factory=dict)  # archives that broke off, and how
+    left: int = 0  # missing clips that are left to other parts
     told: Callable[[Tally], None] = lambda tally: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def settled(self) -> int:
         return self.fetched + sum(self.failed.values())
+
+    def counts(self) -> dict[str, Any]:
+        """What `add` takes, as plain data: from a thread or a machine to another."""
+        with self._lock:
+            plain = {name: getattr(self, name) for name in _COUNTS}
+            return {name: value if isinstance(value, int) else value.copy() for name, value in plain.items()}
+
+    def add(self, counts: dict[str, Any]) -> None:
+        """Count what another tally counted, such as that of a unit."""
+        with self._lock:
+            for name, value in counts.items():
+                if isinstance(value, int):
+                    setattr(self, name, getattr(self, name) + value)
+                else:
+                    getattr(self, name).update(value)  # a Counter adds
 
     def settle(self, made: Made, size_bytes: int) -> None:
         with self._lock:
@@ -51,9 +67,13 @@ class Tally:
             self.told(self)
 
 
+# What adds up over units.
+_COUNTS = tuple(each.name for each in fields(Tally) if each.name not in ("unread_in_a_row", "left", "told", "_lock"))
+
+
 @dataclass
 class Run:
-    """What the units of one run share."""
+    """What the units of one run share on one machine; each has a tally of its own."""
 
     store: Store
     profile: Profile

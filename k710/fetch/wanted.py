@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from k710.errors import UsageError
 from k710.fetch.jobs import Span
 from k710.manifest import Manifest
+from k710.part import Part
 from k710.releases import SOURCES, SPLITS
 from k710.views import VIEWS
 
@@ -68,6 +69,14 @@ def to_do(wanted: pa.Array, media: pa.Table, origin: str, retry: Collection[str]
         refused = pc.and_(refused, pc.invert(of_class))
     settled = media["clip_id"].filter(pc.or_(there, refused))
     return wanted.filter(pc.invert(pc.is_in(wanted, settled.combine_chunks())))
+
+
+def of_part(clip_ids: pa.Array, part: Part) -> pa.Array:
+    """Those of the clips whose video falls into the part; all clips of a video fall into the same."""
+    if part.is_whole:
+        return clip_ids
+    # The span is the last two fields, and IDs may hold underscores too.
+    return clip_ids.filter(pa.array([part.has(name.rsplit("_", 2)[0]) for name in clip_ids.to_pylist()], pa.bool_()))
 
 
 def spans_of_videos(manifest: Manifest, youtube_ids: Collection[str]) -> dict[str, tuple[Span, ...]]:

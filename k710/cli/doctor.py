@@ -1,0 +1,38 @@
+"""`k710 doctor`: is this machine fit for the work?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from k710.cli.common import FOLDER, print_json
+
+
+@click.command("doctor")
+@click.option("--store", type=FOLDER, help="Look at the room for this store too.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def command(store: Path | None, as_json: bool) -> None:
+    """Look for what is missing on this machine.
+
+    A line each: ok, warning or missing, what was found, and what to do. Ends with exit code 1 where something is
+    missing or broken that k710 cannot do without.
+
+    \b
+    Example:
+      k710 doctor
+    """
+    from k710.doctor import MISSING, Here, examine
+    from k710.errors import MachineError
+
+    findings = examine(Here(store))
+    broken = [finding.name for finding in findings if finding.needed and finding.mark == MISSING]
+    if as_json:
+        print_json({"fit": not broken, "findings": [vars(finding) for finding in findings]})
+    else:
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            advice = f" -> {finding.advice}" if finding.advice else ""
+            click.echo(f"{finding.mark:<8} {finding.name:<{width}}  {finding.found}{advice}")
+    if broken:
+        raise MachineError(f"needed, and missing or broken here: {', '.join(broken)}")

@@ -1,0 +1,327 @@
+"""`k710 fetch --engine ray`, on a real cluster of two nodes on this machine; nodes die, folders differ."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+from loopback import closed_url
+from ray_machines import QUIET, Machines
+from small_stores import hashes, left_in_scratch
+from test_killed_fetch import Fetch, check_complete, needs_proc, until, world  # noqa: F401
+
+from k710 import __version__
+
+pytestmark = [needs_proc]
+slow = pytest.mark.slow
+
+
+def on(machines: Machines) -> tuple[str, ...]:
+    return ("--engine", "ray", "--ray-address", machines.address)
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory):
+    """Two nodes whose ffmpeg thinks before it begins, so that there is time to kill something."""
+    pytest.importorskip("ray")
+    folder = tmp_path_factory.mktemp("slow")
+    ffmpeg, real = folder / "ffmpeg", imageio_ffmpeg.get_ffmpeg_exe()
+    thinks = 'case "$*" in *self-check*|*-version*) ;; *) sleep 0.1 ;; esac'
+    ffmpeg.write_text(f'#!/bin/sh\n{thinks}\nexec "{real}" "$@"\n')
+    ffmpeg.chmod(0o755)
+    with Machines({"IMAGEIO_FFMPEG_EXE": str(ffmpeg)}) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+
+
+def mends(machines: Machines) -> None:
+    """A second node in the place of one that was killed."""
+    machines.nodes.pop().end()
+    machines.add()
+
+
+def at_work(machines: Machines) -> list[int]:
+    """How many processes of each node make clips."""
+    return [len(node.pids("k710.fetch.clip_process")) for node in machines.nodes]
+
+
+@slow
+def test_two_nodes_make_what_one_machine_makes(k710, world, tmp_path, machines):  # noqa: F811
+    manifest, most = world.copy(tmp_path), [0, 0]
+    with Fetch(manifest, world.origin, more=on(machines)) as fetch:
+        while fetch.process.poll() is None:
+            most = [max(pair) for pair in zip(most, at_work(machines), strict=True)]
+            time.sleep(0.05)
+        assert fetch.end() == 0, fetch.text()
+    assert most == [1, 1], "each node as many processes as it has CPUs, though --workers allows two"
+    assert f"This run: {len(world.hashes)} clips fetched" in fetch.text()
+    check_complete(k710, world, manifest)
+    assert left_in_scratch(fetch.store) == []
+    until(lambda: at_work(machines) == [0, 0])
+    again = Fetch(manifest, world.origin, more=on(machines))
+    with again:
+        assert again.end() == 0
+    assert "0 clips fetched" in again.text()
+
+
+@slow
+@pytest.mark.parametrize("what", ["raylet/raylet", "ray start", "ray::_Machine"])
+def test_a_node_that_dies_costs_nothing_but_time(k710, world, tmp_path, machines, what):  # noqa: F811
+    """Its raylet, the whole of it, or the one process that does the work, as when memory runs out."""
+    manifest = world.copy(tmp_path)
+    with Fetch(manifest, world.origin, more=on(machines)) as fetch:
+        until(lambda: at_work(machines)[1] and fetch.has_settled())
+        machines.nodes[1].kill(what)
+        try:
+            assert fetch.process.wait(timeout=180) == 0, fetch.text()
+        finally:
+            if not what.startswith("ray::"):
+                mends(machines)
+    assert f"This run: {len(world.hashes)} clips fetched" in fetch.text(), "what was lost is not counted twice"
+    assert len([line for line in fetch.text().splitlines() if line.startswith("Lost ")]) == 1
+    assert hashes(fetch.store) == world.hashes
+    assert k710("verify", manifest, "--workers", 1).exit_code == 0
+
+
+@slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_stop_reaches_the_nodes(k710, world, tmp_path, machines, number):  # noqa: F811
+    manifest = world.copy(tmp_path)
+    with Fetch(manifest, world.origin, more=on(machines)) as fetch:
+        until(lambda: all(at_work(machines)) and fetch.has_settled())
+        fetch.interrupt(number)
+        assert fetch.end() == 1
+        until(lambda: at_work(machines) == [0, 0], limit_s=5)
+    said = fetch.text()
+    assert f"k710: stopped by {number.name}; everything settled so far is kept" in said
+    kept = hashes(fetch.store)
+    assert 0 < len(kept) < len(world.hashes)
+    assert f"This run: {len(kept)} clips fetched" in said
+    assert left_in_scratch(fetch.store) == []
+    result = k710("fetch", manifest, "--from", f"local:{world.origin}", "--workers", 2)
+    assert result.exit_code == 0
+    check_complete(k710, world, manifest)
+
+
+@slow
+def test_a_second_stop_ends_at_once(k710, world, tmp_path, machines):  # noqa: F811
+    manifest = world.copy(tmp_path)
+    with Fetch(manifest, world.origin, more=on(machines)) as fetch:
+        until(lambda: all(at_work(machines)))
+        fetch.interrupt(signal.SIGTERM)
+        until(lambda: "Finishing the clips in flight" in fetch.text())
+        fetch.interrupt(signal.SIGTERM)
+        assert fetch.end() == 1
+        until(lambda: at_work(machines) == [0, 0], limit_s=20)
+    assert "Traceback" not in fetch.text()
+    assert k710("fetch", manifest, "--from", f"local:{world.origin}", "--workers", 2).exit_code == 0
+    check_complete(k710, world, manifest)
+
+
+@slow
+def test_a_driver_that_is_killed_leaves_nothing_running(k710, world, tmp_path, machines):  # noqa: F811
+    manifest = world.copy(tmp_path)
+    with Fetch(manifest, world.origin, more=on(machines)) as fetch:
+        until(lambda: all(at_work(machines)) and fetch.has_settled())
+        fetch.process.kill()
+        fetch.end()
+        until(lambda: at_work(machines) == [0, 0])
+    assert k710("fetch", manifest, "--from", f"local:{world.origin}", "--workers", 2).exit_code == 0
+    check_complete(k710, world, manifest)
+
+
+@slow
+@pytest.mark.parametrize("which", ["store", "origin"])
+def test_a_node_that_does_not_share_a_folder(world, tmp_path, machines, which):  # noqa: F811
+    """A node with a file system of its own under that name."""
+    manifest = world.copy(tmp_path)
+    (manifest / "store").mkdir()
+    path = {"store": manifest / "store", "origin": world.origin}[which]
+    probe = ["unshare", "--mount", "true"]
+    if os.geteuid() or subprocess.run(probe, check=False, capture_output=True).returncode:
+        pytest.skip("no mounts of its own can be given to a process here")
+    script = f'mount -t tmpfs tmpfs "{path}" && exec "$@"'
+    node = machines.add("unshare", "--mount", "sh", "-c", script, "sh")
+    try:
+        with Fetch(manifest, world.origin, more=on(machines)) as fetch:
+            assert fetch.end() == 1
+    finally:
+        node.end()
+        machines.nodes.remove(node)
+    shown = {"store": path / "scratch", "origin": world.origin}[which]
+    said = fetch.text()
+    assert f": does not see {shown}" in said
+    assert said.endswith("(No such file or directory); all machines need it under the same name\n")
+    assert "Traceback" not in said
+    assert left_in_scratch(fetch.store) == []
+
+
+def driver(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A Python of its own: Ray keeps threads and handlers in its process for good."""
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@slow
+def test_another_k710(world, tmp_path, machines):  # noqa: F811
+    script = (
+        "import sys, k710\nk710.__version__ = '99.0'\nfrom k710.cli import main\nmain(sys.argv[1:], prog_name='k710')"
+    )
+    manifest = world.copy(tmp_path)
+    done = driver(script, "fetch", manifest, "--from", f"local:{world.origin}", *on(machines))
+    assert done.returncode == 1
+    assert done.stderr.endswith(f": k710 there is {__version__}, here 99.0; install the same on all machines\n")
+    assert "Traceback" not in done.stderr
+    assert not (manifest / "store" / "media").exists()
+
+
+ENGINE = """
+import contextlib, os, sys, threading
+from functools import partial
+from pathlib import Path
+from k710.engine import Stop
+from k710.engine_ray import ray_engine
+from k710.errors import K710Error, StoreError
+
+@contextlib.contextmanager
+def opens(stop, workers):
+    yield {"workers": workers, "pid": os.getpid()}
+
+def run(work, units, stop=None):
+    heard, said = {}, []
+    stop = stop or Stop()
+    try:
+        with ray_engine(opens, workers=7, stop=stop, address=sys.argv[1], say=said.append) as engine:
+            assert engine.workers == 2, engine.workers
+            engine.run_units(units, work, heard=lambda number, result: heard.setdefault(number, result))
+    except K710Error as error:
+        print(type(error).__name__, error)
+    print("\\n".join(said), end="\\n" if said else "")
+    return heard, stop
+"""
+
+
+@slow
+def test_each_unit_is_heard_once_with_its_number(machines):
+    script = ENGINE + (
+        "def work(unit, shared, tell):\n tell(unit)\n return unit * 2, shared['workers'], shared['pid']\n"
+        "heard, stop = run(work, iter(range(100)))\n"
+        "print([heard[n][0] for n in range(100)] == [2 * n for n in range(100)], {h[1] for h in heard.values()},"
+        " len({h[2] for h in heard.values()}), stop.asked)\n"
+    )
+    done = driver(script, machines.address)
+    assert done.stdout == "True {1} 2 False\n", done.stdout + done.stderr
+
+
+@slow
+def test_work_that_kills_machines_is_given_up(machines):
+    """A unit that no machine survives must not take all of them down one after the other."""
+    script = ENGINE + (
+        "def work(unit, shared, tell):\n if unit == 3: os._exit(1)\n return unit\n"
+        "heard, stop = run(work, range(10))\n"
+        "print(stop.asked)\n"
+    )
+    done = driver(script, machines.address)
+    assert len(done.stdout.splitlines()) == 5, done.stdout + done.stderr
+    first, *lost, last = done.stdout.splitlines()
+    assert all(line.startswith("Lost ") and " units are handed out again." in line for line in lost)
+    assert first.startswith("EngineError 3 machines died of the same work, the last "), done.stdout + done.stderr
+    assert first.endswith("take fewer --workers.")
+    assert last == "True"
+
+
+@slow
+def test_an_error_of_a_node_names_it_and_stops_the_others(machines):
+    script = ENGINE + (
+        "def work(unit, shared, tell):\n if unit == 2: raise StoreError('no room')\n return unit\n"
+        "heard, stop = run(work, range(1000))\n"
+        "print(len(heard) < 1000, 2 in heard)\n"
+    )
+    done = driver(script, machines.address)
+    first, last = done.stdout.splitlines()
+    assert first.startswith("StoreError "), done.stdout + done.stderr
+    assert first.endswith(": no room")
+    assert "(127.0.0.1)" in first or "(" in first
+    assert last == "True False"
+
+
+@slow
+def test_work_that_cannot_be_sent(machines):
+    script = ENGINE + (
+        "lock = threading.Lock()\ndef work(lock, unit, shared, tell): pass\n"
+        "print(run(partial(work, lock), range(3))[0])\n"
+    )
+    done = driver(script, machines.address)
+    assert done.stdout.startswith("EngineError this work cannot be sent to other machines: "), done.stderr
+
+
+# What needs no cluster.
+
+
+@pytest.fixture
+def refused(k710, sample, tmp_path):
+    def run(*options: str, code: int) -> str:
+        result = k710("fetch", sample.path, "--from", f"local:{tmp_path}", "--store", tmp_path / "store", *options)
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert not (tmp_path / "store").exists()
+        return result.stderr
+
+    return run
+
+
+def test_without_ray(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    said = refused("--engine", "ray", code=2)
+    assert said.startswith("k710: the engine ray needs Ray (")
+    assert said.endswith("): pip install 'k710[ray]'\n")
+
+
+def test_no_cluster_there(refused):
+    pytest.importorskip("ray")
+    address = closed_url().removeprefix("http://").rstrip("/")
+    said = refused("--engine", "ray", "--ray-address", address, code=1)
+    assert said == f"k710: no Ray cluster at {address}: Connection refused\n"
+
+
+@pytest.mark.parametrize("address", ["ray://host:10001", "host", "host:", "host:port", "host:0", "host:99999", "local"])
+def test_what_is_no_address(refused, address):
+    pytest.importorskip("ray")
+    said = refused("--engine", "ray", "--ray-address", address, code=2)
+    assert said == f"k710: {address}: a Ray cluster is HOST:PORT; run this command on a machine of the cluster\n"
+
+
+def test_engines_that_there_are_not(refused):
+    assert refused("--engine", "spark", code=2) == "k710: unknown engine 'spark'; known: local, ray\n"
+    assert refused("--ray-address", "host:1", code=2) == "k710: --ray-address goes with --engine ray\n"
+
+
+def test_help_and_local_runs_load_no_ray():
+    script = "import sys\nfrom k710.cli.fetch import engine_of\nengine_of('ray', None, workers=1)\n"
+    assert driver(script + "print('ray' in sys.modules)").stdout == "False\n"
+
+
+def test_a_local_origin_goes_to_other_machines_without_the_clips_table(sample, tmp_path):
+    import pickle
+
+    from k710.fetch.from_local import LocalOrigin
+
+    name = sample.clips["clip_id"][0].as_py()
+    (tmp_path / f"{name}.mp4").write_bytes(b"")
+    origin = LocalOrigin(Path(tmp_path), sample)
+    [unit] = origin.units(sample.clips["clip_id"].combine_chunks(), 1)
+    sent = pickle.loads(pickle.dumps(origin.do))
+    assert sent.__self__.files.by_span == origin.files.by_span
+    assert sent.__self__._manifest is None
+    assert [str(clip) for clip in unit.clips] == [name]
