@@ -18,16 +18,19 @@ from k710.fetch.archive_sets import ARCHIVE_SETS, CVDF, ArchiveSet, SeenArchive,
 from k710.fetch.failures import check_failures
 from k710.fetch.from_cvdf import ArchiveUnit, do_archive
 from k710.fetch.from_local import LocalOrigin
+from k710.fetch.from_youtube import VideoUnit, YoutubeOrigin, check_origin
 from k710.fetch.profiles import Profile
 from k710.fetch.unit_work import Run
 from k710.fetch.wanted import DEFAULT_SPLITS, to_do, wanted_ids
+from k710.fetch.youtube_options import YoutubeOptions
 from k710.manifest import Manifest
 from k710.store import Store, profiles_in
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What to fetch, from where and how. `origins`: `local:DIR`, `cvdf` or `cvdf:BASE_URL`, in the order to ask them.
+    """What to fetch, from where and how. `origins`: `local:DIR`, `cvdf`, `cvdf:BASE_URL`, `youtube` or
+    `youtube:URL`, in the order to ask them.
 
     Without a `view`, what is wanted stands in one of `splits` of any release.
     """
@@ -39,29 +42,44 @@ class Choices:
     limit: int | None = None
     retry: frozenset[str] = field(default_factory=frozenset)
     workers: int = 1
+    youtube: YoutubeOptions = field(default_factory=YoutubeOptions)
 
     def checked(self) -> Choices:
         """The choices themselves. Raises UsageError for an unknown origin or class of failure, FetchError for a
         folder that is not there."""
         check_failures(self.retry)
         for origin in self.origins:
-            if origin.partition(":")[0] not in ("local", "cvdf") or origin == "local":
-                raise UsageError(f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL")
+            if origin.partition(":")[0] not in ("local", "cvdf", "youtube") or origin == "local":
+                raise UsageError(f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL, youtube, youtube:URL")
+        self._check_youtube()
         for origin in self.origins:
             if origin.startswith("local:") and not Path(origin.removeprefix("local:")).is_dir():
                 raise FetchError(f"{origin}: no such folder")
         return self
 
+    def _check_youtube(self) -> None:
+        asked = [origin.partition(":")[2] for origin in self.origins if origin.partition(":")[0] == "youtube"]
+        for where in asked:
+            check_origin(where)
+        if asked:
+            self.youtube.checked()
+        elif self.youtube != YoutubeOptions():
+            raise UsageError("options --youtube-… without the origin youtube; add it to --from")
+        if asked and self.youtube.sections and self.profile.codec == "source":
+            raise UsageError("--youtube-sections needs a profile that encodes: a section begins with hidden frames")
+
 
 @dataclass(frozen=True)
 class Stage:
-    """Units that may be done at the same time. `clips` of them are expected (archives: at most)."""
+    """Units that may be done at the same time. `clips` of them are expected (archives: at most). `note`: what the user
+    is to know before it begins."""
 
     origin: str
     units: tuple[Any, ...]
     clips: int
     do: Callable[[Any, Run], None]
     archives: tuple[str, ...] = ()
+    note: str = ""
 
 
 class Plan:
@@ -86,6 +104,8 @@ class Plan:
                 return
             if kind == "local":
                 yield self._local_stage(Path(where))
+            elif kind == "youtube":
+                yield from self._youtube_stages(where)
             else:
                 yield from self._archive_stages(where or CVDF)
             self._media = self._read_media()
@@ -95,6 +115,19 @@ class Plan:
         clip_ids = to_do(self.missing(), self._media, origin.name, self.choices.retry)
         units = origin.units(clip_ids, self.choices.workers)
         return Stage(origin.name, tuple(units), sum(len(unit.clips) for unit in units), origin.do)
+
+    def _youtube_stages(self, where: str) -> Iterator[Stage]:
+        """All that is missing; then, in a long run, what was found gone in it an hour ago or more."""
+        choices = self.choices
+        origin = YoutubeOrigin(where, choices.youtube, self._media)
+        units = origin.units(self.missing(), self._media, choices.retry, choices.workers)
+        note = origin.announcement(units) if units else ""
+        yield Stage(origin.name, tuple(units), _clips_in(units), origin.do, note=note)
+        self._media = self._read_media()
+        again = YoutubeOrigin(where, choices.youtube, self._media)
+        units = again.units_to_confirm(self.missing(), units, self._media, choices.workers)
+        if units:
+            yield Stage(again.name, tuple(units), _clips_in(units), again.do)
 
     def _archive_stages(self, base_url: str) -> Iterator[Stage]:
         pending: set[str] = set()  # clips that a set may still hold: no later set is asked for them
@@ -125,4 +158,8 @@ class Plan:
         return {url: found for url, found in seen.items() if not (found.damaged and "corrupt" in self.choices.retry)}
 
     def _read_media(self) -> pa.Table:
-        return self.store.rows(("clip_id", "failure", "origin"))
+        return self.store.rows(("clip_id", "failure", "origin", "settled_at"))
+
+
+def _clips_in(units: list[VideoUnit]) -> int:
+    return sum(len(video.clips) for unit in units for video in unit.videos)

@@ -43,6 +43,7 @@ class Estimate:
     store_bytes: int
     scratch_bytes: int
     free_bytes: int
+    notes: tuple[str, ...] = ()  # what the origins want to be known before they begin
 
 
 def units_at_a_time(workers: int) -> int:
@@ -54,9 +55,10 @@ def estimate(manifest: Manifest, store_root: Path, choices: Choices) -> Estimate
     """What `fetch` would do, without doing it: downloads no more than the lists of archives and asks for sizes."""
     store = Store(store_root, choices.profile.folder)
     plan = Plan(manifest, store, choices)
-    stages, clips = [], 0
+    stages, notes, clips = [], [], 0
     for stage in plan.stages():
         stages.append((stage.origin, stage.clips, len(stage.archives), _download_bytes(stage.archives)))
+        notes += [stage.note] if stage.note else []
         clips += stage.clips
     clips = min(clips, len(plan.missing()))
     return Estimate(
@@ -66,6 +68,7 @@ def estimate(manifest: Manifest, store_root: Path, choices: Choices) -> Estimate
         clips * _clip_bytes(store, choices.profile),
         _scratch_bytes(choices),
         _free_bytes(store_root),
+        tuple(notes),
     )
 
 
@@ -77,11 +80,13 @@ def fetch(
     stop: Stop | None = None,
     told: Callable[[Tally], None] = lambda tally: None,
     planned: Callable[[int], None] = lambda clips: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Tally:
     """Bring the wanted clips that the store lacks; returns what was settled. `stop` ends it early, as a full disk does.
 
-    `planned` hears of the missing clips at the start, `told` of each settled clip, from other threads. Raises
-    UsageError, FetchError, StoreError or DownloadError; what was settled until then stays settled.
+    `planned` hears of the missing clips at the start, `told` of each settled clip, `say` what the user should know now,
+    both from other threads too. Raises UsageError, FetchError, StoreError or DownloadError; what was settled until then
+    stays settled.
     """
     stop = stop or Stop()
     tally = Tally(told=told)
@@ -94,13 +99,15 @@ def fetch(
         return tally
     planned(missing)
     with scratch_folder(store_root) as scratch, ClipPool(choices.workers) as pool:
-        run, checked = Run(store, choices.profile, pool, scratch, stop, tally), False
+        run, checked = Run(store, choices.profile, pool, scratch, stop, tally, say), False
         try:
             for stage in plan.stages():
                 _check_room(store, choices, stage.clips)
                 if stage.units and not checked:
                     _check_tools(pool, scratch, choices.profile)
                     checked = True
+                if stage.note:
+                    say(stage.note)
                 run_units(
                     stage.units,
                     lambda unit, do=stage.do: do(unit, run),  # type: ignore[misc]
@@ -112,6 +119,8 @@ def fetch(
         except BaseException:
             pool.kill()
             raise
+        finally:
+            run.close()
     return tally
 
 
