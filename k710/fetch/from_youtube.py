@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ GUEST_PER_H, ACCOUNT_PER_H = 300, 2000  # videos, by public reports
 MAX_TRIES = 3  # of one video in one run
 KNOWN_ALIVE = ("jNQXAC9IVRw", "dQw4w9WgXcQ", "kJQP7kiw5Fk")  # public for a decade or two, and watched by billions
 _LOOKED_AT = 3
+ROUNDED_S = 1.0  # sites say how long a video lasts in whole seconds
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class _Asking:
             yield from self._settle_gone()
             yield from self._clips(video, answer)
             return
-        found = verdict(answer.said)
+        found = verdict(answer.said, answer.warnings)
         if found.kind == GONE:
             session.breaker.nothing()
             self._gone.append((video, found))
@@ -256,11 +258,16 @@ class _Asking:
         came_from = (f"{self._origin.url_of(video.youtube_id)}#{plain(answer.format_id)}",)
         for number, clip in enumerate(video.clips, 1):
             file = answer.files.get(number if self._origin.sections else 0)
-            if file is None:
+            assert clip.span_s is not None
+            if self._origin.sections and (answer.duration_s or math.inf) < clip.span_s[1] - ROUNDED_S:
+                # A section says nothing of the video that it is from; a whole one is refused for the same reason.
+                said = f"the video lasts {answer.duration_s:.1f} s, the span ends at {clip.span_s[1]} s"
+                yield Work(Made(str(clip), "mismatch", said), came_from, (file,) if file else ())
+            elif file is None:
                 self._run.tally.unsettled[video.youtube_id] = "yt-dlp brought no file of this section"
-                continue
-            last = number == len(video.clips) or self._origin.sections
-            yield Work(self._origin.job(clip, file, self._run), came_from, (file,) if last else ())
+            else:
+                last = number == len(video.clips) or self._origin.sections
+                yield Work(self._origin.job(clip, file, self._run), came_from, (file,) if last else ())
 
 
 def _in_units(clip_ids: list[str], workers: int) -> list[VideoUnit]:

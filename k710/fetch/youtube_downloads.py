@@ -38,6 +38,7 @@ class Answer:
     said: str | None
     files: dict[int, Path] = field(default_factory=dict)
     format_id: str = ""
+    duration_s: float | None = None  # of the whole video, where the site says it
     warnings: tuple[str, ...] = ()
 
 
@@ -61,6 +62,9 @@ class Downloads:
         self._options, self._url_of = options, url_of
         self._folder = Path(tempfile.mkdtemp(prefix="youtube-", dir=scratch))
         self._limit_s = options.max_seconds
+        # yt-dlp looks for a program of this name, and finds ours, whatever that is called.
+        (self._folder / "bin").mkdir()
+        (self._folder / "bin" / "ffmpeg").symlink_to(Path(ffmpeg_binary()).absolute())
         setup = _setup(options, profile, self._folder, extractor, paced)
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._all = [_Process(setup, self._folder) for _ in range(options.downloads)]
@@ -87,13 +91,13 @@ class Downloads:
             said = answer["said"]
             if said is None and not moved:
                 said = "yt-dlp brought no file"
-        return Answer(said, moved, answer.get("format", ""), tuple(answer.get("warnings", ())))
+        return _answer(answer, said, moved)
 
     def look(self, youtube_id: str, stop: Stop) -> Answer:
         """Ask whether the video could be downloaded, without doing it. Raises DownloadsStoppedError."""
         with self._request_folder() as folder:
             answer = self._ask(youtube_id, folder, (), look=True, stop=stop)
-        return Answer(answer["said"], {}, answer.get("format", ""), tuple(answer.get("warnings", ())))
+        return _answer(answer, answer["said"], {})
 
     def close(self) -> None:
         """End the processes now."""
@@ -157,22 +161,31 @@ class _Process:
 
     def kill(self) -> None:
         """The process and what it has started, which are a group of their own."""
+        self._end()
+        if self._said is not None:
+            self._said.close()
+            self._said = None
+
+    def _end(self) -> int:
+        """As `kill`, but what the process wrote on stderr can still be read; its exit code."""
         process, self._process = self._process, None
         if process is None:
-            return
+            return 0
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        code = process.wait()
         with contextlib.suppress(OSError):
             assert process.stdin is not None
             process.stdin.close()
+        return code
 
     def _start(self, stop: Stop) -> None:
         if self._process is not None:
             return
         self._said, self._replies = tempfile.TemporaryFile(), queue.SimpleQueue()  # noqa: SIM115  # ends with the process
         # Whatever it or a library keeps, it keeps in the scratch; nothing of the user's is read but what was named.
-        places = {name: str(self._folder) for name in ("TMPDIR", "XDG_CACHE_HOME", "DENO_DIR")}
+        places = {name: str(self._folder.absolute()) for name in ("TMPDIR", "XDG_CACHE_HOME", "DENO_DIR")}
+        path = os.pathsep.join([str(self._folder.absolute() / "bin"), os.environ.get("PATH", os.defpath)])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "k710.fetch.youtube_process"],
             stdin=subprocess.PIPE,
@@ -180,7 +193,7 @@ class _Process:
             stderr=self._said,
             text=True,
             start_new_session=True,  # Ctrl-C does not reach it, and it dies with what it has started
-            env={**os.environ, **places, "DENO_NO_UPDATE_CHECK": "1"},
+            env={**os.environ, **places, "PATH": path, "DENO_NO_UPDATE_CHECK": "1"},
         )
         threading.Thread(target=_read, args=(self._process.stdout, self._replies), daemon=True).start()
         self._send(self._setup)
@@ -213,15 +226,21 @@ class _Process:
         raise TimeoutError
 
     def _death(self) -> str:
-        process = self._process
-        if process is None or self._said is None:
+        """What the dead process died of; the next request gets a new one."""
+        said_file = self._said
+        code = self._end()
+        if said_file is None:
             return "it was ended"
+        said_file.seek(0)
+        said = said_file.read().decode(errors="replace").strip().splitlines()
         self.kill()
-        code = process.returncode
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace").strip().splitlines()
         how = signal.Signals(-code).name if code < 0 else f"exit {code}"
         return how + (f": {said[-1][-200:]}" if said else "")
+
+
+def _answer(reply: dict[str, Any], said: str | None, files: dict[int, Path]) -> Answer:
+    warnings = tuple(reply.get("warnings", ()))
+    return Answer(said, files, reply.get("format", ""), reply.get("duration_s"), warnings)
 
 
 def _read(replies: IO[str], into: queue.SimpleQueue[str]) -> None:
@@ -241,8 +260,7 @@ def _setup(options: YoutubeOptions, profile: Profile, folder: Path, extractor: s
         "passed": passed,
         "cookies": options.cookies_text(),
         "plugins": str(options.plugins.absolute()) if options.plugins else None,
-        "cache": str(folder / "cache"),
-        "ffmpeg": ffmpeg_binary(),
+        "cache": str(folder.absolute() / "cache"),
         "extractor": extractor,
         "short_side_px": profile.short_side_px,
         "audio": profile.audio,

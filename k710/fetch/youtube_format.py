@@ -46,7 +46,8 @@ def selector(
         elif chosen:
             yield {
                 "format_id": "+".join(str(found["format_id"]) for found in chosen),
-                "ext": "mkv",  # takes every codec
+                # Matroska takes every codec; MP4 alone keeps the edit lists that make a section exact.
+                "ext": "mp4" if sections else "mkv",
                 "requested_formats": [dict(found) for found in chosen],
                 "protocol": "+".join(str(found["protocol"]) for found in chosen),
             }

@@ -75,7 +75,6 @@ class Downloader:
             "outtmpl": "%(section_number)d" if self._sections else "0",
             "format": choose,
             "external_downloader": {"default": "native"},
-            "ffmpeg_location": setup["ffmpeg"],
             "fixup": "never",
             "updatetime": False,
             "skip_unavailable_fragments": False,  # a hole in the video is worse than none
@@ -104,11 +103,12 @@ class Downloader:
         self._request = request
         self._log.clear()
         os.chdir(request["folder"])
-        reply: dict[str, Any] = {"files": {}, "format": "", "said": None}
+        reply: dict[str, Any] = {"files": {}, "format": "", "duration_s": None, "said": None}
         try:
             info = self._ydl.extract_info(request["url"], download=not request["look"], ie_key=self._key) or {}
             done = info.get("requested_downloads") or []
             reply["format"] = str(info.get("format_id") or "")
+            reply["duration_s"] = info.get("duration")
             reply["files"] = {str(one.get("section_number") or 0): _name(one) for one in done if one.get("filepath")}
             if not request["look"] and not reply["files"]:
                 reply["said"] = (

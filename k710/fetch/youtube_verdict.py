@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +62,17 @@ def table(path: Path = TABLE) -> tuple[tuple[re.Pattern[str], str, str], ...]:
     return tuple(rows)
 
 
-def verdict(said: str) -> Verdict:
-    """The class of what yt-dlp said when it brought nothing; UNKNOWN where no pattern fits."""
+def verdict(said: str, warnings: Sequence[str] = ()) -> Verdict:
+    """The class of what yt-dlp said when it brought nothing; UNKNOWN where no pattern fits. What was warned of before
+    tells the cause where the last words do not: without a network, yt-dlp finds no formats."""
+    found = _verdict(said)
+    if found.kind not in ("tools", UNKNOWN):
+        return found
+    causes = (_verdict(text) for text in warnings)
+    return next((cause for cause in causes if cause.kind in ("rate", "bot", "network")), found)
+
+
+def _verdict(said: str) -> Verdict:
     text = plain(said)
     bare = _PREFIX.sub("", text)
     for pattern, kind, _ in table():
