@@ -14,7 +14,9 @@ from loopback import Fault, Loopback
 
 PLUGINS = Path(__file__).parent / "yt_dlp_plugins_of_tests"
 # Only the watch page is asked for, and its formats are taken although no token came with them.
-ARGUMENTS = "youtube:player_client=web;player_skip=configs,js,initial_data;formats=missing_pot;webpage_skip=initial_data"
+ARGUMENTS = (
+    "youtube:player_client=web;player_skip=configs,js,initial_data;formats=missing_pot;webpage_skip=initial_data"
+)
 OPTIONS = (
     *("--youtube-plugins", PLUGINS, "--youtube-extractor-args", ARGUMENTS),
     *("--youtube-sleep", 0, "--youtube-sleep-requests", 0),

@@ -8,6 +8,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -75,14 +76,11 @@ class YoutubeOrigin:
         clip_ids = to_do(missing, self._suspicions.without_due(media), self.name, retry)
         return _in_units(clip_ids.to_pylist(), workers)
 
-    def units_to_confirm(
-        self, missing: pa.Array, asked: list[VideoUnit], media: pa.Table, workers: int
-    ) -> list[VideoUnit]:
-        """Those that were `asked` for in this run and found gone, where that is an hour ago or more."""
-        asked_for = [str(clip) for unit in asked for video in unit.videos for clip in video.clips]
-        suspected = missing.filter(pc.is_in(missing, self._suspicions.clips(media)))
+    def units_to_confirm(self, missing: pa.Array, media: pa.Table, since: datetime, workers: int) -> list[VideoUnit]:
+        """The clips of videos that were found gone after `since`, where that is an hour ago or more."""
+        suspected = missing.filter(pc.is_in(missing, self._suspicions.clips(media, since)))
         clip_ids = to_do(suspected, self._suspicions.without_due(media), self.name, ())
-        return _in_units(clip_ids.filter(pc.is_in(clip_ids, pa.array(asked_for, pa.string()))).to_pylist(), workers)
+        return _in_units(clip_ids.to_pylist(), workers)
 
     def announcement(self, units: list[VideoUnit]) -> str:
         """What is said before anybody is asked."""

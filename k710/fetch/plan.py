@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,11 @@ class Plan:
         choices = self.choices
         origin = YoutubeOrigin(where, choices.youtube, self._media)
         units = origin.units(self.missing(), self._media, choices.retry, choices.workers)
-        note = origin.announcement(units) if units else ""
+        note, began_at = origin.announcement(units) if units else "", datetime.now(timezone.utc)
         yield Stage(origin.name, tuple(units), _clips_in(units), origin.do, note=note)
         self._media = self._read_media()
         again = YoutubeOrigin(where, choices.youtube, self._media)
-        units = again.units_to_confirm(self.missing(), units, self._media, choices.workers)
+        units = again.units_to_confirm(self.missing(), self._media, began_at, choices.workers)
         if units:
             yield Stage(again.name, tuple(units), _clips_in(units), again.do)
 

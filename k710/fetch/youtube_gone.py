@@ -38,11 +38,12 @@ class Suspicions:
         first = self.first.get(youtube_id)
         return first is not None and (now or _now()) - first >= timedelta(seconds=CONFIRM_S)
 
-    def clips(self, media: pa.Table) -> pa.Array:
-        """The clips that are suspected."""
+    def clips(self, media: pa.Table, since: datetime) -> pa.Array:
+        """The clips of videos that were suspected after `since` for the first time."""
         suspected = pc.and_(pc.equal(media["failure"], SUSPECTED), pc.equal(media["origin"], self.origin))
-        found: pa.Array = media["clip_id"].filter(pc.fill_null(suspected, False)).combine_chunks()
-        return found
+        found = media["clip_id"].filter(pc.fill_null(suspected, False)).to_pylist()
+        new = [clip_id for clip_id in found if self.first.get(clip_id[:-_SPAN_CHARS], since) > since]
+        return pa.array(new, pa.string())
 
     def without_due(self, media: pa.Table) -> pa.Table:
         """The rows but for the suspicions that are to be confirmed now: their clips are asked for again."""
