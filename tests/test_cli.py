@@ -18,20 +18,8 @@ from k710.sample.footage import sample_clips, write_footage
 from k710.sample.motions import LOOKS
 
 CHECKOUT = Path(__file__).parent.parent
-HEAVY = {
-    "av",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "rapidfuzz",
-    "requests",
-    "rich",
-    "simplejpeg",
-    "torch",
-    "urllib3",
-    "yaml",
-    "yt_dlp",
-}
+HEAVY = {"av", "numpy", "pandas", "pyarrow", "rapidfuzz", "requests", "rich", "simplejpeg", "torch", "urllib3"}
+HEAVY |= {"yaml", "yt_dlp"}
 
 
 def run(*arguments, **options):

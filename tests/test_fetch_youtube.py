@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import subprocess
@@ -395,7 +397,7 @@ def test_a_blocked_session_that_calls_all_videos_gone_records_nothing(fetch, you
     result = fetch(some(), code=1)
     assert classes(tmp_path / "store") == {ALIVE: None}
     assert ALIVE in youtube.asked()  # the store knows that it lived
-    assert "are said to be gone, and no living video answers" in result.stderr
+    assert "are said to be gone, but no living video answers" in result.stderr
     for youtube_id in (ALIVE, "other-other"):
         youtube.serve(youtube_id, youtube.format(134, BODY, 64, 48))
     fetch(some())
@@ -584,3 +586,28 @@ def test_a_disk_that_is_full_ends_the_run(fetch, youtube, tmp_path, monkeypatch)
     told = fetch(some(ALIVE), code=1).stderr
     assert "k710: the disk is full; everything settled so far is kept" in told
     assert classes(tmp_path / "store") == {}
+
+
+def test_between_videos_it_rests_also_where_nothing_is_downloaded(fetch, youtube, tmp_path):
+    for n in range(3):
+        youtube.refuse(f"private-{n:03}", "Private video")
+    options = [*OPTIONS[:4], "--youtube-sleep", 0.5, "--youtube-max-sleep", 0.6, "--youtube-sleep-requests", 0]
+    fetch(some(*(f"private-{n:03}" for n in range(3))), options=options)
+    at = [request.at_s for request in youtube.server.requests]
+    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(at))
+
+
+def test_a_disk_that_fills_while_a_video_comes(fetch, youtube, tmp_path, monkeypatch):
+    from k710.fetch.youtube_downloads import Downloads
+
+    def full(*args: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Downloads, "bring", full)
+    assert "k710: the disk is full; everything settled so far is kept" in fetch(some(ALIVE), code=1).stderr
+
+
+def test_a_browser_whose_cookies_cannot_be_read(fetch, youtube, tmp_path):
+    told = fetch(some(ALIVE), "--youtube-cookies-from-browser", f"firefox:{tmp_path}", code=1).stderr
+    assert "k710: youtube: yt-dlp does not start: " in told
+    assert "could not find firefox cookies database" in told

@@ -13,12 +13,12 @@ from k710.fetch.failures import OF_THE_VIDEO
 from k710.fetch.youtube_verdict import NO_SPACE, TROUBLES, UNKNOWN, WARNINGS, plain, table, verdict, warning
 
 REPORTED = [
-    line.split("\t") for line in Path(__file__).with_name("youtube_said.tsv").read_text("utf-8").splitlines()[1:]
+    tuple(line.split("\t")) for line in Path(__file__).with_name("youtube_said.tsv").read_text("utf-8").splitlines()[1:]
 ]
 YOUTUBE = "ERROR: [youtube] dQw4w9WgXcQ: "
 
 
-@pytest.mark.parametrize(("kind", "said"), [*REPORTED, [UNKNOWN, ""]])
+@pytest.mark.parametrize(("kind", "said"), [*REPORTED, (UNKNOWN, "")])
 def test_what_was_reported(kind, said):
     assert verdict(said).kind == kind
     assert "dQw4w9WgXcQ" not in verdict(said).text

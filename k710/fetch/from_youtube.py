@@ -20,6 +20,7 @@ from k710.errors import UsageError
 from k710.fetch.breaker import Breaker
 from k710.fetch.from_local import clip_of
 from k710.fetch.jobs import Candidate, ClipJob, Made
+from k710.fetch.store_unit import is_disk_full
 from k710.fetch.unit_work import DISK_FULL, Run, Work, do_unit
 from k710.fetch.wanted import in_hash_order, to_do
 from k710.fetch.youtube_downloads import Answer, Downloads, DownloadsStoppedError
@@ -156,14 +157,18 @@ class Session:
                 self._warned.add(text)
                 self._run.say(f"youtube: {text}")
 
-    def lives(self) -> bool:
-        """Whether a video that is known to live answers now; a blocked session says of all that they are gone."""
+    def trouble(self) -> Verdict | None:
+        """What is wrong with the session by what it says of videos that are known to live; None where one answers. A
+        blocked session says of all of them that they are gone."""
+        found = Verdict("blocked", "no video is known to live; name one by --youtube-alive")
         for youtube_id in list(self.alive):
             answer = self.downloads.look(youtube_id, self._run.stop)
             self.warn(answer)
             if answer.said is None:
-                return True
-        return False
+                return None
+            said = verdict(answer.said, answer.warnings)
+            found = said if said.kind in ("rate", "bot", "network") else Verdict("blocked", "no living video answers")
+        return found
 
 
 class _Asking:
@@ -188,6 +193,10 @@ class _Asking:
                 yield from self._decide()
         except DownloadsStoppedError:
             return
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            self._run.stop.ask(DISK_FULL)
         finally:
             self._session.breaker.nothing()
 
@@ -218,19 +227,14 @@ class _Asking:
 
     def _decide(self) -> Iterator[Work]:
         """What becomes of verdicts that no living video has followed."""
-        if self._session.breaker.closed and self._session.lives():
-            yield from self._settle_gone()
-            return
+        if self._session.breaker.closed:
+            trouble = self._session.trouble()
+            if trouble is None:
+                yield from self._settle_gone()
+                return
+            text = f"{len(self._gone):,} videos are said to be gone, but {trouble.text}"
+            self._session.breaker.failed(trouble.kind, text, self._run.stop)
         held, self._gone = self._gone, []
-        if self._session.breaker.closed and not self._run.stop.asked:
-            text = (
-                "no living video answers"
-                if self._session.alive
-                else "no video is known to live; name one by --youtube-alive"
-            )
-            self._session.breaker.failed(
-                "blocked", f"{len(held):,} videos are said to be gone, and {text}", self._run.stop
-            )
         for video, found in held:
             self._again(video, found, limit=MAX_TRIES)
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import random
 import shutil
 import signal
 import subprocess
@@ -70,9 +71,9 @@ class Downloads:
         self._all = [_Process(setup, self._folder) for _ in range(options.downloads)]
         for process in self._all:
             self._idle.put(process)
-        # What yt-dlp sleeps is not the download's fault.
-        passed = setup["passed"]
-        self._limit_s += _GRACE_S + (passed.get("max_sleep_interval") or passed.get("sleep_interval") or 0.0)
+        shortest_s = setup["passed"].get("sleep_interval") or 0.0
+        self._rest_s = shortest_s, setup["passed"].get("max_sleep_interval") or shortest_s
+        self._limit_s += _GRACE_S + self._rest_s[1]  # what yt-dlp sleeps is not the download's fault
 
     @property
     def version(self) -> str:
@@ -124,7 +125,12 @@ class Downloads:
         }
         process = self._idle_one(stop)
         try:
-            return process.ask(request, limit_s=self._limit_s, shown_s=self._options.max_seconds, stop=stop)
+            process.rest(stop)
+            answer = process.ask(request, limit_s=self._limit_s, shown_s=self._options.max_seconds, stop=stop)
+            if not answer.get("files"):
+                # yt-dlp sleeps before downloads alone; YouTube counts every video that is asked for.
+                process.rests_until_s = time.monotonic() + random.uniform(*self._rest_s)  # noqa: S311
+            return answer
         finally:
             self._idle.put(process)
 
@@ -144,6 +150,14 @@ class _Process:
         self._said: IO[bytes] | None = None
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.version = ""
+        self.rests_until_s = 0.0
+
+    def rest(self, stop: Stop) -> None:
+        """Wait until the next video may be asked for. Raises DownloadsStoppedError."""
+        while (left_s := self.rests_until_s - time.monotonic()) > 0:
+            if stop.asked:
+                raise DownloadsStoppedError
+            time.sleep(min(left_s, _WAKE_S))
 
     def ask(self, request: dict[str, Any], *, limit_s: float, shown_s: float, stop: Stop) -> dict[str, Any]:
         """The reply to a request; where the limit passes or the process dies, one that says so."""
