@@ -36,6 +36,7 @@ def test_only_what_is_known_is_gone(said):
 
 def test_a_steering_sequence_does_not_reach_the_terminal():
     assert plain("\x1b[0;31mERROR:\x1b[0m a\x07b\r\nc\x9b2J") == "ERROR: a b c 2J"
+    assert plain("HTTP Error 404: Not Found (caused by <HTTPError 404: Not Found>)") == "HTTP Error 404: Not Found"
 
 
 def test_the_cause_may_stand_in_the_warnings():

@@ -35,6 +35,7 @@ WARNINGS = {
     "another by --youtube-js-runtime (docs/youtube.md)",
     "warns_cookies": "YouTube no longer takes these cookies: export them again, from a private window closed at once",
 }
+_TAIL = re.compile(r" \(caused by .*|; please report this issue on .*")
 _PREFIX = re.compile(r"^(ERROR: )?(\[[^\]]+\] ([^\s:]{1,64}: )?)?")
 _CLASSES = frozenset({*OF_THE_VIDEO, *TROUBLES, *WARNINGS, NO_SPACE})
 
@@ -90,6 +91,6 @@ def warning(said: str) -> str | None:
 
 
 def plain(said: str) -> str:
-    """One line in plain quotes, not too long, without what would steer a terminal."""
+    """One line in plain quotes, not too long, without what is said twice and what would steer a terminal."""
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", said).replace("\u2019", "'")
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\s]+", " ", text).strip()[:MAX_TEXT]
+    return _TAIL.sub("", re.sub(r"[\x00-\x1f\x7f-\x9f\s]+", " ", text)).strip()[:MAX_TEXT]
