@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from loopback import Fault, closed_url
 from small_stores import left_in_scratch
 from test_killed_fetch import marked, until
@@ -23,7 +25,11 @@ from tiny_media import build, clip_bytes, fetched, files_under, numbers, settled
 from youtube_pages import AAC, OPTIONS, VP9, YoutubePages
 
 from k710.fetch import breaker, youtube_gone
-from k710.store import METADATA_KEY, Store, unit_digest, unit_metadata
+from k710.fetch.breaker import Trouble
+from k710.fetch.from_youtube import YoutubeOrigin
+from k710.fetch.youtube_options import YoutubeOptions
+from k710.fetch.youtube_verdict import TROUBLES
+from k710.store import MEDIA_SCHEMA, METADATA_KEY, Store, unit_digest, unit_metadata
 
 ALIVE = "alive-alive"
 DASH = "-dash-dash-"
@@ -324,6 +330,15 @@ def test_a_missing_javascript_runtime_is_said_once(fetch, youtube, monkeypatch, 
     assert "--youtube-js-runtime" in told
 
 
+def test_the_trailer_of_a_paid_video_is_not_taken_for_it(fetch, youtube, tmp_path):
+    youtube.serve("a-trailer-0", youtube.format(134, BODY, 64, 48))
+    youtube.refuse("paid-paid-0", "This video requires payment to watch.", trailer="a-trailer-0")
+    fetch(some("paid-paid-0"))
+    (row,) = settled(tmp_path / "store").values()
+    assert (row["failure"], row["message"]) == ("members", "Another video came: a-trailer-0")
+    assert youtube.downloads() == 0
+
+
 # Gone: two verdicts an hour apart, and a living video that answers.
 
 
@@ -402,6 +417,36 @@ def test_a_blocked_session_that_calls_all_videos_gone_records_nothing(fetch, you
         youtube.serve(youtube_id, youtube.format(134, BODY, 64, 48))
     fetch(some())
     assert classes(tmp_path / "store") == {ALIVE: None, "other-other": None, "third-third": "gone_unconfirmed"}
+
+
+def test_after_a_wait_a_gone_video_does_not_count_as_an_answer(fetch, youtube, tmp_path, monkeypatch):
+    """All but one video of the unit are gone, and a rate limit came first: a living video is asked to end the wait."""
+    gone = [f"gone-gone-{n}" for n in range(6)]
+    for youtube_id in gone:
+        youtube.refuse(youtube_id, "Video unavailable")
+        youtube.server.pages[f"/watch/{youtube_id}"].faults.append(Fault(status=429))
+    youtube.serve("known-alive", youtube.format(134, BODY, 64, 48))
+    monkeypatch.setattr(breaker, "WAITS_S", (0.02,) * 9)
+    monkeypatch.setitem(TROUBLES, "rate", Trouble(1, 9, "wait"))
+    fetch(some(*gone), "--youtube-alive", "known-alive")
+    assert classes(tmp_path / "store") == dict.fromkeys(gone, "gone_unconfirmed")
+
+
+@given(st.lists(st.tuples(st.sampled_from([f"video-{n:05}" for n in range(120)]), st.integers(0, 5)), unique=True))
+def test_every_clip_is_in_one_unit_with_the_others_of_its_video(clips):
+    wanted = {f"{youtube_id}_{start:06d}_{start + 10:06d}" for youtube_id, start in clips}
+    for workers in (1, 7):
+        units = YoutubeOrigin("", YoutubeOptions(), MEDIA).units(
+            pa.array(sorted(wanted), pa.string()), MEDIA, frozenset(), workers
+        )
+        videos = [video for unit in units for video in unit.videos]
+        found = [str(clip) for video in videos for clip in video.clips]
+        assert (sorted(found), len(found)) == (sorted(wanted), len(wanted))
+        assert len({video.youtube_id for video in videos}) == len(videos)
+        assert all(0 < len(unit.videos) <= 50 for unit in units)
+
+
+MEDIA = pa.schema([MEDIA_SCHEMA.field(name) for name in ("clip_id", "failure", "origin", "settled_at")]).empty_table()
 
 
 # A mirror that serves videos by their IDs.
@@ -569,11 +614,25 @@ def test_after_sigkill_nothing_runs_on_and_the_next_run_goes_on(process, youtube
     until(lambda: marked(tmp_path.name) == [])
     before = classes(tmp_path / "store")
     assert set(before.values()) == {None}
+    assert set(youtube.asked()) >= set(before)
     youtube.serve(wanted[3], youtube.format(134, BODY, 64, 48))
     youtube.server.requests.clear()
     fetch(some())
     assert classes(tmp_path / "store") == dict.fromkeys(wanted)
     assert set(youtube.asked()) == set(wanted) - set(before)
+
+
+def test_a_download_goes_when_its_clips_are_settled(process, youtube, tmp_path):
+    """Not at the end of the run: another video is still on its way."""
+    wanted = [f"video-{n:05}" for n in range(4)]
+    for youtube_id in wanted[:3]:
+        youtube.serve(youtube_id, youtube.format(134, BODY, 64, 48))
+    stalling(youtube, wanted[3])
+    process(rows(*((name, start, start + 2) for name in wanted for start in (1, 4))), "--youtube-downloads", "2")
+    scratch = tmp_path / "store/scratch"
+    until(lambda: youtube.downloads() == 4 and any(scratch.glob("run-*/unit-*/0.tar")))
+    until(lambda: not any(path.name.partition(".")[0].isdigit() for path in scratch.glob("run-*/*")))
+    assert len([path for path in scratch.glob("run-*/youtube-*/video-*")]) == 1
 
 
 def test_a_disk_that_is_full_ends_the_run(fetch, youtube, tmp_path, monkeypatch):

@@ -45,13 +45,17 @@ class YoutubePages:
         about = {"itag": itag, "url": url, "mimeType": mime, "bitrate": len(body), "contentLength": str(len(body))}
         return about | sizes | ({} if width else {"audioSampleRate": "44100", "audioChannels": 2})
 
-    def refuse(self, youtube_id: str, reason: str, subreason: str = "", status: str = "ERROR", **more: Any) -> None:
+    def refuse(
+        self, youtube_id: str, reason: str, subreason: str = "", status: str = "ERROR", *, trailer: str = ""
+    ) -> None:
         """A video of which YouTube says why it does not show it."""
         said: dict[str, Any] = {"status": status, "reason": reason}
         if subreason:
             texts = {"reason": {"simpleText": reason}, "subreason": {"simpleText": subreason}}
             said["errorScreen"] = {"playerErrorMessageRenderer": texts}
-        self._page(youtube_id, {"playabilityStatus": said, "videoDetails": {"videoId": youtube_id} | more})
+        if trailer:
+            said["errorScreen"] = {"playerLegacyDesktopYpcTrailerRenderer": {"trailerVideoId": trailer}}
+        self._page(youtube_id, {"playabilityStatus": said, "videoDetails": {"videoId": youtube_id}})
 
     def asked(self) -> list[str]:
         """The videos whose pages were asked for, in order."""

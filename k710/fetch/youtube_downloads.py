@@ -58,7 +58,6 @@ class Downloads:
         *,
         url_of: Callable[[str], str],
         extractor: str,
-        paced: bool,
     ) -> None:
         self._options, self._url_of = options, url_of
         self._folder = Path(tempfile.mkdtemp(prefix="youtube-", dir=scratch))
@@ -66,7 +65,7 @@ class Downloads:
         # yt-dlp looks for a program of this name, and finds ours, whatever that is called.
         (self._folder / "bin").mkdir()
         (self._folder / "bin" / "ffmpeg").symlink_to(Path(ffmpeg_binary()).absolute())
-        setup = _setup(options, profile, self._folder, extractor, paced)
+        setup = _setup(options, profile, self._folder, extractor)
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._all = [_Process(setup, self._folder) for _ in range(options.downloads)]
         for process in self._all:
@@ -264,8 +263,8 @@ def _read(replies: IO[str], into: queue.SimpleQueue[str]) -> None:
     into.put("")
 
 
-def _setup(options: YoutubeOptions, profile: Profile, folder: Path, extractor: str, paced: bool) -> dict[str, Any]:
-    passed = options.passed()
+def _setup(options: YoutubeOptions, profile: Profile, folder: Path, extractor: str) -> dict[str, Any]:
+    passed, paced = options.passed(), extractor == "Youtube"
     if paced and options.sleep is None:
         passed |= {"sleep_interval": SLEEP_S, "max_sleep_interval": MAX_SLEEP_S}
     if paced and options.sleep_requests is None:
