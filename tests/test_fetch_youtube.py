@@ -9,8 +9,11 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter, deque
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -24,10 +27,18 @@ from test_killed_fetch import marked, until
 from tiny_media import build, clip_bytes, fetched, files_under, numbers, settled
 from youtube_pages import AAC, OPTIONS, VP9, YoutubePages
 
+from k710.clip_names import ClipName
+from k710.engine import Stop
 from k710.fetch import breaker, youtube_gone
-from k710.fetch.breaker import Trouble
+from k710.fetch.breaker import Breaker, Trouble
 from k710.fetch.from_youtube import YoutubeOrigin
+from k710.fetch.jobs import Made
+from k710.fetch.profiles import Profile
+from k710.fetch.unit_work import Tally, Work, _made_in_order
+from k710.fetch.youtube_downloads import Answer, Downloads
+from k710.fetch.youtube_gone import Suspicions
 from k710.fetch.youtube_options import YoutubeOptions
+from k710.fetch.youtube_session import Asking, Video
 from k710.fetch.youtube_verdict import TROUBLES
 from k710.store import MEDIA_SCHEMA, METADATA_KEY, Store, unit_digest, unit_metadata
 
@@ -622,23 +633,33 @@ def test_after_sigkill_nothing_runs_on_and_the_next_run_goes_on(process, youtube
     assert set(youtube.asked()) == set(wanted) - set(before)
 
 
-def test_a_download_goes_when_its_clips_are_settled(process, youtube, tmp_path):
-    """Not at the end of the run: another video is still on its way."""
-    wanted = [f"video-{n:05}" for n in range(4)]
-    for youtube_id in wanted[:3]:
-        youtube.serve(youtube_id, youtube.format(134, BODY, 64, 48))
-    stalling(youtube, wanted[3])
-    process(rows(*((name, start, start + 2) for name in wanted for start in (1, 4))), "--youtube-downloads", "2")
-    scratch = tmp_path / "store/scratch"
-    until(lambda: youtube.downloads() == 4 and any(scratch.glob("run-*/unit-*/0.tar")))
-    until(lambda: not any(path.name.partition(".")[0].isdigit() for path in scratch.glob("run-*/*")))
-    assert len([path for path in scratch.glob("run-*/youtube-*/video-*")]) == 1
+def test_a_download_goes_with_the_last_of_its_clips(tmp_path):
+    file, clips = tmp_path / "0", tuple(ClipName(DASH, (start, start + 2)) for start in (1, 4, 6))
+    downloads = SimpleNamespace(bring=lambda *args, **more: Answer(None, {0: file}))
+    session = SimpleNamespace(breaker=Breaker("x", TROUBLES, print), downloads=downloads, warn=id, alive=deque())
+    session.sections, session.url_of = False, str
+    run = SimpleNamespace(stop=Stop(), profile=Profile(), new_path=lambda: tmp_path / "1", tally=Tally())
+    asking = Asking(session, Suspicions(MEDIA, "youtube"), run, deque([Video(DASH, clips)]), Counter())
+    assert [item.temporary for item in asking.work()] == [(), (), (file,)]
+
+
+def test_what_is_done_is_settled_before_more_is_downloaded():
+    """Else the whole videos of all clips that may be in hand would lie in the scratch."""
+    yielded: list[str] = []
+
+    def work() -> Iterator[Work]:
+        for n in range(5):
+            assert len(yielded) == n
+            yield Work(Made(f"{n}", "private"), ("x",))
+
+    run = SimpleNamespace(stop=Stop(), clips_ahead=4)
+    for _, made in _made_in_order(run, work()):
+        yielded.append(made.clip_id)
+    assert yielded == ["0", "1", "2", "3", "4"]
 
 
 def test_a_disk_that_is_full_ends_the_run(fetch, youtube, tmp_path, monkeypatch):
     """The download process says so in yt-dlp's words."""
-    from k710.fetch.youtube_downloads import Answer, Downloads
-
     youtube.serve(ALIVE, youtube.format(134, BODY, 64, 48))
     said = "ERROR: unable to write data: [Errno 28] No space left on device"
     monkeypatch.setattr(Downloads, "bring", lambda *args, **more: Answer(said))
@@ -657,8 +678,6 @@ def test_between_videos_it_rests_also_where_nothing_is_downloaded(fetch, youtube
 
 
 def test_a_disk_that_fills_while_a_video_comes(fetch, youtube, tmp_path, monkeypatch):
-    from k710.fetch.youtube_downloads import Downloads
-
     def full(*args: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

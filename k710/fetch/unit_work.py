@@ -158,7 +158,8 @@ def _made_in_order(run: Run, work: Iterable[Work]) -> Iterator[tuple[Work, Made]
     waiting = iter(work)
     more = True
     while more or in_hand:
-        while more and len(in_hand) < run.clips_ahead:
+        # What is done is settled before more is asked for: where that takes a while, as a download does, its files go.
+        while more and len(in_hand) < run.clips_ahead and not (in_hand and in_hand[0][1].done()):
             item = None if run.stop.asked else next(waiting, None)
             if item is None:
                 more = False
