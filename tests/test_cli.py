@@ -31,6 +31,7 @@ HEAVY = {
     "torch",
     "urllib3",
     "yaml",
+    "yt_dlp",
 }
 
 

@@ -371,7 +371,7 @@ def test_origins_may_be_listed_with_a_comma(fetch, small, tmp_path):
     assert origins == [f"local:{first}", f"local:{second}"]
 
 
-@pytest.mark.parametrize("origin", ["local", "youtube", "cvdf2", "", "local:x,", "Local:x"])
+@pytest.mark.parametrize("origin", ["local", "youtub", "cvdf2", "", "local:x,", "Local:x"])
 def test_an_unknown_origin(k710, small, tmp_path, origin):
     result = k710("fetch", small, "--from", origin, "--store", tmp_path / "store")
     assert (result.exit_code, result.stdout) == (2, "")

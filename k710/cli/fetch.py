@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k710.cli.common import COMMA_LIST, FOLDER_OR_URL, SCRATCH, print_table
+from k710.cli.youtube_options import youtube_options
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from k710.fetch.unit_work import Tally
     from k710.manifest import Manifest
 
+MAX_TOLD = 20  # of the videos that gave no answer
+
 
 @click.command("fetch")
 @click.argument("manifest", type=FOLDER_OR_URL)
 @click.option(
-    "--from", "origins", multiple=True, metavar="ORIGIN,…", help="local:DIR, cvdf or cvdf:URL; asked in this order."
+    "--from", "origins", multiple=True, metavar="ORIGIN,…", help="local:DIR, cvdf, youtube; asked in this order."
 )
 @click.option(
     "--store", type=FOLDER_OR_URL, help="Place of the media; several manifests may share it.  [MANIFEST/store]"
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--part", metavar="I/N", help="Only part I of N, for N machines over one store; see docs/cluster.md.")
 @click.option("--engine", default="local", show_default=True, help="Where the work is done: local, or ray, a cluster.")
 @click.option("--ray-address", metavar="HOST:PORT", help="The Ray cluster.  [the one that runs here]")
+@youtube_options
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
 def command(
     manifest: Location,
@@ -50,8 +54,8 @@ def command(
 ) -> None:
     """Fetch clips: cut, encode, check, store.
 
-    Finds the clips of a manifest on disk or in the public archives and puts them, checked, into a store. A second run
-    does only what is missing. docs/fetch.md tells all of it.
+    Finds the clips of a manifest on disk, in the public archives or on YouTube and puts them, checked, into a store. A
+    second run does only what is missing. docs/fetch.md and docs/youtube.md tell all of it.
 
     \b
     Examples:
@@ -129,11 +133,11 @@ def fetch_and_print(
     stop = Stop()
     try:
         with (
-            polite_interrupts(stop, lambda text: click.echo(text, err=True)),
+            polite_interrupts(stop, _say),
             clip_progress("clips") as (planned, told),
         ):
             chosen = engine or local_engine
-            tally = fetch(manifest, store, choices, stop=stop, told=told, planned=planned, engine=chosen)
+            tally = fetch(manifest, store, choices, stop=stop, told=told, planned=planned, say=_say, engine=chosen)
     except KeyboardInterrupt:
         click.echo("k710: stopped at once; the same command goes on from what was committed", err=True)
         sys.stdout.flush()
@@ -144,6 +148,12 @@ def fetch_and_print(
         raise FetchError(f"{stop.reason}; everything settled so far is kept, and the same command goes on from there")
     if tally.unread:
         raise FetchError(f"{len(tally.unread):,} archives could not be read; the same command tries them again")
+    if tally.unsettled:
+        raise FetchError(f"{len(tally.unsettled):,} videos gave no answer; the same command asks for them again")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def print_status(manifest: Manifest, store: Location, profile_folder: str) -> None:
@@ -178,6 +188,12 @@ def _print_tally(tally: Tally) -> None:
         click.echo(f"not read: {reason if url in reason else f'{url}: {reason}'}", err=True)
     for url, damage in tally.damaged.items():
         click.echo(f"damaged: {url}: {damage}; what came before it is kept", err=True)
+    for youtube_id, answer in list(tally.unsettled.items())[:MAX_TOLD]:
+        click.echo(f"no answer: {youtube_id}: {answer}", err=True)
+    if len(tally.unsettled) > MAX_TOLD:
+        click.echo(f"no answer: {len(tally.unsettled) - MAX_TOLD:,} more", err=True)
+    if suspected := tally.failed.get("gone_unconfirmed"):
+        click.echo(f"{suspected:,} clips seem gone; the same command asks once more for them, after an hour", err=True)
     if tally.refused_members:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.refused_members.items()))
         click.echo(f"members of archives refused: {kinds}", err=True)
@@ -187,6 +203,8 @@ def _print_estimate(manifest: Manifest, store: Location, choices: Choices) -> No
     from k710.fetch.run import estimate
 
     found = estimate(manifest, store, choices)
+    for note in found.notes:
+        _say(note)
     click.echo(f"{found.wanted:,} clips wanted, {found.wanted - found.missing:,} of them in {store}.\n")
     rows = [
         [origin, clips, archives or None, None if not archives else _gigabytes(size)]

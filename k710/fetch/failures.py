@@ -17,10 +17,14 @@ OF_THE_FILE = {
 }
 # Of the video: recorded, and not tried again unless asked for.
 OF_THE_VIDEO = {
-    "gone": "removed, or its account closed",
+    "gone": "removed, or its account closed; said twice, an hour apart",
+    "gone_unconfirmed": "said once; asked for again after an hour",
     "private": "private",
     "age": "for signed-in adults only",
     "geo": "not shown in this country",
+    "members": "for members of its channel, or for payment",
+    "not_yet": "a live stream or a premiere that is not over, or a video still being processed",
+    "too_large": "larger than --youtube-max-megabytes",
 }
 FAILURES = {**OF_THE_FILE, **OF_THE_VIDEO}
 

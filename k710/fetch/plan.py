@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ from k710.fetch.archive_sets import (
 from k710.fetch.failures import check_failures
 from k710.fetch.from_cvdf import ArchiveUnit, do_archive
 from k710.fetch.from_local import LocalOrigin
+from k710.fetch.from_youtube import VideoUnit, YoutubeOrigin, check_origin
 from k710.fetch.profiles import Profile
 from k710.fetch.unit_work import Run
 from k710.fetch.wanted import DEFAULT_SPLITS, of_part, to_do, wanted_ids
+from k710.fetch.youtube_options import YoutubeOptions
 from k710.local_files import first_file
 from k710.manifest import Manifest
 from k710.part import Part
@@ -38,7 +41,8 @@ from k710.store import Store, profiles_in
 
 @dataclass(frozen=True)
 class Choices:
-    """What to fetch, from where and how. `origins`: `local:DIR`, `cvdf` or `cvdf:BASE_URL`, in the order to ask them.
+    """What to fetch, from where and how. `origins`: `local:DIR`, `cvdf`, `cvdf:BASE_URL`, `youtube` or
+    `youtube:URL`, in the order to ask them.
 
     Without a `view`, what is wanted stands in one of `splits` of any release.
     """
@@ -52,30 +56,44 @@ class Choices:
     workers: int = 1
     scratch: Path | None = None  # of a store at a URL; default: see fetch/scratch.py
     part: Part = field(default_factory=Part)
+    youtube: YoutubeOptions = field(default_factory=YoutubeOptions)
 
     def checked(self) -> Choices:
         """The choices themselves. Raises UsageError for an unknown origin or class of failure, FetchError for a
         folder that is not there."""
         check_failures(self.retry)
         for origin in self.origins:
-            if origin.partition(":")[0] not in ("local", "cvdf") or origin == "local":
-                raise UsageError(f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL")
+            if origin.partition(":")[0] not in ("local", "cvdf", "youtube") or origin == "local":
+                raise UsageError(f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL, youtube, youtube:URL")
+        self._check_youtube()
         for origin in self.origins:
             if origin.startswith("local:") and not Path(origin.removeprefix("local:")).is_dir():
                 raise FetchError(f"{origin}: no such folder")
         return self
 
+    def _check_youtube(self) -> None:
+        asked = [origin.partition(":")[2] for origin in self.origins if origin.partition(":")[0] == "youtube"]
+        for where in asked:
+            check_origin(where)
+        if asked:
+            self.youtube.checked()
+        elif self.youtube != YoutubeOptions():
+            raise UsageError("options --youtube-… without the origin youtube; add it to --from")
+        if asked and self.youtube.sections and self.profile.codec == "source":
+            raise UsageError("--youtube-sections needs a profile that encodes: a section begins with hidden frames")
+
 
 @dataclass(frozen=True)
 class Stage:
     """Units that may be done at the same time. `clips` of them are expected (of archives at most; of a part of them,
-    its share)."""
+    its share). `note`: what the user is to know before it begins."""
 
     origin: str
     units: tuple[Any, ...]
     clips: int
     do: Callable[[Any, Run], None]
     archives: tuple[str, ...] = ()
+    note: str = ""
 
 
 class Plan:
@@ -114,6 +132,8 @@ class Plan:
                 return
             if kind == "local":
                 yield from self._local_stage(Path(where))
+            elif kind == "youtube":
+                yield from self._youtube_stages(where)
             else:
                 yield from self._archive_stages(where or CVDF)
             self._media = self._read_media()
@@ -128,6 +148,24 @@ class Plan:
             others = self._to_do(origin.name, self.missing())
             others = others.filter(pc.invert(pc.is_in(others, mine)))
             self._left.update(str(clip) for clip in origin.found(others))
+
+    def _youtube_stages(self, where: str) -> Iterator[Stage]:
+        """All that is missing; then, in a long run, what was found gone in it an hour ago or more."""
+        choices, began_at = self.choices, datetime.now(timezone.utc)
+        asked = self._not_left(self.missing())
+        mine = of_part(asked, choices.part)
+        origin = YoutubeOrigin(where, choices.youtube, self._media)
+        units = origin.units(mine, self._media, choices.retry, self.workers)
+        note = origin.announcement(units) if units else ""
+        yield Stage(origin.name, tuple(units), len(_clips_in(units)), origin.do, note=note)
+        self._media = self._read_media()
+        again = YoutubeOrigin(where, choices.youtube, self._media)
+        units = again.units_to_confirm(of_part(self.missing(), choices.part), self._media, began_at, self.workers)
+        if units:
+            yield Stage(again.name, tuple(units), len(_clips_in(units)), again.do)
+        others = asked.filter(pc.invert(pc.is_in(asked, mine)))
+        if len(others):
+            self._left |= _clips_in(again.units(others, self._media, choices.retry, self.workers))
 
     def _archive_stages(self, base_url: str) -> Iterator[Stage]:
         pending: set[str] = set()  # clips that a set may still hold: no later set is asked for them
@@ -158,10 +196,12 @@ class Plan:
 
     def _to_do(self, origin: str, clip_ids: pa.Array) -> pa.Array:
         """Those of `clip_ids` that an origin is still to be asked for, and that are not left to other parts."""
-        found = to_do(clip_ids, self._media, origin, self.choices.retry)
+        return self._not_left(to_do(clip_ids, self._media, origin, self.choices.retry))
+
+    def _not_left(self, clip_ids: pa.Array) -> pa.Array:
         if not self._left:
-            return found
-        return found.filter(pc.invert(pc.is_in(found, pa.array(sorted(self._left), pa.string()))))
+            return clip_ids
+        return clip_ids.filter(pc.invert(pc.is_in(clip_ids, pa.array(sorted(self._left), pa.string()))))
 
     def _seen(self) -> dict[str, SeenArchive]:
         """The archives that were read whole, for whatever profile; damaged ones only until a retry of `corrupt`."""
@@ -170,4 +210,8 @@ class Plan:
         return {url: found for url, found in seen.items() if not (found.damaged and "corrupt" in self.choices.retry)}
 
     def _read_media(self) -> pa.Table:
-        return self.store.rows(("clip_id", "failure", "origin"))
+        return self.store.rows(("clip_id", "failure", "origin", "settled_at"))
+
+
+def _clips_in(units: list[VideoUnit]) -> set[str]:
+    return {str(clip) for unit in units for video in unit.videos for clip in video.clips}

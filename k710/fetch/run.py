@@ -52,15 +52,17 @@ class Estimate:
     store_bytes: int
     scratch_bytes: int
     free_bytes: int
+    notes: tuple[str, ...] = ()  # what the origins want to be known before they begin
 
 
 def estimate(manifest: Manifest, store_root: Location, choices: Choices) -> Estimate:
     """What `fetch` would do, without doing it: downloads no more than the lists of archives and asks for sizes."""
     store = Store(store_root, choices.profile.folder)
     plan = Plan(manifest, store, choices)
-    stages, clips, scratch_bytes = [], 0, _scratch_bytes(choices)
+    stages, notes, clips, scratch_bytes = [], [], 0, _scratch_bytes(choices)
     for stage in plan.stages():
         stages.append((stage.origin, stage.clips, len(stage.archives), _download_bytes(stage.archives)))
+        notes += [stage.note] if stage.note else []
         clips += stage.clips
         scratch_bytes = max(scratch_bytes, _scratch_bytes(choices) + _waiting_bytes(store, choices, stage))
     clips = min(clips, len(plan.missing()))
@@ -71,6 +73,7 @@ def estimate(manifest: Manifest, store_root: Location, choices: Choices) -> Esti
         clips * _clip_bytes(store, choices.profile),
         scratch_bytes,
         _free_bytes(scratch_parent(store_root, choices.scratch)),
+        tuple(notes),
     )
 
 
@@ -82,13 +85,14 @@ def fetch(
     stop: Stop | None = None,
     told: Callable[[Tally], None] = lambda tally: None,
     planned: Callable[[int], None] = lambda clips: None,
+    say: Callable[[str], None] = lambda text: None,
     engine: Callable[..., AbstractContextManager[Engine[Run]]] = local_engine,
 ) -> Tally:
     """Bring the wanted clips that the store lacks; returns what was settled. `stop` ends it early, as a full disk does.
 
-    `planned` hears of the missing clips at the start, `told` of each settled clip, from other threads. `engine`:
-    `local_engine`, or another of its form. Raises UsageError, FetchError, StoreError, RemoteError, EngineError or
-    DownloadError; what was settled until then stays settled.
+    `planned` hears of the missing clips at the start, `told` of each settled clip, `say` what the user should know now,
+    both from other threads too. `engine`: `local_engine`, or another of its form. Raises UsageError, FetchError,
+    StoreError, RemoteError, EngineError or DownloadError; what was settled until then stays settled.
     """
     stop = stop or Stop()
     tally = Tally()
@@ -105,7 +109,7 @@ def fetch(
     if isinstance(store_root, Path):  # a URL is the same everywhere
         store = Store(store_root.absolute(), store.profile_folder)  # where another machine stands is not known
         shared = (store_root.absolute() / "scratch", *shared)
-    opens = partial(_open_run, store=store, choices=choices)
+    opens = partial(_open_run, store=store, choices=choices, say=say)
     with engine(opens, workers=choices.workers, stop=stop, shared=shared) as opened:
         counted, checked = _Counted(tally, told, stop), False
         plan.workers = opened.workers
@@ -114,6 +118,8 @@ def fetch(
             if stage.units and not checked:
                 opened.on_each_machine(_check_tools)
                 checked = True
+            if stage.note:
+                say(stage.note)
             opened.run_units(stage.units, partial(_do, do=stage.do), heard=counted.heard, news=counted.news)
             if stop.asked:
                 break
@@ -122,14 +128,17 @@ def fetch(
 
 
 @contextmanager
-def _open_run(stop: Stop, workers: int, *, store: Store, choices: Choices) -> Iterator[Run]:
+def _open_run(stop: Stop, workers: int, *, store: Store, choices: Choices, say: Callable[[str], None]) -> Iterator[Run]:
     """What the units share on one machine."""
     with scratch_folder(store.root, scratch=choices.scratch) as scratch, ClipPool(workers) as pool:
+        run = Run(store, choices.profile, pool, scratch, stop, Tally(), say)
         try:
-            yield Run(store, choices.profile, pool, scratch, stop, Tally())
+            yield run
         except BaseException:
             pool.kill()
             raise
+        finally:
+            run.close()
 
 
 def _do(unit: Any, run: Run, tell: Callable[[Any], None], *, do: Callable[[Any, Run], None]) -> dict[str, Any]:

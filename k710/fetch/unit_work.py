@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from k710 import __version__
 from k710.engine import Stop
@@ -21,6 +21,15 @@ from k710.fetch.store_unit import StoreUnit, is_disk_full
 from k710.store import Store
 
 DISK_FULL = "the disk is full"
+
+
+class Closing(Protocol):
+    """What is closed when the run ends."""
+
+    def close(self) -> None: ...
+
+
+Shared = TypeVar("Shared", bound=Closing)
 
 
 @dataclass
@@ -35,6 +44,7 @@ class Tally:
     unread_in_a_row: int = 0
     damaged: dict[str, str] = field(default_factory=dict)  # archives that broke off, and how
     left: int = 0  # missing clips that are left to other parts
+    unsettled: dict[str, str] = field(default_factory=dict)  # videos that were asked for in vain, and what was said
     told: Callable[[Tally], None] = lambda tally: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -81,6 +91,8 @@ class Run:
     scratch: Path
     stop: Stop
     tally: Tally
+    say: Callable[[str], None] = lambda text: None  # something that the user should know now
+    _shared: dict[str, Any] = field(default_factory=dict)
     _claimed: set[tuple[str, str]] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -97,6 +109,20 @@ class Run:
         """A new name in the scratch folder; not by clip, since some file systems take abc and ABC for the same."""
         return self.scratch / f"{next(self._numbers)}"
 
+    def shared(self, key: str, make: Callable[[], Shared]) -> Shared:
+        """What the units of an origin share in this process: made by the first that asks, closed with the run."""
+        with self._lock:
+            if key not in self._shared:
+                self._shared[key] = make()
+            found: Shared = self._shared[key]
+            return found
+
+    def close(self) -> None:
+        """End what the units shared."""
+        with self._lock:
+            for shared in self._shared.values():
+                shared.close()
+
     @property
     def clips_ahead(self) -> int:
         """How many clips a unit may have in hand: enough that no process waits, few enough for the scratch."""
@@ -106,9 +132,9 @@ class Run:
 @dataclass(frozen=True)
 class Work:
     """A clip to make and where it comes from; `came_from` names each candidate. `temporary` files go once it is
-    settled."""
+    settled. Where there is nothing to make it from, `job` is what came of it already."""
 
-    job: ClipJob
+    job: ClipJob | Made
     came_from: tuple[str, ...]
     temporary: tuple[Path, ...] = ()
 
@@ -152,21 +178,31 @@ def _made_in_order(run: Run, work: Iterable[Work]) -> Iterator[tuple[Work, Made]
     waiting = iter(work)
     more = True
     while more or in_hand:
-        while more and len(in_hand) < run.clips_ahead:
+        # What is done is settled before more is asked for: where that takes a while, as a download does, its files go.
+        while more and len(in_hand) < run.clips_ahead and not (in_hand and in_hand[0][1].done()):
             item = None if run.stop.asked else next(waiting, None)
             if item is None:
                 more = False
             else:
-                in_hand.append((item, run.pool.submit(item.job)))
+                in_hand.append((item, _started(run, item.job)))
         if in_hand:
             item, future = in_hand.popleft()
             made = future.result()
             for path in item.temporary:
                 path.unlink(missing_ok=True)
             yield item, made
-            # What a failed or killed attempt wrote, or the unit had no room for.
-            for path in item.job.out.parent.glob(f"{item.job.out.name}.*"):
-                path.unlink(missing_ok=True)
+            if isinstance(item.job, ClipJob):
+                # What a failed or killed attempt wrote, or the unit had no room for.
+                for path in item.job.out.parent.glob(f"{item.job.out.name}.*"):
+                    path.unlink(missing_ok=True)
+
+
+def _started(run: Run, job: ClipJob | Made) -> Future[Made]:
+    if isinstance(job, ClipJob):
+        return run.pool.submit(job)
+    known: Future[Made] = Future()
+    known.set_result(job)
+    return known
 
 
 def _about(run: Run, name: str, origin: str) -> dict[str, Any]:
