@@ -135,7 +135,7 @@ def test_rows_are_read_once_for_each_version(s3, local):
 def test_other_objects_beside_the_rows_are_no_units(s3, local):
     store = upload(s3, local)
     number = len(store.unit_files())
-    for name in (".hidden.parquet", "notes.txt", "-x.parquet", "a b.parquet", "deeper/x.parquet", ""):
+    for name in (".hidden.parquet", "notes.txt", "-x.parquet", "a b.parquet", "deeper/x.parquet", "../x.parquet", ""):
         s3.write(f"store/media/h264/{name}", b"mine")
     assert len(store.unit_files()) == number
 
@@ -311,16 +311,9 @@ def test_a_service_that_goes_away_is_no_damage(s3, k710, local, monkeypatch):
         result = k710("verify", local, "--store", f"{s3.url}/store", "--repair", "--workers", 1)
         s3.proxy.up()
         assert (result.exit_code, "no answer" in result.stderr) == (1, True), result.output
+        assert "is gone" not in result.output
         assert set(s3.keys()) >= set(keys)
         assert len(hashes(store)) == 16
-    units = len(store.unit_files())
-    s3.proxy.die_after = len(s3.proxy.requests) + 1 + units + 2  # while the second tar is read
-    back = threading.Timer(1.2, s3.proxy.up)
-    back.start()
-    result = k710("verify", local, "--store", f"{s3.url}/store", "--repair", "--workers", 1)
-    back.join()
-    assert result.exit_code == 1
-    assert s3.keys() == keys, "it is back, and nothing was mended on half a look"
 
 
 def test_a_tar_without_rows_is_left_alone_while_it_is_young(s3, k710, local, monkeypatch):
