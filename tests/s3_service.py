@@ -59,8 +59,6 @@ class Proxy:
         self.requests: list[tuple[str, str]] = []
         self._open: set[socket.socket] = set()
         self.die_after: int | None = None  # so many requests have come, and the last goes nowhere
-        self.die_answering = ""  # a request of this kind: it is done, and nobody hears of it
-        self._doomed: set[socket.socket] = set()
         self.up()
 
     def up(self) -> None:
@@ -103,12 +101,6 @@ class Proxy:
                         self.die_after = None
                         self.down()
                         break
-                    if self.die_answering and self.die_answering in f"{found[1].decode()} {found[2].decode()}":
-                        self._doomed.add(source)
-                elif sink in self._doomed and b" 100 " not in piece[:20]:  # 100: it may send the rest
-                    self.die_answering = ""
-                    self.down()
-                    break
                 sink.sendall(piece)
         for each in (source, sink):
             with contextlib.suppress(OSError):

@@ -385,13 +385,17 @@ def test_a_build_that_breaks_leaves_the_old_manifest(s3, k710, monkeypatch):
 def test_a_commit_whose_answer_is_lost_counts(s3, k710, monkeypatch):
     """It looks as if it had failed; the clips that it lists must not be tidied away."""
     build(k710, f"{s3.url}/m")
-    s3.proxy.die_answering = f"PUT /{s3.bucket}/m/dataset.json"
-    back = threading.Timer(1.5, s3.proxy.up)
-    back.start()
-    monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "0")
+    really = RemotePath.put
+
+    def put_unheard(path: RemotePath, local: Path) -> None:
+        really(path, local)
+        if path.name == "dataset.json":
+            raise RemoteError("no answer")
+
     command = ("build", "--annotations", "sample", "--leak-policy", "val-purge", "--out", f"{s3.url}/m", "--force")
-    assert k710(*command).exit_code == 1
-    back.join()
+    with monkeypatch.context() as broken:
+        broken.setattr(RemotePath, "put", put_unheard)
+        assert k710(*command).exit_code == 1
     manifest = open_manifest(f"{s3.url}/m")
     manifest.verify()
     assert manifest.about["recipe"]["leak_policy"] == "val-purge"
