@@ -86,7 +86,7 @@ def commit_of(folder: Location, version: str) -> Location:
     Raises ManifestError, which lists what there is, for a version that is none, unknown, or not the only one.
     """
     known = versions(folder)
-    there = ", ".join(dict.fromkeys(f"{known_one.name}{' (current)' * known_one.is_current}" for known_one in known))
+    there = ", ".join(dict.fromkeys(f"{one.name}{' (current)' * one.is_current}" for one in known))
     if not _VERSION.fullmatch(version):
         wanted = "4 to 64 of 0-9 and a-f, the beginning of a content hash"
         raise ManifestError(f"{folder}: {version!r} names no version ({wanted}); there are {there}")
