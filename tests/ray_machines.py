@@ -21,6 +21,7 @@ from pathlib import Path
 from test_killed_fetch import LIMIT_S, marked, until
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "OMP_NUM_THREADS": "1"}
+QUIET |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 @dataclass

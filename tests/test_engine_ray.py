@@ -14,7 +14,9 @@ import pytest
 from loopback import closed_url
 from ray_machines import QUIET, Machines
 from small_stores import hashes, left_in_scratch
+from test_fetch_cvdf import name_of, named, public, rows_of  # noqa: F401
 from test_killed_fetch import Fetch, check_complete, needs_proc, until, world  # noqa: F401
+from tiny_media import build, fetched
 
 from k710 import __version__
 
@@ -165,6 +167,27 @@ def test_a_node_that_does_not_share_a_folder(world, tmp_path, machines, which): 
     assert said.endswith("(No such file or directory); all machines need it under the same name\n")
     assert "Traceback" not in said
     assert left_in_scratch(fetch.store) == []
+
+
+@slow
+def test_archives_are_read_by_the_nodes(k710, public, tmp_path, machines):  # noqa: F811
+    """Each once; what one of them lacks is asked of an older set in the same run, since the driver sees all."""
+    ids = [f"node-{number:06d}" for number in range(12)]
+    rows = rows_of(k600_train=ids, k400_train=ids)
+    manifest = build(k710, tmp_path, rows)
+    paths = public.publish("k600", "train", *(named(*map(name_of, ids[at:9:3])) for at in range(3)))
+    paths += public.publish("k400", "train", named(*map(name_of, ids[6:])))
+    for release in ("k400", "k600"):
+        public.publish(release, "val", {})
+    store = tmp_path / "store"
+    script = "import sys\nfrom k710.cli import main\nmain(sys.argv[1:], prog_name='k710')"
+    options = ("--from", public.origin, "--store", store, "--splits", "train", *on(machines))
+    done = driver(script, "fetch", manifest, *options)
+    assert done.returncode == 0, done.stderr
+    assert "12 clips fetched" in done.stdout
+    assert fetched(store).keys() == set(map(name_of, ids))
+    asked = [request.path for request in public.server.requests if request.method == "GET"]
+    assert all(asked.count(path) == 1 for path in paths)
 
 
 def driver(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
