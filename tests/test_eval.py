@@ -14,15 +14,11 @@ import pytest
 import torch
 from checkpoints import uniformerv2
 
-from k710.annotations import find_lists
-from k710.build import CurationRecipe, build
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
 from k710.labels import class_names, row_map
 from k710.loading.augment import Augment
-from k710.manifest import Manifest
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import preset
-from k710.sample.experiment import write_experiment
 from k710.train.checkpoints import write_checkpoint
 from k710.train.dialect_vote import vote
 from k710.train.evaluate import common, evaluate, fingerprint
@@ -34,16 +30,9 @@ from k710.train.scores import accuracies, class_scores, confusions, ranks
 from k710.train.start import head_record
 from k710.train.view_model import model_as_it_is, model_for_view
 
+pytest_plugins = ("run_fixtures",)
+
 CPU = Process(torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> tuple[Manifest, Path]:
-    folder = tmp_path_factory.mktemp("experiment")
-    write_experiment(folder, clips_per_class=5)
-    sources = ("k400", "k600", "k700")
-    files = find_lists(folder / "lists", sources, ("train", "val"))
-    return build(CurationRecipe(sources).checked(), files, folder / "manifest"), folder / "clips"
 
 
 @pytest.fixture(scope="module")

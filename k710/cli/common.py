@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +48,22 @@ def annotation_files(annotations: str | None, sources: Iterable[str], splits: It
 
         return find_lists(LISTS, sources, splits)
     return find_lists(Path(annotations), sources, splits)
+
+
+@contextlib.contextmanager
+def one_message() -> Iterator[None]:
+    """Of the processes that torchrun started, one says what stops them all; the others end with the same code."""
+    from k710.errors import K710Error
+
+    try:
+        yield
+    except K710Error as error:
+        if "RANK" in os.environ:
+            from k710.train.process import speaks
+
+            if not speaks(error):
+                sys.exit(error.exit_code)
+        raise
 
 
 def print_json(data: Any) -> None:
