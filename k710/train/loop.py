@@ -76,7 +76,8 @@ def _called(model: UniFormerV2, run: Run) -> nn.Module:
     if run.process.world_size == 1:
         return net
     ids = [run.process.device.index] if run.process.device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(net, device_ids=ids, gradient_as_bucket_view=True)
+    with run.process.others():
+        return nn.parallel.DistributedDataParallel(net, device_ids=ids, gradient_as_bucket_view=True)
 
 
 def _take(stepper: Stepper, step: int, batches: Any, run: Run) -> Taken:

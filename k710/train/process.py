@@ -159,6 +159,8 @@ def pick_device(device: str | None) -> torch.device:
     if kind == "cpu":
         return torch.device("cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if not num_gpus:
+        raise UsageError("torch finds no GPU here; --device cpu does without one")
     if local_rank >= num_gpus:
         raise NoGpuError(f"process {local_rank} of this node has no GPU of its own: there are {num_gpus}")
     return torch.device("cuda", local_rank)
