@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from small_runs import command, torchrun, wait_for_step
+from small_runs import command, torchrun, wait_for_step, weights
 from torch import nn
 
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
@@ -526,3 +526,19 @@ def test_settings_that_cannot_be_are_refused_before_a_run_is_there(start, tmp_pa
     assert not (tmp_path / "refused/run.json").exists()
     with pytest.raises(Exception, match="seed must lie between 0 and"):
         read_train_recipe("tiny-k710", [f"seed={10**400}"])
+
+
+def test_the_average_is_shared_before_it_is_validated(start, monkeypatch):
+    """Processes' averages of batch norm's statistics differ; that of the first is the one that is kept."""
+    run = start("run", *ONE, "ema_decay=0.9", "local=double")
+    shared = []
+
+    def share(process, model):
+        shared.append({name: buffer.clone() for name, buffer in model.named_buffers()})
+
+    monkeypatch.setattr(Process, "share_buffers", share)
+    train(run)
+    kept = weights(run.out / "best.pt")
+    assert len(shared) == 1
+    assert shared[0]
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in shared[0].items())
