@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -14,15 +15,12 @@ import pytest
 import torch
 from checkpoints import uniformerv2
 
-from k710.annotations import find_lists
-from k710.build import CurationRecipe, build
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
 from k710.labels import class_names, row_map
 from k710.loading.augment import Augment
-from k710.manifest import Manifest
+from k710.loading.order import Share
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import preset
-from k710.sample.experiment import write_experiment
 from k710.train.checkpoints import write_checkpoint
 from k710.train.dialect_vote import vote
 from k710.train.evaluate import common, evaluate, fingerprint
@@ -33,17 +31,11 @@ from k710.train.process import Process
 from k710.train.scores import accuracies, class_scores, confusions, ranks
 from k710.train.start import head_record
 from k710.train.view_model import model_as_it_is, model_for_view
+from k710.train.views_pass import predict_views
+
+pytest_plugins = ("run_fixtures",)
 
 CPU = Process(torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> tuple[Manifest, Path]:
-    folder = tmp_path_factory.mktemp("experiment")
-    write_experiment(folder, clips_per_class=5)
-    sources = ("k400", "k600", "k700")
-    files = find_lists(folder / "lists", sources, ("train", "val"))
-    return build(CurationRecipe(sources).checked(), files, folder / "manifest"), folder / "clips"
 
 
 @pytest.fixture(scope="module")
@@ -319,3 +311,49 @@ def test_the_commands(k710, checkpoint, experiment, tmp_path):
     data = json.loads(k710("predict", film, "--checkpoint", checkpoint, "--json", *one).stdout)
     assert len(data[0]["probabilities"]) == 710
     assert k710("predict", tmp_path / "text.mp4", "--checkpoint", checkpoint).exit_code == 1
+
+
+def test_a_file_whose_name_begins_with_a_dash(k710, checkpoint, experiment, tmp_path, monkeypatch):
+    """As the clips of thousands of YouTube IDs are called."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(next(experiment[1].iterdir()), "-AbCdEfGhIj_000010_000020.mp4")
+    one = ("--checkpoint", checkpoint, "--clips", 1, "--crops", 1, "--top", 1)
+    result = k710("predict", "-AbCdEfGhIj_000010_000020.mp4", *one)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("-AbCdEfGhIj_000010_000020.mp4: ")
+    result = k710("predict", tmp_path, *one)
+    assert (result.exit_code, "Is a directory" in result.stderr) == (1, True)
+
+
+def test_what_cannot_be_written_or_compared_is_known_before_the_first_view(k710, checkpoint, experiment, tmp_path):
+    manifest, clips = experiment
+    how = ("--checkpoint", checkpoint, "--manifest", manifest.path, "--folder", clips, "--clips", 1, "--crops", 1)
+    (tmp_path / "file").touch()
+    result = k710("eval", *how, "--view", "k400", "--out", tmp_path / "file/out")
+    assert result.exit_code == 1
+    assert "Not a directory" in result.stderr
+    assert "top-1" not in result.stdout
+    k710("eval", *how, "--view", "k400", "--out", tmp_path / "first")
+    result = k710("eval", *how, "--view", "k600", "--common-with", tmp_path / "first")
+    assert "the other evaluation is of k400, this one of k600" in result.stderr
+    assert "top-1" not in result.stdout
+    shared = json.loads(k710("eval", *how, "--view", "k400", "--common-with", tmp_path / "first", "--json").stdout)
+    assert shared["common"]["here"] == shared["common"]["there"] == shared["scores"]
+    assert shared["common"]["same_clips"] is True
+
+
+def test_a_process_without_a_clip_of_its_own_takes_part(checkpoint, experiment, monkeypatch):
+    """More processes than clips: theirs are empty parts."""
+    parts = []
+    monkeypatch.setattr(Process, "gather", lambda process, value: parts.append(value) or [value])
+    monkeypatch.setattr(Process, "together", lambda process: contextlib.nullcontext())
+    model = model_for_view(checkpoint, "k710", num_frames=8).model
+    val = experiment[0].dataset(folder=experiment[1], view="k710", split="val", num_frames=8)
+    shares = [Share(rank, 16).of(0, len(val)) for rank in range(16)]
+    found = []
+    for rank, share in enumerate(shares):
+        monkeypatch.setattr(type(val), "class_ids", np.zeros(len(share), np.int16))  # what the others would bring
+        process = Process(torch.device("cpu"), rank, 16)
+        found += predict_views(model, val, process, num_classes=710, size_px=32, batch_size=1).clip_ids
+    assert 0 in {len(part[0]) for part in parts}
+    assert found == [val.index[number].clip_id for number in range(len(val))]

@@ -10,21 +10,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from small_runs import SMALL, STEPS, command, losses, same_weights, torchrun, wait_for_step, weights
 
 import k710.train.memory
-from k710.annotations import find_lists
-from k710.build import CurationRecipe, build
 from k710.errors import CheckpointError, K710Error, TrainError, UsageError
-from k710.manifest import Manifest
 from k710.models.uniformerv2 import UniFormerV2
-from k710.sample.experiment import write_experiment
 from k710.train import checkpoints, loop
 from k710.train.average import Average
-from k710.train.loop import StoppedError, train
+from k710.train.loop import train
 from k710.train.media import Media
 from k710.train.memory import estimate_memory, largest_that_fits
 from k710.train.needs import needs
@@ -34,87 +30,10 @@ from k710.train.prepare import Origin, prepare
 from k710.train.process import Process
 from k710.train.recipe import read_train_recipe
 from k710.train.report import read_log
-from k710.train.run import Run
 from k710.train.step import Stepper
+from k710.train.stop import StoppedError
 
-# Dropout is on, so that its randomness has to be the same too. 38 train clips: 4 steps of 8 an epoch.
-SMALL = (
-    "epochs=3", "warmup_epochs=1", "batch_size=8", "lr=1e-3", "gpu_batch_size=8", "local=none",
-    "mlp_dropout=0.5", "head_dropout=0.5", "validate_every_epochs=1",
-)  # fmt: skip
-STEPS = 12
-
-
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> tuple[Manifest, Path]:
-    """A manifest and a folder of its clips: the experiment with few clips."""
-    folder = tmp_path_factory.mktemp("experiment")
-    write_experiment(folder, clips_per_class=5)
-    sources = ("k400", "k600", "k700")
-    files = find_lists(folder / "lists", sources, ("train", "val"))
-    manifest = build(CurationRecipe(sources).checked(), files, folder / "manifest")
-    return manifest, folder / "clips"
-
-
-@pytest.fixture
-def start(experiment, tmp_path):
-    """`start("name", "key=value", …)` is a run that can begin."""
-    manifest, clips = experiment
-
-    def start_run(name: str = "run", *changes: str, folder: Path = clips, **options) -> Run:
-        recipe, _ = read_train_recipe("tiny-k710", [*SMALL, *changes])
-        options.setdefault("say", lambda line: None)
-        process = options.pop("process", Process(torch.device("cpu")))
-        origin = options.pop("origin", Origin())
-        return prepare(
-            recipe, manifest.path, tmp_path / name, process, origin=origin, media=Media(folder=folder), **options
-        )
-
-    return start_run
-
-
-def losses(run: Path) -> list[tuple[int, float]]:
-    return [(line["step"], line["loss"]) for line in read_log(run / "log.jsonl") if line["kind"] == "step"]
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return checkpoints.read_own(path)["model"]
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    mine, theirs = weights(one), weights(other)
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(experiment, tmp_path_factory) -> Path:
-    """A run from beginning to end."""
-    manifest, clips = experiment
-    recipe, _ = read_train_recipe("tiny-k710", SMALL)
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    process = Process(torch.device("cpu"))
-    origin, media = Origin(), Media(folder=clips)
-    train(prepare(recipe, manifest.path, out, process, origin=origin, media=media, say=lambda line: None))
-    return out
-
-
-def command(experiment, out: Path, *options: str) -> list[str]:
-    """The command line of the same run, in a process of its own."""
-    manifest, clips = experiment
-    changes = [word for change in SMALL for word in ("--set", change)]
-    return [
-        "-m", "k710", "train", "--recipe", "tiny-k710", "--manifest", str(manifest.path), "--folder", str(clips),
-        "--out", str(out), *changes, *options,
-    ]  # fmt: skip
-
-
-def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
-    for _ in range(600):
-        if (run / "log.jsonl").exists() and any(number >= step for number, _ in losses(run)):
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    raise AssertionError("it takes too long")
+pytest_plugins = ("run_fixtures",)
 
 
 def test_a_run_learns_and_leaves_what_it_should(uninterrupted, experiment):
@@ -188,11 +107,6 @@ def test_a_terminated_command_says_so_and_exits_as_the_signal_would(experiment, 
     stderr = program.communicate(timeout=30)[1]
     assert program.returncode == 143
     assert stderr.splitlines()[-1].startswith("k710: stopped by SIGTERM after step")
-
-
-def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run([*launcher, *words], capture_output=True, text=True, timeout=240)
 
 
 def test_two_processes_train_as_one_that_accumulates(experiment, start, tmp_path):
@@ -390,7 +304,7 @@ def test_the_report_adds_up(start):
 def test_the_average_is_what_is_validated_and_kept(start):
     run = start("run", "ema_decay=0.9", "epochs=1", "warmup_epochs=0")
     train(run)
-    newest, _ = checkpoints.newest(run.out)
+    newest = checkpoints.read_own(checkpoints.newest(run.out)[0])
     best = weights(run.out / "best.pt")
     assert all(torch.equal(best[name], newest["average"][name]) for name in best)
     assert not torch.equal(best["transformer.proj.2.weight"], newest["model"]["transformer.proj.2.weight"])

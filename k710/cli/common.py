@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +83,22 @@ def named_store(root: Location, profile: str) -> Store:
         return Store(root, profile)
     has = f"has no profile {profile}; it has {', '.join(known)}" if known else "no store there"
     raise StoreError(f"{root}: {has}")
+
+
+@contextlib.contextmanager
+def one_message() -> Iterator[None]:
+    """Of the processes that torchrun started, one says what stops them all; the others end with the same code."""
+    from k710.errors import K710Error
+
+    try:
+        yield
+    except K710Error as error:
+        if "RANK" in os.environ:
+            from k710.train.process import speaks
+
+            if not speaks(error):
+                sys.exit(error.exit_code)
+        raise
 
 
 def print_json(data: Any) -> None:

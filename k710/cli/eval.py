@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, print_json, print_table
+from k710.cli.common import CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, print_json, print_table
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -47,15 +46,8 @@ def command(**options: Any) -> None:
     Example:
       k710 eval --checkpoint runs/tiny/best.pt --manifest manifests/k710 --view k400 --clips 1 --crops 1
     """
-    from k710.errors import K710Error
-    from k710.train.process import rank_of_environment
-
-    try:
+    with one_message():
         _eval(**options)
-    except K710Error as error:
-        if rank_of_environment():  # the first process says it
-            sys.exit(error.exit_code)
-        raise
 
 
 def _eval(*, device: str | None, **options: Any) -> None:
@@ -87,27 +79,34 @@ def _evaluate(
 ) -> None:
     from k710.manifest import open_manifest
     from k710.train.evaluate import evaluate
-    from k710.train.evaluation_files import read_predictions, write_evaluation
+    from k710.train.evaluation_files import check_comparable, check_writable, read_predictions, write_evaluation
     from k710.train.view_model import model_for_view
 
-    other = read_predictions(common_with) if common_with else None
-    model = model_for_view(checkpoint, options["view"], dialect=dialect, num_frames=num_frames)
+    with process.together():
+        other = read_predictions(common_with) if common_with else None
+        if other is not None:
+            check_comparable(other, options["view"])
+        if out is not None and process.is_first:
+            check_writable(out)
+        model = model_for_view(checkpoint, options["view"], dialect=dialect, num_frames=num_frames)
+        opened = open_manifest(manifest)
     if process.is_first:
         for sentence in model.said:
             click.echo(sentence, err=True)
-    evaluation = evaluate(model, open_manifest(manifest), process, media, num_workers=workers, **options)
+    evaluation = evaluate(model, opened, process, media, num_workers=workers, **options)
     if not process.is_first:
         return
     about = {"checkpoint": str(checkpoint), "num_frames": model.model.config.num_frames}
     about |= {"precision": options["precision"], "profile": media.profile_name}
     if out is not None:
         write_evaluation(out, evaluation, about)
+    shared = _common(evaluation, other) if other is not None else None
     if as_json:
-        print_json({**about, **evaluation.summary()})
-    else:
-        _print(evaluation)
-    if other is not None:
-        _print_common(evaluation, other)
+        print_json({**about, **evaluation.summary(), **({"common": shared} if shared else {})})
+        return
+    _print(evaluation)
+    if shared is not None:
+        _print_common(shared)
 
 
 def _print(evaluation: Evaluation) -> None:
@@ -129,17 +128,27 @@ def _print(evaluation: Evaluation) -> None:
     )
 
 
-def _print_common(evaluation: Evaluation, other: Any) -> None:
+def _common(evaluation: Evaluation, other: Any) -> dict[str, Any]:
+    """Both evaluations on the clips that both have."""
     from k710.train.evaluate import common
     from k710.train.evaluation_files import compare
 
     part = common(evaluation, other.clip_ids)
-    theirs = compare(part, other)
-    same = evaluation.fingerprint == other.summary["fingerprint"]
+    return {
+        "num_clips": len(part.predictions.clip_ids),
+        "here": part.scores,
+        "there": compare(part, other),
+        "checkpoint_there": other.summary["checkpoint"],
+        "same_clips": evaluation.fingerprint == other.summary["fingerprint"],
+    }
+
+
+def _print_common(shared: dict[str, Any]) -> None:
+    same = "the two are of the same clips"
     click.echo(
-        f"on the {len(part.predictions.clip_ids):,} clips of both: top-1 {part.scores['top1']:.2%} here, "
-        f"{theirs['top1']:.2%} there ({other.summary['checkpoint']}); "
-        + ("the two are of the same clips" if same else "the two are of different clips, compare only this line")
+        f"on the {shared['num_clips']:,} clips of both: top-1 {shared['here']['top1']:.2%} here, "
+        f"{shared['there']['top1']:.2%} there ({shared['checkpoint_there']}); "
+        + (same if shared["same_clips"] else "the two are of different clips, compare only this line")
     )
 
 
@@ -161,6 +170,8 @@ def _which_dialect(
     from k710.train.dialect_vote import raw_scores, vote
     from k710.train.view_model import model_with_any_head
 
+    if not process.is_first:
+        return  # a few hundred clips are one process's work
     model = model_with_any_head(checkpoint, num_frames=num_frames)
     config = model.config
     label_set = class_counts().get(config.num_classes)

@@ -9,7 +9,8 @@ import click
 from k710.cli.common import print_json
 
 
-@click.command("predict")
+# Files of clips are called by YouTube's IDs, which may begin with a dash.
+@click.command("predict", context_settings={"ignore_unknown_options": True})
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="The model that labels.")
 @click.option("--clips", "num_clips", type=click.IntRange(min=1), default=4, show_default=True, help="Temporal clips.")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL
+from k710.cli.common import CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -50,23 +48,8 @@ def command(**options: Any) -> None:
     Example:
       k710 train --recipe tiny-k710 --manifest manifests/k710 --out runs/tiny --set epochs=3 --set batch_size=8
     """
-    from k710.errors import K710Error
-    from k710.train.process import rank_of_environment
-
-    rank, begun = rank_of_environment(), False
-
-    def begin() -> None:
-        nonlocal begun
-        begun = True
-
-    try:
-        _train(begin=begin, **options)
-    except K710Error as error:
-        # Under torchrun every process meets what is wrong before the first step; the first one says it. After that,
-        # one alone may have no room, or a clip that it cannot read.
-        if rank and (not begun or type(error).__name__ in ("StoppedError", "DivergedError")):
-            sys.exit(error.exit_code)
-        raise
+    with one_message():
+        _train(**options)
 
 
 def _train(
@@ -80,7 +63,6 @@ def _train(
     device: str | None,
     workers: int | None,
     save_every: float,
-    begin: Callable[[], None],
     **options: Any,
 ) -> None:
     from k710.train.process import joined
@@ -107,7 +89,6 @@ def _train(
             chosen, manifest, out, process, origin=origin, media=media, say=say, num_workers=workers,
             save_every_s=save_every * 60, **options,
         )  # fmt: skip
-        begin()
         progress = train(run)
     if process.is_first:
         best = {key: f"{value:.2%}" for key, value in (progress.best or {}).items() if isinstance(value, float)}

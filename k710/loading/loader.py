@@ -15,7 +15,7 @@ from k710.loading.dataset import ClipDataset
 from k710.loading.finish import Finish
 from k710.loading.mix import Mix
 from k710.loading.order import EpochOrder, EvaluationBatches, Sample, Share, TrainBatches
-from k710.loading.workers import WorkerDiedError, as_it_is, check_weights, checked_batches, worker_options
+from k710.loading.workers import FailedClips, WorkerDiedError, as_it_is, checked_batches, worker_options
 
 
 class ClipLoader:
@@ -60,7 +60,7 @@ class ClipLoader:
         else:
             size, views = max(batch_size // share.world_size, 1), len(dataset.views)
             self._batches = EvaluationBatches(len(dataset), num_views=views, batch_size=size, share=share)
-        self.num_failed = 0
+        self.num_failed, self._failed = 0, FailedClips()
         self._workers = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._loader: DataLoader[Any] | None = None
 
@@ -86,10 +86,10 @@ class ClipLoader:
         batches.load_state_dict(state)
 
     def __iter__(self) -> Iterator[Any]:
-        """Raises LoadError where a clip fails and the dataset's `on_error` says so, where all clips of a training
-        batch fail, and where a worker dies."""
+        """Raises LoadError where a clip fails and the dataset's `on_error` says so, where eight clips of training
+        fail in a row, and where a worker dies."""
         for handed_out, packed in enumerate(self._from_workers(), start=1):
-            self.num_failed += check_weights(packed, training=self.dataset.training)
+            self.num_failed += self._failed.count(packed, training=self.dataset.training)
             if isinstance(self._batches, TrainBatches) and handed_out % self._batches.num_pieces == 0:
                 self._batches.step()
             on_device = packed.to(self.device)

@@ -27,7 +27,7 @@ from k710.loading.mix import Mix
 from k710.loading.order import Sample, Share
 from k710.loading.random_key import RandomKey
 from k710.loading.shard import shard_media
-from k710.loading.workers import as_it_is, check_weights, checked_batches, worker_options
+from k710.loading.workers import FailedClips, as_it_is, checked_batches, worker_options
 from k710.remote import RemotePath
 from k710.storage import Location, location
 
@@ -120,7 +120,7 @@ class StreamLoader:
         self._num_workers = num_workers
         options = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._workers = options | ({"persistent_workers": False} if num_workers else {})
-        self.epoch, self.num_failed = 0, 0
+        self.epoch, self.num_failed, self._failed = 0, 0, FailedClips()
         self._done: set[str] = set()
         if not all(self._num_batches(rank) for rank in range(self._share.world_size)):
             raise UsageError(
@@ -156,7 +156,7 @@ class StreamLoader:
         source = _Shards(self.stream, self._finish, parts, self.epoch, self._rank_batch)
         batches = checked_batches(DataLoader(source, batch_size=None, collate_fn=as_it_is, **self._workers))
         for packed, finished in _first(batches, len(self)):
-            self.num_failed += check_weights(packed)
+            self.num_failed += self._failed.count(packed, training=self.stream.how.training)
             self._done |= set(finished)
             on_device = packed.to(self.device)
             yield on_device if self._packed else self._finish.apply(on_device)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +17,7 @@ from k710.errors import K710Error, LoadError
 from k710.loading.batch import PackedBatch
 
 _DIED = re.compile(r"worker \(pid\(?s?\)? ([0-9, ]+)\)")
+_FAILED_IN_ROW = 8  # so many clips one after another cannot be read by chance
 
 
 class WorkerDiedError(LoadError):
@@ -26,7 +31,28 @@ def worker_options(
     options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": device.type == "cuda"}
     if num_workers:
         options |= {"prefetch_factor": prefetch, "persistent_workers": True, "multiprocessing_context": start_method}
+        options["worker_init_fn"] = _outlive_signals
     return options
+
+
+def _outlive_signals(worker: int) -> None:
+    """Let none but the process that it works for end a worker.
+
+    A terminal, torchrun and a scheduler signal every process of a group or of a job. The one that trains takes that as
+    a request, and needs its workers until it has answered it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    parent = multiprocessing.parent_process()
+    while parent is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
+        pass
+    os._exit(0)
 
 
 def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -46,15 +72,23 @@ def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
         ) from None
 
 
-def check_weights(packed: PackedBatch, *, training: bool = True) -> int:
-    """How many clips of a batch failed. Raises LoadError where all of several did: there is nothing to learn from.
+class FailedClips:
+    """Watches for clips of weight 0. Two that fail in one small batch are bad luck; many in a row are a lost store."""
 
-    A batch of one clip may fail whole, and so may one of an evaluation, where a clip's views stand side by side.
-    """
-    num_failed = packed.weights.tolist().count(0.0)
-    if training and num_failed == len(packed.weights) > 1:
-        raise LoadError(f"all clips of a batch failed; the first: {next(iter(packed.errors.values()))}")
-    return num_failed
+    def __init__(self) -> None:
+        self._in_row = 0
+
+    def count(self, packed: PackedBatch, *, training: bool = True) -> int:
+        """How many clips of a batch failed. Raises LoadError in training where eight clips in a row, or more, did.
+
+        In an evaluation a clip's views stand side by side, so a batch may fail whole.
+        """
+        weights = packed.weights.tolist()
+        for weight, clip_id in zip(weights, packed.clip_ids, strict=True):
+            self._in_row = 0 if weight else self._in_row + 1
+            if training and self._in_row >= _FAILED_IN_ROW:
+                raise LoadError(f"{self._in_row} clips in a row could not be read; the last: {packed.errors[clip_id]}")
+        return weights.count(0.0)
 
 
 def as_it_is(batch: Any) -> Any:

@@ -13,9 +13,12 @@ Each `.pt` is a k710 checkpoint (docs/heads.md).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import re
 import shutil
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +34,7 @@ from k710.train.recipe import TrainRecipe, recipe_from_dict
 FOLDER = "checkpoints"
 BEST = "best.pt"
 LOG = "log.jsonl"
+_LOCK = ".lock"
 _STEP_FILE = re.compile(r"step-(\d{8})\.pt")
 
 
@@ -38,6 +42,10 @@ def step_files(run: Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
     files = [path for path in (run / FOLDER).glob("step-*.pt") if _STEP_FILE.fullmatch(path.name)]
     return sorted(files, reverse=True)
+
+
+def step_name(step: int) -> str:
+    return f"step-{step:08d}.pt"
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -52,40 +60,66 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_step(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
-    """Write the checkpoint of a step, then remove all but the newest `keep`."""
-    path = run / FOLDER / f"step-{step:08d}.pt"
+    """Write the checkpoint of a step, then remove all but it and the newest `keep` - 1 before it."""
+    path = run / FOLDER / step_name(step)
     write_checkpoint(path, content)
-    for old in step_files(run)[keep:]:
+    before = [other for other in step_files(run) if other.name < path.name]
+    for old in before[keep - 1 :]:
         old.unlink(missing_ok=True)
     return path
 
 
-def newest(run: Path) -> tuple[dict[str, Any], list[str]]:
-    """What the newest checkpoint of a run holds that can be read, and what is to be said of those that cannot.
+def newest(run: Path) -> tuple[Path, dict[Path, str]]:
+    """The newest checkpoint of a run that is whole, and those after it, which are not: what is wrong with each.
 
-    Raises CheckpointError where there is none.
+    Raises CheckpointError where none is.
     """
-    said: list[str] = []
+    damaged: dict[Path, str] = {}
     for path in step_files(run):
         try:
-            content = read_own(path)
+            check_whole(path)
+            read_own(path)
         except CheckpointError as error:
-            said.append(f"{error}; going on from the one before it")
+            damaged[path] = str(error)
             continue
-        return content, said
-    reason = f" ({'; '.join(said)})" if said else ""
-    raise CheckpointError(f"{run}: no checkpoint to go on from{reason}; start it without --resume")
+        return path, damaged
+    reason = f" ({'; '.join(damaged.values())})" if damaged else ""
+    raise CheckpointError(f"{run}: no checkpoint to go on from{reason}; take another --out, and begin anew")
 
 
-def newest_if_any(run: Path) -> tuple[dict[str, Any], list[str]] | None:
-    """As `newest`; None where nothing has been saved yet, or nothing is there at all."""
+def newest_if_any(run: Path) -> tuple[Path, dict[Path, str]] | None:
+    """As `newest`; None where nothing has been saved yet, or nothing is there at all.
+
+    Raises CheckpointError for a run whose checkpoints were removed: to begin anew would replace its best.pt.
+    """
+    if not step_files(run) and (run / BEST).exists():
+        raise CheckpointError(f"{run}: has a {BEST}, and no checkpoint to go on from; take another --out")
     return newest(run) if step_files(run) else None
+
+
+def check_whole(path: Path) -> None:
+    """Raises CheckpointError unless each record of the file has its CRC, which torch does not look at."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            bad = file.testzip()
+    except Exception as error:  # a damaged file can fail in any way
+        raise CheckpointError(f"{path}: damaged: {error}") from None
+    if bad is not None:
+        raise CheckpointError(f"{path}: damaged: {bad} is not what was written")
+
+
+def set_aside(damaged: Iterable[Path]) -> None:
+    """Give damaged checkpoints another name, so that none is taken for the newest again, or kept as one."""
+    for path in damaged:
+        path.rename(path.with_suffix(".damaged"))
 
 
 def read_own(path: Path) -> dict[str, Any]:
     """A checkpoint that k710 wrote. Raises CheckpointError for any other file and for a damaged one."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # processes share its pages
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; every process must see the folder of the run") from None
     except Exception as error:  # a damaged file can fail in any way
         raise CheckpointError(f"{path}: damaged: {str(error).splitlines()[0][:120]}") from None
     if not isinstance(content, dict) or content.get(OWN_MARK) != OWN_VERSION:
@@ -109,12 +143,12 @@ def start_folder(run: Path, *, resume: bool) -> None:
 
 
 def write_facts(run: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
-    """Write recipe.yaml and run.json; run.json last, since it marks the folder as a run's."""
+    """Write run.json and recipe.yaml; run.json first, since it marks the folder as a run's."""
     (run / FOLDER).mkdir(parents=True, exist_ok=True)
-    with replacing(run / "recipe.yaml") as file:
-        file.write(yaml.safe_dump(as_dict(recipe), sort_keys=False).encode())
     with replacing(run / "run.json") as file:
         file.write((json.dumps(facts, indent=1) + "\n").encode())
+    with replacing(run / "recipe.yaml") as file:
+        file.write(yaml.safe_dump(as_dict(recipe), sort_keys=False).encode())
 
 
 def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
@@ -130,14 +164,33 @@ def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
 
 
 def check_room(run: Path, needed_bytes: int) -> None:
-    """Raises TrainError unless the disk has room for the run's checkpoints. `run` need not exist yet."""
+    """Raises TrainError unless the disk has room for the run's checkpoints: beside those that are there, which are to
+    be replaced. `run` need not exist yet."""
     place = next(path for path in (run, *run.resolve().parents) if path.exists())
-    free_bytes = shutil.disk_usage(place).free
+    there_bytes = sum(path.stat().st_size for path in (*step_files(run), run / BEST) if path.exists())
+    free_bytes = shutil.disk_usage(place).free + there_bytes
     if free_bytes < needed_bytes:
         raise TrainError(
             f"{run}: its checkpoints need {needed_bytes / 1e9:.1f} GB, and the disk has {free_bytes / 1e9:.1f} GB "
             "free; make room, keep fewer (--keep 1), or write elsewhere with --out"
         )
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """The folder of a run for the time of the block, swept. Raises TrainError where another process has it."""
+    with (run / FOLDER / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainError(
+                f"{run}: another process trains there, and holds {run / FOLDER / _LOCK}; wait for its end, or take "
+                "another --out"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        sweep(run)
+        yield
 
 
 def sweep(run: Path) -> None:

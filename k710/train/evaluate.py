@@ -99,19 +99,9 @@ def evaluate(
     The outputs of `model` are the view's classes in canonical order. Raises UsageError for an unknown view or split or
     one that the manifest lacks, LoadError where none of its clips is there, TrainError where none could be read.
     """
+    with process.together():
+        dataset = _dataset(model, manifest, media, view, split, num_clips, num_crops)
     config = model.model.config
-    dataset = media.dataset(
-        manifest,
-        view=view,
-        split=split,
-        training=False,
-        num_frames=config.num_frames,
-        num_clips=num_clips,
-        num_crops=num_crops,
-        on_error="zero_weight",
-    )
-    if len(model.labels.names) != len(dataset.labels):
-        raise UsageError(f"the model has {len(model.labels.names)} classes, {view} has {len(dataset.labels)}")
     found = predict_views(
         model.model.to(process.device),
         dataset,
@@ -124,6 +114,24 @@ def evaluate(
         told=told,
     )
     return _evaluation(found, dataset, manifest, media, num_clips, num_crops)
+
+
+def _dataset(
+    model: ViewModel, manifest: Manifest, media: Media, view: str, split: str, num_clips: int, num_crops: int
+) -> ClipDataset:
+    dataset = media.dataset(
+        manifest,
+        view=view,
+        split=split,
+        training=False,
+        num_frames=model.model.config.num_frames,
+        num_clips=num_clips,
+        num_crops=num_crops,
+        on_error="zero_weight",
+    )
+    if len(model.labels.names) != len(dataset.labels):
+        raise UsageError(f"the model has {len(model.labels.names)} classes, {view} has {len(dataset.labels)}")
+    return dataset
 
 
 def _evaluation(

@@ -17,7 +17,7 @@ import pyarrow.parquet
 
 from k710.errors import TrainError
 from k710.loading.clip_index import NO_CLASS
-from k710.storage import new_folder, replacing
+from k710.storage import TEMPORARY_PREFIX, new_folder, replacing
 from k710.train.evaluate import Evaluation
 from k710.train.scores import accuracies, ranks
 
@@ -96,6 +96,23 @@ def read_predictions(path: Path) -> Written:
         raise TrainError(f"{file}: no such file; `k710 eval … --out {path}` makes one") from None
     except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
         raise TrainError(f"{file}: no predictions of k710 eval ({type(error).__name__}: {error})") from None
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder, and see that it takes files: before an evaluation of hours, not after it. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{TEMPORARY_PREFIX}try").open("wb"):
+        pass
+    (folder / f"{TEMPORARY_PREFIX}try").unlink()
+
+
+def check_comparable(other: Written, view: str) -> None:
+    """Raises TrainError for predictions of another view's classes."""
+    if other.summary.get("view") != view:
+        raise TrainError(
+            f"the other evaluation is of {other.summary.get('view')}, this one of {view}; only evaluations of one view "
+            "are compared"
+        )
 
 
 def _fixed_rows(scores: npt.NDArray[np.float32]) -> pa.Array:

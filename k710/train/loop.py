@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from k710.errors import TrainError
 from k710.models.uniformerv2 import UniFormerV2
 from k710.train.average import Average
 from k710.train.memory import out_of_memory
@@ -19,17 +18,8 @@ from k710.train.run import Progress, Run
 from k710.train.saved import Saved
 from k710.train.schedule import learning_rate
 from k710.train.step import Stepper, Taken
-from k710.train.stop import StopRequest
+from k710.train.stop import StoppedError, StopRequest
 from k710.train.validate import validate
-
-
-class StoppedError(TrainError):
-    """A run that was asked to stop, with everything saved; every process of it raises this. Its exit code is that of a
-    process ended by the signal, by which a scheduler knows its own doing."""
-
-    def __init__(self, name: str, step: int) -> None:
-        self.exit_code = 130 if name == "SIGINT" else 143
-        super().__init__(f"stopped by {name} after step {step:,}; everything is saved, --resume goes on from there")
 
 
 def train(run: Run) -> Progress:
@@ -48,10 +38,11 @@ def train(run: Run) -> Progress:
     report = Report(run.out, recipe.epochs * run.steps_per_epoch, run.report_every, run.tensorboard, run.say)
     outcomes = Outcomes(run, report)
 
-    with StopRequest() as stop, report.opened(after_step=progress.step, here=process.is_first):
+    with run.alone(), StopRequest() as stop, report.opened(progress, here=process.is_first):
         while True:
             if loader.epoch > progress.settled_epochs:
-                validate(saved, report)
+                saved.write()  # a validation is long, and whoever asks for a stop may not wait for it
+                validate(saved, report, stop)
                 saved.write()
             if loader.epoch == recipe.epochs:
                 return progress
@@ -71,12 +62,12 @@ def train(run: Run) -> Progress:
                 due = process.is_first and time.monotonic() - progress.saved_at_s > run.save_every_s
                 asked, due = process.agree(stop.asked, due)
                 if asked or due:
-                    outcomes.settle()
+                    outcomes.settle_all(epoch, progress.step)
                     saved.write()
                 if asked:
-                    raise StoppedError(stop.name or "a signal to another process", progress.step)
+                    raise StoppedError(stop.name, progress.step)
             next(batches, None)  # lets the loader end its epoch
-            outcomes.end_epoch(epoch, progress.step)
+            outcomes.settle_all(epoch, progress.step)
 
 
 def _called(model: UniFormerV2, run: Run) -> nn.Module:
@@ -85,13 +76,16 @@ def _called(model: UniFormerV2, run: Run) -> nn.Module:
     if run.process.world_size == 1:
         return net
     ids = [run.process.device.index] if run.process.device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(net, device_ids=ids, gradient_as_bucket_view=True)
+    with run.process.others():
+        return nn.parallel.DistributedDataParallel(net, device_ids=ids, gradient_as_bucket_view=True)
 
 
 def _take(stepper: Stepper, step: int, batches: Any, run: Run) -> Taken:
     """One step. Raises TrainError where the GPU has no room for it, saying for how many clips it has."""
     try:
-        return stepper(step, batches)
+        with run.process.others():
+            return stepper(step, batches)
     except torch.OutOfMemoryError:
         pass  # left first: what the traceback holds is in the way
-    raise out_of_memory(run.model, run.process.device, run.pieces.piece_size)
+    stepper.optimizer.zero_grad(set_to_none=True)
+    raise out_of_memory(run.model, stepper.optimizer, run.process.device, run.pieces.piece_size, run.recipe.precision)

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from k710.errors import TrainError
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import UniFormerV2Config
+from k710.train.step import DTYPES
 
 _BYTES_PER_TRAINED = 16  # AdamW in float32: the weight, its gradient, two moments
 
@@ -57,7 +58,7 @@ def _kept_bytes(model: UniFormerV2, num_clips: int, precision: str) -> int:
             kept[storage._cdata] = (storage.nbytes(), storage)
         return tensor
 
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    dtype = DTYPES[precision]
     clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px)
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -84,18 +85,22 @@ def largest_that_fits(try_clips: Callable[[int], None], below: int) -> int:
     return 0
 
 
-def out_of_memory(model: UniFormerV2, device: torch.device, piece_size: int) -> TrainError:
+def out_of_memory(
+    model: UniFormerV2, optimizer: torch.optim.Optimizer, device: torch.device, piece_size: int, precision: str
+) -> TrainError:
     """The error for a GPU without room for `piece_size` clips: it says how many there is room for, by trying."""
-
-    config = model.config
+    config, dtype = model.config, DTYPES[precision]
 
     def try_clips(num_clips: int) -> None:
+        # Where the first step has not come to its end, AdamW has yet to make its two moments.
+        made = [] if optimizer.state else [torch.empty_like(weight) for weight in _trained(model) for _ in range(2)]
         clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px, device=device)
-        with torch.autocast(device.type, torch.bfloat16):
-            model(clips).sum().backward()
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            loss = model(clips).float().sum()
+        loss.backward()
         model.zero_grad(set_to_none=True)
+        del made
 
-    model.zero_grad(set_to_none=True)
     fits = largest_that_fits(try_clips, piece_size)
     if not fits:
         layers = config.vit.layers
@@ -106,6 +111,10 @@ def out_of_memory(model: UniFormerV2, device: torch.device, piece_size: int) -> 
             "pieces are accumulated"
         )
     return TrainError(f"{device}: no memory for {piece_size} clips at once ({_size(device)}); {advice}")
+
+
+def _trained(model: UniFormerV2) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _size(device: torch.device) -> str:

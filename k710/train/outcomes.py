@@ -8,15 +8,18 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from k710.errors import TrainError
 from k710.storage import replacing
+from k710.train.process import SharedError
 from k710.train.report import Report, Step
 from k710.train.run import Run
 from k710.train.step import Taken
 
+# A gradient scaler halves its scale at each infinite gradient; after so many, there is nothing left of it.
+_SKIPPED_IN_ROW = 50
 
-class DivergedError(TrainError):
-    """A loss, or a norm of its gradients, that is no number. Every process of a run raises it."""
+
+class DivergedError(SharedError):
+    """A loss, or a norm of its gradients, that is no number."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Outcomes:
     report: Report
     _pending: deque[Pending] = field(default_factory=deque)
     _failed: dict[str, str] = field(default_factory=dict)
+    _skipped: int = 0
 
     def add(self, pending: Pending) -> None:
         self._pending.append(pending)
@@ -54,7 +58,9 @@ class Outcomes:
             loss, accuracy = one.taken.sums.tolist()
             grad_norm = float(one.taken.grad_norm)
             # A gradient scaler finds infinite gradients by itself, and leaves the step out.
-            if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.run.recipe.precision == "fp16"):
+            self._skipped = 0 if math.isfinite(grad_norm) else self._skipped + 1
+            allowed = _SKIPPED_IN_ROW if self.run.recipe.precision == "fp16" else 1
+            if not math.isfinite(loss) or self._skipped >= allowed:
                 raise self._diverged(one, loss, grad_norm)
             self._failed |= one.taken.failed
             # From one step's beginning to the next one's: what a step takes, whoever waits for whom.
@@ -65,8 +71,9 @@ class Outcomes:
                 place = (one.step, one.epoch, one.consumed)
                 self.report.step(Step(*place, loss, accuracy, one.lr, grad_norm, clips, seconds, one.taken.waited_s))
 
-    def end_epoch(self, epoch: int, step: int) -> None:
-        """Settle, and name the clips of the epoch that could not be read, of all processes together."""
+    def settle_all(self, epoch: int, step: int) -> None:
+        """Settle, and name the clips that could not be read since the last time, of all processes together: before
+        whatever is saved, since a resume begins with none."""
         self.settle()
         failed = {clip_id: why for part in self.run.process.gather(self._failed) for clip_id, why in part.items()}
         self._failed = {}

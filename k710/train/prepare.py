@@ -23,11 +23,11 @@ from k710.train.pieces import cut
 from k710.train.process import Process
 from k710.train.recipe import TrainRecipe
 from k710.train.report import check_tensorboard
-from k710.train.run import Run, augment_of
+from k710.train.run import Run, augment_of, mix_of
 from k710.train.start import config_of_recipe, head_record, start_model
 
-# What may differ from one start of a run to the next: how a batch is cut, not what it is.
-_FREE: dict[str, Any] = {"gpu_batch_size": 1}
+# What may differ from one start of a run to the next: how a batch is cut and what is kept of it, not what it is.
+_FREE: dict[str, Any] = {"gpu_batch_size": 1, "checkpoint_blocks": 0}
 
 
 @dataclass(frozen=True)
@@ -57,36 +57,68 @@ def prepare(
     `resume` goes on with the run in `out`, where there is one. Raises K710Error children for whatever can be known to
     be wrong: manifest, clips, checkpoint, batch, disk, a run in `out` of another recipe or of other clips.
     """
-    manifest = open_manifest(manifest_folder)
-    found = checkpoints.newest_if_any(out) if resume else None
-    checkpoints.start_folder(out, resume=resume)
+    with process.together():
+        manifest = open_manifest(manifest_folder)
+        found = checkpoints.newest_if_any(out) if resume and process.is_first else None
+        if process.is_first:
+            checkpoints.start_folder(out, resume=resume)
+    # The first says which, since a folder of many nodes may look older to some of them.
+    name = process.gather(found[0].name if found else None)[0]
+    with process.together():
+        resumed = checkpoints.read_own(out / checkpoints.FOLDER / name) if name else None
+        run = _checked(recipe, manifest, out, process, origin=origin, media=media, resumed=resumed, say=say, **options)
+        if resumed is not None and process.is_first:
+            check_same(out, recipe, run.facts)
+    with process.together():
+        if process.is_first and found is None:
+            checkpoints.write_facts(out, recipe, run.facts)
+        if process.is_first and found is not None:
+            checkpoints.set_aside(found[1])
+    for sentence in found[1].values() if found else ():
+        say(f"{sentence}; going on from the one before it")
+    if resumed is not None:
+        say(f"{out}: going on after step {resumed['step']:,}")
+    return run
+
+
+def _checked(
+    recipe: TrainRecipe,
+    manifest: Manifest,
+    out: Path,
+    process: Process,
+    *,
+    origin: Origin,
+    media: Media,
+    resumed: dict[str, Any] | None,
+    say: Callable[[str], None],
+    **options: Any,
+) -> Run:
+    """The run, with whatever each process can check by itself."""
+    check_precision(recipe, process.device)
     train, val, said = open_clips(recipe, manifest, media)
     pieces = cut(recipe.batch_size, gpu_batch_size=recipe.gpu_batch_size, world_size=process.world_size)
     augment_of(recipe)
+    mix_of(recipe)
     if len(train) * recipe.num_repeats < recipe.batch_size:
         raise UsageError(
-            f"{manifest_folder}: has {len(train)} {recipe.view} train clips, fewer than one batch of "
+            f"{manifest.path}: has {len(train)} {recipe.view} train clips, fewer than one batch of "
             f"{recipe.batch_size}; --set batch_size=N takes a smaller one"
         )
     if options.get("tensorboard"):
         check_tensorboard()
-    model, head = _model(recipe, origin, say, resumed=found is not None)
-    checkpoints.check_room(out, needed_bytes(model, recipe, keep=options.get("keep", 2)))
+    model, head = _model(recipe, origin, say, resumed=resumed is not None)
+    if process.is_first:
+        checkpoints.check_room(out, needed_bytes(model, recipe, keep=options.get("keep", 2)))
     facts = facts_of(recipe, manifest, media, train, val, head, origin)
-    if found is not None:
-        check_same(out, recipe, facts)
-        for sentence in found[1]:
-            say(sentence)
-        say(f"{out}: going on after step {found[0]['step']:,}")
-    process.wait()  # all have seen the folder as it was
-    if found is None and process.is_first:
-        checkpoints.write_facts(out, recipe, facts)
     for sentence in (*said, *_counts(recipe, train, val), str(pieces)):
         say(sentence)
-    if process.is_first:
-        checkpoints.sweep(out)
-    resumed = found[0] if found is not None else None
     return Run(out, recipe, model, head, train, val, pieces, process, facts, resumed, say=say, **options)
+
+
+def check_precision(recipe: TrainRecipe, device: torch.device) -> None:
+    """Raises UsageError for bf16 on a GPU that only imitates it."""
+    if recipe.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        raise UsageError(f"{torch.cuda.get_device_name(device)} has no bf16; --set precision=fp16 is what it can")
 
 
 def open_clips(

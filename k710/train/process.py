@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,28 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from k710.errors import UsageError
+from k710.errors import K710Error, TrainError, UsageError
 from k710.loading.order import Share
 
-# A rank waits as long as this for the slowest one: a rank may be at a checkpoint, or at its last clips of a split.
-_PATIENCE = datetime.timedelta(hours=2)
+# So long a process waits for the slowest one: inside a step, which may have to compile or to wait for the store, and
+# between steps, where the first may be at a checkpoint and another at its last clips of a split.
+_STEP_PATIENCE, _PATIENCE = datetime.timedelta(minutes=30), datetime.timedelta(hours=2)
+
+
+class SharedError(TrainError):
+    """What every process of a run raises at the same place; the first of them says it."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class NoGpuError(UsageError):
+    """More processes on a node than GPUs; those that have one do not know."""
+
+
+class LostError(TrainError):
+    """Another process has gone, or does not answer. What stopped it, it has said itself."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +60,15 @@ class Process:
         if self.world_size == 1:
             return flags
         raised = torch.tensor([int(flag) for flag in flags])
-        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
+        with self.others():
+            dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
         return tuple(bool(flag) for flag in raised.tolist())
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place, on the device of `values`."""
         if self.world_size > 1:
-            dist.all_reduce(values)
+            with self.others():
+                dist.all_reduce(values)
         return values
 
     def gather(self, value: Any) -> list[Any]:
@@ -56,19 +76,50 @@ class Process:
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value, group=self.control)
+        with self.others():
+            dist.all_gather_object(values, value, group=self.control)
         return values
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What stops one process in this block stops all, after the block, with the same message; else all leave it
+        together. Inside, none may speak to another. Raises SharedError; alone, a process raises what it raises."""
+        if self.world_size == 1:
+            yield
+            return
+        mine: tuple[str, int] | None = None
+        raised: Exception | None = None
+        try:
+            yield
+        except K710Error as error:
+            mine, raised = (str(error), error.exit_code), error
+        except OSError as error:
+            mine, raised = (f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1), error
+        for rank, told in enumerate(self.gather(mine)):
+            if told is not None:
+                message, exit_code = told
+                raise SharedError(f"process {rank}: {message}" if rank else message, exit_code) from raised
+
+    @contextlib.contextmanager
+    def others(self) -> Iterator[None]:
+        """Around whatever waits for other processes. Raises LostError where one of them has gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            if not isinstance(error, dist.DistError) and "gloo" not in reason:  # gloo's errors have no type
+                raise
+            raise LostError(
+                f"process {self.rank}: another process of this run has gone, or does not answer; what stopped it "
+                f"stands in its own message, or in torchrun's ({reason[:200]})"
+            ) from None
 
     def share_buffers(self, model: nn.Module) -> None:
         """The first process's buffers (statistics of batch norm) for all, as its checkpoint will have them."""
         if self.world_size > 1:
-            for buffer in model.buffers():
-                dist.broadcast(buffer, 0)
-
-    def wait(self) -> None:
-        """Until every process has come here."""
-        if self.world_size > 1:
-            dist.barrier(group=self.control)
+            with self.others():
+                for buffer in model.buffers():
+                    dist.broadcast(buffer, 0)
 
 
 @contextlib.contextmanager
@@ -85,13 +136,18 @@ def joined(device: str | None = None) -> Iterator[Process]:
     if world_size == 1:
         yield Process(chosen)
         return
+    # Said of a dimension of one, whose stride is nothing.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     backend = "nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=_PATIENCE)
+    dist.init_process_group(backend, timeout=_STEP_PATIENCE)
+    control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     try:
-        control = dist.new_group(backend="gloo", timeout=_PATIENCE)
         yield Process(chosen, dist.get_rank(), world_size, control)
-    finally:
+    except SharedError:
         dist.destroy_process_group()
+        raise
+    # One that goes alone goes without leave: NCCL's would wait for the others, and they wait for this one.
+    dist.destroy_process_group()
 
 
 def pick_device(device: str | None) -> torch.device:
@@ -103,11 +159,17 @@ def pick_device(device: str | None) -> torch.device:
     if kind == "cpu":
         return torch.device("cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if not num_gpus:
+        raise UsageError("torch finds no GPU here; --device cpu does without one")
     if local_rank >= num_gpus:
-        raise UsageError(f"process {local_rank} of this node has no GPU of its own: there are {num_gpus}")
+        raise NoGpuError(f"process {local_rank} of this node has no GPU of its own: there are {num_gpus}")
     return torch.device("cuda", local_rank)
 
 
-def rank_of_environment() -> int:
-    """The rank that torchrun gave this process, before the processes have joined."""
-    return int(os.environ.get("RANK", "0"))
+def speaks(error: K710Error) -> bool:
+    """Whether this process is to say what stopped it: not what another says for it."""
+    if isinstance(error, SharedError | LostError):
+        return int(os.environ.get("RANK", "0")) == 0
+    # Before they have met, all processes of a node find the same, but for the GPUs.
+    alone = dist.is_initialized() or isinstance(error, NoGpuError)
+    return alone or int(os.environ.get("LOCAL_RANK", "0")) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +80,7 @@ class TrainRecipe:
                 raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
         for key, (low, high) in _RANGES.items():
             value = getattr(self, key)
-            if not (math.isfinite(value) and low <= value <= high):
+            if not low <= value <= high:  # nor is NaN
                 raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
         if self.warmup_epochs > self.epochs:
             raise RecipeError(f"{where}: warmup_epochs is {self.warmup_epochs}, and there are {self.epochs} epochs")

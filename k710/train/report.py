@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ import torch
 from k710.errors import UsageError
 from k710.storage import replacing
 from k710.train.checkpoints import LOG
+from k710.train.run import Progress
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Report:
     _writer: Any = None
 
     @contextlib.contextmanager
-    def opened(self, *, after_step: int, here: bool = True) -> Iterator[None]:
-        """Open the log, if it is kept `here`. Lines of steps after `after_step`, which a resume repeats, are cut off.
+    def opened(self, progress: Progress, *, here: bool = True) -> Iterator[None]:
+        """Open the log, if it is kept `here`. Lines of what came after `progress`, which a resume repeats, are cut off.
 
         Raises UsageError for TensorBoard where it is not installed.
         """
@@ -56,11 +58,11 @@ class Report:
             yield
             return
         path = self.run / LOG
-        kept = [line for line in read_log(path) if line["step"] <= after_step] if path.exists() else []
+        kept = [line for line in read_log(path) if _is_before(line, progress)] if path.exists() else []
         with replacing(path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
         if self.tensorboard:
-            self._writer = check_tensorboard()(str(self.run / "tensorboard"), purge_step=after_step + 1)
+            self._writer = check_tensorboard()(str(self.run / "tensorboard"), purge_step=progress.step + 1)
         with path.open("a", encoding="utf-8") as self._log:
             try:
                 yield
@@ -74,18 +76,19 @@ class Report:
         if len(self._recent) >= self.every or step.step == self.num_steps:
             self._tell()
 
-    def validation(self, step: int, epoch: int, scores: dict[str, float], best: bool) -> None:
-        self._write({"kind": "validation", "step": step, "epoch": epoch, **scores, "best": best})
+    def validation(self, step: int, epoch: int, scores: dict[str, float], best: bool, failed: dict[str, str]) -> None:
+        """The scores of val, and the clips of it that could not be read."""
+        self._write({"kind": "validation", "step": step, "epoch": epoch, **scores, "best": best, "failed": failed})
         told = ", ".join(f"{name} {value:.2%}" for name, value in scores.items())
         self.say(f"validation after epoch {epoch}: {told}{', the best so far' if best else ''}")
+        if failed:
+            self.say(f"validation after epoch {epoch}: {_unread(failed)}")
         self._scalars(step, {f"val/{name}": value for name, value in scores.items()})
 
     def failed(self, step: int, epoch: int, clips: dict[str, str]) -> None:
         """Clips of an epoch that could not be read; all of them stand in the log."""
         self._write({"kind": "failed", "step": step, "epoch": epoch, "clips": clips})
-        named = "; ".join(list(clips.values())[:3])
-        more = f"; and {len(clips) - 3} more, see {LOG}" if len(clips) > 3 else ""
-        self.say(f"epoch {epoch + 1}: {len(clips)} clips could not be read and counted for nothing: {named}{more}")
+        self.say(f"epoch {epoch + 1}: {_unread(clips)}")
 
     def _tell(self) -> None:
         steps, self._recent = self._recent, []
@@ -105,7 +108,9 @@ class Report:
 
     def _write(self, line: dict[str, Any]) -> None:
         assert self._log is not None
-        self._log.write(json.dumps(line) + "\n")
+        # JSON has no word for what is no number, such as the first norms under a gradient scaler.
+        known = {key: _or_none(value) if isinstance(value, float) else value for key, value in line.items()}
+        self._log.write(json.dumps(known) + "\n")
         self._log.flush()
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
@@ -117,12 +122,26 @@ class Report:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log.jsonl; one that a kill cut short is left out."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
             lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return lines
+    return [line for line in lines if isinstance(line, dict) and "kind" in line and "step" in line]
+
+
+def _is_before(line: dict[str, Any], progress: Progress) -> bool:
+    """Whether a resume from `progress` does not write the line again."""
+    is_settled = line["kind"] != "validation" or line["epoch"] <= progress.settled_epochs
+    return bool(line["step"] <= progress.step and is_settled)
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _unread(clips: dict[str, str]) -> str:
+    named = "; ".join(list(clips.values())[:3])
+    more = f"; and {len(clips) - 3} more, see {LOG}" if len(clips) > 3 else ""
+    return f"{len(clips)} clips could not be read and counted for nothing: {named}{more}"
 
 
 def check_tensorboard() -> Any:

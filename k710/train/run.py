@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from k710.loading.dataset import ClipDataset
 from k710.loading.loader import ClipLoader
 from k710.loading.mix import Mix
 from k710.models.uniformerv2 import UniFormerV2
+from k710.train import checkpoints
 from k710.train.pieces import Pieces
 from k710.train.process import Process
 from k710.train.recipe import TrainRecipe
@@ -49,17 +51,25 @@ class Run:
         """Optimiser steps of an epoch; its incomplete last batch is dropped."""
         return len(self.train) * self.recipe.num_repeats // self.recipe.batch_size
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """The folder as this run's own for the time of the block. Raises TrainError where another has it."""
+        with contextlib.ExitStack() as stack:
+            with self.process.together():
+                if self.process.is_first:
+                    stack.enter_context(checkpoints.locked(self.out))
+            yield
+
     def train_loader(self) -> ClipLoader:
         """Batches as the recipe has them: augmented, mixed, in an order that resumes. Raises UsageError for settings
         that cannot be."""
         recipe = self.recipe
-        mixes = recipe.mixup_alpha or recipe.cutmix_alpha
         return self.train.loader(
             batch_size=recipe.batch_size,
             device=self.process.device,
             num_workers=self.num_workers,
             augment=augment_of(recipe),
-            mix=Mix(recipe.mixup_alpha, recipe.cutmix_alpha) if mixes else None,
+            mix=mix_of(recipe),
             share=self.process.share,
             num_repeats=recipe.num_repeats,
             num_pieces=self.pieces.num_pieces,
@@ -78,6 +88,12 @@ def augment_of(recipe: TrainRecipe) -> Augment:
         erase_prob=recipe.erase_prob,
         order=recipe.augment_order,
     )
+
+
+def mix_of(recipe: TrainRecipe) -> Mix | None:
+    """How a recipe mixes clips, or None. Raises UsageError for numbers that cannot be."""
+    mixes = recipe.mixup_alpha or recipe.cutmix_alpha
+    return Mix(recipe.mixup_alpha, recipe.cutmix_alpha) if mixes else None
 
 
 @dataclass

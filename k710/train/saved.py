@@ -32,23 +32,24 @@ class Saved:
 
         Raises TrainError where the disk has no room.
         """
-        if self.run.process.is_first:
-            content = {
-                **self._for_use(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "average": self.average.state_dict() if self.average else None,
-                "position": self.loader.state_dict(),
-                "progress": self.progress.state_dict(),
-            }
-            write_step(self.run.out, self.progress.step, content, keep=self.run.keep)
-        self.run.process.wait()
+        with self.run.process.together():
+            if self.run.process.is_first:
+                content = {
+                    **self._for_use(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": self.scaler.state_dict(),
+                    "average": self.average.state_dict() if self.average else None,
+                    "position": self.loader.state_dict(),
+                    "progress": self.progress.state_dict(),
+                }
+                write_step(self.run.out, self.progress.step, content, keep=self.run.keep)
         self.progress.saved_at_s = time.monotonic()
 
     def write_best(self) -> None:
         """Save the model as it is now for evaluation and finetuning: weights, head, and where they come from."""
-        if self.run.process.is_first:
-            write_checkpoint(self.run.out / BEST, self._for_use())
+        with self.run.process.together():
+            if self.run.process.is_first:
+                write_checkpoint(self.run.out / BEST, self._for_use())
 
     def restore(self, content: dict[str, Any]) -> None:
         """Go to a saved state. What is random is a function of the position, so no generator's state is needed."""

@@ -7,7 +7,19 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from k710.train.process import SharedError
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StoppedError(SharedError):
+    """A run that was asked to stop, with everything saved. Its exit code is that of a process ended by the signal, by
+    which a scheduler knows its own doing."""
+
+    def __init__(self, name: str | None, step: int) -> None:
+        why = name or "a signal to another process"
+        message = f"stopped by {why} after step {step:,}; everything is saved, --resume goes on from there"
+        super().__init__(message, 130 if name == "SIGINT" else 143)
 
 
 class StopRequest:

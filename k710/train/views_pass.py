@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from k710.errors import TrainError
 from k710.loading.augment import Augment
 from k710.loading.dataset import ClipDataset
 from k710.train.process import Process
@@ -47,7 +49,8 @@ def predict_views(
     """Look at every view of every clip once, clips shared out between the processes; the same answer on all of them.
 
     As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `batch_size`
-    views are taken at once by each process; `told` hears of the clips done by this process.
+    views are taken at once by each process; `told` hears of the clips done by this process. Raises LoadError where a
+    loader's worker dies, TrainError where a GPU has no room for the views, and what `told` raises.
     """
     was_training, num_views = model.training, len(dataset.views)
     model.eval()
@@ -64,20 +67,29 @@ def predict_views(
     clip_ids = [""] * len(mine)
     failed: dict[str, str] = {}
     dtype = DTYPES[precision]
-    for batch in loader:
-        with torch.autocast(process.device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(batch.pixels)
-        probabilities = logits.float().softmax(-1).double().cpu().numpy()
-        failed |= batch.errors
-        for row, sample, clip_id in zip(probabilities, batch.samples, batch.clip_ids, strict=True):
-            place = sample.clip - mine.start
-            sums[place] += row
-            seen[place] += 1
-            clip_ids[place] = clip_id
-        told(int(seen.sum()) // num_views)
+    with process.together(), _room_for(batch_size):
+        for batch in loader:
+            with torch.autocast(process.device.type, dtype, enabled=dtype != torch.float32):
+                logits = model(batch.pixels)
+            probabilities = logits.float().softmax(-1).double().cpu().numpy()
+            failed |= batch.errors
+            for row, sample, clip_id in zip(probabilities, batch.samples, batch.clip_ids, strict=True):
+                place = sample.clip - mine.start
+                sums[place] += row
+                seen[place] += 1
+                clip_ids[place] = clip_id
+            told(int(seen.sum()) // num_views)
     model.train(was_training)
     assert (seen == num_views).all(), "a view was left out or seen twice"
     return _together(dataset, process, clip_ids, sums / num_views, seen, failed)
+
+
+@contextlib.contextmanager
+def _room_for(num_views: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise TrainError(f"no memory for {num_views} views at once; take fewer: --batch-size") from None
 
 
 def _together(
