@@ -17,7 +17,7 @@ from k710.sample.textures import textured_frames
 
 LOOK = Look(160, 120, 12, noise=0, preset="ultrafast")
 SPAN_S = 8
-LONGEST_SHIFT_S = 4.0
+PLAIN = Copy()
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Planted:
     youtube_id: str
     split: str
     shows: str
-    copy: Copy = Copy()
+    copy: Copy = PLAIN
     start_s: int = 10
     label: str = LABELS[0]
 

@@ -8,7 +8,6 @@ chance, but a copy has many frames and needs one: at 31 bits a frame is found wi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +27,19 @@ _FACTORS = np.array(
 
 Codes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
-@dataclass
-class Common:
-    """Frames that were too common to be looked at, at least in half of their bands: `frames` of `clips`."""
+def common_frames(frames: HashedFrames, *, max_clips: int = MAX_CLIPS_IN_BUCKET) -> Mask:
+    """(n,) which frames are too common to tell anything: in a third of the bands, more than `max_clips` clips share theirs.
 
-    frames: int = 0
-    clips: int = 0
-    examples: list[int] = field(default_factory=list)  # clips
+    Left in, a title card in ten thousand clips would make fifty million pairs of them.
+    """
+    crowded, key_bits = np.zeros(len(frames.clip), np.uint8), _key_bits(frames)
+    for band in range(NUM_BANDS):
+        codes = _sorted_codes(frames.words, band, key_bits)
+        crowded[_frame(codes[_crowded_keys(codes, frames.clip, key_bits, max_clips)[_key(codes)]])] += 1
+    return np.asarray(crowded >= NUM_BANDS / 3)
 
 
 def candidates(
@@ -47,28 +50,30 @@ def candidates(
     max_bits: int,
     max_clips: int = MAX_CLIPS_IN_BUCKET,
     both_ways: bool = False,
-) -> tuple[Ints, Common]:
+) -> Ints:
     """Pairs of clips (n, 2), of a query and of the index, that have frames which differ in at most `max_bits`.
 
     `video` (clips,): clips of one video are no pair. Of two clips the one with the lower video is the query, unless
-    `both_ways`. Sorted, none twice.
+    `both_ways`. Buckets with more than `max_clips` clips are left out. Sorted, none twice.
     """
     found: list[Ints] = [np.zeros(0, np.int64)]
-    num_clips, key_bits = len(video), int(np.clip(np.ceil(np.log2(max(len(index.clip), 2))), 8, _MAX_KEY_BITS))
-    crowded = np.zeros(len(index.clip), np.uint8)
+    num_clips, key_bits = len(video), _key_bits(index)
     for band in range(NUM_BANDS):
         of_index, of_queries = (_sorted_codes(frames.words, band, key_bits) for frames in (index, queries))
-        too_many = _crowded_keys(of_index, index.clip, key_bits, max_clips)
-        crowded[_frame(of_index[too_many[_key(of_index)]])] += 1
-        of_queries = of_queries[~too_many[_key(of_queries)]]
+        of_queries = of_queries[~_crowded_keys(of_index, index.clip, key_bits, max_clips)[_key(of_queries)]]
         for query, entry in _meetings(of_queries, of_index):
-            pairs = _near(queries, index, video, query, entry, max_bits, both_ways)
-            found.append(np.unique(pairs[:, 0] * num_clips + pairs[:, 1]))
+            one, other = queries.clip[query], index.clip[entry]
+            wanted = video[one] != video[other] if both_ways else video[one] < video[other]
+            near = _near(queries.words, index.words, query[wanted], entry[wanted], max_bits)
+            pairs = one[wanted][near].astype(np.int64) * num_clips + other[wanted][near]
+            found.append(np.unique(pairs))
         found = [np.unique(np.concatenate(found))]
-    pairs = np.stack(np.divmod(found[0], num_clips), axis=1)
-    common = crowded >= NUM_BANDS / 2
-    clips = np.unique(index.clip[common])
-    return pairs, Common(int(np.count_nonzero(common)), len(clips), clips[:5].tolist())
+    return np.stack(np.divmod(found[0], num_clips), axis=1)
+
+
+def _key_bits(frames: HashedFrames) -> int:
+    """So that a bucket of strangers holds about one frame, and the table of buckets stays small."""
+    return int(np.clip(np.ceil(np.log2(max(len(frames.clip), 2))), 8, _MAX_KEY_BITS))
 
 
 def _sorted_codes(words: Words, band: int, key_bits: int) -> Codes:
@@ -98,12 +103,12 @@ def _frame(codes: Codes) -> Ints:
     return (codes & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
-def _crowded_keys(codes: Codes, clip: Ints32, key_bits: int, max_clips: int) -> npt.NDArray[np.bool_]:
+def _crowded_keys(codes: Codes, clip: Ints32, key_bits: int, max_clips: int) -> Mask:
     """(2^key_bits,) whether a bucket holds more than `max_clips` clips. A clip's frames stand side by side in it."""
     keys, clips = _key(codes), clip[_frame(codes)]
     new = np.ones(len(codes), bool)
     new[1:] = (keys[1:] != keys[:-1]) | (clips[1:] != clips[:-1])
-    crowded: npt.NDArray[np.bool_] = np.bincount(keys[new], minlength=1 << key_bits) > max_clips
+    crowded: Mask = np.bincount(keys[new], minlength=1 << key_bits) > max_clips
     return crowded
 
 
@@ -133,20 +138,9 @@ def _portions(counts: Ints) -> Iterator[slice]:
         begin, done = end, int(ends[end - 1])
 
 
-def _near(
-    queries: HashedFrames,
-    index: HashedFrames,
-    video: Ints32,
-    query: Ints,
-    entry: Ints,
-    max_bits: int,
-    both_ways: bool,
-) -> Ints:
-    """Of pairs of frames those of different videos that are near, as pairs of clips (k, 2)."""
+def _near(one: Words, other: Words, query: Ints, entry: Ints, max_bits: int) -> Ints:
+    """Which pairs of rows of two tables of hashes differ in at most `max_bits`."""
     # Half of the words tell nearly all strangers, at half the price.
-    some = distance(queries.words[query, :2], index.words[entry, :2]) <= max_bits
-    query, entry = query[some], entry[some]
-    near = distance(queries.words[query], index.words[entry]) <= max_bits
-    one, other = queries.clip[query[near]], index.clip[entry[near]]
-    wanted = video[one] != video[other] if both_ways else video[one] < video[other]
-    return np.stack([one[wanted], other[wanted]], axis=1).astype(np.int64)
+    some = np.flatnonzero(distance(one[query, :2], other[entry, :2]) <= max_bits)
+    near: Ints = some[distance(one[query[some]], other[entry[some]]) <= max_bits]
+    return near

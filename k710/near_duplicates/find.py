@@ -16,10 +16,10 @@ from k710.engine import Stop
 from k710.errors import StoreError, UsageError
 from k710.manifest import Manifest
 from k710.near_duplicates.align import MIN_AGREEING, MIN_AGREEING_SHARE, Match, matches
-from k710.near_duplicates.candidates import MAX_CLIPS_IN_BUCKET, Common, Ints, candidates
+from k710.near_duplicates.candidates import MAX_CLIPS_IN_BUCKET, Ints, candidates, common_frames
 from k710.near_duplicates.groups import TRAIN, Clips, best_of_each, groups_of, proposals
 from k710.near_duplicates.hash_clip import VARIANTS
-from k710.near_duplicates.hashed_clips import MIN_QUALITY, HashedClips, even_steps, video_codes
+from k710.near_duplicates.hashed_clips import MIN_QUALITY, HashedClips, Ints32, video_codes
 from k710.near_duplicates.pairs import PAIRS_SCHEMA
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SETTINGS, SignatureFolder, Tally, make_missing, media_of, places_of
@@ -121,9 +121,9 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
         "failed_to_fetch": prepared.num_failed,
         "pairs": by_sides,
         "groups": len(pc.unique(pairs["group"])),
-        "common_frames": common.frames,
-        "common_clips": common.clips,
-        "common_examples": [deciding.clip_id[clip] for clip in common.examples],
+        "common_frames": len(common),
+        "common_clips": len(np.unique(common)),
+        "common_examples": [deciding.clip_id[clip] for clip in np.unique(common)[:5]],
     }
     return Found(pairs, {"parameters": parameters(question, store.profile_folder), "counts": counts})
 
@@ -143,17 +143,20 @@ def parameters(question: Question, profile: str) -> dict[str, Any]:
     }
 
 
-def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Common]:
-    index, common = hashed.frames(VARIANTS[0]), Common()
+def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Ints32]:
+    """What shows the same, and the clip of each frame that is too common to be searched for."""
+    index = hashed.frames(VARIANTS[0])
+    common = common_frames(index)
+    telling = index.only(~common)
     found: list[Match] = []
     for variant in VARIANTS:
-        queries = even_steps(index) if variant == VARIANTS[0] else hashed.frames(variant)
+        searched = telling.even_steps() if variant == VARIANTS[0] else hashed.frames(variant)
         # Who repeats whom in the mirror says nothing of who came first; a crop is of one, and not of the other.
         both_ways = variant.startswith("cropped")
-        pairs, too_common = candidates(queries, index, hashed.video, max_bits=threshold_bits, both_ways=both_ways)
-        common = too_common if variant == VARIANTS[0] else common
+        pairs = candidates(searched, telling, hashed.video, max_bits=threshold_bits, both_ways=both_ways)
+        queries = index.even_steps() if variant == VARIANTS[0] else searched  # to align, every frame counts
         found += matches(pairs, queries, index, variant=variant, max_bits=threshold_bits)
-    return best_of_each(found), common
+    return best_of_each(found), index.clip[common]
 
 
 def _pairs_table(clips: Clips, found: list[Match]) -> tuple[pa.Table, dict[str, dict[str, int]]]:

@@ -36,6 +36,16 @@ class HashedFrames:
         part = slice(int(self.starts[clip]), int(self.starts[clip + 1]))
         return self.words[part], self.step[part]
 
+    def only(self, wanted: npt.NDArray[np.bool_]) -> HashedFrames:
+        """Some of the frames, (n,) which."""
+        clip = self.clip[wanted]
+        starts = np.searchsorted(clip, np.arange(len(self.starts)))
+        return HashedFrames(self.words[wanted], clip, self.step[wanted], starts)
+
+    def even_steps(self) -> HashedFrames:
+        """Every second step: what of a clip is compared, as it is, with all frames of the others."""
+        return self.only(self.step % 2 == 0)
+
 
 @dataclass(frozen=True)
 class HashedClips:
@@ -65,14 +75,6 @@ class HashedClips:
         clip = clip[usable]
         begins = np.searchsorted(clip, np.arange(len(self) + 1))
         return HashedFrames(words, clip, step[usable].astype(np.int16), begins)
-
-
-def even_steps(frames: HashedFrames) -> HashedFrames:
-    """Every second step of the plain frames: what of a clip is compared with all frames of the others."""
-    even = frames.step % 2 == 0
-    clip = frames.clip[even]
-    starts = np.searchsorted(clip, np.arange(len(frames.starts)))
-    return HashedFrames(frames.words[even], clip, frames.step[even], starts)
 
 
 def video_codes(youtube_ids: pa.Array) -> Ints32:
