@@ -5,9 +5,9 @@
 Videos are generated: fractal landscapes with things that move (k710.sample.textures), and a few of ffmpeg's own
 sources. Of each the original and every copy of k710.sample.copies.COPIES, some shifted at random, are encoded, decoded
 and hashed as clips of ten seconds, and all are compared with all, by the very functions of the command. Recall: of the
-copies of one kind, how many are found as a copy of their original. Negatives are reported apart: clips of other videos; clips of
-one class of the sample, which show the same motion before another scene; clips that share their scene and differ in
-what happens in it, which no one should take for negatives lightly. The numbers go to
+copies of one kind, how many are found as a copy of their original. Negatives are reported apart: clips of other videos;
+clips of one class of the sample, which show the same motion before another scene; clips that share their scene and
+differ in what happens in it, which no one should take for negatives lightly. The numbers go to
 `results/near_duplicate_recall.json`.
 """
 

@@ -15,7 +15,7 @@ from k710.sample.footage import Clip, write_video
 from k710.sample.motions import Look
 from k710.sample.textures import textured_frames
 
-LOOK = Look(160, 120, 12, noise=0, preset="ultrafast")
+LOOK = Look(128, 96, 8, noise=0, preset="ultrafast", crf=23)
 SPAN_S = 8
 PLAIN = Copy()
 

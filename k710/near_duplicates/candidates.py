@@ -31,7 +31,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def common_frames(frames: HashedFrames, *, max_clips: int = MAX_CLIPS_IN_BUCKET) -> Mask:
-    """(n,) which frames are too common to tell anything: in a third of the bands, more than `max_clips` clips share theirs.
+    """(n,) which frames are too common to tell anything: more than `max_clips` clips share a third of their bands.
 
     Left in, a title card in ten thousand clips would make fifty million pairs of them.
     """
