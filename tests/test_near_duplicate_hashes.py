@@ -105,7 +105,9 @@ def test_a_picture_without_a_pixel():
         pdq(np.zeros((1, 0, 4), np.float32))
 
 
-words_of_hashes = st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4).map(lambda each: np.array(each, np.uint64))
+words_of_hashes = st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4).map(
+    lambda each: np.array(each, np.uint64)
+)
 
 
 @given(words_of_hashes, words_of_hashes, st.integers(0, 31))

@@ -136,11 +136,8 @@ def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within
             f"{changed.content_hash[:16]}. The version before stays until `k710 prune {changed.path}`."
         )
     elif apply_:
-        click.echo(f"Nothing to apply: {_these(num_dropped)} out of train already.")
-
-
-def _these(number: int) -> str:
-    return "there is nothing to be taken" if not number else f"the {number:,} clips are"
+        which = f"the {num_dropped:,} clips are out of train already" if num_dropped else "no clip is to go"
+        click.echo(f"Nothing to apply: {which}.")
 
 
 def _print_plan(prepared: Prepared, store: Store) -> None:

@@ -93,4 +93,5 @@ def _bytes(column: pa.ChunkedArray, width: int) -> tuple[npt.NDArray[np.uint8], 
         data = np.frombuffer(chunk.buffers()[2] or b"", np.uint8)
         parts.append(data[offsets[0] : offsets[-1]].reshape(-1, width))
         counts.append(np.diff(offsets) // width)
-    return np.concatenate(parts), np.concatenate(counts)
+    # Of one piece, as it mostly is, no copy: it may be a gigabyte.
+    return parts[-1] if len(parts) <= 2 else np.concatenate(parts), np.concatenate(counts)
