@@ -74,7 +74,8 @@ def _pairs(manifest: Manifest) -> dict[tuple[str, str], str]:
         return {}
     said = {}
     for row in pairs.to_pylist() if pairs else []:
-        words = f" ({row['distance']:.1f} of 256 bits, shifted by {row['shift_s']:g} s{', mirrored' * row['mirrored']})"
+        shifted = f", shifted by {abs(row['shift_s']):g} s" if row["shift_s"] else ""
+        words = f" ({row['distance']:.1f} of 256 bits{shifted}{', mirrored' * row['mirrored']})"
         said[row["clip_id"], row["other_clip_id"]] = said[row["other_clip_id"], row["clip_id"]] = words
     return said
 
