@@ -45,6 +45,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/profiles.py
 	$(BIN)/python benchmarks/fetch.py
 	$(BIN)/python benchmarks/model.py
+	$(BIN)/python benchmarks/near_duplicate_hashes.py
+	$(BIN)/python benchmarks/near_duplicate_recall.py
+	$(BIN)/python benchmarks/near_duplicates.py
 
 clean:
 	rm -rf .venv build dist

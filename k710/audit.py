@@ -12,6 +12,7 @@ import pyarrow as pa
 from k710.clip_names import ClipName
 from k710.clips import list_rows
 from k710.curate import Policy, codes, curate
+from k710.manifest import DROP_REASONS, NEAR_DUPLICATE
 from k710.overlap import LISTS, conflicts, overlaps, video_presence, video_starts
 from k710.releases import SPLITS
 
@@ -27,7 +28,8 @@ def audit(clips: pa.Table) -> dict[str, Any]:
 
     `overlap` has a matrix by YouTube ID and one by clip, rows and columns as in `lists`. `policies` tells, for each
     policy, the train and val that it makes of these lists, and how many videos of that train stand in each val and
-    test list: what a model trained on it has seen of that evaluation.
+    test list: what a model trained on it has seen of that evaluation. `near_duplicates`: clips that this manifest's
+    train lacks beyond its policy.
     """
     found = overlaps(clips)
     contradictions = conflicts(clips)
@@ -38,6 +40,7 @@ def audit(clips: pa.Table) -> dict[str, Any]:
         "overlap": {"by_id": found.by_id.tolist(), "by_clip": found.by_clip.tolist()},
         "ids_by_splits": ids_by_splits(clips),
         "policies": leaks_by_policy(clips),
+        "near_duplicates": int(np.count_nonzero(codes(clips["drop_reason"]) == DROP_REASONS.index(NEAR_DUPLICATE))),
         "conflicts": contradictions.counts(),
         "conflicting": {name: getattr(contradictions, name).to_pylist() for name in contradictions.counts()},
     }

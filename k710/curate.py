@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from k710.annotations import AnnotationList
 from k710.errors import LabelError, UsageError
 from k710.labels import Alignment, k710_classes_of
-from k710.manifest import DROP_REASONS
+from k710.manifest import DROP_REASONS, NEAR_DUPLICATE
 from k710.releases import NEWEST_FIRST, SOURCES, SPLITS
 
 Array = npt.NDArray[np.generic]
@@ -34,8 +34,9 @@ LEAK_POLICIES = ("train-purge", "val-purge")
 #   duplicate_id  another clip of the same video was kept
 #   leaked        the video stands on the other side of train and holdout
 #   unlabelled    the clip stands in test lists alone, which never enter K710
+#   near_duplicate  it was kept, until `k710 near-duplicates --apply` found its pictures in another clip
 #   malformed     the row could not be read (downloaded lists only; a user's own list is refused)
-FATES = ("kept", "same_clip", "duplicate_id", "leaked", "unlabelled", "malformed")
+FATES = ("kept", "same_clip", "duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE, "malformed")
 
 _SOURCE = pa.dictionary(pa.int8(), pa.string())
 ROW_SCHEMA = pa.schema(

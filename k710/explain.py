@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.build import CurationRecipe
@@ -14,7 +15,7 @@ from k710.clips import list_rows
 from k710.curate import FATES, Curated, curate
 from k710.errors import ManifestError
 from k710.labels import class_names
-from k710.manifest import Manifest
+from k710.manifest import NEAR_DUPLICATE, Manifest
 from k710.recipes import make_recipe
 from k710.releases import SOURCES
 
@@ -34,39 +35,83 @@ def explain(manifest: Manifest, name: ClipName) -> list[str]:
         raise ManifestError(f"{manifest.path}: no clip {name}; of this video it has {spans}")
     recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=str(manifest.path))
     curated = curate(list_rows(of_video), recipe.policy)
+    near = near_duplicates_of(manifest, of_video)
     lines = [f"Video {name.youtube_id}: https://www.youtube.com/watch?v={name.youtube_id}"]
     for number, clip in enumerate(of_video.to_pylist()):
         if name.span_s in (None, (clip["time_start_s"], clip["time_end_s"])):
-            lines += ["", *_clip_story(clip, number, curated, recipe)]
+            lines += ["", *_clip_story(clip, number, curated, recipe, near)]
     others = of_video.num_rows - 1
     if name.span_s and others:
         lines += ["", f"The video has {others} more clip{'s' * (others > 1)}: k710 explain -- {name.youtube_id}"]
     return lines
 
 
-def _clip_story(clip: dict[str, Any], number: int, curated: Curated, recipe: CurationRecipe) -> Iterator[str]:
+def near_duplicates_of(manifest: Manifest, clips: pa.Table) -> dict[str, str]:
+    """Of those of `clips` that were left out as near-duplicates, by clip id: whose pictures they repeat, and how."""
+    near = {row["clip_id"]: row["kept_clip_id"] for row in clips.to_pylist() if row["drop_reason"] == NEAR_DUPLICATE}
+    if not near:
+        return {}
+    kept = manifest.clips.filter(pc.is_in(manifest.clips["clip_id"], pa.array(sorted(set(near.values())), pa.string())))
+    where = {row["clip_id"]: _where(row) for row in kept.to_pylist()}
+    found = _pairs(manifest)
+    return {clip: f"{other}, which is {where[other]}{found.get((clip, other), '')}" for clip, other in near.items()}
+
+
+def _where(clip: dict[str, Any]) -> str:
+    if clip["split"] == "train":
+        return "in train"
+    lists = [f"{SOURCES[name].title} {clip[f'{name}_split']}" for name in SOURCES if clip[f"{name}_split"]]
+    return f"held out ({', '.join(lists)})"
+
+
+def _pairs(manifest: Manifest) -> dict[tuple[str, str], str]:
+    """How near two clips are, in words, both ways round; nothing where that is not on record any more."""
+    from k710.near_duplicates.pairs import read_pairs
+
+    try:
+        pairs = read_pairs(manifest)
+    except ManifestError:
+        return {}
+    said = {}
+    for row in pairs.to_pylist() if pairs else []:
+        shifted = f", shifted by {abs(row['shift_s']):g} s" if row["shift_s"] else ""
+        words = f" ({row['distance']:.1f} of 256 bits{shifted}{', mirrored' * row['mirrored']})"
+        said[row["clip_id"], row["other_clip_id"]] = said[row["other_clip_id"], row["clip_id"]] = words
+    return said
+
+
+def _clip_story(
+    clip: dict[str, Any], number: int, curated: Curated, recipe: CurationRecipe, near: dict[str, str]
+) -> Iterator[str]:
     yield f"{clip['clip_id']}, from {clip['time_start_s']} s to {clip['time_end_s']} s"
     rows = curated.rows
     for row in np.flatnonzero(rows.clip == number):
         source = list(SOURCES)[rows.source[row]]
         fate = FATES[curated.fate[row]]
+        if fate == "kept" and clip["clip_id"] in near:
+            fate = NEAR_DUPLICATE
         label = clip[f"{source}_class_id"]
         says = "without a label" if label is None else f"{class_names(source)[label]!r} (class {label})"
         yield f"  {SOURCES[source].title} {clip[f'{source}_split']}: {says}"
-        yield f"    {fate}: {_why(fate, clip, recipe)}"
+        yield f"    {fate}: {_why(fate, clip, recipe, near)}"
     yield f"  K710: {_verdict(clip)}"
     if clip["other_class_ids"]:
         names = ", ".join(repr(class_names("k710")[index]) for index in clip["other_class_ids"])
         yield f"    lists disagree on its label; {names} lost to {clip['label']!r} ({_label_rule(recipe)})"
 
 
-def _why(fate: str, clip: dict[str, Any], recipe: CurationRecipe) -> str:
+def _why(fate: str, clip: dict[str, Any], recipe: CurationRecipe, near: dict[str, str]) -> str:
     if fate == "kept":
         return f"this row puts the clip into {clip['split']}"
     if fate == "same_clip":
         return "another row has the same clip and counts for both"
+    if fate == NEAR_DUPLICATE:
+        return f"its pictures repeat {near[clip['clip_id']]}"
     if fate == "duplicate_id":
-        return f"{clip['kept_clip_id']} of the same video was kept ({_label_rule(recipe)}, then the earliest span)"
+        kept, rule = clip["kept_clip_id"], f"({_label_rule(recipe)}, then the earliest span)"
+        if kept in near:
+            return f"{kept} of the same video was preferred {rule}, and then left out as a near-duplicate"
+        return f"{kept} of the same video was kept {rule}"
     if fate == "unlabelled":
         return "it stands in test lists alone, which never enter K710"
     if recipe.leak_policy == "val-purge":

@@ -4,6 +4,7 @@
         clips/clips-{hash}.parquet   the clips table; the name carries the SHA-256 of the file
         dataset.json                 the commit: lists the clips files; replaced last and at once
         versions/{hash}.json         the dataset.json of earlier versions, until `k710 prune`
+        near_duplicates.parquet      what `k710 near-duplicates` found, once it was run
 
 Readers open only what dataset.json lists. Every column is told in manifests/README.md.
 """
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
     from k710.loading.stream import ShardStream
 
 SCHEMA_VERSION = "1.0"
-DROP_REASONS = ("duplicate_id", "leaked", "unlabelled")
+NEAR_DUPLICATE = "near_duplicate"  # given by `k710 near-duplicates --apply` alone, never by a build
+DROP_REASONS = ("duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE)
 
 _NAME = pa.dictionary(pa.int8(), pa.string())
 CLIPS_SCHEMA = pa.schema(
@@ -78,7 +80,8 @@ _HASHED_SCHEMA = pa.schema(
 _SLICE_ROWS = 1 << 16
 
 _CLIPS_FILE = re.compile(r"clips/clips-[0-9a-f]{16}\.parquet")
-_OURS = {_COMMIT, "clips", "versions", "store", "README.md"}  # what a manifest folder may hold
+PAIRS_FILE = "near_duplicates.parquet"  # see near_duplicates/pairs.py
+_OURS = {_COMMIT, "clips", "versions", "store", "README.md", PAIRS_FILE}  # what a manifest folder may hold
 
 
 @dataclass(frozen=True)

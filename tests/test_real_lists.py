@@ -37,7 +37,7 @@ def test_val(val):
     assert counts["rows"] == 84_906
     assert counts["clips"] == 71_126
     assert (counts["train"], counts["val"], counts["classes"]) == (0, 71_047, 710)
-    fates = dict.fromkeys(("leaked", "unlabelled", "malformed"), 0)
+    fates = dict.fromkeys(("leaked", "unlabelled", "near_duplicate", "malformed"), 0)
     assert counts["fates"] == fates | {"kept": 71_047, "same_clip": 13_780, "duplicate_id": 79}
     assert counts["conflicts"]["labels_of_one_clip"] == 45
 

@@ -94,6 +94,11 @@ def _print(found: dict[str, Any]) -> None:
         rows = [[name, p["train"], p["val"], *p["leaks"].values()] for name, p in found["policies"].items()]
         title = "Under each policy: K710's train and val, and how many videos of that train stand in an evaluation list"
         print_table(["policy", "train", "val", *evaluation], rows, title=title)
+    if found["near_duplicates"]:
+        click.echo(
+            f"This manifest's train lacks {found['near_duplicates']:,} clips more: near-duplicates, as "
+            f"`k710 near-duplicates` found them.\n"
+        )
     counts = found["conflicts"]
     click.echo(f"Conflicts: {counts['labels_of_one_clip']:,} clips with several labels at one span,")
     click.echo(

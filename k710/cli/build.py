@@ -86,7 +86,7 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
     from k710.curate import FATES
 
     counts, recipe = dataset["counts"], dataset["recipe"]
-    shown = [fate for fate in FATES if fate != "malformed" or counts["fates"][fate]]
+    shown = [fate for fate in FATES if fate not in ("malformed", "near_duplicate") or counts["fates"][fate]]
     rows = [[f"{e['source']} {e['split']}", e["rows"], *(e[fate] for fate in shown)] for e in counts["lists"]]
     total = ["all lists", counts["rows"], *(counts["fates"][fate] for fate in shown)]
     policy = f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}"

@@ -1,4 +1,4 @@
-"""N processes that make clips, and what happens when one crashes or hangs."""
+"""N processes that touch media, and what happens when one crashes or hangs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from k710.errors import FetchError
 from k710.fetch.clip_process import GRACE_S, READY
-from k710.fetch.jobs import CheckJob, ClipJob, Made
+from k710.fetch.jobs import Made
 
 WAIT_S = 10  # beyond the process's own limits
 
@@ -25,14 +25,27 @@ class StoppedError(Exception):
     """The pool was told to stop at once."""
 
 
-class ClipPool:
-    """Makes clips in `num_processes` processes. `submit` gives a Future of a Made, whatever happens to the process."""
+class Job(Protocol):
+    """What a process is asked: a line of JSON, with a limit of time."""
 
-    def __init__(self, num_processes: int) -> None:
-        self.num_processes = num_processes
+    @property
+    def clip_id(self) -> str: ...
+    @property
+    def limit_s(self) -> float: ...
+    def as_json(self) -> dict[str, Any]: ...
+
+
+class ClipPool:
+    """Does jobs in `num_processes` processes. `submit` gives a Future of an answer, whatever happens to the process.
+
+    `module` is what the processes run (clip_process.serve is their loop), `answer` the dataclass of what they say.
+    """
+
+    def __init__(self, num_processes: int, *, module: str = "k710.fetch.clip_process", answer: Any = Made) -> None:
+        self.num_processes, self._answer = num_processes, answer
         self._idle: queue.SimpleQueue[_ClipProcess] = queue.SimpleQueue()
         self._stopped = threading.Event()
-        self._all = [_ClipProcess(self._stopped) for _ in range(num_processes)]
+        self._all = [_ClipProcess(self._stopped, module) for _ in range(num_processes)]
         for process in self._all:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(num_processes, thread_name_prefix="clip")
@@ -45,7 +58,7 @@ class ClipPool:
         for process in self._all:
             process.end()
 
-    def submit(self, job: ClipJob | CheckJob) -> Future[Made]:
+    def submit(self, job: Job) -> Future[Any]:
         return self._threads.submit(self._run, job)
 
     def kill(self) -> None:
@@ -54,25 +67,25 @@ class ClipPool:
         for process in self._all:
             process.kill()
 
-    def _run(self, job: ClipJob | CheckJob) -> Made:
+    def _run(self, job: Job) -> Any:
         process = self._idle.get()
         try:
             return self._persistently(process, job)
         finally:
             self._idle.put(process)
 
-    def _persistently(self, process: _ClipProcess, job: ClipJob | CheckJob) -> Made:
+    def _persistently(self, process: _ClipProcess, job: Job) -> Any:
         """A crash may be the machine's fault, as when memory runs out, so the clip gets a second process."""
         for last in (False, True):
             if self._stopped.is_set():
                 raise StoppedError
             try:
-                return process.make(job)
+                return self._answer.from_json(process.make(job))
             except ProcessDiedError as death:
                 if self._stopped.is_set():
                     raise StoppedError from None
                 if last or death.hung:
-                    return Made(job.clip_id, "undecodable", str(death))
+                    return self._answer(job.clip_id, "undecodable", str(death))
         raise AssertionError
 
 
@@ -87,13 +100,13 @@ class ProcessDiedError(Exception):
 class _ClipProcess:
     """One process, started when it is first needed, and again after each death."""
 
-    def __init__(self, stopped: threading.Event) -> None:
-        self._stopped = stopped
+    def __init__(self, stopped: threading.Event, module: str = "k710.fetch.clip_process") -> None:
+        self._stopped, self._module = stopped, module
         self._process: subprocess.Popen[str] | None = None
         self._said: IO[bytes] | None = None
         self._hung = False
 
-    def make(self, job: ClipJob | CheckJob) -> Made:
+    def make(self, job: Job) -> dict[str, Any]:
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -108,7 +121,8 @@ class _ClipProcess:
         finally:
             timer.cancel()
         if line.endswith("\n"):
-            return Made.from_json(json.loads(line))
+            answer: dict[str, Any] = json.loads(line)
+            return answer
         raise self._death()
 
     def _time_is_up(self) -> None:
@@ -144,7 +158,7 @@ class _ClipProcess:
         if self._process is None:
             self._said, self._hung = tempfile.TemporaryFile(), False  # noqa: SIM115  # closed with the process
             options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._said}
-            command = [sys.executable, "-m", "k710.fetch.clip_process"]
+            command = [sys.executable, "-m", self._module]
             # A session of its own: the terminal's Ctrl-C does not reach it, and its ffmpeg dies with it.
             self._process = subprocess.Popen(command, text=True, start_new_session=True, **options)  # noqa: S603
             if self._stopped.is_set():  # it may have come too late for ClipPool.kill

@@ -11,7 +11,9 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 MEMORY_BYTES = 8 << 30  # of address space; a clip needs a hundredth of it
 READY = "ready"  # the first line, once everything is loaded
@@ -19,28 +21,39 @@ GRACE_S = 30  # beyond the limit of ffmpeg, for probing and checking
 
 
 def main() -> None:
-    """Serve until stdin ends, as it does when the run that started this is gone."""
+    """Make clips and check them until stdin ends."""
+
+    def load() -> Callable[[dict[str, Any]], dict[str, Any]]:
+        from k710.fetch.jobs import CheckJob, ClipJob
+        from k710.fetch.make_clip import check_clip, make_clip
+
+        def answer(plain: dict[str, Any]) -> dict[str, Any]:
+            if "check" in plain:
+                return check_clip(CheckJob(plain["clip_id"], Path(plain["check"]))).as_json()
+            return make_clip(ClipJob.from_json(plain)).as_json()
+
+        return answer
+
+    serve(load)
+
+
+def serve(load: Callable[[], Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
+    """Answer jobs until stdin ends, as it does when the run that started this is gone. `load` imports what it takes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which lets clips in flight finish
     _limit_resources()
     # Replies go to the descriptor that was stdout; whatever a library prints does not mix with them.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-
-    from k710.fetch.jobs import CheckJob, ClipJob
-    from k710.fetch.make_clip import check_clip, make_clip
-
+    answer = load()
     replies.write(f"{READY}\n")
     replies.flush()
     for line in sys.stdin:
         plain = json.loads(line)
         # The default action of SIGALRM ends the process even inside a decoder that never returns.
         signal.alarm(int(plain["limit_s"]) + GRACE_S)
-        if "check" in plain:
-            made = check_clip(CheckJob(plain["clip_id"], Path(plain["check"])))
-        else:
-            made = make_clip(ClipJob.from_json(plain))
+        made = answer(plain)
         signal.alarm(0)
-        replies.write(json.dumps(made.as_json()) + "\n")
+        replies.write(json.dumps(made) + "\n")
         replies.flush()
 
 

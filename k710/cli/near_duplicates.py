@@ -1,0 +1,205 @@
+"""`k710 near-duplicates`: clips that show the same under different YouTube IDs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from k710.cli.common import COMMA_LIST, FOLDER_OR_URL, print_json, print_table
+from k710.storage import Location
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from k710.manifest import Manifest
+    from k710.near_duplicates.find import Found, Prepared
+    from k710.near_duplicates.signatures import Tally
+    from k710.store import Store
+
+_SHOWN = 20
+
+
+@click.command("near-duplicates")
+@click.argument("manifest", type=FOLDER_OR_URL)
+@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
+@click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
+@click.option("--view", default="k710", show_default=True, help="k710, or a release as published: k400, k600, …")
+@click.option("--splits", type=COMMA_LIST, help="Splits to compare.  [k710: train and the holdout; a release: all]")
+@click.option("--threshold", type=int, metavar="BITS", help="In how many of 256 bits two frames may differ.  [40]")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that decode.  [one per core]")
+@click.option(
+    "--apply", "apply_", is_flag=True, help="Commit a manifest without the train clips that repeat held-out ones."
+)
+@click.option("--within-train", is_flag=True, help="With --apply: without those that repeat train clips, too.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, every pair, for machines.")
+@click.option("--dry-run", is_flag=True, help="Say how many clips would be decoded and compared; write nothing.")
+def command(
+    manifest: Location,
+    store: Location | None,
+    profile: str,
+    view: str,
+    splits: tuple[str, ...] | None,
+    threshold: int | None,
+    workers: int | None,
+    apply_: bool,
+    within_train: bool,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    """Find clips that show the same.
+
+    Uploads of one video under several YouTube IDs: encoded anew, mirrored, letterboxed, shifted in time. Above all
+    train clips that repeat held-out ones. Proposes what to drop; nothing is dropped without --apply.
+
+    \b
+    Examples:
+      k710 near-duplicates manifests/k710
+      k710 near-duplicates manifests/k710 --apply
+    """
+    if within_train and not apply_:
+        raise click.UsageError("--within-train goes with --apply; without it everything is proposed anyway")
+    if apply_ and dry_run:
+        raise click.UsageError("--apply and --dry-run exclude each other")
+    if apply_ and view != "k710":
+        raise click.UsageError(f"--apply changes K710; view {view} is what its lists say")
+    from k710.cli.fetch import store_of
+    from k710.manifest import open_manifest
+    from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, Question, find, prepare
+    from k710.store import Store
+
+    opened = open_manifest(manifest)
+    held = Store(store_of(opened.path, store), profile)
+    question = Question(view, splits, DEFAULT_THRESHOLD_BITS if threshold is None else threshold)
+    prepared = prepare(opened, held, question, mend=not dry_run)
+    if prepared.num_damaged:
+        click.echo(f"{prepared.num_damaged:,} damaged files of signatures; their clips are hashed anew", err=True)
+    if dry_run:
+        _print_plan(prepared, held)
+        return
+    tally = _make_signatures(prepared, held, workers or os.cpu_count() or 1)
+    found = find(prepared, held, question)
+    _commit(opened, found, tally, apply_, within_train, as_json)
+
+
+def _make_signatures(prepared: Prepared, store: Store, workers: int) -> Tally:
+    """Hash what is missing, with progress on stderr; raises where the run was stopped."""
+    from k710.engine import Stop, polite_interrupts
+    from k710.errors import LoadError
+    from k710.near_duplicates.find import make_signatures
+    from k710.progress import clip_progress
+
+    stop = Stop()
+    try:
+        with (
+            polite_interrupts(stop, lambda text: click.echo(text, err=True)),
+            clip_progress("clips hashed") as (planned, told),
+        ):
+            planned(len(prepared.missing))
+            tally = make_signatures(prepared, store, workers=workers, stop=stop, told=told)
+    except KeyboardInterrupt:
+        click.echo("k710: stopped at once; the same command goes on from the signatures that were written", err=True)
+        sys.stdout.flush()
+        os._exit(1)  # a decoder may hang
+    for clip_id, message in list(tally.messages.items())[:_SHOWN]:
+        click.echo(f"not compared: {clip_id}: {message}", err=True)
+    if len(tally.messages) > _SHOWN:
+        click.echo(f"not compared: {len(tally.messages) - _SHOWN:,} clips more", err=True)
+    if stop.asked:
+        raise LoadError(
+            f"{stop.reason}; the signatures of {tally.settled:,} clips are kept, the same command goes on from there"
+        )
+    return tally
+
+
+def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within_train: bool, as_json: bool) -> None:
+    """Write the pairs, with `apply_` a new version of the manifest, and print both."""
+    from k710.near_duplicates.apply import apply, chosen_drops
+    from k710.near_duplicates.pairs import write_pairs
+
+    changed = None
+    if apply_:
+        changed = apply(manifest, found, within_train=within_train)
+        num_dropped = len(chosen_drops(manifest.clips, found.pairs, within_train=within_train))
+    else:
+        write_pairs(manifest, found.pairs, found.about, [manifest.content_hash])
+    if as_json:
+        applied = {"content_hash": (changed or manifest).content_hash, "changed": changed is not None}
+        pairs = found.pairs.to_pylist()
+        print_json({**found.about, "failures": tally.messages, "pairs": pairs, **(applied if apply_ else {})})
+        return
+    _print(manifest, found)
+    if changed is not None:
+        click.echo(
+            f"Applied: {num_dropped:,} clips are out of train; {changed.path} has content hash "
+            f"{changed.content_hash[:16]}. The version before stays until `k710 prune {changed.path}`."
+        )
+    elif apply_:
+        which = f"the {num_dropped:,} clips are out of train already" if num_dropped else "no clip is to go"
+        click.echo(f"Nothing to apply: {which}.")
+
+
+def _print_plan(prepared: Prepared, store: Store) -> None:
+    media = prepared.missing["size"].to_numpy().sum() / 1e6
+    click.echo(
+        f"{len(prepared.clips):,} clips to compare, {len(prepared.media):,} of them in {store.root} (profile "
+        f"{store.profile_folder}).\n{len(prepared.missing):,} have no signature yet: {media:,.1f} MB to decode."
+    )
+
+
+def _print(manifest: Manifest, found: Found) -> None:
+    counts, parameters = found.about["counts"], found.about["parameters"]
+    click.echo(
+        f"{counts['compared']:,} of {counts['clips']:,} clips compared (view {parameters['view']}, "
+        f"{parameters['threshold_bits']} of 256 bits); {_not_compared(counts)}\n"
+    )
+    if not found.pairs.num_rows:
+        click.echo("No two of them show the same.")
+    else:
+        _print_pairs(found)
+    if counts["common_frames"]:
+        examples = ", ".join(counts["common_examples"])
+        click.echo(
+            f"{counts['common_frames']:,} frames of {counts['common_clips']:,} clips are too common to tell anything "
+            f"(title cards, intros), as in {examples}.\n"
+        )
+    click.echo(f"All pairs: {manifest.path / 'near_duplicates.parquet'}")
+
+
+def _not_compared(counts: dict[str, Any]) -> str:
+    absent = counts["clips"] - counts["compared"] - counts["undecodable"] - counts["not_read"]
+    said = [f"{absent:,} are not in the store"]
+    said += [f"{counts[key]:,} {text}" for key, text in _WHY_NOT.items() if counts[key]]
+    return ", ".join(said) + "."
+
+
+_WHY_NOT = {"undecodable": "do not decode", "not_read": "could not be read"}
+
+
+def _print_pairs(found: Found) -> None:
+    pairs, counts, parameters = found.pairs, found.about["counts"], found.about["parameters"]
+    rows = [[sides, number["pairs"], number["drops"]] for sides, number in counts["pairs"].items()]
+    title = f"Pairs that show the same, in {counts['groups']:,} groups, and clips that could be dropped"
+    print_table([parameters["view"], "pairs", "drops"], rows, title=title)
+    print_table(
+        ["clip", "shows the same as", "bits", "shift, s", "mirrored", "proposed"],
+        [_shown(row) for row in _nearest(pairs)],
+        title=f"The nearest {min(_SHOWN, pairs.num_rows):,} of {pairs.num_rows:,}, those with a proposal first",
+    )
+    drops = len(set(pairs["drop_clip_id"].drop_null().to_pylist()))
+    click.echo(f"Proposed: drop {drops:,} clips. --apply does it where a held-out clip is repeated.\n")
+
+
+def _nearest(pairs: pa.Table) -> list[dict[str, Any]]:
+    return sorted(pairs.to_pylist(), key=lambda row: (row["drop_clip_id"] is None, row["distance"], row["clip_id"]))[
+        :_SHOWN
+    ]
+
+
+def _shown(row: dict[str, Any]) -> list[Any]:
+    drop = f"drop {row['drop_clip_id']}" if row["drop_clip_id"] else None
+    mirrored = "yes" if row["mirrored"] else None
+    bits, shift = f"{row['distance']:.1f}", f"{row['shift_s']:+.2f}"
+    return [row["clip_id"], row["other_clip_id"], bits, shift, mirrored, drop]

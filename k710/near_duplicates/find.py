@@ -1,0 +1,198 @@
+"""From a manifest and its store to the clips that show the same: the whole way, in its order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.curate import codes
+from k710.engine import Stop
+from k710.errors import StoreError, UsageError
+from k710.manifest import Manifest
+from k710.near_duplicates.align import MIN_AGREEING, MIN_AGREEING_SHARE, Match, matches
+from k710.near_duplicates.candidates import MAX_CLIPS_IN_BUCKET, Ints, candidates, common_frames
+from k710.near_duplicates.groups import TRAIN, Clips, best_of_each, groups_of, proposals
+from k710.near_duplicates.hash_clip import VARIANTS
+from k710.near_duplicates.hashed_clips import MIN_QUALITY, HashedClips, Ints32, video_codes
+from k710.near_duplicates.pairs import PAIRS_SCHEMA
+from k710.near_duplicates.sides import compared_clips
+from k710.near_duplicates.signatures import SETTINGS, SignatureFolder, Tally, make_missing, media_of, places_of
+from k710.releases import SPLITS
+from k710.store import Store
+
+DEFAULT_THRESHOLD_BITS = 40
+MAX_THRESHOLD_BITS = 64  # strangers are about 128 apart, and never much less than 80
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be compared, and how near frames must be: see `sides.compared_clips`. Raises UsageError."""
+
+    view: str = "k710"
+    splits: tuple[str, ...] | None = None
+    threshold_bits: int = DEFAULT_THRESHOLD_BITS
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold_bits <= MAX_THRESHOLD_BITS:
+            raise UsageError(f"threshold {self.threshold_bits}: want 0 to {MAX_THRESHOLD_BITS} of 256 bits")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The clips of a question that the store has, `media` rows; the signatures that are there and those `missing`."""
+
+    clips: pa.Table
+    media: pa.Table
+    num_failed: int
+    folder: SignatureFolder
+    missing: pa.Table
+    num_damaged: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pairs (PAIRS_SCHEMA), and `about` them: parameters and counts, as the file has them."""
+
+    pairs: pa.Table
+    about: dict[str, Any]
+
+
+def prepare(manifest: Manifest, store: Store, question: Question, *, mend: bool = True) -> Prepared:
+    """Look what is there. `mend` removes damaged files of signatures, whose clips are made again.
+
+    Raises StoreError where the store has none of the clips.
+    """
+    clips = compared_clips(manifest, view=question.view, splits=question.splits)
+    media, num_failed = media_of(store, clips["clip_id"].combine_chunks())
+    if not len(media):
+        raise StoreError(
+            f"{store.root}: has none of the {len(clips):,} clips to compare in profile {store.profile_folder} "
+            f"({num_failed:,} of them failed); `k710 fetch {manifest.path}` brings them"
+        )
+    folder = SignatureFolder(store)
+    known = folder.read_known()
+    if mend:
+        folder.sweep(known.damaged)
+    missing = media.filter(pc.is_null(places_of(media, known.rows)))
+    return Prepared(clips, media, num_failed, folder, missing, len(known.damaged))
+
+
+def make_signatures(
+    prepared: Prepared, store: Store, *, workers: int, stop: Stop, told: Callable[[Tally], None] = lambda tally: None
+) -> Tally:
+    """Decode and hash what is missing; see signatures.make_missing."""
+    return make_missing(prepared.folder, store, prepared.missing, workers=workers, stop=stop, told=told)
+
+
+def find(prepared: Prepared, store: Store, question: Question) -> Found:
+    """Compare all clips that have signatures, with one another."""
+    known = prepared.folder.read_known()
+    place = places_of(prepared.media, known.rows)
+    rows = pc.drop_null(place)
+    undecodable = known.rows["failure"].take(rows).drop_null()
+    media = prepared.media.filter(pc.is_valid(place))
+    order = pc.index_in(media["clip_id"], prepared.clips["clip_id"].combine_chunks())
+    clips = prepared.clips.take(order.combine_chunks())
+    column = prepared.folder.column
+    hashed = HashedClips(
+        clips["clip_id"].combine_chunks(),
+        video_codes(clips["youtube_id"].combine_chunks()),
+        lambda name: column(name).take(rows),
+    )
+    matched, common = _compare(hashed, question.threshold_bits)
+    deciding = Clips(
+        codes(clips["side"]),
+        clips["rank"].to_numpy(),
+        clips["time_start_s"].to_numpy(),
+        clips["clip_id"].to_pylist(),
+    )
+    pairs, by_sides = _pairs_table(deciding, matched)
+    counts = {
+        "clips": len(prepared.clips),
+        "compared": len(clips) - len(undecodable),
+        "undecodable": len(undecodable),
+        "not_read": len(prepared.media) - len(clips),
+        "failed_to_fetch": prepared.num_failed,
+        "pairs": by_sides,
+        "groups": len(pc.unique(pairs["group"])),
+        "common_frames": len(common),
+        "common_clips": len(np.unique(common)),
+        "common_examples": [deciding.clip_id[clip] for clip in np.unique(common)[:5]],
+    }
+    return Found(pairs, {"parameters": parameters(question, store.profile_folder), "counts": counts})
+
+
+def parameters(question: Question, profile: str) -> dict[str, Any]:
+    """All that decides which pairs are found."""
+    return {
+        "view": question.view,
+        "splits": None if question.splits is None else list(question.splits),
+        "threshold_bits": question.threshold_bits,
+        "profile": profile,
+        **SETTINGS,
+        "min_quality": MIN_QUALITY,
+        "min_agreeing": MIN_AGREEING,
+        "min_agreeing_share": MIN_AGREEING_SHARE,
+        "max_clips_in_bucket": MAX_CLIPS_IN_BUCKET,
+    }
+
+
+def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Ints32]:
+    """What shows the same, and the clip of each frame that is too common to be searched for."""
+    index = hashed.frames(VARIANTS[0])
+    common = common_frames(index)
+    telling = index.only(~common)
+    found: list[Match] = []
+    for variant in VARIANTS:
+        searched = telling.even_steps() if variant == VARIANTS[0] else hashed.frames(variant)
+        # Who repeats whom in the mirror says nothing of who came first; a crop is of one, and not of the other.
+        both_ways = variant.startswith("cropped")
+        pairs = candidates(searched, telling, hashed.video, max_bits=threshold_bits, both_ways=both_ways)
+        queries = index.even_steps() if variant == VARIANTS[0] else searched  # to align, every frame counts
+        found += matches(pairs, queries, index, variant=variant, max_bits=threshold_bits)
+    return best_of_each(found), index.clip[common]
+
+
+def _pairs_table(clips: Clips, found: list[Match]) -> tuple[pa.Table, dict[str, dict[str, int]]]:
+    """PAIRS_SCHEMA, and what there is by the sides of the two, "train x val" and so on."""
+    one, other = (np.array([getattr(match, name) for match in found], np.int64) for name in ("clip", "other"))
+    # The train clip first, where the other is held out.
+    swapped = (clips.side[one] != TRAIN) & (clips.side[other] == TRAIN)
+    one, other = np.where(swapped, other, one), np.where(swapped, one, other)
+    shift_s = np.array([match.shift_s for match in found]) * np.where(swapped, -1, 1) + 0.0  # no -0
+    group_of = groups_of(len(clips.clip_id), one, other)[one]
+    drop, kept = proposals(clips, one, other)
+    ids = pa.array(clips.clip_id, pa.string())
+    table = pa.table(
+        [
+            ids.take(pa.array(one)),
+            ids.take(pa.array(other)),
+            pa.array([match.distance for match in found], pa.float32()),
+            pa.array(shift_s, pa.float64()).cast(pa.float32()),
+            pa.array(["mirrored" in match.variant for match in found], pa.bool_()),
+            pa.array(np.unique(group_of, return_inverse=True)[1], pa.int32()),
+            ids.take(pa.array(drop, mask=drop < 0)),
+            ids.take(pa.array(kept, mask=kept < 0)),
+        ],
+        schema=PAIRS_SCHEMA,
+    )
+    return table.sort_by([("clip_id", "ascending"), ("other_clip_id", "ascending")]), _by_sides(clips, one, other, drop)
+
+
+def _by_sides(clips: Clips, one: Ints, other: Ints, drop: Ints) -> dict[str, dict[str, int]]:
+    """For each two sides, pairs and clips that are proposed to go; train with all others first, even where none is."""
+    known = sorted({SPLITS[side] for side in clips.side.tolist()}, key=SPLITS.index)
+    found = {f"{a} x {b}": {"pairs": 0, "drops": 0} for a, b in itertools.combinations_with_replacement(known, 2)}
+    dropped: set[tuple[str, int]] = set()
+    for a, b, gone in zip(clips.side[one].tolist(), clips.side[other].tolist(), drop.tolist(), strict=True):
+        sides = " x ".join(SPLITS[side] for side in sorted((a, b)))
+        found[sides]["pairs"] += 1
+        found[sides]["drops"] += gone >= 0 and (sides, gone) not in dropped
+        dropped.add((sides, gone))
+    return found

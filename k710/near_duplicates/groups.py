@@ -1,0 +1,96 @@
+"""Pairs → groups of clips that hang together, and for each pair which clip should give way to which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from k710.near_duplicates.align import Match
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+TRAIN = 0  # releases.SPLITS
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What decides between clips, (clips,) each: their side (an index into SPLITS), the rank of their release (0 is the
+    newest), the start of their span, and their ids."""
+
+    side: npt.NDArray[np.int8]
+    rank: npt.NDArray[np.int8]
+    time_start_s: npt.NDArray[np.int32]
+    clip_id: Sequence[str]
+
+
+def best_of_each(matches: Sequence[Match]) -> list[Match]:
+    """One match for each two clips, the one with most frames that agree, then the nearest; `clip` below `other`."""
+    best: dict[tuple[int, int], Match] = {}
+    for match in matches:
+        if match.clip > match.other:
+            match = match._replace(clip=match.other, other=match.clip, shift_s=-match.shift_s)
+        key = match.clip, match.other
+        if key not in best or _quality(match) > _quality(best[key]):
+            best[key] = match
+    return [best[key] for key in sorted(best)]
+
+
+def _quality(match: Match) -> tuple[int, float, str]:
+    return match.agreeing, -match.distance, match.variant
+
+
+def groups_of(num_clips: int, one: Ints, other: Ints) -> Ints:
+    """(clips,) the lowest clip that each hangs together with, by any number of pairs (one, other); itself if none."""
+    root = list(range(num_clips))
+
+    def find(clip: int) -> int:
+        while root[clip] != clip:
+            root[clip] = root[root[clip]]
+            clip = root[clip]
+        return clip
+
+    for a, b in zip(one.tolist(), other.tolist(), strict=True):
+        low, high = sorted((find(a), find(b)))
+        root[high] = low
+    return np.array([find(clip) for clip in range(num_clips)], np.int64)
+
+
+def proposals(clips: Clips, one: Ints, other: Ints) -> tuple[Ints, Ints]:
+    """For each pair (one, other) the clip to drop and the clip that stays, -1 where nothing is proposed.
+
+    A train clip gives way to every holdout clip that it repeats. Among the other train clips the house's precedence
+    decides: newest release, earliest span, clip id; from the best down, a clip stays unless it repeats one that stays.
+    Holdout clips always stay: a benchmark is what its list says.
+    """
+    drop, kept = np.full(len(one), -1, np.int64), np.full(len(one), -1, np.int64)
+    one_train, other_train = clips.side[one] == TRAIN, clips.side[other] == TRAIN
+    for is_loser, loser, winner in ((one_train & ~other_train, one, other), (other_train & ~one_train, other, one)):
+        drop[is_loser], kept[is_loser] = loser[is_loser], winner[is_loser]
+    leaks = np.zeros(len(clips.side), bool)
+    leaks[drop[drop >= 0]] = True
+    within = one_train & other_train & ~leaks[one] & ~leaks[other]
+    stays = _staying(clips, one[within], other[within])
+    for loser, winner in ((one, other), (other, one)):
+        loses = within & ~stays[loser] & stays[winner]
+        drop[loses], kept[loses] = loser[loses], winner[loses]
+    return drop, kept
+
+
+def _staying(clips: Clips, one: Ints, other: Ints) -> Mask:
+    stays = np.ones(len(clips.side), bool)
+    neighbours: dict[int, list[int]] = {}
+    for a, b in zip(one.tolist(), other.tolist(), strict=True):
+        neighbours.setdefault(a, []).append(b)
+        neighbours.setdefault(b, []).append(a)
+
+    def precedence(clip: int) -> tuple[int, int, str]:
+        return int(clips.rank[clip]), int(clips.time_start_s[clip]), clips.clip_id[clip]
+
+    decided: set[int] = set()
+    for clip in sorted(neighbours, key=precedence):
+        stays[clip] = not any(other in decided and stays[other] for other in neighbours[clip])
+        decided.add(clip)
+    return stays

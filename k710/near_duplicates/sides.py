@@ -1,0 +1,80 @@
+"""Which clips are compared, and which side of an evaluation each stands on."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.curate import Policy, codes
+from k710.errors import UsageError
+from k710.manifest import NEAR_DUPLICATE, Manifest
+from k710.releases import SOURCES, SPLITS
+from k710.views import VIEWS
+
+COLUMNS = (
+    *("clip_id", "youtube_id", "time_start_s", "split", "drop_reason"),
+    *(f"{source}_split" for source in SOURCES),
+)
+
+
+def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str, ...] | None = None) -> pa.Table:
+    """The clips to compare: clip_id, youtube_id, time_start_s, `side` (a split) and `rank` (0 for the newest release).
+
+    Of a release's view, a clip's side is its split there. Of k710, train is what curation put there, with what was left
+    out of it as a near-duplicate; val and test are all other clips that stand in such a list of any release, whether
+    K710 keeps them or not: a benchmark may hold them. `splits`: by default train and the holdout of the manifest's
+    recipe; of a release, all. Raises UsageError for an unknown view or split, or where nothing is left to compare.
+    """
+    if view not in VIEWS:
+        raise UsageError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
+    if unknown := [split for split in splits or () if split not in SPLITS]:
+        raise UsageError(f"unknown split {unknown[0]!r}; known: {', '.join(SPLITS)}")
+    recipe = manifest.about["recipe"]
+    if splits is None:
+        splits = SPLITS if view != "k710" else ("train", *recipe["holdout"])
+    clips = manifest.read_clips(COLUMNS)
+    side = _side_in_k710(clips, recipe["leak_policy"]) if view == "k710" else codes(clips[f"{view}_split"])
+    wanted = np.isin(side, [SPLITS.index(split) for split in splits])
+    if not wanted.any():
+        raise UsageError(f"{manifest.path}: view {view} has no {' or '.join(splits)} clips")
+    policy = Policy(precedence=tuple(recipe["precedence"]))
+    named = pa.DictionaryArray.from_arrays(pa.array(side[wanted].astype(np.int8)), list(SPLITS))
+    return (
+        clips.select(["clip_id", "youtube_id", "time_start_s"])
+        .filter(pa.array(wanted))
+        .append_column("side", named)
+        .append_column("rank", pa.array(_rank(clips, policy)[wanted]))
+    )
+
+
+def _side_in_k710(clips: pa.Table, leak_policy: str) -> npt.NDArray[np.int8]:
+    side = np.full(len(clips), -1, np.int8)
+    for split in ("test", "val") if leak_policy == "train-purge" else ():  # the last one counts
+        side[_any_release(clips, split)] = SPLITS.index(split)
+    kept = codes(clips["split"])
+    near = pc.equal(clips["drop_reason"].cast(pa.string()), NEAR_DUPLICATE)
+    side[kept >= 0] = kept[kept >= 0]
+    side[pc.fill_null(near, False).to_numpy()] = SPLITS.index("train")
+    return side
+
+
+def _any_release(clips: pa.Table, split: str) -> npt.NDArray[np.bool_]:
+    stands = (codes(clips[f"{source}_split"]) == SPLITS.index(split) for source in SOURCES)
+    return functools.reduce(np.logical_or, stands)
+
+
+def _rank(clips: pa.Table, policy: Policy) -> npt.NDArray[np.int8]:
+    """(clips,) the rank of the best release that lists each clip for train, else of the best that lists it."""
+    rank = np.full(len(clips), len(SOURCES), np.int8)
+    for is_train in (False, True):
+        best = np.full(len(clips), len(SOURCES), np.int8)
+        for source in SOURCES:
+            split = codes(clips[f"{source}_split"])
+            stands = split == SPLITS.index("train") if is_train else split >= 0
+            best[stands] = np.minimum(best[stands], policy.rank(source))
+        rank = np.where(best < len(SOURCES), best, rank)
+    return rank

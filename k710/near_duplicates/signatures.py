@@ -1,0 +1,221 @@
+"""Every clip's hashes, kept beside the store: made once for the clip's bytes, made anew when these have changed.
+
+STORE/signatures/{profile}/part-{sha16}.parquet   some clips each; the name carries the SHA-256 of the file
+
+They follow from the media and may be removed at any time; the next run makes them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from k710.engine import Stop
+from k710.errors import StoreError
+from k710.fetch.clip_pool import ClipPool
+from k710.near_duplicates.frames import COLUMNS, MAX_FRAMES, STEP_S, ClipMedia
+from k710.near_duplicates.hash_clip import RIM_SHARE, VARIANTS
+from k710.near_duplicates.hash_process import UNDECODABLE, Hashed, HashJob
+from k710.near_duplicates.letterbox import MAX_BAR_LUMA, MAX_BAR_SHARE, MAX_BAR_STD
+from k710.remote import RemotePath
+from k710.remote_copies import bring_copies, copy_of
+from k710.storage import TEMPORARY_PREFIX, Location, named_by_hash, new_folder
+from k710.store import METADATA_KEY, Store
+
+SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("sha256", pa.string()),  # of the clip's bytes, as its media row had it
+        pa.field("failure", pa.string()),  # why it does not decode; null: it does, and has hashes
+        pa.field("quality", pa.large_binary()),  # a byte a frame
+        *(pa.field(variant, pa.large_binary()) for variant in VARIANTS),  # 32 bytes a frame
+    ]
+)
+HASHES = (*VARIANTS, "quality")
+# What decides a signature. Files made under other settings are left alone and count for nothing.
+SETTINGS = {
+    "signature": 1,
+    "hash": "pdq",
+    "step_s": STEP_S,
+    "max_frames": MAX_FRAMES,
+    "rim_share": RIM_SHARE,
+    "bars": [MAX_BAR_LUMA, MAX_BAR_STD, MAX_BAR_SHARE],
+}
+CLIPS_IN_A_FILE = 1000
+_OLD_S = 3600.0  # a temporary file of that age belongs to a run that was killed
+
+
+@dataclass
+class Tally:
+    """What a run has done so far: clips settled, their bytes, failures by class, and each failed clip's message."""
+
+    settled: int = 0
+    bytes_stored: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    messages: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The clips whose signatures are there, `rows` of clip_id, sha256 and failure; and the `damaged` files."""
+
+    rows: pa.Table
+    damaged: tuple[Location, ...]
+
+
+class SignatureFolder:
+    """The signatures of one profile of a store; nothing is made before something is written."""
+
+    def __init__(self, store: Store) -> None:
+        self.folder = store.root / "signatures" / store.profile_folder
+        self._checked: list[Location] = []
+
+    def read_known(self) -> Known:
+        """Which clips have signatures. Every file is read whole and compared with its name."""
+        tables = [SCHEMA.empty_table().select(_ABOUT)]
+        damaged: list[Location] = []
+        self._checked = []
+        paths: list[Location] = [*self.folder.glob("part-*.parquet")]
+        bring_copies(paths)
+        for path in sorted(paths, key=str):
+            if (table := _read_whole(path)) is None:
+                damaged.append(path)
+            elif table.num_columns:
+                self._checked.append(path)
+                tables.append(table)
+        return Known(pa.concat_tables(tables), tuple(damaged))
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of hashes of all rows of `read_known`, in their order. Raises StoreError where a file has gone."""
+        try:
+            parts = [
+                pa.parquet.read_table(copy_of(path), columns=[name], schema=SCHEMA)[name] for path in self._checked
+            ]
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{self.folder}: the signatures have changed meanwhile: {error}; run again") from None
+        return pa.chunked_array([chunk for part in parts for chunk in part.chunks], SCHEMA.field(name).type)
+
+    def write(self, rows: Sequence[dict[str, object]]) -> None:
+        """One more file of signatures, whole or not at all."""
+        table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(SETTINGS).encode()})
+        with new_folder(self.folder), named_by_hash(self.folder, "part-{}.parquet") as file:
+            pa.parquet.write_table(table, file, compression="none", use_dictionary=False)
+
+    def sweep(self, damaged: Sequence[Location]) -> None:
+        """Remove damaged files, whose clips are made again, and what killed runs left."""
+        for path in damaged:
+            path.unlink(missing_ok=True)
+        if isinstance(self.folder, RemotePath):
+            return  # what is put there was finished here
+        for temporary in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - temporary.stat().st_mtime > _OLD_S:
+                    temporary.unlink()
+
+
+_ABOUT = ["clip_id", "sha256", "failure"]
+
+
+def _read_whole(path: Location) -> pa.Table | None:
+    """What a file says of its clips; None for a damaged one, no columns for one of other settings."""
+    try:
+        content = copy_of(path).read_bytes()
+    except FileNotFoundError:
+        return pa.table({})
+    if hashlib.sha256(content).hexdigest()[:16] != path.stem.removeprefix("part-"):
+        return None
+    try:
+        file = pa.parquet.ParquetFile(pa.BufferReader(content))
+        if json.loads((file.metadata.metadata or {}).get(METADATA_KEY, b"{}")) != SETTINGS:
+            return pa.table({})
+        return file.read(columns=_ABOUT).cast(pa.schema([SCHEMA.field(name) for name in _ABOUT]))
+    except (pa.ArrowException, ValueError):
+        return None
+
+
+def media_of(store: Store, clip_ids: pa.Array) -> tuple[pa.Table, int]:
+    """The media rows (frames.COLUMNS) of those clips that the store has, and how many of the others failed there."""
+    rows = store.best_rows((*COLUMNS, "failure"))
+    rows = rows.filter(pc.is_in(rows["clip_id"], clip_ids))
+    there = rows.filter(pc.is_null(rows["failure"]))
+    return there.select(list(COLUMNS)), len(rows) - len(there)
+
+
+def places_of(media: pa.Table, known: pa.Table) -> pa.Array:
+    """(media rows,) the row of `known` that has each clip's signature, null where none has."""
+    return pc.index_in(_keys(media), _keys(known))
+
+
+def _keys(table: pa.Table) -> pa.Array:
+    joined = pc.binary_join_element_wise(table["clip_id"], table["sha256"], "/")
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def make_missing(
+    folder: SignatureFolder,
+    store: Store,
+    media: pa.Table,
+    *,
+    workers: int,
+    stop: Stop,
+    told: Callable[[Tally], None] = lambda tally: None,
+) -> Tally:
+    """Decode and hash clips (media rows), in `workers` processes, CLIPS_IN_A_FILE at a time, until `stop` is asked.
+
+    A clip that cannot be read is told and tried again by the next run; one that does not decode is on record. Raises
+    OSError where the disk is full; what was written before stays.
+    """
+    tally = Tally()
+    media = media.sort_by([("tar", "ascending"), ("offset", "ascending")])
+    if not len(media):
+        return tally
+    pool = ClipPool(min(workers, len(media)), module="k710.near_duplicates.hash_process", answer=Hashed)
+    with pool:
+        try:
+            for begin in range(0, len(media), CLIPS_IN_A_FILE):
+                clips = [ClipMedia(**row) for row in media.slice(begin, CLIPS_IN_A_FILE).to_pylist()]
+                rows = list(_hashed(clips, pool, store, stop, tally, told))
+                if rows:
+                    folder.write(rows)
+                if stop.asked:
+                    break
+        except BaseException:
+            pool.kill()
+            raise
+    return tally
+
+
+def _hashed(
+    clips: Sequence[ClipMedia],
+    pool: ClipPool,
+    store: Store,
+    stop: Stop,
+    tally: Tally,
+    told: Callable[[Tally], None],
+) -> Iterator[dict[str, object]]:
+    """Rows of SCHEMA for clips, as they are done; those in flight are finished after a stop."""
+    futures = [pool.submit(HashJob(clip.clip_id, str(store.tars_folder), tuple(clip))) for clip in clips]
+    for clip, future in zip(clips, futures, strict=True):
+        if stop.asked and future.cancel():
+            continue
+        made: Hashed = future.result()
+        tally.settled += 1
+        tally.bytes_stored += clip.size
+        if made.failure is not None:
+            tally.failed[made.failure] += 1
+            tally.messages[clip.clip_id] = f"{made.failure}: {made.message}"
+        told(tally)
+        if made.failure in (None, UNDECODABLE):
+            empty = dict.fromkeys(HASHES, b"")
+            row = {"clip_id": clip.clip_id, "sha256": clip.sha256, "failure": made.message if made.failure else None}
+            yield {**row, **(made.columns or empty)}

@@ -1,0 +1,595 @@
+"""`k710 near-duplicates` from end to end: planted copies are found, proposed, applied, told and counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from planted_copies import Planted, planted_manifest, small_set
+from small_stores import put
+from tiny_media import files_under
+
+from k710.audit import audit
+from k710.errors import ManifestError, StoreError
+from k710.manifest import PAIRS_FILE, open_manifest
+from k710.near_duplicates import signatures
+from k710.near_duplicates.apply import chosen_drops
+from k710.near_duplicates.pairs import PAIRS_SCHEMA, about_pairs, read_pairs
+from k710.near_duplicates.signatures import SignatureFolder
+from k710.store import METADATA_KEY, Store
+
+PLANTED = small_set()
+COPIES = {each.clip_id: each for each in PLANTED if each.youtube_id.startswith("copy")}
+REPEATS = [each.clip_id for each in PLANTED if each.youtube_id.startswith("-repeat")]
+ORIGINAL_OF = {each.shows: each.clip_id for each in PLANTED if each.split == "val"}
+LIMIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, k710):
+    """The planted manifest and its store, before anything was looked for."""
+    return planted_manifest(k710, tmp_path_factory.mktemp("planted"), PLANTED)
+
+
+@pytest.fixture(scope="module")
+def searched(made, tmp_path_factory, k710):
+    """The same, once near-duplicates were looked for; not to be changed."""
+    manifest = Path(shutil.copytree(made, tmp_path_factory.mktemp("searched") / "m"))
+    result = k710("near-duplicates", manifest, "--workers", 2)
+    assert result.exit_code == 0, result.output
+    return manifest
+
+
+@pytest.fixture
+def manifest(searched, tmp_path):
+    """A copy of `searched` to change."""
+    return Path(shutil.copytree(searched, tmp_path / "m"))
+
+
+@pytest.fixture
+def no_process(monkeypatch):
+    """Whoever decodes now fails."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("something is decoded")
+
+    monkeypatch.setattr(signatures, "ClipPool", refuse)
+
+
+def pairs_of(manifest: Path) -> list[dict[str, Any]]:
+    pairs = read_pairs(open_manifest(manifest))
+    assert pairs is not None
+    return pairs.to_pylist()
+
+
+def drops_of(manifest: Path) -> dict[str, str]:
+    clips = open_manifest(manifest).clips.to_pylist()
+    return {clip["clip_id"]: clip["kept_clip_id"] for clip in clips if clip["drop_reason"] == "near_duplicate"}
+
+
+def signature_files(manifest: Path) -> list[Path]:
+    return sorted((manifest / "store" / "signatures" / "h264").iterdir())
+
+
+# Found.
+
+
+def test_every_planted_copy_is_found_and_nothing_else(searched):
+    found = {tuple(sorted((row["clip_id"], row["other_clip_id"]))): row for row in pairs_of(searched)}
+    across = {tuple(sorted((clip, ORIGINAL_OF[each.shows]))) for clip, each in COPIES.items()}
+    assert across <= found.keys(), "all of them: the floor"
+    related = {
+        tuple(sorted((one.clip_id, other.clip_id)))
+        for one in PLANTED
+        for other in PLANTED
+        if one.shows == other.shows and one != other
+    }
+    assert found.keys() <= related, "and no stranger"
+    assert {tuple(sorted(pair)) for pair in zip(REPEATS, REPEATS[1:] + REPEATS[:1], strict=True)} <= found.keys()
+
+
+def test_what_a_row_says(searched):
+    for row in pairs_of(searched):
+        if (copy := COPIES.get(row["clip_id"])) and row["other_clip_id"] == ORIGINAL_OF[copy.shows]:
+            assert row["shift_s"] == pytest.approx(copy.copy.shift_s, abs=0.25)
+            assert row["mirrored"] == (row["clip_id"] == "copy-01-abc_000010_000018")
+            assert 0 <= row["distance"] < 40
+            assert (row["drop_clip_id"], row["kept_clip_id"]) == (row["clip_id"], row["other_clip_id"])
+    table = read_pairs(open_manifest(searched))
+    assert table.schema.equals(PAIRS_SCHEMA)
+    rows = [(row["clip_id"], row["other_clip_id"]) for row in table.to_pylist()]
+    assert rows == sorted(rows)
+    group = {row["clip_id"]: row["group"] for row in table.to_pylist()}
+    assert len(set(group.values())) == 4
+    assert group["copy-00-abc_000010_000018"] == group["copy-03-abc_000010_000018"]
+
+
+def test_within_train_one_stays(searched):
+    """The one that precedes: here the first by its id. A copy of a held-out clip gives way to that alone."""
+    proposed = {row["drop_clip_id"]: row["kept_clip_id"] for row in pairs_of(searched) if row["drop_clip_id"]}
+    assert {clip: kept for clip, kept in proposed.items() if clip in REPEATS} == dict.fromkeys(REPEATS[1:], REPEATS[0])
+    assert all(proposed[clip] == ORIGINAL_OF[each.shows] for clip, each in COPIES.items())
+
+
+def test_the_tables(k710, manifest, no_process):
+    said = k710("near-duplicates", manifest).stdout
+    assert "16 of 16 clips compared (view k710, 40 of 256 bits); 0 are not in the store." in said
+    assert "train x val         6       6\n" in said
+    assert "copy-01-abc_000010_000018   held-out-01_000010_000018" in said
+    assert f"All pairs: {manifest / PAIRS_FILE}" in said
+
+
+def test_json(k710, manifest, no_process):
+    result = k710("near-duplicates", manifest, "--json")
+    found = json.loads(result.stdout)
+    assert found["pairs"] == pairs_of(manifest)
+    assert found["counts"]["pairs"]["train x val"] == {"pairs": 6, "drops": 6}
+    assert found["parameters"]["threshold_bits"] == 40
+    assert about_pairs(read_pairs(open_manifest(manifest)))["counts"] == found["counts"]
+
+
+def test_a_threshold_of_nothing_finds_nothing(k710, manifest, no_process):
+    result = k710("near-duplicates", manifest, "--threshold", 0)
+    assert result.exit_code == 0
+    assert "No two of them show the same." in result.stdout
+    assert pairs_of(manifest) == []
+
+
+def test_a_dry_run_writes_nothing(k710, made, no_process):
+    before = files_under(made)
+    result = k710("near-duplicates", made, "--dry-run")
+    assert result.exit_code == 0
+    assert "16 clips to compare, 16 of them in" in result.stdout
+    assert "16 have no signature yet" in result.stdout
+    assert files_under(made) == before
+
+
+def test_a_release_as_published(k710, manifest, no_process):
+    result = k710("near-duplicates", manifest, "--view", "k400", "--json")
+    assert json.loads(result.stdout)["counts"]["pairs"]["train x val"]["pairs"] == 6
+    only = k710("near-duplicates", manifest, "--view", "k400", "--splits", "val", "--json")
+    assert json.loads(only.stdout)["pairs"] == []
+
+
+def test_stored_frames(k710, tmp_path):
+    """The profile that keeps JPEGs."""
+    planted = [each for each in PLANTED if each.shows == "video 0"]
+    manifest = planted_manifest(k710, tmp_path, planted, profile="frames")
+    result = k710("near-duplicates", manifest, "--profile", "frames", "--workers", 1, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["pairs"]
+    assert {row["clip_id"] for row in rows if row["drop_clip_id"]} == {each.clip_id for each in planted[1:]}
+
+
+# Usage.
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--within-train",), "--within-train goes with --apply"),
+        (("--apply", "--dry-run"), "exclude each other"),
+        (("--apply", "--view", "k400"), "--apply changes K710"),
+        (("--view", "k800"), "unknown view 'k800'"),
+        (("--splits", "trian"), "unknown split 'trian'"),
+        (("--splits", "test"), "view k710 has no test clips"),
+        (("--threshold", 65), "threshold 65: want 0 to 64 of 256 bits"),
+    ],
+)
+def test_wrong_usage(k710, manifest, options, text):
+    before = files_under(manifest)
+    result = k710("near-duplicates", manifest, *options)
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert files_under(manifest) == before
+
+
+def test_no_store(k710, searched, tmp_path):
+    manifest = Path(shutil.copytree(searched, tmp_path / "m", ignore=shutil.ignore_patterns("store")))
+    result = k710("near-duplicates", manifest)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"k710: {manifest / 'store'}: has none of the 16 clips to compare in profile h264 (0 of them failed); "
+        f"`k710 fetch {manifest}` brings them\n"
+    )
+    assert not (manifest / "store").exists()
+
+
+def test_no_clip_was_fetched(k710, made, tmp_path):
+    manifest = Path(shutil.copytree(made, tmp_path / "m", ignore=shutil.ignore_patterns("store")))
+    put(Store(manifest / "store", "h264"), {each.clip_id: "gone" for each in PLANTED})
+    result = k710("near-duplicates", manifest)
+    assert result.exit_code == 1
+    assert "(16 of them failed)" in result.stderr
+
+
+def test_no_manifest(k710, tmp_path):
+    result = k710("near-duplicates", tmp_path)
+    assert result.exit_code == 1
+    assert "no manifest there" in result.stderr
+
+
+# Signatures.
+
+
+def test_a_second_run_decodes_nothing(k710, manifest, no_process):
+    before = files_under(manifest)
+    assert k710("near-duplicates", manifest).exit_code == 0
+    assert files_under(manifest) == before, "the same bytes"
+
+
+def test_only_what_is_missing_is_decoded(k710, made, tmp_path, monkeypatch):
+    manifest = Path(shutil.copytree(made, tmp_path / "m"))
+    asked: list[int] = []
+    really = signatures.make_missing
+    monkeypatch.setattr(
+        "k710.near_duplicates.find.make_missing",
+        lambda folder, store, media, **how: asked.append(len(media)) or really(folder, store, media, **how),
+    )
+    assert k710("near-duplicates", manifest, "--splits", "val", "--workers", 1).exit_code == 0
+    assert k710("near-duplicates", manifest, "--workers", 1).exit_code == 0
+    assert asked == [3, 13]
+    assert len(signature_files(manifest)) == 2
+
+
+def test_a_damaged_file_of_signatures_is_made_again(k710, manifest):
+    [file] = signature_files(manifest)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    expected = pairs_of(manifest)
+    assert "1 damaged files" in k710("near-duplicates", manifest, "--dry-run").stderr
+    assert file.exists()
+    result = k710("near-duplicates", manifest, "--workers", 2)
+    assert result.exit_code == 0
+    assert "1 damaged files of signatures; their clips are hashed anew" in result.stderr
+    assert pairs_of(manifest) == expected
+    assert [path.name for path in signature_files(manifest)] == [file.name], "the same bytes under the same name"
+    assert SignatureFolder(Store(manifest / "store", "h264")).read_known().damaged == ()
+
+
+def test_files_of_other_settings_are_left_alone(k710, manifest):
+    [file] = signature_files(manifest)
+    table = pa.parquet.read_table(file)
+    folder = SignatureFolder(Store(manifest / "store", "h264"))
+    file.unlink()
+    other = {**signatures.SETTINGS, "signature": 2}
+    pa.parquet.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(other).encode()}), file)
+    renamed = file.rename(file.with_name(f"part-{_sha16(file)}.parquet"))
+    assert folder.read_known().damaged == ()
+    assert len(folder.read_known().rows) == 0
+    assert k710("near-duplicates", manifest, "--workers", 2).exit_code == 0
+    assert renamed in signature_files(manifest)
+    assert len(signature_files(manifest)) == 2
+
+
+def _sha16(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def test_a_clip_with_other_bytes_is_hashed_anew(k710, made, manifest, tmp_path):
+    """Fetched again from elsewhere: the same clip, other pictures."""
+    stranger = Planted("copy-00-abc", "train", "something else")
+    folder = tmp_path / "other"
+    other = planted_manifest(k710, folder, [stranger, Planted("held-out-99", "val", "nothing")])
+    before = {row["clip_id"] for row in pairs_of(manifest)}
+    for part in ("media", "tars"):
+        for path in (other / "store" / part / "h264").iterdir():
+            shutil.copy(path, manifest / "store" / part / "h264" / f"local-newer-{path.name}")
+    # The newer row of the clip counts.
+    store = Store(manifest / "store", "h264")
+    for file in store.media_folder.glob("local-newer-*"):
+        table = pa.parquet.read_table(file)
+        tars = pa.array([f"local-newer-{tar}" for tar in table["tar"].to_pylist()])
+        pa.parquet.write_table(table.set_column(table.column_names.index("tar"), "tar", tars), file)
+    assert stranger.clip_id in before
+    result = k710("near-duplicates", manifest, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    after = {clip for row in pairs_of(manifest) for clip in (row["clip_id"], row["other_clip_id"])}
+    assert stranger.clip_id not in after
+    assert before - after == {stranger.clip_id}
+
+
+def test_clips_that_do_not_decode_are_named_and_not_fatal(k710, manifest, no_process, monkeypatch):
+    monkeypatch.undo()
+    store, bad = Store(manifest / "store", "h264"), "stranger-00_000010_000018"
+    put(store, {bad: b"#EXTM3U\nfile:///etc/passwd\n"}, name="newer")
+    result = k710("near-duplicates", manifest, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert f"not compared: {bad}: undecodable: no video file: begins with" in result.stderr
+    assert "15 of 16 clips compared" in result.stdout
+    assert "1 do not decode" in result.stdout
+    again = k710("near-duplicates", manifest)
+    assert "1 do not decode" in again.stdout, "it is on record"
+
+
+def test_clips_that_cannot_be_read_are_tried_again(k710, made, tmp_path):
+    manifest = Path(shutil.copytree(made, tmp_path / "m"))
+    store = Store(manifest / "store", "h264")
+    hidden = store.tars_folder.rename(tmp_path / "hidden")
+    result = k710("near-duplicates", manifest, "--workers", 2)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("not compared: ") == 16
+    assert "unreadable: " in result.stderr
+    assert "16 could not be read" in result.stdout
+    hidden.rename(store.tars_folder)
+    result = k710("near-duplicates", manifest, "--workers", 2)
+    assert "16 of 16 clips compared" in result.stdout
+
+
+# Stopped.
+
+
+def run(manifest: Path) -> subprocess.Popen[str]:
+    """The command in a process of its own, as a shell starts it, with small files of signatures and a slow disk."""
+    code = (
+        "import sys, time\nfrom k710.near_duplicates import signatures\nfrom k710.cli import main\n"
+        "signatures.CLIPS_IN_A_FILE = 2\nwrite = signatures.SignatureFolder.write\n"
+        "signatures.SignatureFolder.write = lambda folder, rows: (write(folder, rows), time.sleep(0.3))[0]\n"
+        "main(sys.argv[1:], prog_name='k710')"
+    )
+    command = [sys.executable, "-c", code, "near-duplicates", str(manifest), "--workers", "1"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def until(found: Callable[[], object]) -> None:
+    end_s = time.monotonic() + LIMIT_S
+    while not found():
+        assert time.monotonic() < end_s, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_killed_it_goes_on_where_it_was(k710, made, searched, tmp_path):
+    manifest = Path(shutil.copytree(made, tmp_path / "m"))
+    folder = manifest / "store" / "signatures" / "h264"
+    with run(manifest) as process:
+        until(lambda: len(list(folder.glob("part-*"))) >= 2)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=LIMIT_S)
+    kept = len(SignatureFolder(Store(manifest / "store", "h264")).read_known().rows)
+    assert 4 <= kept < 16
+    assert not (manifest / PAIRS_FILE).exists()
+    result = k710("near-duplicates", manifest, "--dry-run")
+    assert f"{16 - kept} have no signature yet" in result.stdout
+    assert k710("near-duplicates", manifest, "--workers", 1).exit_code == 0
+    assert pairs_of(manifest) == pairs_of(searched)
+
+
+def test_interrupted_it_keeps_what_is_done(k710, made, tmp_path):
+    manifest = Path(shutil.copytree(made, tmp_path / "m"))
+    folder = manifest / "store" / "signatures" / "h264"
+    with run(manifest) as process:
+        until(lambda: list(folder.glob("part-*")))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert "Finishing the clips in flight" in said
+    assert "k710: stopped by SIGINT; the signatures of " in said
+    assert "Traceback" not in said
+    assert 2 <= len(SignatureFolder(Store(manifest / "store", "h264")).read_known().rows) < 16
+    assert not (manifest / PAIRS_FILE).exists()
+
+
+def test_what_a_killed_run_left_is_swept_once_it_is_old(k710, manifest, no_process):
+    folder = manifest / "store" / "signatures" / "h264"
+    old, new = folder / ".tmp-old", folder / ".tmp-new"
+    for path in (old, new):
+        path.write_bytes(b"half a file")
+    os.utime(old, (0, 0))
+    assert k710("near-duplicates", manifest).exit_code == 0
+    assert not old.exists()
+    assert new.exists(), "another run may be writing it"
+
+
+# Pairs.
+
+
+def test_pairs_that_are_not_there(made):
+    assert read_pairs(open_manifest(made)) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "no metadata", "text"])
+def test_damaged_pairs(manifest, damage):
+    path = manifest / PAIRS_FILE
+    if damage == "cut":
+        os.truncate(path, path.stat().st_size // 2)
+    elif damage == "text":
+        path.write_text("clip_id,other_clip_id\n")
+    else:
+        table = pa.parquet.read_table(path)
+        changed = table.set_column(2, "distance", pa.array([1.0] * len(table), pa.float32()))
+        pa.parquet.write_table(table.replace_schema_metadata(None) if damage == "no metadata" else changed, path)
+    with pytest.raises(ManifestError, match=rf"^{path}: damaged: .*; `k710 near-duplicates {manifest}` makes it anew$"):
+        read_pairs(open_manifest(manifest))
+
+
+def test_pairs_of_a_newer_k710(manifest):
+    path = manifest / PAIRS_FILE
+    table = pa.parquet.read_table(path)
+    about = {**about_pairs(table), "schema_version": "2.0"}
+    pa.parquet.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()}), path)
+    with pytest.raises(ManifestError, match=r"has schema version 2\.0, this k710 reads 1\.0; upgrade k710"):
+        read_pairs(open_manifest(manifest))
+
+
+def test_pairs_of_another_version_of_the_manifest(k710, manifest, made):
+    lists = made.parent / "lists"
+    build = ("build", "--sources", "k400", "--annotations", lists, "--out", manifest, "--force")
+    assert k710(*build, "--splits", "val").exit_code == 0
+    with pytest.raises(ManifestError, match="belongs to another version of the manifest") as raised:
+        read_pairs(open_manifest(manifest))
+    assert open_manifest(manifest).content_hash[:16] in str(raised.value)
+
+
+# Applied.
+
+
+def test_nothing_changes_without_apply(k710, searched, made):
+    changed = {name for name, content in files_under(searched).items() if files_under(made).get(name) != content}
+    assert {name for name in changed if not name.startswith("store/signatures")} == {PAIRS_FILE}
+
+
+def test_apply(k710, manifest, no_process):
+    before = open_manifest(manifest)
+    result = k710("near-duplicates", manifest, "--apply")
+    assert result.exit_code == 0, result.output
+    after = open_manifest(manifest)
+    assert f"Applied: 6 clips are out of train; {manifest} has content hash {after.content_hash[:16]}." in result.stdout
+    assert drops_of(manifest) == {clip: ORIGINAL_OF[each.shows] for clip, each in COPIES.items()}
+    after.verify()
+    columns = [name for name in before.clips.column_names if name not in ("split", "drop_reason", "kept_clip_id")]
+    assert after.clips.select(columns).equals(before.clips.select(columns))
+    assert (manifest / "versions" / f"{before.content_hash[:16]}.json").exists()
+    about = after.about["near_duplicates"]
+    assert (about["dropped"], about["within_train"]) == (6, False)
+    assert about["parameters"]["threshold_bits"] == 40
+    assert read_pairs(after) is not None, "the pairs belong to both"
+
+
+def test_counts_still_add_up(k710, manifest, no_process):
+    before = open_manifest(manifest).about["counts"]
+    k710("near-duplicates", manifest, "--apply", "--within-train")
+    after = open_manifest(manifest).about["counts"]
+    assert (before["train"], after["train"], after["val"]) == (13, 5, 3)
+    assert after["fates"] == {**before["fates"], "kept": 8, "near_duplicate": 8}
+    for counts in (before, after):
+        assert sum(counts["fates"].values()) == counts["rows"]
+        for entry in counts["lists"]:
+            fates = {key: number for key, number in entry.items() if key not in ("source", "split", "rows")}
+            assert fates.keys() == counts["fates"].keys()
+            assert sum(fates.values()) == entry["rows"]
+        assert counts["fates"]["kept"] == counts["train"] + counts["val"]
+
+
+def test_applied_twice_is_applied_once(k710, manifest, no_process):
+    k710("near-duplicates", manifest, "--apply")
+    before = files_under(manifest)
+    result = k710("near-duplicates", manifest, "--apply")
+    assert result.exit_code == 0
+    assert "Nothing to apply: the 6 clips are out of train already." in result.stdout
+    after = files_under(manifest)
+    assert {name for name in after if after[name] != before[name]} == {PAIRS_FILE}, "which names the version at hand"
+    assert after.keys() == before.keys()
+
+
+def test_what_was_applied_depends_on_the_last_call_alone(k710, manifest, no_process):
+    first = open_manifest(manifest).content_hash
+    k710("near-duplicates", manifest, "--apply", "--within-train")
+    assert set(drops_of(manifest)) == {*COPIES, *REPEATS[1:]}
+    k710("near-duplicates", manifest, "--apply")
+    assert set(drops_of(manifest)) == set(COPIES)
+    result = k710("near-duplicates", manifest, "--apply", "--threshold", 0)
+    assert result.exit_code == 0
+    assert drops_of(manifest) == {}
+    assert open_manifest(manifest).content_hash == first
+    assert "near_duplicates" not in open_manifest(manifest).about
+    result = k710("near-duplicates", manifest, "--apply", "--threshold", 0)
+    assert "Nothing to apply: no clip is to go." in result.stdout
+
+
+def test_a_build_makes_a_manifest_without_it(k710, manifest, made, no_process):
+    first = open_manifest(manifest).content_hash
+    k710("near-duplicates", manifest, "--apply")
+    lists = made.parent / "lists"
+    build = ("build", "--sources", "k400", "--splits", "train,val", "--annotations", lists, "--out", manifest)
+    assert "near_duplicate" not in k710(*build, "--force").stdout
+    assert open_manifest(manifest).content_hash == first
+    assert drops_of(manifest) == {}
+    assert read_pairs(open_manifest(manifest)) is not None, "they are the same clips"
+
+
+def test_prune_leaves_the_pairs(k710, manifest, no_process):
+    k710("near-duplicates", manifest, "--apply")
+    assert k710("prune", manifest).exit_code == 0
+    assert read_pairs(open_manifest(manifest)) is not None
+    assert not list((manifest / "versions").iterdir())
+    assert "Nothing to apply" in k710("near-duplicates", manifest, "--apply").stdout
+
+
+def test_killed_between_the_pairs_and_the_commit(k710, manifest, no_process, monkeypatch):
+    """The pairs are written first and belong to the manifest before and after."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("k710.near_duplicates.apply.write_manifest", fail)
+        assert k710("near-duplicates", manifest, "--apply").exit_code == 1
+    assert drops_of(manifest) == {}
+    assert len(pairs_of(manifest)) >= 9
+    assert k710("near-duplicates", manifest, "--apply").exit_code == 0
+    assert len(drops_of(manifest)) == 6
+
+
+def test_the_nearest_is_the_one_in_whose_favour(searched):
+    clips = open_manifest(searched).clips
+    drop, near, far = "copy-00-abc_000010_000018", "held-out-01_000010_000018", "held-out-00_000010_000018"
+    within = REPEATS[0]
+    rows = [(drop, far, 9.0), (drop, near, 4.0), (drop, within, 1.0), (REPEATS[1], within, 2.0)]
+    pairs = pa.table(
+        {
+            "distance": pa.array([row[2] for row in rows], pa.float32()),
+            "drop_clip_id": [row[0] for row in rows],
+            "kept_clip_id": [row[1] for row in rows],
+        }
+    )
+    assert chosen_drops(clips, pairs, within_train=False) == {drop: near}
+    assert chosen_drops(clips, pairs, within_train=True) == {REPEATS[1]: within, drop: within}
+
+
+# Told.
+
+
+def test_explain(k710, manifest, no_process):
+    k710("near-duplicates", manifest, "--apply", "--within-train")
+    said = k710("explain", "copy-01-abc", "--manifest", manifest).stdout
+    original = ORIGINAL_OF["video 1"]
+    assert f"near_duplicate: its pictures repeat {original}, which is held out (Kinetics-400 val) (" in said
+    assert "of 256 bits, mirrored)" in said
+    assert "of 256 bits, shifted by 2 s)" in k710("explain", "copy-04-abc", "--manifest", manifest).stdout
+    assert f"K710: left out (near_duplicate), in favour of {original}" in said
+    within = k710("explain", "--manifest", manifest, "--", "-repeat-1ab").stdout
+    assert f"its pictures repeat {REPEATS[0]}, which is in train (" in within
+    (manifest / PAIRS_FILE).unlink()
+    shorter = k710("explain", "copy-01-abc", "--manifest", manifest)
+    assert shorter.exit_code == 0
+    assert f"its pictures repeat {original}, which is held out (Kinetics-400 val)\n" in shorter.stdout
+
+
+def test_audit(k710, manifest, no_process):
+    assert "near-duplicates" not in k710("audit", manifest).stdout
+    k710("near-duplicates", manifest, "--apply")
+    assert "This manifest's train lacks 6 clips more: near-duplicates" in k710("audit", manifest).stdout
+    assert audit(open_manifest(manifest).clips)["near_duplicates"] == 6
+
+
+def test_what_is_dropped_is_not_loaded(k710, manifest, no_process):
+    k710("near-duplicates", manifest, "--apply")
+    dataset = open_manifest(manifest).dataset(split="train")
+    assert len(dataset) == 7
+    assert not set(dataset.index.clip_ids.to_pylist()) & set(COPIES)
+    release = open_manifest(manifest).dataset(split="train", view="k400")
+    assert len(release) == 13, "a release is what its list says"
+
+
+def test_a_store_that_changes_meanwhile(searched, tmp_path):
+    store = Store(Path(shutil.copytree(searched / "store", tmp_path / "store")), "h264")
+    folder = SignatureFolder(store)
+    folder.read_known()
+    for path in folder.folder.iterdir():
+        path.unlink()
+    with pytest.raises(StoreError, match="the signatures have changed meanwhile"):
+        folder.column("plain")
