@@ -383,6 +383,31 @@ def test_interrupted_it_keeps_what_is_done(k710, made, tmp_path):
     assert not (manifest / PAIRS_FILE).exists()
 
 
+def test_at_a_url(k710, searched, s3, no_process):
+    """Signatures, pairs and the new version are put there; nothing is decoded that has a signature."""
+    for path in searched.rglob("*"):
+        if path.is_file():
+            s3.write(f"m/{path.relative_to(searched)}", path.read_bytes())
+    before = open_manifest(f"{s3.url}/m")
+    result = k710("near-duplicates", f"{s3.url}/m", "--apply")
+    assert result.exit_code == 0, result.output
+    found = read_pairs(open_manifest(f"{s3.url}/m"))
+    assert found.to_pylist() == pairs_of(searched)
+    after = open_manifest(f"{s3.url}/m")
+    assert after.content_hash != before.content_hash
+    assert open_manifest(f"{s3.url}/m@{before.content_hash[:8]}").clips.equals(before.clips)
+
+
+def test_signatures_are_made_at_a_url(k710, made, searched, s3):
+    for path in made.rglob("*"):
+        if path.is_file():
+            s3.write(f"m/{path.relative_to(made)}", path.read_bytes())
+    result = k710("near-duplicates", f"{s3.url}/m")
+    assert result.exit_code == 0, result.output
+    assert s3.keys("m/store/signatures/")
+    assert read_pairs(open_manifest(f"{s3.url}/m")).to_pylist() == pairs_of(searched)
+
+
 def test_what_a_killed_run_left_is_swept_once_it_is_old(k710, manifest, no_process):
     folder = manifest / "store" / "signatures" / "h264"
     old, new = folder / ".tmp-old", folder / ".tmp-new"

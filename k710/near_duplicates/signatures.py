@@ -85,7 +85,8 @@ class SignatureFolder:
         damaged: list[Location] = []
         self._checked = []
         paths: list[Location] = [*self.folder.glob("part-*.parquet")]
-        bring_copies(paths)
+        with contextlib.suppress(FileNotFoundError):  # each is looked at again below
+            bring_copies(paths)
         for path in sorted(paths, key=str):
             if (table := _read_whole(path)) is None:
                 damaged.append(path)
