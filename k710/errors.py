@@ -51,3 +51,7 @@ class LoadError(K710Error):
 
 class TrainError(K710Error):
     """A training or an evaluation that cannot start or go on: no clips, no room, a loss that is no number."""
+
+
+class ReportError(K710Error):
+    """A report that cannot be made: a folder that is not there, runs that cannot be read."""

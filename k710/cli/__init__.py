@@ -13,7 +13,7 @@ from k710.errors import K710Error
 # Each lives in the module of its name (a dash becomes an underscore) as `command`.
 COMMANDS = (
     *("build", "audit", "explain", "export", "labels", "recipes", "prune"),
-    *("fetch", "status", "verify", "pack", "show"),
+    *("fetch", "status", "verify", "pack", "show", "stats", "report"),
     *("remap-head", "inspect"),
     *("train", "eval", "predict"),
 )

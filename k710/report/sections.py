@@ -1,0 +1,169 @@
+"""Figures as the sections of a report: which tables and charts stand where, and the words between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from k710.report import tables
+from k710.report.figures.gather import Figures
+from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, megabytes
+
+_NO_STORE = "No clips have been fetched: there is no store beside the manifest (`k710 fetch` brings clips)."
+_MEGA, _KILO = 1e6, 1e3
+
+Charts = Mapping[str, Callable[..., Any]]
+
+
+def sections(figures: Figures, galleries: Mapping[str, Gallery] | None = None, *, draw: bool) -> list[Section]:
+    """The sections of a report. With `draw` charts take the place of the tables that they show; `galleries` by the
+    anchor of the section in which each stands (`near-duplicates`, `flagged`, `gallery`)."""
+    found = [
+        _overview(figures),
+        _attrition(figures, draw),
+        _overlap(figures.overlap),
+        _conflicts(figures.conflicts),
+        _classes(figures.classes, draw),
+        _media(figures.media, draw),
+        _near_duplicates(figures.near_duplicates),
+        _runs(figures, draw),
+    ]
+    return _with_galleries(found, galleries or {})
+
+
+def _with_galleries(found: list[Section], galleries: Mapping[str, Gallery]) -> list[Section]:
+    """Galleries join the section of their anchor, or stand in one of their own before the runs."""
+    anchors = [section.anchor for section in found]
+    joined = [
+        Section(section.anchor, section.title, [*section.blocks, galleries[section.anchor]])
+        if section.anchor in galleries
+        else section
+        for section in found
+    ]
+    own = [Section(name, gallery.title, [gallery]) for name, gallery in galleries.items() if name not in anchors]
+    return [*joined[:-1], *own, joined[-1]]
+
+
+def _overview(figures: Figures) -> Section:
+    recipe = figures.manifest["recipe"]
+    words = f"Content hash {figures.manifest['content_hash']}."
+    if "leak_policy" in recipe:
+        words = f"Policy {recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}. {words}"
+    return Section("overview", "Overview", [Tiles(tables.overview_tiles(figures)), words, tables.sources_table(figures)])
+
+
+def _attrition(figures: Figures, draw: bool) -> Section:
+    attrition = figures.attrition
+    if attrition is None:
+        return Section("attrition", "What became of the rows", ["This manifest holds no counts of its build."])
+    blocks: list[Block] = [tables.fates_table(attrition), tables.printed_table(attrition)]
+    if draw:
+        from k710.report.charts import attrition_chart
+
+        blocks[0] = attrition_chart(attrition)
+    if (malformed := tables.malformed_table(attrition)) is not None:
+        blocks.append(malformed)
+    return Section("attrition", "What became of the rows", blocks)
+
+
+def _overlap(overlap: dict[str, Any]) -> Section:
+    totals = ", ".join(f"{count:,} in {splits}" for splits, count in overlap["ids_by_splits"].items())
+    blocks: list[Block] = [tables.overlap_table(overlap, "by_id"), tables.overlap_table(overlap, "by_clip")]
+    blocks.append(f"Videos over all releases: {totals}.")
+    policies = tables.policy_table(overlap)
+    blocks.append(policies or "No policy can be told from these lists: it takes train lists and the lists they leak into.")
+    return Section("overlap", "Overlaps and leaks", blocks)
+
+
+def _conflicts(conflicts: dict[str, Any]) -> Section:
+    found = tables.conflict_tables(conflicts)
+    blocks: list[Block] = [*found] or ["The lists do not contradict one another."]
+    return Section("conflicts", "Conflicts", blocks)
+
+
+def _classes(classes: dict[str, Any], draw: bool) -> Section:
+    drawn: list[Chart | Table | None] = [tables.imbalance_table(classes)]
+    hit = tables.hit_table(classes)
+    if hit.rows:
+        drawn.append(hit)
+    if draw:
+        from k710.report.charts import class_size_chart, hit_chart
+
+        drawn = [class_size_chart(classes) or tables.imbalance_table(classes), hit_chart(classes)]
+    return Section("classes", "Classes", [*(block for block in drawn if block), tables.class_table(classes)])
+
+
+def _media(media: dict[str, Any] | None, draw: bool) -> Section:
+    title = "Media"
+    if media is None:
+        return Section("media", title, [_NO_STORE])
+    hours = media["duration_s"] / 3600
+    words = (
+        f"Store {media['store']}, profile {media['profile']}: {media['fetched']:,} clips, "
+        f"{megabytes(media['bytes'])}, {hours:,.1f} hours."
+    )
+    blocks = _drawn_media(media) if draw else _told_media(media)
+    return Section("media", title, [words, *(block for block in blocks if block is not None)])
+
+
+_KINDS = (
+    ("resolutions", "resolution", "Resolutions"),
+    ("frame_rates", "frames a second", "Frame rates"),
+    ("codecs", "codec", "Codecs"),
+    ("flags", "flag", "Kept and flagged"),
+)
+_HISTOGRAMS = (("durations", "seconds", "Durations", 1.0), ("sizes", "kB", "Bytes per clip", _KILO))
+
+
+def _told_media(media: dict[str, Any]) -> list[Block | None]:
+    told: list[Block | None] = [tables.status_table(media), tables.failure_table(media)]
+    told += [tables.histogram_table(media[key], *words) for key, *words in _HISTOGRAMS if media[key]]
+    return told + [tables.kinds_table(media[key], *words) for key, *words in _KINDS if media[key]]
+
+
+def _drawn_media(media: dict[str, Any]) -> list[Block | None]:
+    from k710.report import charts
+
+    drawn: list[Block | None] = [charts.status_chart(media), charts.failure_chart(media)]
+    drawn += [charts.histogram_chart(media[key], what, title, unit=unit) for key, what, title, unit in _HISTOGRAMS]
+    return drawn + [charts.kinds_chart(media[key], *words) for key, *words in _KINDS]
+
+
+def _near_duplicates(found: dict[str, Any] | None) -> Section:
+    title = "Near-duplicates"
+    if found is None:
+        return Section("near-duplicates", title, ["Nobody has looked for near-duplicates among these clips."])
+    words = (
+        f"{found['pairs']:,} pairs in {found['groups']:,} groups, {found['mirrored']:,} pairs mirrored; "
+        f"{found['dropped']:,} clips would be dropped."
+    )
+    blocks: Sequence[Block] = [words, tables.near_duplicate_table(found)] if found["shown"] else [words]
+    return Section("near-duplicates", title, blocks)
+
+
+def _runs(figures: Figures, draw: bool) -> Section:
+    runs, title = figures.runs, "Training runs"
+    if runs is None:
+        return Section("runs", title, ["No runs were named (`--runs DIR`)."])
+    blocks: list[Block] = []
+    table = tables.runs_table(runs, figures.manifest["content_hash"])
+    if table is not None:
+        blocks.append(table)
+        if draw:
+            from k710.report.charts import curve_charts
+
+            blocks += curve_charts(runs, table)
+    if (evaluations := tables.evaluations_table(runs)) is not None:
+        blocks.append(evaluations)
+    for evaluation in runs["evaluations"]:
+        blocks += _evaluation(evaluation, draw)
+    return Section("runs", title, blocks)
+
+
+def _evaluation(evaluation: dict[str, Any], draw: bool) -> list[Block]:
+    if not draw:
+        found = [tables.accuracy_table(evaluation), tables.confusion_table(evaluation)]
+        return [table for table in found if table.rows]
+    from k710.report.charts import accuracy_chart, confusion_chart
+
+    return [chart for chart in (accuracy_chart(evaluation), confusion_chart(evaluation)) if chart is not None]
