@@ -57,8 +57,8 @@ def ids_by_splits(clips: pa.Table) -> dict[str, int]:
 
 
 def leaks_by_policy(clips: pa.Table) -> dict[str, dict[str, Any]]:
-    """For each policy that these lists allow: clips of train and val, what it removes (from train, or under val-purge from
-    val), and train's videos in each evaluation list."""
+    """For each policy that these lists allow: clips of train and val, the rows and videos that it takes for leaked (of
+    train lists, under val-purge of val lists), and train's videos in each evaluation list."""
     rows = list_rows(clips)
     splits = {SPLITS[code] for code in np.unique(codes(rows["split"]))}
     starts, video_lists = video_starts(clips), video_presence(clips)

@@ -15,7 +15,9 @@ from k710.cli.common import FILE, FOLDER
 @click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
 @click.option("--profile", help="Which encode profile of the store.  [h264, or the first there is]")
 @click.option("--runs", multiple=True, type=FOLDER, help="A training run, or a folder of some; may be repeated.")
-@click.option("--gallery", type=click.IntRange(0), metavar="N", help="Clips shown of each class; 0: no pictures at all.")
+@click.option(
+    "--gallery", type=click.IntRange(0), metavar="N", help="Clips shown of each class; 0: no pictures at all."
+)
 @click.option("--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file to write.")
 def command(
     manifest: Path, store: Path | None, profile: str | None, runs: tuple[Path, ...], gallery: int | None, out: Path
@@ -37,6 +39,7 @@ def command(
         if sys.stderr.isatty():
             click.echo(f"\r{done:,} of {total:,} clips read" + ("\n" if done == total else ""), nl=False, err=True)
 
-    options = {"store": store, "profile": profile, "runs": runs, "per_class": gallery}
-    size_bytes = write_report(open_manifest(manifest), out, told=told, **options)
+    size_bytes = write_report(
+        open_manifest(manifest), out, store=store, profile=profile, runs=runs, per_class=gallery, told=told
+    )
     click.echo(f"{out}: {megabytes(size_bytes)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -31,22 +32,24 @@ _SPOKEN = {
     "unlabelled": "unlabelled (test)",
 }
 _WIDE_PX, _BAR_PX = 560, 26
+_SHORT = 16  # letters beside a bar that a phone has room for
 
 
 def _chart(traces: Iterable[Any], title: str, table: Table, *, note: str = "", **layout: Any) -> Chart:
     height_px, min_width_px = layout.pop("height", 320), layout.pop("min_width_px", 0)
+    half = layout.pop("half", False)
     figure = go.Figure(list(traces))
     figure.update_layout(
         template="none",
         height=height_px,
-        margin={"l": 8, "r": 8, "t": 12, "b": 8},
-        xaxis={"automargin": True},
-        yaxis={"automargin": True},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        margin={"l": 8, "r": 24, "t": 12, "b": 8},
+        xaxis={"automargin": True, "title_font_size": 13},
+        yaxis={"automargin": True, "title_font_size": 13},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
         bargap=0.25,
         **layout,
     )
-    return Chart(title, json.loads(figure.to_json(engine="json")), table, note, height_px, min_width_px)
+    return Chart(title, json.loads(figure.to_json(engine="json")), table, note, height_px, half, min_width_px)
 
 
 def _text(value: Any) -> str:
@@ -65,7 +68,7 @@ def attrition_chart(attrition: dict[str, Any]) -> Chart:
         arrangement="snap",
         valueformat=",d",
         node={
-            "label": [_text(f"{_SPOKEN.get(name, name)} {into[name]:,}") for name in names],
+            "label": [_text(f"{_SPOKEN.get(name, name)}  {into[name]:,}") for name in names],
             "color": [_RELEASES.get(name.split()[0], GREY) for name in lists] + [_OUTCOMES[name] for name in outcomes],
             "pad": 20,
             "thickness": 14,
@@ -77,13 +80,15 @@ def attrition_chart(attrition: dict[str, Any]) -> Chart:
             "target": [names.index(flow["outcome"]) for flow in flows],
             "value": [flow["rows"] for flow in flows],
             "color": [_faint(_OUTCOMES[flow["outcome"]]) for flow in flows],
-            "customdata": [_text(f"{flow['list']} → {_SPOKEN.get(flow['outcome'], flow['outcome'])}") for flow in flows],
+            "customdata": [
+                _text(f"{flow['list']} → {_SPOKEN.get(flow['outcome'], flow['outcome'])}") for flow in flows
+            ],
             "hovertemplate": "%{customdata}: %{value} rows<extra></extra>",
         },
     )
     height = max(340, 44 * max(len(lists), len(outcomes)) + 60)
     table = tables.fates_table(attrition)
-    return _chart([sankey], "From the lists’ rows to K710", table, height=height, min_width_px=640)
+    return _chart([sankey], "From the lists' rows to K710", table, height=height, min_width_px=640)
 
 
 def _faint(colour: str) -> str:
@@ -145,7 +150,13 @@ def status_chart(media: dict[str, Any]) -> Chart:
     }
     names = [f"{line['view']} {line['split']}" for line in lines]
     return _bars(
-        names, series, "How much is there", tables.status_table(media), colours=(TEAL, RED, GREY), tickformat=".0%"
+        names,
+        series,
+        "How much is there",
+        tables.status_table(media),
+        colours=(TEAL, RED, GREY),
+        tickformat=".0%",
+        top=1.0,
     )
 
 
@@ -162,32 +173,28 @@ def kinds_chart(kinds: list[dict[str, Any]], what: str, title: str, colour: str 
         return None
     table = tables.kinds_table(kinds, what, title)
     names = [str(row[0]) for row in table.rows]
-    return _bars(names, {"clips": [one["clips"] for one in kinds]}, title, table, colours=(colour,), min_width_px=0)
+    return _bars(names, {"clips": [one["clips"] for one in kinds]}, title, table, colours=(colour,), half=True)
 
 
-def histogram_chart(
-    histogram: dict[str, Any] | None, what: str, title: str, *, unit: float = 1.0, log: bool = False
-) -> Chart | None:
+def histogram_chart(histogram: dict[str, Any], what: str, title: str, unit: float = 1.0) -> Chart:
     """Counts between edges, in units of `unit`."""
-    if histogram is None:
-        return None
     edges = [edge / unit for edge in histogram["edges"]]
     bars = go.Bar(
-        x=[(low + high) / 2 for low, high in zip(edges, edges[1:], strict=False)],
+        x=[(low + high) / 2 for low, high in itertools.pairwise(edges)],
         y=histogram["counts"],
-        width=[(high - low) * 0.94 for low, high in zip(edges, edges[1:], strict=False)],
-        text=[f"{low:,.6g} to {high:,.6g}" for low, high in zip(edges, edges[1:], strict=False)],
+        width=[(high - low) * 0.94 for low, high in itertools.pairwise(edges)],
+        text=[f"{low:,.6g} to {high:,.6g}" for low, high in itertools.pairwise(edges)],
         textposition="none",
         marker={"color": BLUE},
         hovertemplate="%{text}: %{y:,}<extra></extra>",
     )
     table = tables.histogram_table(histogram, what, title, unit)
-    axes: dict[str, Any] = {"xaxis_title": what, "yaxis_title": "clips", "yaxis_type": "log" if log else "linear"}
-    return _chart([bars], title, table, height=280, **axes)
+    axes: dict[str, Any] = {"xaxis_title": what, "yaxis_title": "clips"}
+    return _chart([bars], title, table, height=280, half=True, **axes)
 
 
-def curve_charts(runs: dict[str, Any], table: Table) -> list[Chart]:
-    """Loss, accuracy and learning rate of all runs, a chart each."""
+def curve_charts(runs: dict[str, Any]) -> list[Chart]:
+    """Loss, accuracy and learning rate of all runs, a chart each; the accuracies in validation dotted."""
     trained = [run for run in runs["runs"] if run["curves"]["loss"]["step"]]
     if not trained:
         return []
@@ -195,13 +202,17 @@ def curve_charts(runs: dict[str, Any], table: Table) -> list[Chart]:
     for number, run in enumerate(trained):
         scored = [line for line in run["validations"] if line["top1"] is not None]
         if scored:
-            accuracy.append(_line(run["name"] + " val", [v["step"] for v in scored], [v["top1"] for v in scored], number, "dot"))
+            accuracy.append(
+                _line(run["name"] + " val", [v["step"] for v in scored], [v["top1"] for v in scored], number, "dot")
+            )
     pairs: list[tuple[str, list[Any], dict[str, Any]]] = [
-        ("Loss", _curves(trained, "loss"), {"yaxis_title": "loss"}),
-        ("Top-1 accuracy", accuracy, {"yaxis_title": "top-1", "yaxis_tickformat": ".0%"}),
-        ("Learning rate", _curves(trained, "lr"), {"yaxis_title": "learning rate", "yaxis_exponentformat": "e"}),
+        ("loss", _curves(trained, "loss"), {"yaxis_title": "loss"}),
+        ("accuracy", accuracy, {"yaxis_title": "top-1", "yaxis_tickformat": ".0%"}),
+        ("lr", _curves(trained, "lr"), {"yaxis_title": "learning rate", "yaxis_exponentformat": "e"}),
     ]
-    return [_chart(lines, title, table, xaxis_title="step", showlegend=True, **axes) for title, lines, axes in pairs]
+    common: dict[str, Any] = {"xaxis_title": "step", "xaxis_rangemode": "tozero", "showlegend": True}
+    told = [(tables.curve_table(runs, name), lines, axes) for name, lines, axes in pairs]
+    return [_chart(lines, table.title, table, **common, **axes) for table, lines, axes in told]
 
 
 def _curves(runs: Sequence[dict[str, Any]], name: str, suffix: str = "") -> list[Any]:
@@ -213,7 +224,9 @@ def _curves(runs: Sequence[dict[str, Any]], name: str, suffix: str = "") -> list
 
 def _line(name: str, steps: list[int], values: list[float | None], number: int, dash: str = "solid") -> Any:
     line = {"color": LINES[number % len(LINES)], "width": 2, "dash": dash}
-    return go.Scatter(x=steps, y=values, name=_text(name), mode="lines+markers" if len(steps) < 40 else "lines", line=line)
+    return go.Scatter(
+        x=steps, y=values, name=_text(name), mode="lines+markers" if len(steps) < 40 else "lines", line=line
+    )
 
 
 def accuracy_chart(evaluation: dict[str, Any], shown: int = 20) -> Chart | None:
@@ -248,8 +261,8 @@ def _bars(
     colours: tuple[str, ...],
     tickformat: str = ",d",
     note: str = "",
-    min_width_px: int = _WIDE_PX,
     top: float | None = None,
+    half: bool = False,
 ) -> Chart:
     """Horizontal bars, the first name on top, series stacked."""
     places = list(range(len(names)))
@@ -276,12 +289,14 @@ def _bars(
         table,
         note=note,
         height=90 + _BAR_PX * len(names) + (24 if len(series) > 1 else 0),
-        min_width_px=min_width_px,
+        min_width_px=0 if max(map(len, names)) <= _SHORT else _WIDE_PX,
+        half=half,
         barmode="stack",
         showlegend=len(series) > 1,
         xaxis_tickformat=tickformat,
         xaxis_rangemode="tozero",
         **{f"xaxis_{key}": value for key, value in axis.items() if key in ("range", "dtick")},
+        yaxis_showgrid=False,
         yaxis_tickvals=places,
         yaxis_ticktext=[f"{_text(name)} " for name in names],
         yaxis_autorange="reversed",

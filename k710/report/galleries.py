@@ -60,7 +60,11 @@ def make_galleries(
         kept.append((one, strip))
     return {
         name: _gallery(name, title, shown, kept, rows, max_bytes)
-        for name, title in (("near-duplicates", "Groups"), ("flagged", "Flagged clips"), ("gallery", "Clips of each class"))
+        for name, title in (
+            ("near-duplicates", "Groups"),
+            ("flagged", "Flagged clips"),
+            ("gallery", "Clips of each class"),
+        )
         if any(one.gallery == name for one in shown)
     }
 
@@ -133,9 +137,17 @@ def _gallery(
 
 def _filmstrip(one: _Shown, strip: Strip, row: dict[str, Any] | None) -> Filmstrip:
     if row is None:  # a near-duplicate of another manifest's
-        return Filmstrip(None, strip.width_px, strip.height_px, "", youtube(one.clip_id[:11], 0, one.clip_id), (), "not in this manifest")
+        return Filmstrip(
+            None,
+            strip.width_px,
+            strip.height_px,
+            "",
+            youtube(one.clip_id[:11], 0, one.clip_id),
+            (),
+            "not in this manifest",
+        )
     lists = ", ".join(f"{source} {row[f'{source}_split']}" for source in SOURCES if row[f"{source}_split"])
-    span = f"{row['time_start_s']}–{row['time_end_s']} s"
+    span = f"{row['time_start_s']} to {row['time_end_s']} s"
     k710 = f"K710 {row['split']}" if row["split"] else "not in K710"
     lines = (f"{span} · {k710}", lists, *([one.note] if one.note else []))
     link = youtube(row["youtube_id"], row["time_start_s"], row["clip_id"])

@@ -14,7 +14,6 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from k710 import __version__
 from k710.report.parts import Chart, Filmstrip, Gallery, Link, Section, Table, Tiles
@@ -37,7 +36,9 @@ def render_page(title: str, sections: Sequence[Section], *, subtitle: str = "") 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(kind=_kind, picture=_picture, grouped=_grouped, shown=_shown)
+    environment.filters.update(
+        kind=_kind, picture=_picture, number_columns=_number_columns, grouped=_grouped, shown=_shown
+    )
     environment.tests["link"] = lambda cell: isinstance(cell, Link) and cell.href.startswith("https://")
     environment.tests["a_number"] = _is_number
     return environment.get_template("page.html").render(
@@ -45,8 +46,8 @@ def render_page(title: str, sections: Sequence[Section], *, subtitle: str = "") 
         subtitle=subtitle,
         sections=sections,
         version=__version__,
-        css=Markup(_asset("page.css")),
-        scripts=[Markup(script) for script in scripts],
+        css=_asset("page.css"),
+        scripts=scripts,
         script_hashes=[_csp_hash(script) for script in scripts],
     )
 
@@ -84,8 +85,13 @@ def _shown(cell: Any) -> str:
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
+def _number_columns(table: Table) -> set[int]:
+    """The columns whose cells stand at the right; not the first, which names the row."""
+    return {place for row in table.rows for place, cell in enumerate(row) if place and _is_number(cell)}
+
+
 def _is_number(cell: Any) -> bool:
     """Whether a cell stands at the right."""
     if isinstance(cell, str):
-        return cell[-1:] == "%" or cell[:1] in "+-" and cell[1:].replace(",", "").isdigit()
+        return cell[-1:] == "%" or (cell[:1] in ("+", "-") and cell[1:].replace(",", "").isdigit())
     return isinstance(cell, int)

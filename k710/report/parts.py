@@ -40,6 +40,7 @@ class Chart:
     table: Table
     note: str = ""
     height_px: int = 340
+    half: bool = False  # of the page's width is enough for it
     min_width_px: int = 0  # narrower screens scroll the chart, not the page
 
 
@@ -92,8 +93,8 @@ class Section:
 
 
 def percent(part: float, whole: float = 1.0) -> str:
-    """`part` of `whole` in percent; nothing of nothing is no number."""
-    return f"{part / whole:.1%}" if whole else "–"
+    """`part` of `whole` in percent; a part of nothing is no number."""
+    return f"{part / whole:.1%}" if whole else ""
 
 
 def megabytes(size_bytes: float) -> str:

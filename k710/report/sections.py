@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from k710.report import tables
@@ -10,9 +11,7 @@ from k710.report.figures.gather import Figures
 from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, megabytes
 
 _NO_STORE = "No clips have been fetched: there is no store beside the manifest (`k710 fetch` brings clips)."
-_MEGA, _KILO = 1e6, 1e3
-
-Charts = Mapping[str, Callable[..., Any]]
+_KILO = 1e3
 
 
 def sections(figures: Figures, galleries: Mapping[str, Gallery] | None = None, *, draw: bool) -> list[Section]:
@@ -40,7 +39,11 @@ def _with_galleries(found: list[Section], galleries: Mapping[str, Gallery]) -> l
         else section
         for section in found
     ]
-    own = [Section(name, gallery.title, [gallery]) for name, gallery in galleries.items() if name not in anchors]
+    own = [
+        Section(name, gallery.title, [dataclasses.replace(gallery, title="")])
+        for name, gallery in galleries.items()
+        if name not in anchors
+    ]
     return [*joined[:-1], *own, joined[-1]]
 
 
@@ -49,7 +52,9 @@ def _overview(figures: Figures) -> Section:
     words = f"Content hash {figures.manifest['content_hash']}."
     if "leak_policy" in recipe:
         words = f"Policy {recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}. {words}"
-    return Section("overview", "Overview", [Tiles(tables.overview_tiles(figures)), words, tables.sources_table(figures)])
+    return Section(
+        "overview", "Overview", [Tiles(tables.overview_tiles(figures)), words, tables.sources_table(figures)]
+    )
 
 
 def _attrition(figures: Figures, draw: bool) -> Section:
@@ -71,7 +76,9 @@ def _overlap(overlap: dict[str, Any]) -> Section:
     blocks: list[Block] = [tables.overlap_table(overlap, "by_id"), tables.overlap_table(overlap, "by_clip")]
     blocks.append(f"Videos over all releases: {totals}.")
     policies = tables.policy_table(overlap)
-    blocks.append(policies or "No policy can be told from these lists: it takes train lists and the lists they leak into.")
+    blocks.append(
+        policies or "No policy can be told from these lists: it takes train lists and the lists they leak into."
+    )
     return Section("overlap", "Overlaps and leaks", blocks)
 
 
@@ -103,30 +110,55 @@ def _media(media: dict[str, Any] | None, draw: bool) -> Section:
         f"{megabytes(media['bytes'])}, {hours:,.1f} hours."
     )
     blocks = _drawn_media(media) if draw else _told_media(media)
+    words += _alike(media)
     return Section("media", title, [words, *(block for block in blocks if block is not None)])
 
 
-_KINDS = (
-    ("resolutions", "resolution", "Resolutions"),
+_KINDS: tuple[tuple[str, str, str], ...] = (
+    ("resolutions", "pixels", "Resolutions"),
     ("frame_rates", "frames a second", "Frame rates"),
     ("codecs", "codec", "Codecs"),
-    ("flags", "flag", "Kept and flagged"),
 )
-_HISTOGRAMS = (("durations", "seconds", "Durations", 1.0), ("sizes", "kB", "Bytes per clip", _KILO))
+_FLAGS = ("flag", "Kept and flagged")
+_HISTOGRAMS: tuple[tuple[str, str, str, float], ...] = (
+    ("durations", "seconds", "Durations", 1.0),
+    ("sizes", "kB", "Bytes per clip", _KILO),
+)
+
+
+def _alike(media: dict[str, Any]) -> str:
+    """What all clips have in common, in words: a chart with one bar says less."""
+    alike = [f"{media[key][0]['kind']} {what}" for key, what, _ in _KINDS if len(media[key]) == 1]
+    for key, what, _, unit in _HISTOGRAMS:
+        if media[key] and not _varies(media[key]):
+            alike.append(f"{media[key]['low'] / unit:,.6g} {what}")
+    return f" All of them: {', '.join(alike)}." if alike else ""
+
+
+def _varies(found: Any) -> bool:
+    """Whether there is more than one kind, or more than one value between the edges."""
+    return bool(found) and (len(found) > 1 if isinstance(found, list) else found["low"] < found["high"])
+
+
+def _histograms(media: dict[str, Any]) -> list[tuple[str, tuple[str, str, float]]]:
+    """Those in which the clips differ: what is measured, its title and its unit, by its key."""
+    return [(key, (what, title, unit)) for key, what, title, unit in _HISTOGRAMS if _varies(media[key])]
 
 
 def _told_media(media: dict[str, Any]) -> list[Block | None]:
     told: list[Block | None] = [tables.status_table(media), tables.failure_table(media)]
-    told += [tables.histogram_table(media[key], *words) for key, *words in _HISTOGRAMS if media[key]]
-    return told + [tables.kinds_table(media[key], *words) for key, *words in _KINDS if media[key]]
+    told += [tables.histogram_table(media[key], *words) for key, words in _histograms(media)]
+    told += [tables.kinds_table(media[key], what, title) for key, what, title in _KINDS if _varies(media[key])]
+    return told + ([tables.kinds_table(media["flags"], *_FLAGS)] if media["flags"] else [])
 
 
 def _drawn_media(media: dict[str, Any]) -> list[Block | None]:
     from k710.report import charts
 
     drawn: list[Block | None] = [charts.status_chart(media), charts.failure_chart(media)]
-    drawn += [charts.histogram_chart(media[key], what, title, unit=unit) for key, what, title, unit in _HISTOGRAMS]
-    return drawn + [charts.kinds_chart(media[key], *words) for key, *words in _KINDS]
+    drawn += [charts.histogram_chart(media[key], *words) for key, words in _histograms(media)]
+    drawn += [charts.kinds_chart(media[key], what, title) for key, what, title in _KINDS if _varies(media[key])]
+    return [*drawn, charts.kinds_chart(media["flags"], *_FLAGS, colour=charts.AMBER)]
 
 
 def _near_duplicates(found: dict[str, Any] | None) -> Section:
@@ -149,10 +181,12 @@ def _runs(figures: Figures, draw: bool) -> Section:
     table = tables.runs_table(runs, figures.manifest["content_hash"])
     if table is not None:
         blocks.append(table)
-        if draw:
+        if not draw:
+            blocks += [table for name in ("loss", "accuracy", "lr") if (table := tables.curve_table(runs, name)).rows]
+        else:
             from k710.report.charts import curve_charts
 
-            blocks += curve_charts(runs, table)
+            blocks += curve_charts(runs)
     if (evaluations := tables.evaluations_table(runs)) is not None:
         blocks.append(evaluations)
     for evaluation in runs["evaluations"]:

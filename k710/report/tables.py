@@ -18,11 +18,14 @@ FATE_WORDS = {
     "malformed": "malformed",
 }
 SHOWN_HIT = 20
+SHOWN_POINTS = 10  # of a curve
 
 
 def youtube(youtube_id: str, time_start_s: int, text: str = "") -> Link:
     """A link to where a clip begins."""
-    return Link(text or youtube_id, f"https://www.youtube.com/watch?v={quote(youtube_id, safe='')}&t={int(time_start_s)}")
+    return Link(
+        text or youtube_id, f"https://www.youtube.com/watch?v={quote(youtube_id, safe='')}&t={int(time_start_s)}"
+    )
 
 
 def clip_link(clip: dict[str, Any]) -> Link:
@@ -57,8 +60,8 @@ def printed_table(attrition: dict[str, Any]) -> Table:
         (one["what"], one["here"], one["published"], one["paper"], signed(one["difference"]))
         for one in attrition["beside_the_printed"]
     ]
-    title = "Beside the releases’ first lists and UniFormerV2, Table 10"
-    return Table(("", "here", "first published", "paper", "here − paper"), rows, title, attrition["why_it_differs"])
+    title = "Beside the releases' first lists and UniFormerV2, Table 10"
+    return Table(("", "here", "first published", "paper", "here - paper"), rows, title, attrition["why_it_differs"])
 
 
 def malformed_table(attrition: dict[str, Any]) -> Table | None:
@@ -76,7 +79,7 @@ def overlap_table(overlap: dict[str, Any], key: str) -> Table:
         "by_id": "Videos (YouTube IDs) that two lists share",
         "by_clip": "Clips (ID and span) that two lists share",
     }[key]
-    note = "The diagonal is a list’s size; a cell is the darker, the larger the part of its row’s list."
+    note = "The diagonal is a list's size; a cell is the darker, the larger the part of its row's list."
     rows = [(name, *row) for name, row in zip(names, matrix, strict=True)]
     return Table(("", *names), rows, title, note, heat=heat)
 
@@ -109,7 +112,10 @@ def conflict_tables(conflicts: dict[str, Any]) -> list[Table]:
     ]
     columns = ("clip", "label that counts", "other labels", "lists", "K710")
     tables = [_bounded(columns, clips, "Clips with several labels", conflicts["counts"]["labels_of_one_clip"])]
-    for key, title in (("labels_of_one_id", "Videos with several labels"), ("spans_of_one_id", "Videos with several spans")):
+    for key, title in (
+        ("labels_of_one_id", "Videos with several labels"),
+        ("spans_of_one_id", "Videos with several spans"),
+    ):
         rows = [(_of_video(video), *_spans_and_labels(video)) for video in conflicts[key]]
         tables.append(_bounded(("video", "spans", "labels"), rows, title, conflicts["counts"][key]))
     return [table for table in tables if table.rows]
@@ -131,7 +137,15 @@ def _spans_and_labels(video: dict[str, Any]) -> tuple[str, str]:
 
 def imbalance_table(classes: dict[str, Any]) -> Table:
     rows = [
-        (row["list"], row["classes"], row["clips"], row["smallest"], f"{row['median']:,g}", row["largest"], f"{row['ratio']:g}")
+        (
+            row["list"],
+            row["classes"],
+            row["clips"],
+            row["smallest"],
+            f"{row['median']:,g}",
+            row["largest"],
+            f"{row['ratio']:g}",
+        )
         for row in classes["imbalance"]
     ]
     columns = ("", "classes", "clips", "smallest", "median", "largest", "largest : smallest")
@@ -144,12 +158,12 @@ def class_table(classes: dict[str, Any]) -> Table:
     counted = bool(rows) and "fetched" in rows[0]
     table: list[Row] = []
     for row in rows:
-        cells: list[Cell] = [row["class_id"], row["label"], *(row["clips"][split] for split in splits)]
+        cells: list[Cell] = [row["label"], row["class_id"], *(row["clips"][split] for split in splits)]
         if counted:
             settled = row["fetched"] + row["failed"]
             cells += [row["fetched"], row["failed"], percent(row["failed"], settled) if settled else None]
         table.append(tuple(cells))
-    columns = ("id", "class", *splits, *(("fetched", "failed", "part failed") if counted else ()))
+    columns = ("class", "id", *splits, *(("fetched", "failed", "part failed") if counted else ()))
     return Table(columns, table, "All classes", searchable=True)
 
 
@@ -163,7 +177,13 @@ def hardest_hit(classes: dict[str, Any]) -> list[dict[str, Any]]:
 def hit_table(classes: dict[str, Any]) -> Table:
     hit = hardest_hit(classes)
     rows = [
-        (row["label"], row["failed"], row["vanished"], row["fetched"], percent(row["failed"], row["failed"] + row["fetched"]))
+        (
+            row["label"],
+            row["failed"],
+            row["vanished"],
+            row["fetched"],
+            percent(row["failed"], row["failed"] + row["fetched"]),
+        )
         for row in hit[:SHOWN_HIT]
     ]
     columns = ("class", "failed", "of these vanished", "fetched", "part failed")
@@ -192,7 +212,9 @@ def failure_table(media: dict[str, Any]) -> Table | None:
 
 
 def _said(messages: list[dict[str, Any]]) -> str:
-    said = (f"and {one['kinds']:,} more" if one["kind"] is None else f"{one['kind']} ({one['clips']:,})" for one in messages)
+    said = (
+        f"and {one['kinds']:,} more" if one["kind"] is None else f"{one['kind']} ({one['clips']:,})" for one in messages
+    )
     return "; ".join(said)
 
 
@@ -248,7 +270,24 @@ def runs_table(runs: dict[str, Any], content_hash: str) -> Table | None:
         for run in runs["runs"]
     ]
     columns = ("run", "view", "clips", "steps", "last loss", "best top-1", "epoch", "unreadable", "of this manifest")
-    return Table(columns, rows, "Training runs") if rows else None
+    return Table(columns, rows, "Runs") if rows else None
+
+
+_CURVES = {"loss": "Loss", "accuracy": "Top-1 accuracy", "lr": "Learning rate"}
+
+
+def curve_table(runs: dict[str, Any], name: str) -> Table:
+    """Some points of each run's curve, the last among them, and of accuracy every validation."""
+    show = percent if name == "accuracy" else "{:.4g}".format
+    rows: list[Row] = []
+    for run in runs["runs"]:
+        points = [point for point in zip(*run["curves"][name].values(), strict=True) if point[1] is not None]
+        every = max(1, len(points) // SHOWN_POINTS)
+        rows += [(run["name"], "train", step, show(value)) for step, value in points[::-1][::every][::-1]]
+        if name == "accuracy":
+            scored = (line for line in run["validations"] if line["top1"] is not None)
+            rows += [(run["name"], "val", line["step"], show(line["top1"])) for line in scored]
+    return Table(("run", "", "step", _CURVES[name].lower()), rows, _CURVES[name])
 
 
 def evaluations_table(runs: dict[str, Any]) -> Table | None:
@@ -257,7 +296,10 @@ def evaluations_table(runs: dict[str, Any]) -> Table | None:
             one["name"],
             one["view"],
             one["views"],
-            *(None if one["scores"].get(name) is None else percent(one["scores"][name]) for name in ("top1", "top5", "mean_class")),
+            *(
+                None if one["scores"].get(name) is None else percent(one["scores"][name])
+                for name in ("top1", "top5", "mean_class")
+            ),
             one["counts"].get("evaluated"),
             one["counts"].get("in_split"),
             one["fingerprint"],
@@ -281,7 +323,13 @@ def confusion_table(evaluation: dict[str, Any]) -> Table:
 def overview_tiles(figures: Figures) -> list[tuple[str, str]]:
     """The few numbers at the top; what a manifest does not tell is left out."""
     manifest, media = figures.manifest, figures.media
-    words = {"rows": "list rows read", "clips": "distinct clips", "videos": "videos", "train": "K710 train", "val": "K710 val"}
+    words = {
+        "rows": "list rows read",
+        "clips": "distinct clips",
+        "videos": "videos",
+        "train": "K710 train",
+        "val": "K710 val",
+    }
     tiles = [(f"{manifest[key]:,}", text) for key, text in words.items() if manifest[key] is not None]
     tiles.append((f"{len(figures.classes['rows']):,}", "classes"))
     if media is not None:

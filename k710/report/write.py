@@ -26,8 +26,8 @@ def write_report(
 ) -> int:
     """Write the report of a manifest, its store and its runs to `out`, whole or not at all; returns its bytes.
 
-    `told(done, total)` hears of the clips that are read for pictures. Raises UsageError or ReportError for an `out` that
-    cannot be, ManifestError, StoreError or ReportError for what cannot be read.
+    `told(done, total)` hears of the clips that are read for pictures. Raises UsageError or ReportError for an `out`
+    that cannot be, ManifestError, StoreError or ReportError for what cannot be read.
     """
     check_out(manifest, out)
     found = find_store(manifest, store, profile)
@@ -47,6 +47,8 @@ def write_report(
 def check_out(manifest: Manifest, out: Path) -> None:
     """Raise UsageError for a file inside the manifest, ReportError for a folder that is not there."""
     if manifest.path.resolve() in out.resolve().parents:
-        raise UsageError(f"{out}: lies inside the manifest {manifest.path}, which holds nothing else; choose another place")
+        raise UsageError(
+            f"{out}: lies inside the manifest {manifest.path}, which holds nothing else; choose another place"
+        )
     if not out.parent.is_dir():
         raise ReportError(f"{out}: there is no folder {out.parent}; make it, or choose another --out")

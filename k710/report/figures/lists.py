@@ -20,7 +20,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
 
     Raises ManifestError for counts that are not what a build writes.
     """
-    counts = manifest.about.get("counts")
+    counts, recipe = manifest.about.get("counts"), manifest.about["recipe"]
     if not counts:
         return None
     try:
@@ -40,13 +40,13 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
             for one in beside_the_printed(counts)
         ]
         return {
-            "policy": f"{manifest.about['recipe']['leak_policy']}, holdout {','.join(manifest.about['recipe']['holdout'])}",
+            "policy": f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}",
             "rows": counts["rows"],
             "lists": counts["lists"],
             "fates": counts["fates"],
             "flows": row_flows(counts["lists"]),
             "beside_the_printed": beside,
-            "why_it_differs": why_it_differs(manifest.about["recipe"]),
+            "why_it_differs": why_it_differs(recipe),
             "malformed": malformed[:SHOWN_MALFORMED],
             "num_malformed": len(malformed),
         }

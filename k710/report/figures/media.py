@@ -87,7 +87,13 @@ def _histogram(values: pa.ChunkedArray, *, whole: bool = False) -> dict[str, Any
     if high >= edges[-1]:
         edges = np.append(edges, edges[-1] + step)
     counts = np.histogram(numbers, edges)[0]
-    return {"edges": edges.tolist(), "counts": counts.tolist(), "median": float(np.median(numbers))}
+    return {
+        "edges": edges.tolist(),
+        "counts": counts.tolist(),
+        "low": low,
+        "high": high,
+        "median": float(np.median(numbers)),
+    }
 
 
 def _round_step(step: float, *, whole: bool) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from k710.errors import ReportError
 
-POINTS = 400  # of a curve
+POINTS = 200  # of a curve
 SHOWN_PAIRS = 20
 _DEPTH = 3  # RUNS/run/eval
 _CURVES = ("loss", "accuracy", "lr")
@@ -64,7 +64,9 @@ def _run(folder: Path, top: Path) -> dict[str, Any]:
     validations = [line for line in lines if line.get("kind") == "validation"]
     try:
         curves = {name: _thinned([(line["step"], line[name]) for line in steps]) for name in _CURVES}
-        scores = [{key: line.get(key) for key in ("step", "epoch", "top1", "top5", "mean_class")} for line in validations]
+        scores = [
+            {key: line.get(key) for key in ("step", "epoch", "top1", "top5", "mean_class")} for line in validations
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise ReportError(f"{log}: no log of a run: a line lacks a part ({error!r})") from None
     best = next((line for line in reversed(validations) if line.get("best")), None)

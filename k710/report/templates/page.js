@@ -51,9 +51,9 @@
     for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
     header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
     const rows = [...body.rows].map((row) => [row.cells[place].textContent.trim(), row]);
-    const numeric = rows.every(([text]) => text === "" || text === "–" || !Number.isNaN(number(text)));
+    const numeric = rows.every(([text]) => text === "" || !Number.isNaN(number(text)));
     const compare = numeric ? (a, b) => number(a) - number(b) : (a, b) => a.localeCompare(b);
-    const empty = (text) => text === "" || text === "–";
+    const empty = (text) => text === "";
     rows.sort(([a], [b]) => {
       if (empty(a) || empty(b)) return empty(a) - empty(b);
       return ascending ? compare(a, b) : compare(b, a);
