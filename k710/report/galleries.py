@@ -26,7 +26,7 @@ _SEED = 710
 
 
 @dataclass(frozen=True)
-class _Shown:
+class Shown:
     """A clip to be shown: in which gallery, under which heading of it."""
 
     gallery: str
@@ -46,12 +46,10 @@ def make_galleries(
 ) -> dict[str, Gallery]:
     """The galleries of a report by the anchor of their section. `per_class`: clips of each class (default: as many as
     keep the page small, at most six). Pictures stop at `max_bytes`, and the gallery that is cut says so."""
-    media = store.best_rows(("clip_id", "failure", "flags"))
-    media = media.filter(pc.is_null(media["failure"]))
-    shown = [*_near_duplicates(figures), *_flagged(manifest, media), *_of_classes(manifest, media, per_class)]
+    shown = choose_clips(manifest, store, figures, per_class=per_class)
     rows = _rows(manifest, {one.clip_id for one in shown})
     strips = read_strips(store, (one.clip_id for one in shown), told=lambda done: told(done, len(shown)))
-    kept: list[tuple[_Shown, Strip]] = []
+    kept: list[tuple[Shown, Strip]] = []
     left_bytes = max_bytes
     for one, strip in zip(shown, strips, strict=True):
         left_bytes -= len(strip.jpeg or b"")
@@ -69,24 +67,31 @@ def make_galleries(
     }
 
 
-def _near_duplicates(figures: Figures) -> Iterator[_Shown]:
+def choose_clips(manifest: Manifest, store: Store, figures: Figures, *, per_class: int | None = None) -> list[Shown]:
+    """The clips to be shown, gallery by gallery, in the order in which pictures are spent on them."""
+    media = store.best_rows(("clip_id", "failure", "flags"))
+    media = media.filter(pc.is_null(media["failure"]))
+    return [*_near_duplicates(figures), *_flagged(manifest, media), *_of_classes(manifest, media, per_class)]
+
+
+def _near_duplicates(figures: Figures) -> Iterator[Shown]:
     for group in (figures.near_duplicates or {}).get("shown", ()):
         mirrored = ", mirrored" if group["mirrored"] else ""
         heading = f"Group {group['group']}: {group['num_clips']} clips, nearest {group['distance']:g}{mirrored}"
         for clip_id in group["clips"]:
             note = "to be dropped" if clip_id in group["dropped"] else ""
-            yield _Shown("near-duplicates", clip_id, heading, note)
+            yield Shown("near-duplicates", clip_id, heading, note)
 
 
-def _flagged(manifest: Manifest, media: pa.Table) -> Iterator[_Shown]:
+def _flagged(manifest: Manifest, media: pa.Table) -> Iterator[Shown]:
     flagged = media.filter(pc.greater(pc.list_value_length(media["flags"]), 0))
     flagged = flagged.filter(pc.is_in(flagged["clip_id"], manifest.clips["clip_id"].combine_chunks()))
     chosen = np.sort(np.random.default_rng(_SEED).permutation(len(flagged))[:SHOWN_FLAGGED])
     for row in flagged.take(pa.array(chosen)).to_pylist():
-        yield _Shown("flagged", row["clip_id"], note=", ".join(row["flags"]))
+        yield Shown("flagged", row["clip_id"], note=", ".join(row["flags"]))
 
 
-def _of_classes(manifest: Manifest, media: pa.Table, per_class: int | None) -> Iterator[_Shown]:
+def _of_classes(manifest: Manifest, media: pa.Table, per_class: int | None) -> Iterator[Shown]:
     """Some clips of each class, at random and always the same: the first of every class before the second of any."""
     clips = manifest.clips
     there = pc.is_in(clips["clip_id"], media["clip_id"].combine_chunks()).to_numpy()
@@ -102,7 +107,7 @@ def _of_classes(manifest: Manifest, media: pa.Table, per_class: int | None) -> I
     sizes = np.diff(starts, append=len(rows))
     for number in range(per_class):
         for row in rows[starts[sizes > number] + number]:
-            yield _Shown("gallery", clips["clip_id"][int(row)].as_py())
+            yield Shown("gallery", clips["clip_id"][int(row)].as_py())
 
 
 def _rows(manifest: Manifest, clip_ids: set[str]) -> dict[str, dict[str, Any]]:
@@ -115,8 +120,8 @@ def _rows(manifest: Manifest, clip_ids: set[str]) -> dict[str, dict[str, Any]]:
 def _gallery(
     name: str,
     title: str,
-    shown: list[_Shown],
-    kept: list[tuple[_Shown, Strip]],
+    shown: list[Shown],
+    kept: list[tuple[Shown, Strip]],
     rows: dict[str, dict[str, Any]],
     max_bytes: int,
 ) -> Gallery:
@@ -135,7 +140,7 @@ def _gallery(
     return Gallery(title, strips, " ".join(notes), groups, searchable=name == "gallery")
 
 
-def _filmstrip(one: _Shown, strip: Strip, row: dict[str, Any] | None) -> Filmstrip:
+def _filmstrip(one: Shown, strip: Strip, row: dict[str, Any] | None) -> Filmstrip:
     if row is None:  # a near-duplicate of another manifest's
         return Filmstrip(
             None,
