@@ -5,6 +5,7 @@ The rows are real in form and number, in units of 500 clips; only the first clip
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import subprocess
@@ -48,11 +49,11 @@ def make_large(folder: Path, profile: str, rows: int) -> None:
         schema=CLIPS_SCHEMA,
     )
     write_manifest(folder / "m", table, {"recipe": {"name": "made up"}, "sources": [{"source": "none"}]})
-    _fill(Store(folder / "m" / "store", profile), ids, _one_clip(folder, profile))
+    _fill(Store(folder / "m" / "store", profile), ids, *clip_and_row(folder, profile))
 
 
-def _one_clip(folder: Path, profile: str) -> dict[str, Any]:
-    """A clip's bytes and its row."""
+def clip_and_row(folder: Path, profile: str) -> tuple[bytes, dict[str, Any]]:
+    """A clip's bytes, and what its row says of them."""
     clip = Clip("large-clip0", 10, 20, "archery")
     source = write_footage(folder / "clips", [clip], look=LOOKS["released"])[clip]
     job = ClipJob(
@@ -65,17 +66,15 @@ def _one_clip(folder: Path, profile: str) -> dict[str, Any]:
     indices = stored_indices(made.measured.num_frames, 64).tolist() if made.frame_offsets else None
     offsets = list(made.frame_offsets) if made.frame_offsets else None
     facts = vars(made.measured) | {"size": len(content), "suffix": made.suffix, "flags": []}
-    return facts | {"frame_offsets": offsets, "frame_indices": indices, "content": content}
+    facts["sha256"] = hashlib.sha256(content).hexdigest()
+    return content, facts | {"frame_offsets": offsets, "frame_indices": indices}
 
 
-def _fill(store: Store, ids: list[str], row: dict[str, Any]) -> None:
+def _fill(store: Store, ids: list[str], content: bytes, row: dict[str, Any]) -> None:
     """Unit files for all rows; each row's clip is written once, for the first unit's first clips as often as needed."""
-    import hashlib
-
     store.tars_folder.mkdir(parents=True)
     store.media_folder.mkdir(parents=True)
-    content = row.pop("content")
-    row |= {"sha256": hashlib.sha256(content).hexdigest(), "origin": "made up", "came_from": "nowhere"}
+    row |= {"origin": "made up", "came_from": "nowhere"}
     row |= {"settled_at": datetime.now(timezone.utc), "failure": None, "message": None}
     for number, start in enumerate(range(0, len(ids), UNIT_CLIPS)):
         unit, part = f"unit-{number:05d}", ids[start : start + UNIT_CLIPS]

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from k710.clip_names import ClipName
 from k710.clips import list_rows
-from k710.curate import Policy, codes, curate
+from k710.curate import FATES, Policy, codes, curate
 from k710.manifest import DROP_REASONS, NEAR_DUPLICATE
 from k710.overlap import LISTS, conflicts, overlaps, video_presence, video_starts
 from k710.releases import SPLITS
@@ -60,7 +60,8 @@ def ids_by_splits(clips: pa.Table) -> dict[str, int]:
 
 
 def leaks_by_policy(clips: pa.Table) -> dict[str, dict[str, Any]]:
-    """For each policy that these lists allow: clips of train and val, and train's videos in each evaluation list."""
+    """For each policy that these lists allow: clips of train and val, the rows and videos that it takes for leaked (of
+    train lists, under val-purge of val lists), and train's videos in each evaluation list."""
     rows = list_rows(clips)
     splits = {SPLITS[code] for code in np.unique(codes(rows["split"]))}
     starts, video_lists = video_starts(clips), video_presence(clips)
@@ -73,11 +74,14 @@ def leaks_by_policy(clips: pa.Table) -> dict[str, dict[str, Any]]:
     for name, policy in POLICIES.items():
         if not splits.issuperset({"train", *policy.holdout}):
             continue
-        split = curate(rows, policy).split
+        curated = curate(rows, policy)
+        split, leaked = curated.split, curated.fate == FATES.index("leaked")
         in_train = np.logical_or.reduceat(split == SPLITS.index("train"), starts)
         result[name] = {
             "train": int(np.count_nonzero(split == SPLITS.index("train"))),
             "val": int(np.count_nonzero(split == SPLITS.index("val"))),
+            "leaked_rows": int(np.count_nonzero(leaked)),
+            "leaked_videos": len(np.unique(curated.rows.video[leaked])),
             "leaks": {list_: int(np.count_nonzero(video_lists[in_train] & bit)) for list_, bit in evaluation.items()},
         }
     return result

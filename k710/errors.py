@@ -63,3 +63,7 @@ class TrainError(K710Error):
 
 class RemoteError(K710Error):
     """A URL that does not answer, refuses, or has no such bucket. No OSError: that would be this machine's disk."""
+
+
+class ReportError(K710Error):
+    """A report that cannot be made: a folder that is not there, runs that cannot be read."""

@@ -21,8 +21,10 @@ CHECKOUT = Path(__file__).parent.parent
 HEAVY = {
     "av",
     "fsspec",
+    "jinja2",
     "numpy",
     "pandas",
+    "plotly",
     "pyarrow",
     "rapidfuzz",
     "requests",

@@ -13,7 +13,7 @@ from k710.errors import K710Error
 # Each lives in the module of its name (a dash becomes an underscore) as `command`.
 COMMANDS = (
     *("build", "audit", "explain", "diff", "card", "export", "labels", "recipes", "versions", "prune"),
-    *("fetch", "status", "verify", "pack", "show", "near-duplicates"),
+    *("fetch", "status", "verify", "pack", "show", "near-duplicates", "stats", "report"),
     *("remap-head", "inspect"),
     *("train", "eval", "predict"),
     "doctor",

@@ -1,0 +1,45 @@
+"""`k710 report`: a manifest, its media and its runs as one page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from k710.cli.common import FILE, FOLDER
+
+
+@click.command("report")
+@click.argument("manifest", type=FOLDER)
+@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--profile", help="Which encode profile of the store.  [h264, or the first there is]")
+@click.option("--runs", multiple=True, type=FOLDER, help="A training run, or a folder of some; may be repeated.")
+@click.option(
+    "--gallery", type=click.IntRange(0), metavar="N", help="Clips shown of each class; 0: no pictures at all."
+)
+@click.option("--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file to write.")
+def command(
+    manifest: Path, store: Path | None, profile: str | None, runs: tuple[Path, ...], gallery: int | None, out: Path
+) -> None:
+    """Write a manifest's report: one HTML file.
+
+    Where the rows went, overlaps and leaks, conflicts, classes, media, near-duplicates, clips as filmstrips, training
+    runs. The file needs no network and no other file.
+
+    \b
+    Example:
+      k710 report manifests/k710 --out k710.html
+    """
+    from k710.manifest import open_manifest
+    from k710.report.parts import megabytes
+    from k710.report.write import write_report
+
+    def told(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{done:,} of {total:,} clips read" + ("\n" if done == total else ""), nl=False, err=True)
+
+    size_bytes = write_report(
+        open_manifest(manifest), out, store=store, profile=profile, runs=runs, per_class=gallery, told=told
+    )
+    click.echo(f"{out}: {megabytes(size_bytes)}")

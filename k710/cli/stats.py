@@ -1,0 +1,76 @@
+"""`k710 stats`: the figures of a report, on a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from k710.cli.common import FOLDER, print_json, print_table
+
+if TYPE_CHECKING:
+    from k710.report.parts import Cell, Section, Table
+
+SHOWN_ROWS = 30
+
+
+@click.command("stats")
+@click.argument("manifest", type=FOLDER)
+@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--profile", help="Which encode profile of the store.  [h264, or the first there is]")
+@click.option("--runs", multiple=True, type=FOLDER, help="A training run, or a folder of some; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Every figure, for machines.")
+def command(manifest: Path, store: Path | None, profile: str | None, runs: tuple[Path, ...], as_json: bool) -> None:
+    """Print a manifest's figures.
+
+    Attrition, overlaps, leaks, conflicts, classes, media, near-duplicates and runs: the figures of `k710 report`.
+
+    \b
+    Example:
+      k710 stats manifests/k710
+    """
+    import dataclasses
+
+    from k710.manifest import open_manifest
+    from k710.report.figures.gather import find_store, gather
+    from k710.report.sections import sections
+
+    opened = open_manifest(manifest)
+    figures = gather(opened, store=find_store(opened, store, profile), runs=runs)
+    if as_json:
+        print_json(dataclasses.asdict(figures))
+        return
+    for section in sections(figures, draw=False):
+        _print(section)
+
+
+def _print(section: Section) -> None:
+    from k710.report.parts import Table, Tiles
+
+    click.echo(f"{section.title}\n{'=' * len(section.title)}\n")
+    for block in section.blocks:
+        if isinstance(block, str):
+            click.echo(f"{block}\n")
+        elif isinstance(block, Tiles):
+            click.echo(", ".join(f"{number} {what}" for number, what in block.tiles) + "\n")
+        elif isinstance(block, Table):
+            _print_bounded(block)
+
+
+def _print_bounded(table: Table) -> None:
+    """A table's first rows; a machine gets all of them."""
+    from k710.report.parts import Link
+
+    def shown(cell: Cell) -> str | int | None:
+        text = cell.text if isinstance(cell, Link) else cell
+        # What decoders and lists said may hold codes that a terminal obeys.
+        return "".join(c if c.isprintable() else "\ufffd" for c in text) if isinstance(text, str) else text
+
+    rows = [[shown(cell) for cell in row] for row in table.rows[:SHOWN_ROWS]]
+    more = table.more + len(table.rows) - len(rows)
+    print_table(table.columns, rows, title=table.title)
+    if more:
+        click.echo(f"and {more:,} more" + ("" if table.more else "; --json has all") + "\n")
+    if table.note:
+        click.echo(f"{table.note}\n")

@@ -1,0 +1,304 @@
+"""Figures as charts: plotly figures as JSON, each with its table. Colours of text and paper are the page's to set."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from k710.report import tables
+from k710.report.parts import Chart, Table
+
+BLUE, TEAL, AMBER, RED, VIOLET, GREY = "#3d7ab8", "#2f9e8f", "#cf8f2e", "#c25548", "#8067b7", "#8b93a1"
+LINES = (BLUE, AMBER, TEAL, RED, VIOLET, GREY)
+_RELEASES = {"k400": BLUE, "k600": TEAL, "k700": VIOLET, "k700_2020": AMBER}
+_OUTCOMES = {
+    "K710 train": BLUE,
+    "K710 val": TEAL,
+    "same_clip": GREY,
+    "duplicate_id": AMBER,
+    "leaked": RED,
+    "unlabelled": GREY,
+    "malformed": RED,
+}
+_SPOKEN = {
+    "same_clip": "same clip in another list",
+    "duplicate_id": "other clip of the video kept",
+    "leaked": "leaked: held out",
+    "unlabelled": "unlabelled (test)",
+}
+_WIDE_PX, _BAR_PX = 560, 26
+_SHORT = 16  # letters beside a bar that a phone has room for
+
+
+def _chart(traces: Iterable[Any], title: str, table: Table, *, note: str = "", **layout: Any) -> Chart:
+    height_px, min_width_px = layout.pop("height", 320), layout.pop("min_width_px", 0)
+    half = layout.pop("half", False)
+    figure = go.Figure(list(traces))
+    figure.update_layout(
+        template="none",
+        height=height_px,
+        margin={"l": 8, "r": 24, "t": 14, "b": 14},
+        xaxis={"automargin": True},
+        yaxis={"automargin": True},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        bargap=0.25,
+        **layout,
+    )
+    return Chart(title, json.loads(figure.to_json(engine="json")), table, note, height_px, half, min_width_px)
+
+
+def _text(value: Any) -> str:
+    """Text that plotly shows as it is: it takes some HTML."""
+    return html.escape(str(value), quote=False)
+
+
+def attrition_chart(attrition: dict[str, Any]) -> Chart:
+    """From the rows of each list to K710, or out of it."""
+    flows = attrition["flows"]
+    lists = list(dict.fromkeys(flow["list"] for flow in flows))
+    outcomes = [name for name in _OUTCOMES if any(flow["outcome"] == name for flow in flows)]
+    names = [*lists, *outcomes]
+    into = {name: sum(flow["rows"] for flow in flows if name in (flow["list"], flow["outcome"])) for name in names}
+    sankey = go.Sankey(
+        arrangement="snap",
+        valueformat=",d",
+        node={
+            "label": [_text(f"{_SPOKEN.get(name, name)}  {into[name]:,}") for name in names],
+            "color": [_RELEASES.get(name.split()[0], GREY) for name in lists] + [_OUTCOMES[name] for name in outcomes],
+            "pad": 20,
+            "thickness": 14,
+            "line": {"width": 0},
+            "hovertemplate": "%{label}<extra></extra>",
+        },
+        link={
+            "source": [names.index(flow["list"]) for flow in flows],
+            "target": [names.index(flow["outcome"]) for flow in flows],
+            "value": [flow["rows"] for flow in flows],
+            "color": [_faint(_OUTCOMES[flow["outcome"]]) for flow in flows],
+            "customdata": [
+                _text(f"{flow['list']} → {_SPOKEN.get(flow['outcome'], flow['outcome'])}") for flow in flows
+            ],
+            "hovertemplate": "%{customdata}: %{value} rows<extra></extra>",
+        },
+    )
+    height = max(340, 44 * max(len(lists), len(outcomes)) + 60)
+    table = tables.fates_table(attrition)
+    return _chart([sankey], "From the lists' rows to K710", table, height=height, min_width_px=640)
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.35)"
+
+
+def class_size_chart(classes: dict[str, Any]) -> Chart | None:
+    """The classes of K710 by their size, the largest first."""
+    traces = []
+    for number, split in enumerate(name for name in classes["splits"] if name.startswith("K710")):
+        rows = sorted(classes["rows"], key=lambda row: -row["clips"][split])
+        rows = [row for row in rows if row["clips"][split]]
+        traces.append(
+            go.Scatter(
+                x=list(range(1, len(rows) + 1)),
+                y=[row["clips"][split] for row in rows],
+                text=[_text(row["label"]) for row in rows],
+                name=split,
+                mode="lines" if len(rows) > 60 else "lines+markers",
+                line={"color": LINES[number], "width": 2},
+                hovertemplate="%{text}: %{y:,}<extra></extra>",
+            )
+        )
+    if not traces:
+        return None
+    axes: dict[str, Any] = {"xaxis_title": "class, by size", "yaxis_title": "clips", "yaxis_rangemode": "tozero"}
+    return _chart(traces, "Clips per class", tables.imbalance_table(classes), showlegend=True, **axes)
+
+
+def hit_chart(classes: dict[str, Any]) -> Chart | None:
+    """The classes that lost the largest part of their K710 clips."""
+    hit = tables.hardest_hit(classes)[: tables.SHOWN_HIT]
+    if not hit:
+        return None
+    parts = [(row["vanished"], row["failed"] - row["vanished"]) for row in hit]
+    totals = [row["failed"] + row["fetched"] for row in hit]
+    series = {
+        "vanished from YouTube": [gone / total for (gone, _), total in zip(parts, totals, strict=True)],
+        "failed otherwise": [other / total for (_, other), total in zip(parts, totals, strict=True)],
+    }
+    return _bars(
+        [row["label"] for row in hit],
+        {name: values for name, values in series.items() if any(values)},
+        "The classes that lost most",
+        tables.hit_table(classes),
+        colours=(RED, AMBER) if any(series["vanished from YouTube"]) else (AMBER,),
+        tickformat=".0%",
+    )
+
+
+def status_chart(media: dict[str, Any]) -> Chart:
+    lines = media["status"]
+    whole = [max(1, line["clips"]) for line in lines]
+    series = {
+        "fetched": [line["fetched"] / total for line, total in zip(lines, whole, strict=True)],
+        "failed": [sum(line["failed"].values()) / total for line, total in zip(lines, whole, strict=True)],
+        "not settled": [line["unsettled"] / total for line, total in zip(lines, whole, strict=True)],
+    }
+    names = [f"{line['view']} {line['split']}" for line in lines]
+    return _bars(
+        names,
+        series,
+        "How much is there",
+        tables.status_table(media),
+        colours=(TEAL, RED, GREY),
+        tickformat=".0%",
+        top=1.0,
+    )
+
+
+def failure_chart(media: dict[str, Any]) -> Chart | None:
+    table = tables.failure_table(media)
+    if table is None:
+        return None
+    names = [one["kind"] for one in media["failures"]]
+    return _bars(names, {"clips": [one["clips"] for one in media["failures"]]}, table.title, table, colours=(RED,))
+
+
+def kinds_chart(kinds: list[dict[str, Any]], what: str, title: str, colour: str = BLUE) -> Chart | None:
+    if not kinds:
+        return None
+    table = tables.kinds_table(kinds, what, title)
+    names = [str(row[0]) for row in table.rows]
+    return _bars(names, {"clips": [one["clips"] for one in kinds]}, title, table, colours=(colour,), half=True)
+
+
+def histogram_chart(histogram: dict[str, Any], what: str, title: str, unit: float = 1.0) -> Chart:
+    """Counts between edges, in units of `unit`."""
+    edges = [edge / unit for edge in histogram["edges"]]
+    bars = go.Bar(
+        x=[(low + high) / 2 for low, high in itertools.pairwise(edges)],
+        y=histogram["counts"],
+        width=[(high - low) * 0.94 for low, high in itertools.pairwise(edges)],
+        text=[f"{low:,.6g} to {high:,.6g}" for low, high in itertools.pairwise(edges)],
+        textposition="none",
+        marker={"color": BLUE},
+        hovertemplate="%{text}: %{y:,}<extra></extra>",
+    )
+    table = tables.histogram_table(histogram, what, title, unit)
+    axes: dict[str, Any] = {"xaxis_title": what, "yaxis_title": "clips"}
+    return _chart([bars], title, table, height=280, half=True, **axes)
+
+
+def curve_charts(runs: dict[str, Any]) -> list[Chart]:
+    """Loss, accuracy and learning rate of all runs, a chart each; the accuracies in validation dotted."""
+    trained = [run for run in runs["runs"] if run["curves"]["loss"]["step"]]
+    if not trained:
+        return []
+    accuracy = _curves(trained, "accuracy", " train")
+    for number, run in enumerate(trained):
+        scored = [line for line in run["validations"] if line["top1"] is not None]
+        if scored:
+            accuracy.append(
+                _line(run["name"] + " val", [v["step"] for v in scored], [v["top1"] for v in scored], number, "dot")
+            )
+    pairs: list[tuple[str, list[Any], dict[str, Any]]] = [
+        ("loss", _curves(trained, "loss"), {"yaxis_title": "loss"}),
+        ("accuracy", accuracy, {"yaxis_title": "top-1", "yaxis_tickformat": ".0%"}),
+        ("lr", _curves(trained, "lr"), {"yaxis_title": "learning rate", "yaxis_exponentformat": "e"}),
+    ]
+    common: dict[str, Any] = {"xaxis_title": "step", "xaxis_rangemode": "tozero", "showlegend": True}
+    told = [(tables.curve_table(runs, name), lines, axes) for name, lines, axes in pairs]
+    return [_chart(lines, table.title, table, **common, **axes) for table, lines, axes in told]
+
+
+def _curves(runs: Sequence[dict[str, Any]], name: str, suffix: str = "") -> list[Any]:
+    return [
+        _line(run["name"] + suffix, run["curves"][name]["step"], run["curves"][name]["value"], number)
+        for number, run in enumerate(runs)
+    ]
+
+
+def _line(name: str, steps: list[int], values: list[float | None], number: int, dash: str = "solid") -> Any:
+    line = {"color": LINES[number % len(LINES)], "width": 2, "dash": dash}
+    return go.Scatter(
+        x=steps, y=values, name=_text(name), mode="lines+markers" if len(steps) < 40 else "lines", line=line
+    )
+
+
+def accuracy_chart(evaluation: dict[str, Any], shown: int = 20) -> Chart | None:
+    classes = evaluation["classes"][:shown]
+    if not classes:
+        return None
+    title = f"Accuracy per class: {evaluation['name']}"
+    note = f"The {shown} lowest of {len(evaluation['classes'])}." if len(evaluation["classes"]) > shown else ""
+    series = {"top-1": [row["top1"] for row in classes]}
+    names = [row["label"] for row in classes]
+    return _bars(
+        names, series, title, tables.accuracy_table(evaluation), colours=(BLUE,), tickformat=".0%", note=note, top=1.0
+    )
+
+
+def confusion_chart(evaluation: dict[str, Any]) -> Chart | None:
+    pairs = evaluation["confusions"]
+    if not pairs:
+        return None
+    names = [f"{pair['label']} → {pair['taken_for']}" for pair in pairs]
+    title = f"What is taken for what: {evaluation['name']}"
+    series = {"clips": [pair["clips"] for pair in pairs]}
+    return _bars(names, series, title, tables.confusion_table(evaluation), colours=(AMBER,))
+
+
+def _bars(
+    names: Sequence[str],
+    series: dict[str, list[Any]],
+    title: str,
+    table: Table,
+    *,
+    colours: tuple[str, ...],
+    tickformat: str = ",d",
+    note: str = "",
+    top: float | None = None,
+    half: bool = False,
+) -> Chart:
+    """Horizontal bars, the first name on top, series stacked."""
+    places = list(range(len(names)))
+    traces = [
+        go.Bar(
+            x=values,
+            y=places,
+            orientation="h",
+            name=name,
+            marker={"color": colours[number % len(colours)]},
+            customdata=[_text(one) for one in names],
+            hovertemplate="%{customdata}: %{x:" + tickformat.replace(".0%", ".1%") + "}<extra>" + name + "</extra>",
+        )
+        for number, (name, values) in enumerate(series.items())
+    ]
+    axis: dict[str, Any] = {"tickformat": tickformat, "rangemode": "tozero", "automargin": True}
+    if top is not None:
+        axis["range"] = [0, top]
+    elif tickformat == ",d" and max((max(values) for values in series.values()), default=0) < 8:
+        axis["dtick"] = 1
+    return _chart(
+        traces,
+        title,
+        table,
+        note=note,
+        height=90 + _BAR_PX * len(names) + (24 if len(series) > 1 else 0),
+        min_width_px=0 if max(map(len, names)) <= _SHORT else _WIDE_PX,
+        half=half,
+        barmode="stack",
+        showlegend=len(series) > 1,
+        xaxis_tickformat=tickformat,
+        xaxis_rangemode="tozero",
+        **{f"xaxis_{key}": value for key, value in axis.items() if key in ("range", "dtick")},
+        yaxis_showgrid=False,
+        yaxis_zeroline=False,
+        yaxis_tickvals=places,
+        yaxis_ticktext=[f"{_text(name)} " for name in names],
+        yaxis_autorange="reversed",
+    )

@@ -1,0 +1,89 @@
+"""The classes: how large each is in every list, how uneven they are, and which have lost most."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.curate import codes
+from k710.fetch.failures import OF_THE_VIDEO
+from k710.labels import k710_classes_of
+from k710.releases import SOURCES, SPLITS
+
+_NO_CLASS = -1
+
+
+def class_figures(clips: pa.Table, labels: tuple[str, ...], media: pa.Table | None) -> dict[str, Any]:
+    """For each K710 class its clips by view and split, and where there are media rows (clip_id, failure; one per clip)
+    how many of its K710 clips were fetched, failed and vanished.
+
+    A release's clips are counted under the K710 class of the release's own label.
+    """
+    num_classes = len(labels)
+    columns = {f"K710 {split}": counts for split, counts in _by_split(clips["split"], _own(clips), num_classes).items()}
+    for source, release in SOURCES.items():
+        to_k710 = np.array([*k710_classes_of(release.label_set), _NO_CLASS])
+        class_id = to_k710[clips[f"{source}_class_id"].fill_null(_NO_CLASS).to_numpy()]
+        by_split = _by_split(clips[f"{source}_split"], class_id, num_classes)
+        columns |= {f"{source} {split}": counts for split, counts in by_split.items()}
+    fates = None if media is None else _fates(clips, media, num_classes)
+    rows = [
+        {
+            "class_id": number,
+            "label": label,
+            "clips": {name: int(counts[number]) for name, counts in columns.items()},
+            **({} if fates is None else {name: int(counts[number]) for name, counts in fates.items()}),
+        }
+        for number, label in enumerate(labels)
+        if any(counts[number] for counts in columns.values())
+    ]
+    return {"splits": list(columns), "rows": rows, "imbalance": [_spread(name, c) for name, c in columns.items()]}
+
+
+def _own(clips: pa.Table) -> npt.NDArray[np.int64]:
+    return np.asarray(clips["class_id"].fill_null(_NO_CLASS).to_numpy(), np.int64)
+
+
+def _by_split(
+    split: pa.ChunkedArray, class_id: npt.NDArray[np.int64], num_classes: int
+) -> dict[str, npt.NDArray[np.int64]]:
+    """(classes,) clips of each class in each split that has any; clips without a label are nobody's."""
+    split_code = codes(split)
+    found = {}
+    for number, name in enumerate(SPLITS):
+        of_split = class_id[(split_code == number) & (class_id >= 0)]
+        if len(of_split):
+            found[name] = np.bincount(of_split, minlength=num_classes)
+    return found
+
+
+def _fates(clips: pa.Table, media: pa.Table, num_classes: int) -> dict[str, npt.NDArray[np.int64]]:
+    """(classes,) of the clips of K710 those fetched, failed for any reason, and failed because the video is gone."""
+    place = pc.index_in(clips["clip_id"], media["clip_id"].combine_chunks())
+    failure = media["failure"].combine_chunks().take(place.combine_chunks())
+    vanished = pc.is_in(failure, pa.array(list(OF_THE_VIDEO))).to_numpy(zero_copy_only=False)
+    failed = failure.is_valid().to_numpy(zero_copy_only=False)
+    settled = place.is_valid().to_numpy()
+    class_id = _own(clips)
+    in_k710 = (codes(clips["split"]) >= 0) & (class_id >= 0) & settled
+    masks = {"fetched": ~failed, "failed": failed, "vanished": vanished}
+    return {name: np.bincount(class_id[in_k710 & mask], minlength=num_classes) for name, mask in masks.items()}
+
+
+def _spread(name: str, counts: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """How uneven the classes of a list are, among those that it has."""
+    sizes = counts[counts > 0]
+    largest, smallest = int(sizes.max()), int(sizes.min())
+    return {
+        "list": name,
+        "classes": len(sizes),
+        "clips": int(sizes.sum()),
+        "smallest": smallest,
+        "median": float(np.median(sizes)),
+        "largest": largest,
+        "ratio": round(largest / smallest, 2),
+    }

@@ -1,0 +1,79 @@
+"""All figures of a report, gathered once: `k710 stats` and `k710 report` show these and count nothing themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k710.errors import StoreError
+from k710.manifest import Manifest
+from k710.report.figures.classes import class_figures
+from k710.report.figures.conflicts import conflict_figures
+from k710.report.figures.lists import attrition_figures, overlap_figures
+from k710.report.figures.media import media_figures, media_of
+from k710.report.figures.near_duplicates import near_duplicate_figures
+from k710.report.figures.runs import run_figures
+from k710.store import Store, profiles_in
+
+_USUAL_PROFILE = "h264"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of each section, plain data. None: there is nothing to count (no store, no pairs, no runs)."""
+
+    manifest: dict[str, Any]
+    attrition: dict[str, Any] | None
+    overlap: dict[str, Any]
+    conflicts: dict[str, Any]
+    classes: dict[str, Any]
+    media: dict[str, Any] | None
+    near_duplicates: dict[str, Any] | None
+    runs: dict[str, Any] | None
+
+
+def gather(manifest: Manifest, *, store: Store | None, runs: Sequence[Path] = ()) -> Figures:
+    """Count everything. Raises ManifestError, StoreError or ReportError for what cannot be read."""
+    clips = manifest.clips
+    run_counts = run_figures(runs) if runs else None  # first: a wrong folder is said at once
+    media = None if store is None else media_of(manifest, store)
+    return Figures(
+        manifest=_manifest(manifest),
+        attrition=attrition_figures(manifest),
+        overlap=overlap_figures(clips),
+        conflicts=conflict_figures(clips, manifest.labels),
+        classes=class_figures(clips, manifest.labels, media),
+        media=None if store is None or media is None else media_figures(manifest, store, media),
+        near_duplicates=near_duplicate_figures(manifest),
+        runs=run_counts,
+    )
+
+
+def find_store(manifest: Manifest, root: Path | None, profile: str | None) -> Store | None:
+    """The store `root` (default: MANIFEST/store) with its usual or only profile; None where none was named and none is
+    there. Raises StoreError for a store or a profile that was named and is not there."""
+    folder = manifest.path / "store" if root is None else root
+    there = list(profiles_in(folder))
+    if not there and root is None and profile is None:
+        return None
+    if not there:
+        raise StoreError(f"{folder}: no store there; `k710 fetch {manifest.path}` makes one")
+    if profile is not None and profile not in there:
+        raise StoreError(f"{folder}: has no profile {profile!r}; it has {', '.join(there)}")
+    return Store(folder, profile or (_USUAL_PROFILE if _USUAL_PROFILE in there else there[0]))
+
+
+def _manifest(manifest: Manifest) -> dict[str, Any]:
+    about, counts = manifest.about, manifest.about.get("counts") or {}
+    return {
+        "name": manifest.path.resolve().name,
+        "content_hash": manifest.content_hash,
+        "recipe": about["recipe"],
+        "clips": len(manifest.clips),
+        **{key: counts.get(key) for key in ("rows", "videos", "train", "val", "classes")},
+        "sources": [
+            {key: entry.get(key) for key in ("source", "split", "file", "rows", "sha256")} for entry in about["sources"]
+        ],
+    }

@@ -1,0 +1,77 @@
+"""What became of the rows of the lists, and what the lists share: attrition, overlaps, leaks by policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from k710.attrition import beside_the_printed, why_it_differs
+from k710.audit import ids_by_splits, leaks_by_policy
+from k710.errors import ManifestError
+from k710.manifest import Manifest
+from k710.overlap import overlaps
+
+SHOWN_MALFORMED = 50
+
+
+def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
+    """The counts of dataset.json with the paper's beside, and the flow of rows; None where a manifest has no counts.
+
+    Raises ManifestError for counts that are not what a build writes.
+    """
+    counts, recipe = manifest.about.get("counts"), manifest.about["recipe"]
+    if not counts:
+        return None
+    try:
+        malformed = [
+            {"list": f"{entry['source']} {entry['split']}", "line": bad["line"], "reason": bad["reason"]}
+            for entry in manifest.about["sources"]
+            for bad in entry.get("malformed", ())
+        ]
+        beside = [
+            {
+                "what": one.what,
+                "here": one.here,
+                "published": one.published,
+                "paper": one.paper,
+                "difference": one.difference,
+            }
+            for one in beside_the_printed(counts)
+        ]
+        return {
+            "policy": f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}",
+            "rows": counts["rows"],
+            "lists": counts["lists"],
+            "fates": counts["fates"],
+            "flows": row_flows(counts["lists"]),
+            "beside_the_printed": beside,
+            "why_it_differs": why_it_differs(recipe),
+            "malformed": malformed[:SHOWN_MALFORMED],
+            "num_malformed": len(malformed),
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(f"{manifest.path / 'dataset.json'}: damaged: its counts lack a part ({error!r})") from None
+
+
+def row_flows(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """From each list to each outcome, the rows that went there. A kept row's clip is in the split of its own list."""
+    flows = []
+    for entry in lists:
+        name = f"{entry['source']} {entry['split']}"
+        ways = {f"K710 {entry['split']}": entry["kept"]}
+        ways |= {fate: entry[fate] for fate in ("same_clip", "duplicate_id", "leaked", "unlabelled", "malformed")}
+        flows += [{"list": name, "outcome": outcome, "rows": rows} for outcome, rows in ways.items() if rows]
+    return flows
+
+
+def overlap_figures(clips: pa.Table) -> dict[str, Any]:
+    """What every two lists share, and what each policy would make of these lists. Needs curation's columns alone."""
+    found = overlaps(clips)
+    return {
+        "lists": [f"{source} {split}" for source, split in found.lists],
+        "by_id": found.by_id.tolist(),
+        "by_clip": found.by_clip.tolist(),
+        "ids_by_splits": ids_by_splits(clips),
+        "policies": leaks_by_policy(clips),
+    }

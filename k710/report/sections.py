@@ -1,0 +1,205 @@
+"""Figures as the sections of a report: which tables and charts stand where, and the words between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from k710.report import tables
+from k710.report.figures.gather import Figures
+from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, counted, megabytes
+
+_NO_STORE = "No clips have been fetched: there is no store beside the manifest. k710 fetch brings clips."
+_KILO = 1e3
+
+
+def sections(figures: Figures, galleries: Mapping[str, Gallery] | None = None, *, draw: bool) -> list[Section]:
+    """The sections of a report. With `draw` charts take the place of the tables that they show; `galleries` by the
+    anchor of the section in which each stands (`near-duplicates`, `flagged`, `gallery`)."""
+    found = [
+        _overview(figures),
+        _attrition(figures, draw),
+        _overlap(figures.overlap),
+        _conflicts(figures.conflicts),
+        _classes(figures.classes, draw),
+        _media(figures.media, draw),
+        _near_duplicates(figures.near_duplicates),
+        _runs(figures, draw),
+    ]
+    return _with_galleries(found, galleries or {})
+
+
+def _with_galleries(found: list[Section], galleries: Mapping[str, Gallery]) -> list[Section]:
+    """Galleries join the section of their anchor, or stand in one of their own before the runs."""
+    anchors = [section.anchor for section in found]
+    joined = [
+        Section(section.anchor, section.title, [*section.blocks, galleries[section.anchor]])
+        if section.anchor in galleries
+        else section
+        for section in found
+    ]
+    own = [
+        Section(name, gallery.title, [dataclasses.replace(gallery, title="")])
+        for name, gallery in galleries.items()
+        if name not in anchors
+    ]
+    return [*joined[:-1], *own, joined[-1]]
+
+
+def _overview(figures: Figures) -> Section:
+    recipe = figures.manifest["recipe"]
+    words = f"Content hash {figures.manifest['content_hash']}."
+    if "leak_policy" in recipe:
+        words = f"Policy {recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}. {words}"
+    return Section(
+        "overview", "Overview", [Tiles(tables.overview_tiles(figures)), words, tables.sources_table(figures)]
+    )
+
+
+def _attrition(figures: Figures, draw: bool) -> Section:
+    attrition = figures.attrition
+    if attrition is None:
+        return Section("attrition", "What became of the rows", ["This manifest holds no counts of its build."])
+    blocks: list[Block] = [tables.fates_table(attrition), tables.printed_table(attrition)]
+    if draw:
+        from k710.report.charts import attrition_chart
+
+        blocks[0] = attrition_chart(attrition)
+    if (malformed := tables.malformed_table(attrition)) is not None:
+        blocks.append(malformed)
+    return Section("attrition", "What became of the rows", blocks)
+
+
+def _overlap(overlap: dict[str, Any]) -> Section:
+    totals = ", ".join(f"{count:,} in {splits}" for splits, count in overlap["ids_by_splits"].items())
+    blocks: list[Block] = [tables.overlap_table(overlap, "by_id"), tables.overlap_table(overlap, "by_clip")]
+    blocks.append(f"Videos over all releases: {totals}.")
+    policies = tables.policy_table(overlap)
+    blocks.append(
+        policies or "No policy can be told from these lists: it takes train lists and the lists they leak into."
+    )
+    return Section("overlap", "Overlaps and leaks", blocks)
+
+
+def _conflicts(conflicts: dict[str, Any]) -> Section:
+    found = tables.conflict_tables(conflicts)
+    blocks: list[Block] = [*found] or ["The lists do not contradict one another."]
+    if any(table.more for table in found):
+        blocks.append("k710 audit --json names all of them, k710 explain tells the story of each.")
+    return Section("conflicts", "Conflicts", blocks)
+
+
+def _classes(classes: dict[str, Any], draw: bool) -> Section:
+    drawn: list[Chart | Table | None] = [tables.imbalance_table(classes)]
+    hit = tables.hit_table(classes)
+    if hit.rows:
+        drawn.append(hit)
+    if draw:
+        from k710.report.charts import class_size_chart, hit_chart
+
+        drawn = [class_size_chart(classes) or tables.imbalance_table(classes), hit_chart(classes)]
+    return Section("classes", "Classes", [*(block for block in drawn if block), tables.class_table(classes)])
+
+
+def _media(media: dict[str, Any] | None, draw: bool) -> Section:
+    title = "Media"
+    if media is None:
+        return Section("media", title, [_NO_STORE])
+    hours = media["duration_s"] / 3600
+    words = (
+        f"Store {media['store']}, profile {media['profile']}: {counted(media['fetched'], 'clip')}, "
+        f"{megabytes(media['bytes'])}, {hours:,.1f} hours."
+    )
+    blocks = _drawn_media(media) if draw else _told_media(media)
+    words += _alike(media)
+    return Section("media", title, [words, *(block for block in blocks if block is not None)])
+
+
+_KINDS: tuple[tuple[str, str, str], ...] = (
+    ("resolutions", "pixels", "Resolutions"),
+    ("frame_rates", "frames a second", "Frame rates"),
+    ("codecs", "codec", "Codecs"),
+)
+_FLAGS = ("flag", "Kept and flagged")
+_HISTOGRAMS: tuple[tuple[str, str, str, float], ...] = (
+    ("durations", "seconds", "Durations", 1.0),
+    ("sizes", "kB", "Bytes per clip", _KILO),
+)
+
+
+def _alike(media: dict[str, Any]) -> str:
+    """What all clips have in common, in words: a chart with one bar says less."""
+    alike = [f"{media[key][0]['kind']} {what}" for key, what, _ in _KINDS if len(media[key]) == 1]
+    for key, what, _, unit in _HISTOGRAMS:
+        if media[key] and not _varies(media[key]):
+            alike.append(f"{media[key]['low'] / unit:,.6g} {what}")
+    return f" All of them: {', '.join(alike)}." if alike else ""
+
+
+def _varies(found: Any) -> bool:
+    """Whether there is more than one kind, or more than one value between the edges."""
+    return bool(found) and (len(found) > 1 if isinstance(found, list) else found["low"] < found["high"])
+
+
+def _histograms(media: dict[str, Any]) -> list[tuple[str, tuple[str, str, float]]]:
+    """Those in which the clips differ: what is measured, its title and its unit, by its key."""
+    return [(key, (what, title, unit)) for key, what, title, unit in _HISTOGRAMS if _varies(media[key])]
+
+
+def _told_media(media: dict[str, Any]) -> list[Block | None]:
+    told: list[Block | None] = [tables.status_table(media), tables.failure_table(media)]
+    told += [tables.histogram_table(media[key], *words) for key, words in _histograms(media)]
+    told += [tables.kinds_table(media[key], what, title) for key, what, title in _KINDS if _varies(media[key])]
+    return told + ([tables.kinds_table(media["flags"], *_FLAGS)] if media["flags"] else [])
+
+
+def _drawn_media(media: dict[str, Any]) -> list[Block | None]:
+    from k710.report import charts
+
+    drawn: list[Block | None] = [charts.status_chart(media), charts.failure_chart(media)]
+    drawn += [charts.histogram_chart(media[key], *words) for key, words in _histograms(media)]
+    drawn += [charts.kinds_chart(media[key], what, title) for key, what, title in _KINDS if _varies(media[key])]
+    return [*drawn, charts.kinds_chart(media["flags"], *_FLAGS, colour=charts.AMBER)]
+
+
+def _near_duplicates(found: dict[str, Any] | None) -> Section:
+    title = "Near-duplicates"
+    if found is None:
+        return Section("near-duplicates", title, ["Nobody has looked for near-duplicates among these clips."])
+    words = (
+        f"{counted(found['pairs'], 'pair')} in {counted(found['groups'], 'group')}, {found['mirrored']:,} mirrored; "
+        f"{counted(found['dropped'], 'clip')} to be dropped."
+    )
+    blocks: Sequence[Block] = [words, tables.near_duplicate_table(found)] if found["shown"] else [words]
+    return Section("near-duplicates", title, blocks)
+
+
+def _runs(figures: Figures, draw: bool) -> Section:
+    runs, title = figures.runs, "Training runs"
+    if runs is None:
+        return Section("runs", title, ["No runs were named; --runs DIR shows them."])
+    blocks: list[Block] = []
+    table = tables.runs_table(runs, figures.manifest["content_hash"])
+    if table is not None:
+        blocks.append(table)
+        if not draw:
+            blocks += [table for name in ("loss", "accuracy", "lr") if (table := tables.curve_table(runs, name)).rows]
+        else:
+            from k710.report.charts import curve_charts
+
+            blocks += curve_charts(runs)
+    if (evaluations := tables.evaluations_table(runs)) is not None:
+        blocks.append(evaluations)
+    for evaluation in runs["evaluations"]:
+        blocks += _evaluation(evaluation, draw)
+    return Section("runs", title, blocks)
+
+
+def _evaluation(evaluation: dict[str, Any], draw: bool) -> list[Block]:
+    if not draw:
+        found = [tables.accuracy_table(evaluation), tables.confusion_table(evaluation)]
+        return [table for table in found if table.rows]
+    from k710.report.charts import accuracy_chart, confusion_chart
+
+    return [chart for chart in (accuracy_chart(evaluation), confusion_chart(evaluation)) if chart is not None]

@@ -1,0 +1,343 @@
+"""Figures as tables: the same ones for a terminal and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from k710.report.figures.gather import Figures
+from k710.report.parts import Cell, Link, Row, Table, megabytes, percent
+
+FATE_WORDS = {
+    "kept": "kept",
+    "same_clip": "same clip",
+    "duplicate_id": "other clip kept",
+    "leaked": "leaked",
+    "unlabelled": "unlabelled",
+    "malformed": "malformed",
+}
+SHOWN_HIT = 20
+SHOWN_POINTS = 10  # of a curve
+
+
+def youtube(youtube_id: str, time_start_s: int, text: str = "") -> Link:
+    """A link to where a clip begins."""
+    return Link(
+        text or youtube_id, f"https://www.youtube.com/watch?v={quote(youtube_id, safe='')}&t={int(time_start_s)}"
+    )
+
+
+def clip_link(clip: dict[str, Any]) -> Link:
+    return youtube(clip["youtube_id"], clip["time_start_s"], clip["clip_id"])
+
+
+def signed(number: int | None) -> str | None:
+    return None if number is None else f"{number:+,}"
+
+
+def sources_table(figures: Figures) -> Table:
+    rows = [
+        (f"{entry['source']} {entry['split'] or ''}", entry["file"], entry["rows"], (entry["sha256"] or "")[:16])
+        for entry in figures.manifest["sources"]
+    ]
+    return Table(("list", "file", "rows", "SHA-256"), rows, "The lists that were read")
+
+
+def fates_table(attrition: dict[str, Any]) -> Table:
+    shown = [fate for fate in FATE_WORDS if fate != "malformed" or attrition["fates"][fate]]
+    rows: list[Row] = [
+        (f"{entry['source']} {entry['split']}", entry["rows"], *(entry[fate] for fate in shown))
+        for entry in attrition["lists"]
+    ]
+    rows.append(("all lists", attrition["rows"], *(attrition["fates"][fate] for fate in shown)))
+    columns = ("list", "rows", *(FATE_WORDS[fate] for fate in shown))
+    return Table(columns, rows, f"What became of every list row ({attrition['policy']})")
+
+
+def printed_table(attrition: dict[str, Any]) -> Table:
+    rows = [
+        (one["what"], one["here"], one["published"], one["paper"], signed(one["difference"]))
+        for one in attrition["beside_the_printed"]
+    ]
+    title = "Beside the releases' first lists and UniFormerV2, Table 10"
+    return Table(("", "here", "first published", "paper", "here - paper"), rows, title, attrition["why_it_differs"])
+
+
+def malformed_table(attrition: dict[str, Any]) -> Table | None:
+    rows = [(bad["list"], bad["line"], bad["reason"]) for bad in attrition["malformed"]]
+    more = attrition["num_malformed"] - len(rows)
+    return Table(("list", "line", "why it was left out"), rows, "Malformed rows", more=more) if rows else None
+
+
+def overlap_table(overlap: dict[str, Any], key: str) -> Table:
+    """The matrix, shaded by which part of the row's list stands in the column's too."""
+    names, matrix = overlap["lists"], overlap[key]
+    sizes = [matrix[number][number] for number in range(len(names))]
+    heat = [[shared / max(1, sizes[number]) for shared in row] for number, row in enumerate(matrix)]
+    title = {
+        "by_id": "Videos (YouTube IDs) that two lists share",
+        "by_clip": "Clips (ID and span) that two lists share",
+    }[key]
+    note, shades = "The diagonal is a list's size.", "A cell is the darker, the larger the part of its row's list."
+    rows = [(name, *row) for name, row in zip(names, matrix, strict=True)]
+    return Table(("", *names), rows, title, note, heat=heat, heat_note=shades)
+
+
+def policy_table(overlap: dict[str, Any]) -> Table | None:
+    policies = overlap["policies"]
+    if not policies:
+        return None
+    lists = list(next(iter(policies.values()))["leaks"])
+    rows: list[Row] = []
+    heat = []
+    for name, found in policies.items():
+        side = "val" if name.startswith("val-purge") else "train"
+        leaks = [found["leaks"][one] for one in lists]
+        rows.append((name, side, found["leaked_rows"], found["leaked_videos"], found["train"], found["val"], *leaks))
+        heat.append([0.0] * 5 + [min(1.0, 0.25 + leak / max(1, found["train"])) if leak else 0.0 for leak in leaks])
+    columns = ("policy", "removes from", "rows", "videos", "train", "val", *(f"in {one}" for one in lists))
+    note = (
+        "“in …” counts videos of the train that the policy makes which stand in an evaluation list: what a model "
+        "trained on it has seen of that evaluation."
+    )
+    if not any("test" in name for name in policies):
+        note += " Without test lists nobody can say what holding them out would remove."
+    return Table(columns, rows, "What each policy would remove, and what would still leak", note, heat=heat)
+
+
+def conflict_tables(conflicts: dict[str, Any]) -> list[Table]:
+    """A table for each kind of conflict that occurs."""
+    clips = [
+        (clip_link(clip), clip["label"], ", ".join(clip["other_labels"]), ", ".join(clip["lists"]), clip["split"])
+        for clip in conflicts["labels_of_one_clip"]
+    ]
+    columns = ("clip", "label that counts", "other labels", "lists", "K710")
+    pairs = [(pair["label"], pair["other"], pair["clips"]) for pair in conflicts["label_pairs"]]
+    tables = [Table(("label that counts", "other label", "clips"), pairs, "Which labels contradict each other")]
+    tables += [_bounded(columns, clips, "Clips with several labels", conflicts["counts"]["labels_of_one_clip"])]
+    for key, title in (
+        ("labels_of_one_id", "Videos with several labels"),
+        ("spans_of_one_id", "Videos with several spans"),
+    ):
+        rows = [(_of_video(video), *_spans_and_labels(video)) for video in conflicts[key]]
+        tables.append(_bounded(("video", "spans", "labels"), rows, title, conflicts["counts"][key]))
+    return [table for table in tables if table.rows]
+
+
+def _bounded(columns: tuple[str, ...], rows: Sequence[Row], title: str, count: int) -> Table:
+    return Table(columns, rows, f"{title} ({count:,})", more=count - len(rows))
+
+
+def _of_video(video: dict[str, Any]) -> Link:
+    return youtube(video["youtube_id"], video["clips"][0]["time_start_s"])
+
+
+def _spans_and_labels(video: dict[str, Any]) -> tuple[str, str]:
+    spans = ", ".join(f"{clip['time_start_s']} to {clip['time_end_s']} s" for clip in video["clips"])
+    labels = (label for clip in video["clips"] for label in (clip["label"], *clip["other_labels"]))
+    return spans, ", ".join(dict.fromkeys(labels))
+
+
+def imbalance_table(classes: dict[str, Any]) -> Table:
+    rows = [
+        (
+            row["list"],
+            row["classes"],
+            row["clips"],
+            row["smallest"],
+            f"{row['median']:,g}",
+            row["largest"],
+            f"{row['ratio']:g}",
+        )
+        for row in classes["imbalance"]
+    ]
+    columns = ("", "classes", "clips", "smallest", "median", "largest", "largest : smallest")
+    return Table(columns, rows, "How even the classes are")
+
+
+def class_table(classes: dict[str, Any]) -> Table:
+    """All classes; with the fate of their K710 clips where a store was counted."""
+    splits, rows = classes["splits"], classes["rows"]
+    counted = bool(rows) and "fetched" in rows[0]
+    table: list[Row] = []
+    for row in rows:
+        cells: list[Cell] = [row["label"], row["class_id"], *(row["clips"][split] for split in splits)]
+        if counted:
+            settled = row["fetched"] + row["failed"]
+            cells += [row["fetched"], row["failed"], percent(row["failed"], settled) if settled else None]
+        table.append(tuple(cells))
+    columns = ("class", "id", *splits, *(("fetched", "failed", "part failed") if counted else ()))
+    return Table(columns, table, "All classes", searchable=True)
+
+
+def hardest_hit(classes: dict[str, Any]) -> list[dict[str, Any]]:
+    """The classes with failures, those that lost the largest part of what was tried first."""
+    hit = [row for row in classes["rows"] if row.get("failed")]
+    hit.sort(key=lambda row: (-row["failed"] / (row["failed"] + row["fetched"]), -row["failed"], row["class_id"]))
+    return hit
+
+
+def hit_table(classes: dict[str, Any]) -> Table:
+    hit = hardest_hit(classes)
+    rows = [
+        (
+            row["label"],
+            row["failed"],
+            row["vanished"],
+            row["fetched"],
+            percent(row["failed"], row["failed"] + row["fetched"]),
+        )
+        for row in hit[:SHOWN_HIT]
+    ]
+    columns = ("class", "failed", "of these vanished", "fetched", "part failed")
+    return Table(columns, rows, "The classes that lost most", more=max(0, len(hit) - SHOWN_HIT))
+
+
+def status_table(media: dict[str, Any]) -> Table:
+    rows = [
+        (
+            f"{line['view']} {line['split']}",
+            line["clips"],
+            line["fetched"],
+            sum(line["failed"].values()),
+            line["unsettled"],
+            percent(line["fetched"], line["clips"]),
+        )
+        for line in media["status"]
+    ]
+    return Table(("", "clips", "fetched", "failed", "not settled", "there"), rows, "How much is there")
+
+
+def failure_table(media: dict[str, Any]) -> Table | None:
+    rows = [(one["kind"], one["clips"], one["meaning"], _said(one["messages"])) for one in media["failures"]]
+    columns = ("failure", "clips", "meaning", "commonest messages")
+    return Table(columns, rows, "Why clips are not there") if rows else None
+
+
+def _said(messages: list[dict[str, Any]]) -> str:
+    said = (
+        f"and {one['kinds']:,} more" if one["kind"] is None else f"{one['kind']} ({one['clips']:,})" for one in messages
+    )
+    return "; ".join(said)
+
+
+def kinds_table(kinds: list[dict[str, Any]], what: str, title: str) -> Table:
+    total = sum(one["clips"] for one in kinds)
+    rows = [
+        (f"{one['kinds']:,} others" if one["kind"] is None else one["kind"], one["clips"], percent(one["clips"], total))
+        for one in kinds
+    ]
+    return Table((what, "clips", "part"), rows, title)
+
+
+def histogram_table(histogram: dict[str, Any], what: str, title: str, unit: float = 1.0) -> Table:
+    """The bins that have clips; edges in units of `unit`."""
+    edges = [f"{edge / unit:,.10g}" for edge in histogram["edges"]]
+    rows = [
+        (f"{low} to {high}", count)
+        for low, high, count in zip(edges, edges[1:], histogram["counts"], strict=False)
+        if count
+    ]
+    return Table((what, "clips"), rows, title, f"Median {histogram['median'] / unit:,.4g}.")
+
+
+def near_duplicate_table(found: dict[str, Any]) -> Table:
+    rows = [
+        (
+            group["group"],
+            group["num_clips"],
+            f"{group['distance']:g}",
+            "yes" if group["mirrored"] else "no",
+            ", ".join(group["clips"]),
+            ", ".join(group["dropped"]),
+        )
+        for group in found["shown"]
+    ]
+    columns = ("group", "clips", "nearest", "mirrored", "clips, at most six", "to be dropped")
+    return Table(columns, rows, "The nearest groups", more=found["groups"] - len(rows))
+
+
+def runs_table(runs: dict[str, Any], content_hash: str) -> Table | None:
+    rows = [
+        (
+            run["name"],
+            run["view"],
+            run["clips"],
+            run["steps"],
+            None if run["last_loss"] is None else f"{run['last_loss']:.4f}",
+            None if run["best_top1"] is None else percent(run["best_top1"]),
+            run["best_epoch"],
+            run["failed_clips"],
+            "yes" if run["content_hash"] == content_hash else "no",
+        )
+        for run in runs["runs"]
+    ]
+    columns = ("run", "view", "clips", "steps", "last loss", "best top-1", "epoch", "unreadable", "of this manifest")
+    return Table(columns, rows, "Runs") if rows else None
+
+
+_CURVES = {"loss": "Loss", "accuracy": "Top-1 accuracy", "lr": "Learning rate"}
+
+
+def curve_table(runs: dict[str, Any], name: str) -> Table:
+    """Some points of each run's curve, the last among them, and of accuracy every validation."""
+    show = percent if name == "accuracy" else "{:.4g}".format
+    rows: list[Row] = []
+    for run in runs["runs"]:
+        points = [point for point in zip(*run["curves"][name].values(), strict=True) if point[1] is not None]
+        every = max(1, len(points) // SHOWN_POINTS)
+        rows += [(run["name"], "train", step, show(value)) for step, value in points[::-1][::every][::-1]]
+        if name == "accuracy":
+            scored = (line for line in run["validations"] if line["top1"] is not None)
+            rows += [(run["name"], "val", line["step"], show(line["top1"])) for line in scored]
+    return Table(("run", "", "step", _CURVES[name].lower()), rows, _CURVES[name])
+
+
+def evaluations_table(runs: dict[str, Any]) -> Table | None:
+    rows = [
+        (
+            one["name"],
+            one["view"],
+            one["views"],
+            *(
+                None if one["scores"].get(name) is None else percent(one["scores"][name])
+                for name in ("top1", "top5", "mean_class")
+            ),
+            one["counts"].get("evaluated"),
+            one["counts"].get("in_split"),
+            one["fingerprint"],
+        )
+        for one in runs["evaluations"]
+    ]
+    columns = ("evaluation", "of", "views", "top-1", "top-5", "mean class", "evaluated", "of clips", "fingerprint")
+    return Table(columns, rows, "Evaluations") if rows else None
+
+
+def accuracy_table(evaluation: dict[str, Any]) -> Table:
+    rows = [(row["label"], row["clips"], percent(row["top1"])) for row in evaluation["classes"]]
+    return Table(("class", "clips", "top-1"), rows, f"Accuracy per class: {evaluation['name']}", searchable=True)
+
+
+def confusion_table(evaluation: dict[str, Any]) -> Table:
+    rows = [(row["label"], row["taken_for"], row["clips"]) for row in evaluation["confusions"]]
+    return Table(("class", "is taken for", "clips"), rows, f"What is taken for what: {evaluation['name']}")
+
+
+def overview_tiles(figures: Figures) -> list[tuple[str, str]]:
+    """The few numbers at the top; what a manifest does not tell is left out."""
+    manifest, media = figures.manifest, figures.media
+    words = {
+        "rows": "list rows read",
+        "clips": "distinct clips",
+        "videos": "videos",
+        "train": "K710 train",
+        "val": "K710 val",
+    }
+    tiles = [(f"{manifest[key]:,}", text) for key, text in words.items() if manifest[key] is not None]
+    tiles.append((f"{len(figures.classes['rows']):,}", "classes"))
+    if media is not None:
+        lines = [line for line in media["status"] if line["view"] == "k710"]
+        clips, fetched = (sum(line[key] for line in lines) for key in ("clips", "fetched"))
+        tiles += [(percent(fetched, clips), "K710 fetched"), (megabytes(media["bytes"]), "of media")]
+    return tiles

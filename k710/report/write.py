@@ -1,0 +1,54 @@
+"""A manifest's report as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from k710.errors import ReportError, UsageError
+from k710.manifest import Manifest
+from k710.report.figures.gather import find_store, gather
+from k710.report.galleries import make_galleries
+from k710.report.page import render_page
+from k710.report.sections import sections
+from k710.storage import replacing
+
+
+def write_report(
+    manifest: Manifest,
+    out: Path,
+    *,
+    store: Path | None = None,
+    profile: str | None = None,
+    runs: Sequence[Path] = (),
+    per_class: int | None = None,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Write the report of a manifest, its store and its runs to `out`, whole or not at all; returns its bytes.
+
+    `told(done, total)` hears of the clips that are read for pictures. Raises UsageError or ReportError for an `out`
+    that cannot be, ManifestError, StoreError or ReportError for what cannot be read.
+    """
+    check_out(manifest, out)
+    found = find_store(manifest, store, profile)
+    figures = gather(manifest, store=found, runs=runs)
+    galleries = {}
+    if found is not None and per_class != 0:
+        galleries = make_galleries(manifest, found, figures, per_class=per_class, told=told)
+    name = figures.manifest["name"]
+    subtitle = f"Report of a Kinetics-710 manifest, {figures.manifest['content_hash'][:16]}"
+    page = render_page(name, sections(figures, galleries, draw=True), subtitle=subtitle)
+    content = page.encode("utf-8", "backslashreplace")
+    with replacing(out) as file:
+        file.write(content)
+    return len(content)
+
+
+def check_out(manifest: Manifest, out: Path) -> None:
+    """Raise UsageError for a file inside the manifest, ReportError for a folder that is not there."""
+    if manifest.path.resolve() in out.resolve().parents:
+        raise UsageError(
+            f"{out}: lies inside the manifest {manifest.path}, which holds nothing else; choose another place"
+        )
+    if not out.parent.is_dir():
+        raise ReportError(f"{out}: there is no folder {out.parent}; make it, or choose another --out")
