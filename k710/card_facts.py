@@ -23,6 +23,7 @@ _REASONS = {
     "duplicate_id": "another clip of the same video was kept",
     "leaked": "the video stands on the other side of train and holdout",
     "unlabelled": "in test lists alone, which never enter K710",
+    "near_duplicate": "repeats what a clip of another video shows, which was kept (`k710 near-duplicates --apply`)",
 }
 
 

@@ -21,7 +21,7 @@ from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit
 from k710.labels import class_names
 from k710.manifest import CLIPS_SCHEMA, Manifest, write_manifest
-from k710.report.figures.near_duplicates import FILE, SCHEMA
+from k710.near_duplicates.pairs import PAIRS_SCHEMA, write_pairs
 from k710.store import Store
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -133,11 +133,11 @@ def hostile_manifest(folder: Path) -> Manifest:
             made = Made(clip_id, ATTACKS[number], "\n".join(ATTACKS))
             unit.add(made, origin=ATTACKS[0], came_from=ATTACKS[1])
         unit.commit(about())
-    pairs = {name: [] for name in SCHEMA.names} | {
+    pairs = {name: [] for name in PAIRS_SCHEMA.names} | {
         "clip_id": ids[:2], "other_clip_id": ids[1:3], "distance": [0.1, 0.2], "shift_s": [0.0, 1.0],
         "mirrored": [True, False], "group": [1, 1], "drop_clip_id": [ids[0], None], "kept_clip_id": [ids[1], None],
     }  # fmt: skip
-    pa.parquet.write_table(pa.table(pairs, schema=SCHEMA), folder / "m" / FILE)
+    write_pairs(manifest, pa.table(pairs, schema=PAIRS_SCHEMA), {}, [manifest.content_hash])
     write_run(folder / "runs" / ATTACKS[4], names=ATTACKS)
     return manifest
 

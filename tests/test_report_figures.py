@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +25,12 @@ from k710.fetch.jobs import Made
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit
 from k710.labels import class_names, row_map
-from k710.manifest import Manifest
+from k710.manifest import PAIRS_FILE, Manifest
+from k710.near_duplicates.pairs import PAIRS_SCHEMA, write_pairs
 from k710.releases import SOURCES
 from k710.report.figures.gather import find_store, gather
 from k710.report.figures.media import _histogram, _kinds
-from k710.report.figures.near_duplicates import FILE, SCHEMA, near_duplicate_figures
+from k710.report.figures.near_duplicates import near_duplicate_figures
 from k710.report.figures.runs import POINTS, _thinned, run_figures
 from k710.report.page import _shown
 from k710.report.sections import sections
@@ -258,7 +258,7 @@ def test_near_duplicates_are_read_and_grouped(tmp_path, k710):
         "distance": [0.5, 0.25, 0.125], "shift_s": [0, 0, 0], "mirrored": [False, True, False],
         "group": [2, 1, 1], "drop_clip_id": [None, ids[1], ids[2]], "kept_clip_id": [None, ids[0], ids[0]],
     }  # fmt: skip
-    pa.parquet.write_table(pa.table(pairs, schema=SCHEMA), manifest.path / FILE)
+    write_pairs(manifest, pa.table(pairs, schema=PAIRS_SCHEMA), {}, [manifest.content_hash])
     found = near_duplicate_figures(manifest)
     assert (found["pairs"], found["groups"], found["mirrored"], found["dropped"]) == (3, 2, 1, 2)
     first, second = found["shown"]
@@ -267,16 +267,16 @@ def test_near_duplicates_are_read_and_grouped(tmp_path, k710):
     assert second["dropped"] == []
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 not really", None])
-def test_pairs_that_cannot_be_read(tmp_path, k710, content):
+def test_pairs_that_cannot_be_shown_say_why_and_cost_no_report(tmp_path, k710):
     manifest = open_manifest(manifest_of(k710, tmp_path, [*clips_of(4), *clips_of(1, "val", first=9)]))
-    path = manifest.path / FILE
-    if content is None:
-        pa.parquet.write_table(pa.table({"clip_id": ["x"]}), path)
-    else:
-        path.write_bytes(content)
-    with pytest.raises(ManifestError, match=re.escape(str(path))):
-        near_duplicate_figures(manifest)
+    path = manifest.path / PAIRS_FILE
+    path.write_bytes(b"PAR1 not really")
+    assert f"{path}: damaged" in near_duplicate_figures(manifest)["problem"]
+    write_pairs(manifest, PAIRS_SCHEMA.empty_table(), {}, ["0" * 64])
+    found = near_duplicate_figures(manifest)
+    assert "belongs to another version of the manifest" in found["problem"]
+    (section,) = (one for one in sections(gather(manifest, store=None), draw=False) if one.title == "Near-duplicates")
+    assert section.blocks == [found["problem"]]
 
 
 def test_runs_are_read_though_they_are_still_written(tmp_path):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import FILE, FOLDER
+from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL
+from k710.storage import Location
 
 
 @click.command("report")
-@click.argument("manifest", type=FOLDER)
-@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.argument("manifest", type=FOLDER_OR_URL)
+@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--profile", help="Which encode profile of the store.  [h264, or the first there is]")
 @click.option("--runs", multiple=True, type=FOLDER, help="A training run, or a folder of some; may be repeated.")
 @click.option(
@@ -20,7 +21,12 @@ from k710.cli.common import FILE, FOLDER
 )
 @click.option("--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file to write.")
 def command(
-    manifest: Path, store: Path | None, profile: str | None, runs: tuple[Path, ...], gallery: int | None, out: Path
+    manifest: Location,
+    store: Location | None,
+    profile: str | None,
+    runs: tuple[Path, ...],
+    gallery: int | None,
+    out: Path,
 ) -> None:
     """Write a manifest's report: one HTML file.
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import FOLDER, print_json, print_table
+from k710.cli.common import FOLDER, FOLDER_OR_URL, print_json, print_table
+from k710.storage import Location
 
 if TYPE_CHECKING:
     from k710.report.parts import Cell, Section, Table
@@ -16,12 +17,14 @@ SHOWN_ROWS = 30
 
 
 @click.command("stats")
-@click.argument("manifest", type=FOLDER)
-@click.option("--store", type=FOLDER, help="Folder of the media.  [MANIFEST/store]")
+@click.argument("manifest", type=FOLDER_OR_URL)
+@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--profile", help="Which encode profile of the store.  [h264, or the first there is]")
 @click.option("--runs", multiple=True, type=FOLDER, help="A training run, or a folder of some; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure, for machines.")
-def command(manifest: Path, store: Path | None, profile: str | None, runs: tuple[Path, ...], as_json: bool) -> None:
+def command(
+    manifest: Location, store: Location | None, profile: str | None, runs: tuple[Path, ...], as_json: bool
+) -> None:
     """Print a manifest's figures.
 
     Attrition, overlaps, leaks, conflicts, classes, media, near-duplicates and runs: the figures of `k710 report`.

@@ -23,6 +23,7 @@ _OUTCOMES = {
     "duplicate_id": AMBER,
     "leaked": RED,
     "unlabelled": GREY,
+    "near_duplicate": AMBER,
     "malformed": RED,
 }
 _SPOKEN = {
@@ -30,6 +31,7 @@ _SPOKEN = {
     "duplicate_id": "other clip of the video kept",
     "leaked": "leaked: held out",
     "unlabelled": "unlabelled (test)",
+    "near_duplicate": "repeats a clip of another video",
 }
 _WIDE_PX, _BAR_PX = 560, 26
 _SHORT = 16  # letters beside a bar that a phone has room for

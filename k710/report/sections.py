@@ -167,6 +167,8 @@ def _near_duplicates(found: dict[str, Any] | None) -> Section:
     title = "Near-duplicates"
     if found is None:
         return Section("near-duplicates", title, ["Nobody has looked for near-duplicates among these clips."])
+    if "problem" in found:
+        return Section("near-duplicates", title, [found["problem"]])
     words = (
         f"{counted(found['pairs'], 'pair')} in {counted(found['groups'], 'group')}, {found['mirrored']:,} mirrored; "
         f"{counted(found['dropped'], 'clip')} to be dropped."

@@ -15,6 +15,7 @@ FATE_WORDS = {
     "duplicate_id": "other clip kept",
     "leaked": "leaked",
     "unlabelled": "unlabelled",
+    "near_duplicate": "near-duplicate",
     "malformed": "malformed",
 }
 SHOWN_HIT = 20
@@ -45,7 +46,8 @@ def sources_table(figures: Figures) -> Table:
 
 
 def fates_table(attrition: dict[str, Any]) -> Table:
-    shown = [fate for fate in FATE_WORDS if fate != "malformed" or attrition["fates"][fate]]
+    seldom = ("near_duplicate", "malformed")
+    shown = [fate for fate in FATE_WORDS if fate not in seldom or attrition["fates"].get(fate)]
     rows: list[Row] = [
         (f"{entry['source']} {entry['split']}", entry["rows"], *(entry[fate] for fate in shown))
         for entry in attrition["lists"]

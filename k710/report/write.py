@@ -11,14 +11,14 @@ from k710.report.figures.gather import find_store, gather
 from k710.report.galleries import make_galleries
 from k710.report.page import render_page
 from k710.report.sections import sections
-from k710.storage import replacing
+from k710.storage import Location, replacing
 
 
 def write_report(
     manifest: Manifest,
     out: Path,
     *,
-    store: Path | None = None,
+    store: Location | None = None,
     profile: str | None = None,
     runs: Sequence[Path] = (),
     per_class: int | None = None,

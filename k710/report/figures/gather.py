@@ -15,6 +15,7 @@ from k710.report.figures.lists import attrition_figures, overlap_figures
 from k710.report.figures.media import media_figures, media_of
 from k710.report.figures.near_duplicates import near_duplicate_figures
 from k710.report.figures.runs import run_figures
+from k710.storage import Location
 from k710.store import Store, profiles_in
 
 _USUAL_PROFILE = "h264"
@@ -51,7 +52,7 @@ def gather(manifest: Manifest, *, store: Store | None, runs: Sequence[Path] = ()
     )
 
 
-def find_store(manifest: Manifest, root: Path | None, profile: str | None) -> Store | None:
+def find_store(manifest: Manifest, root: Location | None, profile: str | None) -> Store | None:
     """The store `root` (default: MANIFEST/store) with its usual or only profile; None where none was named and none is
     there. Raises StoreError for a store or a profile that was named and is not there."""
     folder = manifest.path / "store" if root is None else root

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from k710.attrition import beside_the_printed, why_it_differs
 from k710.audit import ids_by_splits, leaks_by_policy
+from k710.curate import FATES
 from k710.errors import ManifestError
 from k710.manifest import Manifest
 from k710.overlap import overlaps
@@ -60,7 +61,7 @@ def row_flows(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for entry in lists:
         name = f"{entry['source']} {entry['split']}"
         ways = {f"K710 {entry['split']}": entry["kept"]}
-        ways |= {fate: entry[fate] for fate in ("same_clip", "duplicate_id", "leaked", "unlabelled", "malformed")}
+        ways |= {fate: entry.get(fate, 0) for fate in FATES if fate != "kept"}
         flows += [{"list": name, "outcome": outcome, "rows": rows} for outcome, rows in ways.items() if rows]
     return flows
 

@@ -5,44 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 
 from k710.errors import ManifestError
 from k710.manifest import Manifest
+from k710.near_duplicates.pairs import read_pairs
 
 SHOWN_GROUPS = 24
 _SHOWN_OF_A_GROUP = 6
-FILE = "near_duplicates.parquet"
-SCHEMA = pa.schema(
-    [
-        pa.field("clip_id", pa.string()),
-        pa.field("other_clip_id", pa.string()),
-        pa.field("distance", pa.float32()),
-        pa.field("shift_s", pa.float32()),
-        pa.field("mirrored", pa.bool_()),
-        pa.field("group", pa.int32()),
-        pa.field("drop_clip_id", pa.string()),
-        pa.field("kept_clip_id", pa.string()),
-    ]
-)
-
-
-def read_pairs(manifest: Manifest) -> pa.Table | None:
-    """The pairs (SCHEMA) that stand beside the manifest, or None where nobody has looked. Raises ManifestError."""
-    path = manifest.path / FILE
-    if not path.exists():
-        return None
-    try:
-        return pa.parquet.read_table(path, columns=SCHEMA.names).cast(SCHEMA)
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise ManifestError(f"{path}: no pairs of near-duplicates can be read from it: {error}") from None
 
 
 def near_duplicate_figures(manifest: Manifest) -> dict[str, Any] | None:
-    """Counts of pairs and groups, and the groups of the nearest pairs; None where there are no pairs to be read."""
-    table = read_pairs(manifest)
+    """Counts of pairs and groups, and the groups of the nearest pairs; None where nobody has looked. `problem`: why the
+    pairs that are there cannot be shown, such as that they are of an earlier version of the manifest."""
+    try:
+        table = read_pairs(manifest)
+    except ManifestError as error:
+        return {"problem": str(error), "shown": []}
     if table is None:
         return None
     table = table.sort_by([("distance", "ascending"), ("clip_id", "ascending")])
