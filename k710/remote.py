@@ -29,6 +29,9 @@ DEFAULT_PATIENCE_S = 60.0
 _LONGEST_PAUSE_S = 10.0
 PIECE_BYTES = 8 << 20
 _TOO_MANY = 429
+# s3fs holds ten pieces of 50 MiB of each file that is on its way; many units are at once.
+_FRUGAL = {"max_concurrency": 3, "default_block_size": 16 << 20}
+_OPTIONS: dict[str, dict[str, Any]] = {"s3": _FRUGAL, "s3a": _FRUGAL}
 _EXTRAS = {"s3": "k710[s3]", "s3a": "k710[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 # By name, in the classes of an error: to import the packages that define them would load all of them.
 _PASSING = frozenset({"ConnectionError", "TimeoutError", "HTTPClientError", "ClientError", "FSTimeoutError"})
@@ -263,7 +266,7 @@ def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     protocol = url.partition("://")[0]
     try:
         # A cached listing would hide what other machines put meanwhile.
-        files, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        files, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **_OPTIONS.get(protocol, {}))
     except ImportError as error:
         package = _EXTRAS.get(protocol)
         todo = f"pip install '{package}'" if package else str(error)
