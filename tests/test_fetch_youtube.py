@@ -177,6 +177,14 @@ def test_sections_are_exact_to_the_frame(fetch, youtube, tmp_path):
     assert (row["failure"], row["message"]) == ("mismatch", "the video lasts 8.0 s, the span ends at 10 s")
 
 
+def test_sections_with_sound_are_exact_too(fetch, youtube, tmp_path):
+    sounding = clip_bytes(seconds=8, audio_s=8.0)
+    youtube.serve(TWO, youtube.format(134, BODY, 64, 48), youtube.format(140, sounding, 0, 0, AAC))
+    fetch(rows((TWO, 4, 6)), "--youtube-sections", "--audio")
+    ((_, data),) = fetched(tmp_path / "store", "h264-audio").items()
+    assert numbers(data) == [*range(40, 60)]
+
+
 def test_sections_with_a_profile_that_keeps_bytes(fetch):
     told = fetch(some(ALIVE), "--youtube-sections", "--profile", "source", code=2).stderr
     assert "--youtube-sections needs a profile that encodes" in told
@@ -633,14 +641,35 @@ def test_after_sigkill_nothing_runs_on_and_the_next_run_goes_on(process, youtube
     assert set(youtube.asked()) == set(wanted) - set(before)
 
 
-def test_a_download_goes_with_the_last_of_its_clips(tmp_path):
-    file, clips = tmp_path / "0", tuple(ClipName(DASH, (start, start + 2)) for start in (1, 4, 6))
-    downloads = SimpleNamespace(bring=lambda *args, **more: Answer(None, {0: file}))
-    session = SimpleNamespace(breaker=Breaker("x", TROUBLES, print), downloads=downloads, warn=id, alive=deque())
+def asking(folder: Path, answers: dict[str, Answer], videos: list[Video], **more: Any) -> Asking:
+    """A pass over some videos of which the answers are known."""
+    downloads = SimpleNamespace(bring=lambda youtube_id, *args, **more: answers[youtube_id])
+    session = SimpleNamespace(
+        breaker=Breaker("x", TROUBLES, print), downloads=downloads, warn=id, alive=deque(), **more
+    )
     session.sections, session.url_of = False, str
-    run = SimpleNamespace(stop=Stop(), profile=Profile(), new_path=lambda: tmp_path / "1", tally=Tally())
-    asking = Asking(session, Suspicions(MEDIA, "youtube"), run, deque([Video(DASH, clips)]), Counter())
-    assert [item.temporary for item in asking.work()] == [(), (), (file,)]
+    run = SimpleNamespace(stop=Stop(), profile=Profile(), new_path=lambda: folder / "1", tally=Tally())
+    return Asking(session, Suspicions(MEDIA, "youtube"), run, deque(videos), Counter())
+
+
+def test_a_download_goes_with_the_last_of_its_clips(tmp_path):
+    clips = tuple(ClipName(DASH, (start, start + 2)) for start in (1, 4, 6))
+    pass_over = asking(tmp_path, {DASH: Answer(None, {0: tmp_path / "0"})}, [Video(DASH, clips)])
+    assert [item.temporary for item in pass_over.work()] == [(), (), (tmp_path / "0",)]
+
+
+def test_a_video_that_comes_vouches_for_the_verdicts_before_it_alone(tmp_path):
+    """Nobody else is asked for those; the last verdict, which it came before, needs another."""
+    gone = Answer("ERROR: [youtube] x: Video unavailable")
+    answers = {"gone-gone-0": gone, ALIVE: Answer(None, {0: tmp_path / "0"}), "gone-gone-1": gone}
+    proofs: list[str] = []
+    videos = [Video(name, (ClipName(name, (0, 2)),)) for name in answers]
+    pass_over = asking(tmp_path, answers, videos, trouble=lambda: proofs.append("asked"))
+    settled_in_order = []
+    for item in pass_over.work():
+        settled_in_order.append((item.job.clip_id[:11], getattr(item.job, "failure", None), len(proofs)))
+    suspected = "gone_unconfirmed"
+    assert settled_in_order == [("gone-gone-0", suspected, 0), (ALIVE, None, 0), ("gone-gone-1", suspected, 1)]
 
 
 def test_what_is_done_is_settled_before_more_is_downloaded():
