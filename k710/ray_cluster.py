@@ -65,13 +65,18 @@ class _Machine:
     def check(self, check: Callable[[Any], None]) -> None:
         check(self._shared)
 
-    def do(self, number: int, unit: Any, work: list[Any]) -> Any:
-        """`work` is a reference in a list, which Ray leaves alone: what it stands for is large, and fetched once."""
+    def do(self, number: int, unit: Any, work: list[Any]) -> tuple[str, Any]:
+        """Do a unit; why a stop was asked for, if it was, and the result. `work` is a reference in a list, which Ray
+        leaves alone: what it stands for is large, and fetched once."""
         with self._lock:
             if self._work[0] != work[0].hex():
                 self._work = (work[0].hex(), ray.get(work[0]))
             do = self._work[1]
-        return do(unit, self._shared, lambda told: self._news.update({number: told}))
+        try:
+            result = do(unit, self._shared, lambda told: self._news.update({number: told}))
+        finally:
+            self._news.pop(number, None)
+        return self._stop.reason, result
 
     def heartbeat(self, reason: str) -> tuple[str, dict[int, Any]]:
         """Hear of a stop; tell of one, and of each unit the latest news."""
@@ -161,7 +166,7 @@ class Cluster:
     def end(self, wait_s: float, *, at_once: bool) -> None:
         """Close it on every machine, and end the actors."""
         closing = [hand.actor.close.remote(at_once) for hand in self._hands]
-        with contextlib.suppress(ray.exceptions.RayError):
+        if closing:
             ray.wait(closing, num_returns=len(closing), timeout=wait_s)
         for hand in self._hands:
             ray.kill(hand.actor)
@@ -249,16 +254,17 @@ class Cluster:
             if ref == hand.opening:
                 self._hands.remove(hand)
             raise
+        if ref == hand.opening:
+            hand.opening = None
+            return
+        reason, told = value
+        if reason and not self._stop.asked:
+            self._stop.ask(f"{name_of(hand.node)}: {reason}")
         if numbered is not None:
             del hand.at_work[ref]
-            heard(numbered[0], value)
-        elif ref == hand.opening:
-            hand.opening = None
+            heard(numbered[0], told)
         else:
             hand.heartbeat, hand.heard_s = None, time.monotonic()
-            reason, told = value
-            if reason and not self._stop.asked:
-                self._stop.ask(f"{name_of(hand.node)}: {reason}")
             at_work = {number for number, _ in hand.at_work.values()}
             for number in told.keys() & at_work:
                 news(number, told[number])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import time
 from pathlib import Path
@@ -18,7 +19,10 @@ from tiny_media import build, clip_file, fetched, files_under, settled
 
 from k710.errors import StoreError, UsageError
 from k710.fetch.archive_sets import SeenArchive, left_to_others
+from k710.fetch.plan import Choices, Plan
+from k710.fetch.profiles import read_profile
 from k710.fetch.scratch import scratch_folder, sweep
+from k710.manifest import open_manifest
 from k710.part import Part, parse_part
 from k710.store import Store
 
@@ -248,6 +252,16 @@ def test_archives_fall_into_parts_and_later_ones_wait_for_the_earlier(fetch, thr
     assert "0 clips fetched" in fetch(manifest, public.origin).stdout
     assert archives_asked(public) == []
     assert files_under(tmp_path / "store") == before
+
+
+def test_an_archive_does_not_carry_the_wanted_clips_of_its_whole_set(three_stages, tmp_path):
+    """A thousand archives of half a million clips each would fill the memory, or the network between machines."""
+    manifest, public, _ = three_stages  # noqa: F811
+    choices = Choices(read_profile("h264"), origins=(public.origin,), splits=("train",))
+    stage = next(Plan(open_manifest(manifest), Store(tmp_path / "store", "h264"), choices).stages())
+    assert len(stage.units) == 4
+    assert all(len(pickle.dumps(unit)) < 500 for unit in stage.units)
+    assert len(stage.do.keywords["wanted"]) == stage.clips == 16
 
 
 def test_a_clip_that_another_part_finds_in_a_folder_is_left_to_it(k710, fetch, public, tmp_path):  # noqa: F811

@@ -24,11 +24,10 @@ MAX_UNREAD_IN_A_ROW = 3  # then it is the network, not the archive
 
 @dataclass(frozen=True)
 class ArchiveUnit:
-    """One archive, and the clips that are wanted of its set."""
+    """One archive. What is wanted of its set goes with the work, since it may be half a million clips."""
 
     archive_set: ArchiveSet
     url: str
-    wanted: frozenset[str]
 
 
 def stop_without_network(tally: Tally, unread: Collection[str], stop: Stop) -> None:
@@ -67,23 +66,23 @@ class _Reading:
         }
 
 
-def do_archive(unit: ArchiveUnit, run: Run) -> None:
-    """Read an archive to its end, make and settle the wanted clips in it. Where the network gives up, the clips that
+def do_archive(unit: ArchiveUnit, run: Run, *, wanted: frozenset[str]) -> None:
+    """Read an archive to its end, make and settle the `wanted` clips in it. Where the network gives up, the clips that
     came are settled and the archive counts as unread."""
     reading = _Reading()
     name = unit_prefix(unit.archive_set, unit.url)
-    do_unit(run, name, unit.archive_set.origin, _work(unit, run, reading), lambda: reading.details(unit.url))
+    do_unit(run, name, unit.archive_set.origin, _work(unit, run, reading, wanted), lambda: reading.details(unit.url))
     run.tally.refused_members.update(reading.refused)
     if reading.damage:
         run.tally.damaged[unit.url] = reading.damage
 
 
-def _work(unit: ArchiveUnit, run: Run, reading: _Reading) -> Iterator[Work]:
+def _work(unit: ArchiveUnit, run: Run, reading: _Reading, wanted: frozenset[str]) -> Iterator[Work]:
     try:
         with open_url(unit.url) as reading.reader:
             stream = ArchiveStream(_Stoppable(reading.reader, run.stop))
             try:
-                yield from _wanted_members(stream, unit, run, reading)
+                yield from _wanted_members(stream, unit, run, reading, wanted)
                 reading.complete = True
             except DamagedArchiveError as error:
                 reading.complete, reading.damage = True, str(error)
@@ -99,13 +98,15 @@ def _work(unit: ArchiveUnit, run: Run, reading: _Reading) -> Iterator[Work]:
         run.stop.ask(DISK_FULL)
 
 
-def _wanted_members(stream: ArchiveStream, unit: ArchiveUnit, run: Run, reading: _Reading) -> Iterator[Work]:
+def _wanted_members(
+    stream: ArchiveStream, unit: ArchiveUnit, run: Run, reading: _Reading, wanted: frozenset[str]
+) -> Iterator[Work]:
     archive_name = unit.url.rsplit("/", 1)[-1]
     for member in stream:
         clip = parse_clip_name(member.name)
         if clip is None or clip.span_s is None or str(clip) in reading.members:
             continue
-        if str(clip) not in unit.wanted or not run.claim(str(clip), unit.archive_set.origin):
+        if str(clip) not in wanted or not run.claim(str(clip), unit.archive_set.origin):
             _pass_over(member)
             reading.members.add(str(clip))
         else:

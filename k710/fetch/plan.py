@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+<<<<<<< HEAD
 from datetime import datetime, timezone
+=======
+from functools import partial
+>>>>>>> cluster
 from pathlib import Path
 from typing import Any
 
@@ -177,9 +181,10 @@ class Plan:
             archives = archive_set.archives(base_url)
             urls, absent = archives_to_read(archives, clip_ids, self._seen())
             mine = tuple(url for url in urls if part.has(url))
-            units = tuple(ArchiveUnit(archive_set, url, clip_ids - absent) for url in mine)
-            share = -(-len(clip_ids - absent) * len(mine) // max(1, len(urls)))
-            yield Stage(archive_set.origin, units, share, do_archive, mine)
+            asked = clip_ids - absent
+            units = tuple(ArchiveUnit(archive_set, url) for url in mine)
+            share = -(-len(asked) * len(mine) // max(1, len(urls)))
+            yield Stage(archive_set.origin, units, share, partial(do_archive, wanted=asked), mine)
             self._media = self._read_media()
             clip_ids, seen = self._hosted(archive_set) - pending, self._seen()
             _, absent = archives_to_read(archives, clip_ids, seen)
