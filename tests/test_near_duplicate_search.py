@@ -79,6 +79,21 @@ def test_beyond_the_bands_a_clip_of_many_frames_is_found():
     assert not len(candidates(frames, frames, np.tile(videos(50), 2), max_bits=31)), "clips of one video are no pair"
 
 
+def test_it_does_not_matter_how_many_are_looked_at_at_once(monkeypatch):
+    rng = np.random.default_rng(8)
+    clips = [random_words(rng, 6) for _ in range(40)]
+    for n in range(0, 40, 4):
+        for other in (1, 2, 3):
+            clips[n + other][:3] = flipped(rng, clips[n][:3], 9)
+    frames = frames_of(clips)
+    expected = candidates(frames, frames, videos(40), max_bits=20)
+    assert len(expected) == 10 * 6
+    for at_once in (1, 2, 7, 50):
+        monkeypatch.setattr("k710.near_duplicates.candidates._PAIRS_AT_ONCE", at_once)
+        monkeypatch.setattr("k710.near_duplicates.candidates._ENTRIES_AT_ONCE", 3 * at_once)
+        assert candidates(frames, frames, videos(40), max_bits=20).tolist() == expected.tolist()
+
+
 def test_no_clips_and_no_frames():
     empty = frames_of([np.zeros((0, 4), np.uint64), np.zeros((0, 4), np.uint64)])
     assert candidates(empty, empty, videos(2), max_bits=31).shape == (0, 2)
@@ -151,6 +166,18 @@ def test_of_short_clips_three_fifths_are_enough():
         frames = frames_of([one, np.concatenate([one[:kept], random_words(rng, 8 - kept)])])
         found = list(matches(np.array([[0, 1]]), frames.even_steps(), frames, variant="plain", max_bits=40))
         assert bool(found) is enough
+
+
+def test_of_slow_pictures_the_nearest_shift():
+    """A step off, frames agree too, and at a smaller shift there are more of them."""
+    rng = np.random.default_rng(9)
+    film = [random_words(rng, 1)]
+    for _ in range(79):
+        film.append(flipped(rng, film[-1], 10))
+    whole = np.concatenate(film)
+    frames = frames_of([whole[20:60], flipped(rng, whole[40:80], 3)])
+    [found] = matches(np.array([[0, 1]]), frames.even_steps(), frames, variant="plain", max_bits=40)
+    assert (found.shift_s, found.distance) == (-20 * STEP_S, 3)
 
 
 def test_of_pictures_that_stand_still_the_least_shift():
