@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.near_duplicates.align import MIN_AGREEING, Match, matches
-from k710.near_duplicates.candidates import NUM_BANDS, candidates, common_frames
+from k710.near_duplicates.candidates import NUM_BANDS, _portions, candidates, common_frames
 from k710.near_duplicates.frames import STEP_S
 from k710.near_duplicates.groups import Clips, best_of_each, groups_of, proposals
 from k710.near_duplicates.hash_clip import VARIANTS
@@ -92,6 +92,17 @@ def test_it_does_not_matter_how_many_are_looked_at_at_once(monkeypatch):
         monkeypatch.setattr("k710.near_duplicates.candidates._PAIRS_AT_ONCE", at_once)
         monkeypatch.setattr("k710.near_duplicates.candidates._ENTRIES_AT_ONCE", 3 * at_once)
         assert candidates(frames, frames, videos(40), max_bits=20).tolist() == expected.tolist()
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 60))
+def test_portions_leave_out_nothing_that_meets_and_take_nothing_twice(counts, at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("k710.near_duplicates.candidates._PAIRS_AT_ONCE", at_once)
+        parts = list(_portions(np.array(counts, np.int64)))
+    taken = [number for part in parts for number in range(part.start, part.stop)]
+    assert taken == sorted(set(taken))
+    assert {number for number, count in enumerate(counts) if count} <= set(taken)
+    assert all(part.stop == part.start + 1 or sum(counts[part]) <= at_once for part in parts)
 
 
 def test_no_clips_and_no_frames():
