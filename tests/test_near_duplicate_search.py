@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.near_duplicates.align import MIN_AGREEING, Match, matches
-from k710.near_duplicates.candidates import NUM_BANDS, candidates, common_frames
+from k710.near_duplicates.candidates import NUM_BANDS, _portions, candidates, common_frames
 from k710.near_duplicates.frames import STEP_S
 from k710.near_duplicates.groups import Clips, best_of_each, groups_of, proposals
 from k710.near_duplicates.hash_clip import VARIANTS
@@ -77,6 +77,32 @@ def test_beyond_the_bands_a_clip_of_many_frames_is_found():
     assert found.tolist() == [[n, n + 50] for n in range(50)]
     assert not len(candidates(frames, frames, videos(100), max_bits=30))
     assert not len(candidates(frames, frames, np.tile(videos(50), 2), max_bits=31)), "clips of one video are no pair"
+
+
+def test_it_does_not_matter_how_many_are_looked_at_at_once(monkeypatch):
+    rng = np.random.default_rng(8)
+    clips = [random_words(rng, 6) for _ in range(40)]
+    for n in range(0, 40, 4):
+        for other in (1, 2, 3):
+            clips[n + other][:3] = flipped(rng, clips[n][:3], 9)
+    frames = frames_of(clips)
+    expected = candidates(frames, frames, videos(40), max_bits=20)
+    assert len(expected) == 10 * 6
+    for at_once in (1, 2, 7, 50):
+        monkeypatch.setattr("k710.near_duplicates.candidates._PAIRS_AT_ONCE", at_once)
+        monkeypatch.setattr("k710.near_duplicates.candidates._ENTRIES_AT_ONCE", 3 * at_once)
+        assert candidates(frames, frames, videos(40), max_bits=20).tolist() == expected.tolist()
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 60))
+def test_portions_leave_out_nothing_that_meets_and_take_nothing_twice(counts, at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("k710.near_duplicates.candidates._PAIRS_AT_ONCE", at_once)
+        parts = list(_portions(np.array(counts, np.int64)))
+    taken = [number for part in parts for number in range(part.start, part.stop)]
+    assert taken == sorted(set(taken))
+    assert {number for number, count in enumerate(counts) if count} <= set(taken)
+    assert all(part.stop == part.start + 1 or sum(counts[part]) <= at_once for part in parts)
 
 
 def test_no_clips_and_no_frames():
@@ -151,6 +177,18 @@ def test_of_short_clips_three_fifths_are_enough():
         frames = frames_of([one, np.concatenate([one[:kept], random_words(rng, 8 - kept)])])
         found = list(matches(np.array([[0, 1]]), frames.even_steps(), frames, variant="plain", max_bits=40))
         assert bool(found) is enough
+
+
+def test_of_slow_pictures_the_nearest_shift():
+    """A step off, frames agree too, and at a smaller shift there are more of them."""
+    rng = np.random.default_rng(9)
+    film = [random_words(rng, 1)]
+    for _ in range(79):
+        film.append(flipped(rng, film[-1], 10))
+    whole = np.concatenate(film)
+    frames = frames_of([whole[20:60], flipped(rng, whole[40:80], 3)])
+    [found] = matches(np.array([[0, 1]]), frames.even_steps(), frames, variant="plain", max_bits=40)
+    assert (found.shift_s, found.distance) == (-20 * STEP_S, 3)
 
 
 def test_of_pictures_that_stand_still_the_least_shift():

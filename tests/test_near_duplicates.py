@@ -162,6 +162,7 @@ def test_a_release_as_published(k710, manifest, no_process):
     assert json.loads(only.stdout)["pairs"] == []
 
 
+@pytest.mark.slow
 def test_stored_frames(k710, tmp_path):
     """The profile that keeps JPEGs."""
     planted = [each for each in PLANTED if each.shows == "video 0"]
@@ -280,6 +281,7 @@ def _sha16(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
+@pytest.mark.slow
 def test_a_clip_with_other_bytes_is_hashed_anew(k710, made, manifest, tmp_path):
     """Fetched again from elsewhere: the same clip, other pictures."""
     stranger = Planted("copy-00-abc", "train", "something else")
