@@ -542,3 +542,13 @@ def test_the_average_is_shared_before_it_is_validated(start, monkeypatch):
     assert len(shared) == 1
     assert shared[0]
     assert all(torch.equal(tensor, kept[name]) for name, tensor in shared[0].items())
+
+
+def test_best_is_of_the_best_epoch(start, monkeypatch):
+    scores = iter([0.2, 0.5, 0.5])
+    monkeypatch.setattr(validate, "accuracies", lambda found, classes: {"top1": next(scores)})
+    run = start("run", "epochs=3", "warmup_epochs=0")
+    assert train(run).best == {"epoch": 2, "step": 8, "top1": 0.5}
+    assert read_own(run.out / "best.pt")["step"] == 8
+    lines = [line for line in read_log(run.out / "log.jsonl") if line["kind"] == "validation"]
+    assert [line["best"] for line in lines] == [True, True, False]
