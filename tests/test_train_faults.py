@@ -27,7 +27,7 @@ from k710.train import checkpoints, loop, outcomes, process, validate
 from k710.train.checkpoints import read_own, step_files, write_checkpoint
 from k710.train.loop import train
 from k710.train.optimizer import make_optimizer
-from k710.train.prepare import check_precision
+from k710.train.prepare import Origin, check_precision
 from k710.train.process import LostError, NoGpuError, Process, SharedError, speaks
 from k710.train.recipe import read_train_recipe
 from k710.train.report import read_log
@@ -542,3 +542,23 @@ def test_the_average_is_shared_before_it_is_validated(start, monkeypatch):
     assert len(shared) == 1
     assert shared[0]
     assert all(torch.equal(tensor, kept[name]) for name, tensor in shared[0].items())
+
+
+def test_best_is_of_the_best_epoch(start, monkeypatch):
+    scores = iter([0.2, 0.5, 0.5])
+    monkeypatch.setattr(validate, "accuracies", lambda found, classes: {"top1": next(scores)})
+    run = start("run", "epochs=3", "warmup_epochs=0")
+    assert train(run).best == {"epoch": 2, "step": 8, "top1": 0.5}
+    assert read_own(run.out / "best.pt")["step"] == 8
+    lines = [line for line in read_log(run.out / "log.jsonl") if line["kind"] == "validation"]
+    assert [line["best"] for line in lines] == [True, True, False]
+
+
+def test_a_resume_from_another_start_says_so(start, uninterrupted, monkeypatch):
+    """The weights are the checkpoint's, whatever the command still names."""
+    train(start("run", *ONE))
+    said: list[str] = []
+    start("run", *ONE, resume=True, say=said.append)
+    assert not any("is not looked at" in line for line in said)
+    start("run", *ONE, resume=True, say=said.append, origin=Origin(init=uninterrupted / "best.pt"))
+    assert f"it began from nothing; {uninterrupted / 'best.pt'} is not looked at" in said

@@ -78,6 +78,8 @@ def prepare(
         say(f"{sentence}; going on from the one before it")
     if resumed is not None:
         say(f"{out}: going on after step {resumed['step']:,}")
+        if resumed["run"]["start"] != run.facts["start"]:
+            say(f"it began from {_origin(resumed['run']['start'])}; {_origin(run.facts['start'])} is not looked at")
     return run
 
 
@@ -173,6 +175,10 @@ def facts_of(
         "start": {"clip_weights": origin.clip_weights, "init": str(origin.init) if origin.init else None},
         "versions": {"k710": __version__, "torch": str(torch.__version__)},
     }
+
+
+def _origin(start: dict[str, Any]) -> str:
+    return " and ".join(str(value) for value in start.values() if value) or "nothing"
 
 
 def _clips(clips: ClipDataset) -> dict[str, Any]:
