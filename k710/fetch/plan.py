@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-<<<<<<< HEAD
 from datetime import datetime, timezone
-=======
 from functools import partial
->>>>>>> cluster
 from pathlib import Path
 from typing import Any
 
