@@ -24,6 +24,11 @@ def check_clips_file(path: Path, folders: Iterable[Location]) -> None:
     """Raise UsageError unless `path` is a .csv or .parquet file outside of `folders` (manifests and stores)."""
     if path.suffix not in _WRITERS:
         raise UsageError(f"{path}: must end in {' or '.join(_WRITERS)}")
+    check_place(path, folders)
+
+
+def check_place(path: Path, folders: Iterable[Location]) -> None:
+    """Raise UsageError for a file inside one of `folders` (manifests and stores), which hold nothing else."""
     for folder in folders:
         if folder.resolve() in path.resolve().parents:
             raise UsageError(f"{path}: lies inside {folder}, which holds nothing else; choose another place")
@@ -33,6 +38,12 @@ def write_clips(path: Path, found: Difference) -> None:
     """Write every differing clip, a row each; the file appears whole or not at all."""
     with replacing(path) as file:
         _WRITERS[path.suffix](found.clips, file)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a page, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _without_dictionaries(clips: pa.Table) -> pa.Table:

@@ -27,6 +27,7 @@ _COUNTS = ("A", "B", "gained", "lost", "came", "went")
 @click.option("--store-b", type=FOLDER_OR_URL, help="Media of B.  [B/store, where there is one]")
 @click.option("--profile", default="h264", show_default=True, help="Which encode profile of the stores.")
 @click.option("--clips", type=FILE, help="Write every differing clip here (.csv or .parquet).")
+@click.option("--html", type=FILE, help="Write a page of it here, one file that needs no network.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Rows of each table, at most.")
 @click.option("--json", "as_json", is_flag=True, help="Every count, for machines.")
 def command(
@@ -37,6 +38,7 @@ def command(
     store_b: Location | None,
     profile: str,
     clips: Path | None,
+    html: Path | None,
     top: int,
     as_json: bool,
 ) -> None:
@@ -51,23 +53,33 @@ def command(
       k710 diff manifests/k710 manifests/k710 --json
     """
     from k710.diff import diff_manifests, settings_that_differ
-    from k710.diff_write import check_clips_file, write_clips
+    from k710.diff_write import check_clips_file, check_place, write_clips, write_text
     from k710.manifest import open_manifest
 
     one, other = open_manifest(a), open_manifest(b)
     stores = [_store(manifest, given, profile) for manifest, given in ((one, store_a), (other, store_b))]
+    folders = [one.path, other.path, *(store.root for store in stores if store)]
     if clips is not None:
-        check_clips_file(clips, [one.path, other.path, *(store.root for store in stores if store)])
+        check_clips_file(clips, folders)
+    if html is not None:
+        check_place(html, folders)
     settings = settings_that_differ(one, other)
     found = diff_manifests(one, other, view=view, store_a=stores[0], store_b=stores[1])
     if clips is not None:
         write_clips(clips, found)
+    if html is not None:
+        from k710.report.diff_page import diff_page
+
+        sides = [_side(manifest, store) for manifest, store in zip((one, other), stores, strict=True)]
+        write_text(html, diff_page(found, sides, settings))
     if as_json:
         print_json(_plain(found, (one, other), stores, settings))
         return
     _print(found, (one, other), stores, settings, top)
     if clips is not None:
         click.echo(f"{clips}: {found.clips.num_rows:,} clips")
+    if html is not None:
+        click.echo(f"{html}: the page")
 
 
 def _store(manifest: Manifest, given: Location | None, profile: str) -> Store | None:
@@ -109,8 +121,7 @@ def _print(
     top: int,
 ) -> None:
     for name, manifest, store in zip("AB", manifests, stores, strict=True):
-        has = "" if store is None else f", media in {store.root} ({store.profile_folder})"
-        click.echo(f"{name}: {manifest.path}, content hash {manifest.content_hash[:16]}{has}")
+        click.echo(f"{name}: {_side(manifest, store)}")
     click.echo()
     told = [[key, _short(one), _short(other)] for key, (one, other) in settings.items()]
     _print_top(["", "A", "B"], told, top, title="What the builds were told and read, where it differs")
@@ -126,6 +137,11 @@ def _print(
     few = [[row[name] for name in shown] for row in found.clips.slice(0, top).to_pylist()]
     _print_top(shown, few, top, title="Clips", num_rows=found.clips.num_rows, where="--clips FILE writes all")
     click.echo(_sentence(found, manifests))
+
+
+def _side(manifest: Manifest, store: Store | None) -> str:
+    has = "" if store is None else f", media in {store.root} ({store.profile_folder})"
+    return f"{manifest.path}, content hash {manifest.content_hash[:16]}{has}"
 
 
 def _sentence(found: Difference, manifests: Sequence[Manifest]) -> str:

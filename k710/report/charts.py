@@ -26,6 +26,8 @@ _OUTCOMES = {
     "near_duplicate": AMBER,
     "malformed": RED,
 }
+_PLACES = {"train": BLUE, "val": TEAL, "test": VIOLET, "fetched": TEAL, "leaked": RED, "unlabelled": GREY}
+_PLACES |= {"not_listed": GREY, "not_settled": GREY}
 _SPOKEN = {
     "same_clip": "same clip in another list",
     "duplicate_id": "other clip of the video kept",
@@ -61,36 +63,55 @@ def _text(value: Any) -> str:
 
 def attrition_chart(attrition: dict[str, Any]) -> Chart:
     """From the rows of each list to K710, or out of it."""
-    flows = attrition["flows"]
-    lists = list(dict.fromkeys(flow["list"] for flow in flows))
-    outcomes = [name for name in _OUTCOMES if any(flow["outcome"] == name for flow in flows)]
-    names = [*lists, *outcomes]
-    into = {name: sum(flow["rows"] for flow in flows if name in (flow["list"], flow["outcome"])) for name in names}
+    flows = [(flow["list"], flow["outcome"], flow["rows"]) for flow in attrition["flows"]]
+    lists = {name: _RELEASES.get(name.split()[0], GREY) for name, _, _ in flows}
+    outcomes = {name: colour for name, colour in _OUTCOMES.items() if any(flow[1] == name for flow in flows)}
+    table = tables.fates_table(attrition)
+    return _flow_chart(flows, lists, outcomes, "rows", "From the lists' rows to K710", table)
+
+
+def between_chart(flows: Sequence[tuple[str, str, int]], title: str, table: Table) -> Chart:
+    """Clips of two datasets: (where they are in A, where in B, how many)."""
+    left, right = ({name: _PLACES.get(name, AMBER) for name in names} for names in list(zip(*flows, strict=True))[:2])
+    return _flow_chart(flows, left, right, "clips", title, table)
+
+
+def _flow_chart(
+    flows: Sequence[tuple[str, str, int]],
+    left: dict[str, str],
+    right: dict[str, str],
+    what: str,
+    title: str,
+    table: Table,
+) -> Chart:
+    """How many of `what` go from each of `left` to each of `right`, both names with their colours."""
+    into = [sum(flow[2] for flow in flows if flow[0] == name) for name in left]
+    into += [sum(flow[2] for flow in flows if flow[1] == name) for name in right]
+    names = [_SPOKEN.get(name, name) for name in (*left, *right)]
+    places = {name: place for place, name in enumerate(left)}
+    places_right = {name: len(left) + place for place, name in enumerate(right)}
     sankey = go.Sankey(
         arrangement="snap",
         valueformat=",d",
         node={
-            "label": [_text(f"{_SPOKEN.get(name, name)}  {into[name]:,}") for name in names],
-            "color": [_RELEASES.get(name.split()[0], GREY) for name in lists] + [_OUTCOMES[name] for name in outcomes],
+            "label": [_text(f"{name}  {count:,}") for name, count in zip(names, into, strict=True)],
+            "color": [*left.values(), *right.values()],
             "pad": 20,
             "thickness": 14,
             "line": {"width": 0},
             "hovertemplate": "%{label}<extra></extra>",
         },
         link={
-            "source": [names.index(flow["list"]) for flow in flows],
-            "target": [names.index(flow["outcome"]) for flow in flows],
-            "value": [flow["rows"] for flow in flows],
-            "color": [_faint(_OUTCOMES[flow["outcome"]]) for flow in flows],
-            "customdata": [
-                _text(f"{flow['list']} → {_SPOKEN.get(flow['outcome'], flow['outcome'])}") for flow in flows
-            ],
-            "hovertemplate": "%{customdata}: %{value} rows<extra></extra>",
+            "source": [places[one] for one, _, _ in flows],
+            "target": [places_right[other] for _, other, _ in flows],
+            "value": [count for _, _, count in flows],
+            "color": [_faint(right[other]) for _, other, _ in flows],
+            "customdata": [_text(f"{_SPOKEN.get(a, a)} → {_SPOKEN.get(b, b)}") for a, b, _ in flows],
+            "hovertemplate": f"%{{customdata}}: %{{value}} {what}<extra></extra>",
         },
     )
-    height = max(340, 44 * max(len(lists), len(outcomes)) + 60)
-    table = tables.fates_table(attrition)
-    return _chart([sankey], "From the lists' rows to K710", table, height=height, min_width_px=640)
+    height = max(340, 44 * max(len(left), len(right)) + 60)
+    return _chart([sankey], title, table, height=height, min_width_px=640)
 
 
 def _faint(colour: str) -> str:
