@@ -10,7 +10,7 @@ import click
 from k710.cli.common import FOLDER, print_json, print_table
 
 if TYPE_CHECKING:
-    from k710.report.parts import Section, Table
+    from k710.report.parts import Cell, Section, Table
 
 SHOWN_ROWS = 30
 
@@ -62,7 +62,12 @@ def _print_bounded(table: Table) -> None:
     """A table's first rows; a machine gets all of them."""
     from k710.report.parts import Link
 
-    rows = [[cell.text if isinstance(cell, Link) else cell for cell in row] for row in table.rows[:SHOWN_ROWS]]
+    def shown(cell: Cell) -> str | int | None:
+        text = cell.text if isinstance(cell, Link) else cell
+        # What decoders and lists said may hold codes that a terminal obeys.
+        return "".join(c if c.isprintable() else "\ufffd" for c in text) if isinstance(text, str) else text
+
+    rows = [[shown(cell) for cell in row] for row in table.rows[:SHOWN_ROWS]]
     more = table.more + len(table.rows) - len(rows)
     print_table(table.columns, rows, title=table.title)
     if more:

@@ -130,7 +130,7 @@ def _of_video(video: dict[str, Any]) -> Link:
 
 
 def _spans_and_labels(video: dict[str, Any]) -> tuple[str, str]:
-    spans = ", ".join(clip["clip_id"].removeprefix(f"{video['youtube_id']}_") for clip in video["clips"])
+    spans = ", ".join(f"{clip['time_start_s']} to {clip['time_end_s']} s" for clip in video["clips"])
     labels = (label for clip in video["clips"] for label in (clip["label"], *clip["other_labels"]))
     return spans, ", ".join(dict.fromkeys(labels))
 
@@ -335,5 +335,5 @@ def overview_tiles(figures: Figures) -> list[tuple[str, str]]:
     if media is not None:
         lines = [line for line in media["status"] if line["view"] == "k710"]
         clips, fetched = (sum(line[key] for line in lines) for key in ("clips", "fetched"))
-        tiles += [(percent(fetched, clips), "of K710 fetched"), (megabytes(media["bytes"]), "of media")]
+        tiles += [(percent(fetched, clips), "K710 fetched"), (megabytes(media["bytes"]), "of media")]
     return tiles

@@ -11,7 +11,7 @@ from k710.overlap import conflicts
 from k710.releases import SOURCES
 
 SHOWN = 50
-_OF_A_CLIP = ("clip_id", "youtube_id", "time_start_s", "label", "other_class_ids", "split")
+_OF_A_CLIP = ("clip_id", "youtube_id", "time_start_s", "time_end_s", "label", "other_class_ids", "split")
 
 
 def conflict_figures(clips: pa.Table, labels: tuple[str, ...]) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def _clip(row: dict[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
         "clip_id": row["clip_id"],
         "youtube_id": row["youtube_id"],
         "time_start_s": row["time_start_s"],
+        "time_end_s": row["time_end_s"],
         "label": row["label"],
         "other_labels": [labels[index] for index in row["other_class_ids"] or ()],
         "split": row["split"],

@@ -14,7 +14,8 @@
     const paper = { paper_bgcolor: card.backgroundColor, plot_bgcolor: card.backgroundColor };
     return {
       ...layout, ...paper, font, hoverlabel, dragmode: false,
-      xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis },
+      xaxis: { ...layout.xaxis, ...axis, title: { ...layout.xaxis.title, font: { size: 13 } } },
+      yaxis: { ...layout.yaxis, ...axis, title: { ...layout.yaxis.title, font: { size: 13 } } },
     };
   };
   const draw = (plot) => {
