@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing fails, nothing is fetched, nothing of the data runs, and what can be used works."""
+"""The page in a real browser: nothing fails, nothing is fetched, nothing of the data runs, all controls work."""
 
 from __future__ import annotations
 
@@ -84,8 +84,7 @@ class Visit:
         return self.page.locator("table", has=self.page.locator(f"caption:text-is('{caption}')")).get_attribute("id")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_every_part_shows_and_nothing_is_fetched(browser, report, width, scheme):
     with Visit(browser, report, width=width, scheme=scheme) as visit:
         visit.see_all()
@@ -96,6 +95,7 @@ def test_every_part_shows_and_nothing_is_fetched(browser, report, width, scheme)
         visit.check()
 
 
+@pytest.mark.slow
 def test_both_colour_schemes_are_readable(browser, report):
     """Text against what it stands on, by WCAG's contrast; the switch turns one into the other."""
     script = """() => [...document.querySelectorAll('h1, p, td, th, figcaption, summary, nav a, .sankey-node text')]
@@ -187,7 +187,9 @@ def test_filmstrips_load_and_are_searched(browser, report):
         assert pictures.count() == 12
         for picture in pictures.all():
             picture.scroll_into_view_if_needed()
-        visit.page.wait_for_function("[...document.querySelectorAll('#gallery img')].every(one => one.naturalWidth > 200)")
+        visit.page.wait_for_function(
+            "[...document.querySelectorAll('#gallery img')].every(one => one.naturalWidth > 200)"
+        )
         visit.page.locator("#gallery input[type=search]").fill("juggling")
         assert gallery.locator("li:visible").count() == 3
         link = gallery.locator("li:visible a").first
@@ -196,7 +198,7 @@ def test_filmstrips_load_and_are_searched(browser, report):
         visit.check()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
 def test_nothing_of_a_hostile_manifest_runs(browser, hostile, width):
     with Visit(browser, hostile, width=width) as visit:
         visit.see_all()
@@ -215,6 +217,7 @@ def test_nothing_of_a_hostile_manifest_runs(browser, hostile, width):
         visit.check()
 
 
+@pytest.mark.slow
 def test_the_policy_stops_what_escapes_all_the_same(browser, hostile, tmp_path):
     """The check above can fail, and behind the escaping stands the browser's own lock."""
     page = hostile.read_text()
@@ -233,7 +236,12 @@ def test_the_policy_stops_what_escapes_all_the_same(browser, hostile, tmp_path):
 def test_a_page_without_charts_is_small_and_works(browser, tmp_path):
     """What another page needs of the template: text, tiles, tables, links, filmstrips."""
     strip = Filmstrip(None, 400, 72, "archery", Link("here", "https://example.org/"), ("a line",), "it is gone")
-    blocks = ["A sentence.", Tiles([("3", "things")]), Table(("a",), [(Link("x", "javascript:alert(1)"),)]), Gallery("", [strip])]
+    blocks = [
+        "A sentence.",
+        Tiles([("3", "things")]),
+        Table(("a",), [(Link("x", "javascript:alert(1)"),)]),
+        Gallery("", [strip]),
+    ]
     path = tmp_path / "page.html"
     path.write_text(render_page("Small", [Section("one", "One", blocks)]))
     assert path.stat().st_size < 50_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,7 @@ def read_strips(
                 (clip,) = how.load(_media(files, row), [Sample(0)])
                 yield strip_of(clip_id, clip.pixels.numpy())
             except LoadError as error:
-                yield Strip(clip_id, None, failure=str(error))
+                yield Strip(clip_id, None, failure=str(error).replace(f"{store.tars_folder}{os.sep}", ""))
         told(done)
 
 

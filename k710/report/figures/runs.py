@@ -100,8 +100,8 @@ def _thinned(points: list[tuple[Any, Any]]) -> dict[str, list[float | None]]:
 
 
 def _finite(value: Any) -> float | None:
-    """JSON knows no NaN."""
-    return round(float(value), 7) if isinstance(value, int | float) and math.isfinite(value) else None
+    """The number in seven digits; JSON knows no NaN."""
+    return float(f"{value:.7g}") if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _evaluation(folder: Path, top: Path) -> dict[str, Any]:
