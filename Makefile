@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo pictures test test-all check bench clean
 
 # The main job on the embedded sample; make prints each command before its output. So small a model wants one thread: on
 # a busy machine, several wait for one another.
@@ -25,7 +25,12 @@ demo: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/k710 train --recipe tiny-k710 --manifest manifests/experiment --out manifests/experiment-runs/k710 --report-every 140
 	$(BIN)/k710 remap-head manifests/experiment-runs/k710/best.pt --to k400
 	OMP_NUM_THREADS=1 $(BIN)/k710 train --recipe tiny-k400 --manifest manifests/experiment --init manifests/experiment-runs/k710/best.k400.pt --out manifests/experiment-runs/k400
-	OMP_NUM_THREADS=1 $(BIN)/k710 eval --checkpoint manifests/experiment-runs/k400/best.pt --manifest manifests/experiment --view k400
+	OMP_NUM_THREADS=1 $(BIN)/k710 eval --checkpoint manifests/experiment-runs/k400/best.pt --manifest manifests/experiment --view k400 --out manifests/experiment-runs/k400/eval
+	$(BIN)/k710 report manifests/experiment --runs manifests/experiment-runs --out manifests/experiment.html
+
+# The pictures of docs/, from the demo's report by a headless chromium.
+pictures: $(READY)
+	$(BIN)/python docs/pictures.py manifests/experiment.html docs
 
 test: $(READY)
 	$(BIN)/pytest -m "not slow" -n auto
@@ -45,6 +50,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/profiles.py
 	$(BIN)/python benchmarks/fetch.py
 	$(BIN)/python benchmarks/model.py
+	$(BIN)/python benchmarks/report.py
 
 clean:
 	rm -rf .venv build dist

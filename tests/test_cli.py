@@ -18,7 +18,8 @@ from k710.sample.footage import sample_clips, write_footage
 from k710.sample.motions import LOOKS
 
 CHECKOUT = Path(__file__).parent.parent
-HEAVY = {"av", "numpy", "pandas", "pyarrow", "rapidfuzz", "requests", "rich", "simplejpeg", "torch", "urllib3", "yaml"}
+HEAVY = {"av", "jinja2", "numpy", "pandas", "plotly", "pyarrow", "rapidfuzz", "requests", "rich"}
+HEAVY |= {"simplejpeg", "torch", "urllib3", "yaml"}
 
 
 def run(*arguments, **options):

@@ -17,6 +17,7 @@ DATA = sorted(
     for pattern in ("labelmaps/*.csv", "pipelines/*/*.yaml")
     for path in CHECKOUT.glob(pattern)
 )
+TEMPLATES = [f"k710/report/templates/{path.name}" for path in (CHECKOUT / "k710/report/templates").iterdir()]
 SAMPLE = [f"k710/sample/lists/{path.name}" for path in (CHECKOUT / "k710/sample/lists").iterdir()]
 
 
@@ -35,7 +36,7 @@ def distributions(tmp_path_factory) -> tuple[Path, Path]:
 def test_the_wheel_holds_the_data_inside_the_package(distributions):
     names = zipfile.ZipFile(distributions[1]).namelist()
     assert DATA
-    assert {f"k710/{name}" for name in DATA} | set(SAMPLE) <= set(names)
+    assert {f"k710/{name}" for name in DATA} | set(SAMPLE) | set(TEMPLATES) <= set(names)
     assert {name.partition("/")[0] for name in names} == {"k710", "k710-0.1.0.dist-info"}
 
 
@@ -43,7 +44,7 @@ def test_the_wheel_holds_the_data_inside_the_package(distributions):
 def test_the_sdist_holds_the_data_beside_the_package(distributions):
     with tarfile.open(distributions[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert set(DATA) | set(SAMPLE) | {"cli.py", "LICENSE", "README.md", "manifests/README.md"} <= names
+    assert set(DATA) | set(SAMPLE) | set(TEMPLATES) | {"cli.py", "LICENSE", "README.md", "manifests/README.md"} <= names
     assert not {name for name in names if name.startswith((".venv", "manifests/k710", ".git/"))}
 
 
@@ -59,6 +60,9 @@ def test_an_installed_wheel_works_away_from_the_checkout(distributions, tmp_path
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "73 clips" in result.stdout
+    command = [python, "-m", "k710", "report", "m", "--out", "report.html"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
     command = [python, "-c", "import k710; print(k710.__file__)"]
     location = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert str(tmp_path) in location.stdout
