@@ -160,6 +160,7 @@ def write_run(folder: Path, *, names: tuple[str, ...] = ("archery", "abseiling")
     ]
     scores = {"top1": 0.5, "top5": 0.75, "mean_class": 0.25}
     lines.append({"kind": "validation", "step": 5, "epoch": 1, **scores, "best": True})
+    lines.append({"kind": "validation", "step": 5, "epoch": 2, **scores, "top1": 0.4, "best": False})
     lines.append({"kind": "failed", "step": 5, "epoch": 0, "clips": dict.fromkeys(names, names[0])})
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + log)
     summary = {"view": "k400", "split": "val", "num_clips": 4, "num_crops": 3, "scores": scores}

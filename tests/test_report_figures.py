@@ -349,9 +349,13 @@ def test_page_terminal_and_machine_say_the_same(k710, stored, tmp_path):
 def test_numbers_of_the_page_are_those_of_the_build(sample, k710, tmp_path):
     assert k710("report", sample.path, "--out", tmp_path / "report.html").exit_code == 0
     page = (tmp_path / "report.html").read_text()
-    _, rows = tables_of(page)["What became of every list row (train-purge, holdout val)"]
+    tables = tables_of(page)
+    _, rows = tables["What became of every list row (train-purge, holdout val)"]
     counts = sample.about["counts"]
     assert rows[-1][:3] == ["all lists", str(counts["rows"]), str(counts["fates"]["kept"])]
+    columns, rows = tables["Beside the releases' first lists and UniFormerV2, Table 10"]
+    assert columns == ["", "here", "first published", "paper", "here - paper"]
+    assert ["K710 train", f"{counts['train']}", "", "658,340", f"{counts['train'] - 658340:+,}"] in rows
     assert "there is no store beside the manifest" in page
 
 

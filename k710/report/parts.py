@@ -27,6 +27,7 @@ class Table:
     title: str = ""
     note: str = ""
     heat: Sequence[Sequence[float]] = ()
+    heat_note: str = ""  # what the shades say, for where they are seen
     searchable: bool = False
     more: int = 0
 

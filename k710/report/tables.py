@@ -79,9 +79,9 @@ def overlap_table(overlap: dict[str, Any], key: str) -> Table:
         "by_id": "Videos (YouTube IDs) that two lists share",
         "by_clip": "Clips (ID and span) that two lists share",
     }[key]
-    note = "The diagonal is a list's size; a cell is the darker, the larger the part of its row's list."
+    note, shades = "The diagonal is a list's size.", "A cell is the darker, the larger the part of its row's list."
     rows = [(name, *row) for name, row in zip(names, matrix, strict=True)]
-    return Table(("", *names), rows, title, note, heat=heat)
+    return Table(("", *names), rows, title, note, heat=heat, heat_note=shades)
 
 
 def policy_table(overlap: dict[str, Any]) -> Table | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from k710.errors import ManifestError
@@ -44,15 +45,18 @@ def near_duplicate_figures(manifest: Manifest) -> dict[str, Any] | None:
     table = read_pairs(manifest)
     if table is None:
         return None
-    groups: dict[int, list[dict[str, Any]]] = {}
-    for pair in table.sort_by([("distance", "ascending"), ("clip_id", "ascending")]).to_pylist():
-        groups.setdefault(pair["group"], []).append(pair)
+    table = table.sort_by([("distance", "ascending"), ("clip_id", "ascending")])
+    groups = pc.unique(table["group"].combine_chunks())  # in the order of their nearest pairs
+    of_the_nearest = table.filter(pc.is_in(table["group"], groups[:SHOWN_GROUPS]))
+    pairs: dict[int, list[dict[str, Any]]] = {number: [] for number in groups[:SHOWN_GROUPS].to_pylist()}
+    for pair in of_the_nearest.to_pylist():
+        pairs[pair["group"]].append(pair)
     return {
         "pairs": len(table),
         "groups": len(groups),
-        "mirrored": sum(bool(pair["mirrored"]) for pairs in groups.values() for pair in pairs),
-        "dropped": len({pair["drop_clip_id"] for pairs in groups.values() for pair in pairs} - {None}),
-        "shown": [_group(number, pairs) for number, pairs in list(groups.items())[:SHOWN_GROUPS]],
+        "mirrored": pc.sum(table["mirrored"]).as_py() or 0,
+        "dropped": pc.count_distinct(table["drop_clip_id"]).as_py(),
+        "shown": [_group(number, of_group) for number, of_group in pairs.items()],
     }
 
 

@@ -53,7 +53,7 @@
     header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
     const rows = [...body.rows].map((row) => [row.cells[place].textContent.trim(), row]);
     const numeric = rows.every(([text]) => text === "" || !Number.isNaN(number(text)));
-    const compare = numeric ? (a, b) => number(a) - number(b) : (a, b) => a.localeCompare(b);
+    const compare = numeric ? (a, b) => number(a) - number(b) : (a, b) => a.localeCompare(b, "en", { numeric: true });
     const empty = (text) => text === "";
     rows.sort(([a], [b]) => {
       if (empty(a) || empty(b)) return empty(a) - empty(b);
