@@ -15,7 +15,7 @@ from k710.manifest import Manifest
 from k710.releases import SOURCES
 from k710.report.figures.gather import Figures
 from k710.report.filmstrips import Strip, read_strips
-from k710.report.parts import Filmstrip, Gallery
+from k710.report.parts import Filmstrip, Gallery, counted
 from k710.report.tables import youtube
 from k710.store import Store
 
@@ -77,7 +77,9 @@ def choose_clips(manifest: Manifest, store: Store, figures: Figures, *, per_clas
 def _near_duplicates(figures: Figures) -> Iterator[Shown]:
     for group in (figures.near_duplicates or {}).get("shown", ()):
         mirrored = ", mirrored" if group["mirrored"] else ""
-        heading = f"Group {group['group']}: {group['num_clips']} clips, nearest {group['distance']:g}{mirrored}"
+        heading = (
+            f"Group {group['group']}: {counted(group['num_clips'], 'clip')}, nearest {group['distance']:g}{mirrored}"
+        )
         for clip_id in group["clips"]:
             note = "to be dropped" if clip_id in group["dropped"] else ""
             yield Shown("near-duplicates", clip_id, heading, note)

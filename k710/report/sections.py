@@ -8,9 +8,9 @@ from typing import Any
 
 from k710.report import tables
 from k710.report.figures.gather import Figures
-from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, megabytes
+from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, counted, megabytes
 
-_NO_STORE = "No clips have been fetched: there is no store beside the manifest (`k710 fetch` brings clips)."
+_NO_STORE = "No clips have been fetched: there is no store beside the manifest. k710 fetch brings clips."
 _KILO = 1e3
 
 
@@ -106,7 +106,7 @@ def _media(media: dict[str, Any] | None, draw: bool) -> Section:
         return Section("media", title, [_NO_STORE])
     hours = media["duration_s"] / 3600
     words = (
-        f"Store {media['store']}, profile {media['profile']}: {media['fetched']:,} clips, "
+        f"Store {media['store']}, profile {media['profile']}: {counted(media['fetched'], 'clip')}, "
         f"{megabytes(media['bytes'])}, {hours:,.1f} hours."
     )
     blocks = _drawn_media(media) if draw else _told_media(media)
@@ -166,8 +166,8 @@ def _near_duplicates(found: dict[str, Any] | None) -> Section:
     if found is None:
         return Section("near-duplicates", title, ["Nobody has looked for near-duplicates among these clips."])
     words = (
-        f"{found['pairs']:,} pairs in {found['groups']:,} groups, {found['mirrored']:,} pairs mirrored; "
-        f"{found['dropped']:,} clips would be dropped."
+        f"{counted(found['pairs'], 'pair')} in {counted(found['groups'], 'group')}, {found['mirrored']:,} mirrored; "
+        f"{counted(found['dropped'], 'clip')} to be dropped."
     )
     blocks: Sequence[Block] = [words, tables.near_duplicate_table(found)] if found["shown"] else [words]
     return Section("near-duplicates", title, blocks)
@@ -176,7 +176,7 @@ def _near_duplicates(found: dict[str, Any] | None) -> Section:
 def _runs(figures: Figures, draw: bool) -> Section:
     runs, title = figures.runs, "Training runs"
     if runs is None:
-        return Section("runs", title, ["No runs were named (`--runs DIR`)."])
+        return Section("runs", title, ["No runs were named; --runs DIR shows them."])
     blocks: list[Block] = []
     table = tables.runs_table(runs, figures.manifest["content_hash"])
     if table is not None:
