@@ -101,6 +101,8 @@ def policy_table(overlap: dict[str, Any]) -> Table | None:
         "“in …” counts videos of the train that the policy makes which stand in an evaluation list: what a model "
         "trained on it has seen of that evaluation."
     )
+    if not any("test" in name for name in policies):
+        note += " Without test lists nobody can say what holding them out would remove."
     return Table(columns, rows, "What each policy would remove, and what would still leak", note, heat=heat)
 
 
