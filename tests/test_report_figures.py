@@ -141,7 +141,9 @@ def test_long_lists_of_conflicts_are_cut_and_say_so(k710, tmp_path, monkeypatch)
     tables = {table.title: table for table in conflict_tables(gather(manifest, store=None).conflicts)}
     assert len(tables["Videos with several spans (4)"].rows) == 2
     assert tables["Videos with several spans (4)"].more == 2
-    assert "… and 2 more" in k710("stats", manifest.path).stdout
+    told = k710("stats", manifest.path).stdout
+    assert "\nand 2 more\n" in told
+    assert "k710 audit --json names all of them" in told
 
 
 def test_classes_are_counted_as_pandas_counts_them(with_tests):

@@ -71,6 +71,6 @@ def _print_bounded(table: Table) -> None:
     more = table.more + len(table.rows) - len(rows)
     print_table(table.columns, rows, title=table.title)
     if more:
-        click.echo(f"… and {more:,} more (--json)\n")
+        click.echo(f"and {more:,} more" + ("" if table.more else "; --json has all") + "\n")
     if table.note:
         click.echo(f"{table.note}\n")

@@ -85,6 +85,8 @@ def _overlap(overlap: dict[str, Any]) -> Section:
 def _conflicts(conflicts: dict[str, Any]) -> Section:
     found = tables.conflict_tables(conflicts)
     blocks: list[Block] = [*found] or ["The lists do not contradict one another."]
+    if any(table.more for table in found):
+        blocks.append("k710 audit --json names all of them, k710 explain tells the story of each.")
     return Section("conflicts", "Conflicts", blocks)
 
 
