@@ -129,6 +129,10 @@ def test_conflicts_are_named_with_their_labels(sample):
         "two-labels0_000033_000043", "archery", ["abseiling"],
     )  # fmt: skip
     assert second["lists"] == ["k600 train"]
+    assert found["label_pairs"] == [
+        {"label": "archery", "other": "abseiling", "clips": 1},
+        {"label": "bouncing on trampoline", "other": "juggling balls", "clips": 1},
+    ]
     spans = {video["youtube_id"]: len(video["clips"]) for video in found["spans_of_one_id"]}
     assert spans == {"leaked-6000": 2, "two-spans-0": 2, "two-spans-1": 2, "two-spans-2": 2}
 
@@ -216,6 +220,11 @@ def test_a_histogram_holds_every_value_once(values, whole):
         assert (edges == np.round(edges)).all()
 
 
+def test_what_is_no_number_is_in_no_histogram():
+    assert _histogram(pa.chunked_array([[float("nan"), None, float("inf")]], pa.float64())) is None
+    assert _histogram(pa.chunked_array([[1.0, float("nan")]], pa.float64()))["counts"] == [1]
+
+
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=40), st.integers(1, 5))
 def test_kinds_add_up_and_the_frequent_ones_come_first(values, shown):
     found = _kinds(pa.chunked_array([values], pa.string()), shown=shown)
@@ -294,6 +303,7 @@ def test_runs_are_read_though_they_are_still_written(tmp_path):
         ("log.jsonl", '{"kind": "step", "step": 1}\n', "a line lacks a part"),
         ("eval/summary.json", "{}", "a part is missing"),
         ("eval/classes.csv", "label\nx\n", "a part is missing"),
+        ("eval/classes.csv", "class_id,label,num_clips,top1,top5\n0,x,1,nan,1\n", "top1 is nan"),
         ("eval/confusions.csv", None, "cannot be read"),
     ],
 )

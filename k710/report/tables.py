@@ -113,7 +113,9 @@ def conflict_tables(conflicts: dict[str, Any]) -> list[Table]:
         for clip in conflicts["labels_of_one_clip"]
     ]
     columns = ("clip", "label that counts", "other labels", "lists", "K710")
-    tables = [_bounded(columns, clips, "Clips with several labels", conflicts["counts"]["labels_of_one_clip"])]
+    pairs = [(pair["label"], pair["other"], pair["clips"]) for pair in conflicts["label_pairs"]]
+    tables = [Table(("label that counts", "other label", "clips"), pairs, "Which labels contradict each other")]
+    tables += [_bounded(columns, clips, "Clips with several labels", conflicts["counts"]["labels_of_one_clip"])]
     for key, title in (
         ("labels_of_one_id", "Videos with several labels"),
         ("spans_of_one_id", "Videos with several spans"),

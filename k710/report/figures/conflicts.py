@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -20,10 +21,21 @@ def conflict_figures(clips: pa.Table, labels: tuple[str, ...]) -> dict[str, Any]
     two_labels = _rows(clips, "clip_id", found.labels_of_one_clip)
     return {
         "counts": found.counts(),
+        "label_pairs": _label_pairs(clips, labels),
         "labels_of_one_clip": [_clip(row, labels) for row in two_labels],
         "labels_of_one_id": _videos(clips, found.labels_of_one_id, labels),
         "spans_of_one_id": _videos(clips, found.spans_of_one_id, labels),
     }
+
+
+def _label_pairs(clips: pa.Table, labels: tuple[str, ...]) -> list[dict[str, Any]]:
+    """How often which label won over which other for one clip, the most frequent first, up to `SHOWN`."""
+    several = clips.select(["class_id", "other_class_ids"]).filter(clips["other_class_ids"].is_valid()).combine_chunks()
+    others = several["other_class_ids"].combine_chunks()
+    won = pc.take(several["class_id"].combine_chunks(), pc.list_parent_indices(others)).to_pylist()
+    counted = Counter(zip(won, pc.list_flatten(others).to_pylist(), strict=True))
+    pairs = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))[:SHOWN]
+    return [{"label": labels[one], "other": labels[other], "clips": count} for (one, other), count in pairs]
 
 
 def _rows(clips: pa.Table, column: str, names: pa.Array) -> list[dict[str, Any]]:

@@ -78,6 +78,7 @@ def _kinds(values: pa.ChunkedArray, *, shown: int = SHOWN_KINDS) -> list[dict[st
 def _histogram(values: pa.ChunkedArray, *, whole: bool = False) -> dict[str, Any] | None:
     """Counts between edges (one more than counts); `whole`: edges at whole numbers. None of nothing."""
     numbers: npt.NDArray[Any] = pc.drop_null(values).to_numpy()
+    numbers = numbers[np.isfinite(numbers)]
     if not len(numbers):
         return None
     low, high = float(numbers.min()), float(numbers.max())

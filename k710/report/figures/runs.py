@@ -104,11 +104,18 @@ def _finite(value: Any) -> float | None:
     return float(f"{value:.7g}") if isinstance(value, int | float) and math.isfinite(value) else None
 
 
+def _part(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(f"top1 is {text}")
+    return value
+
+
 def _evaluation(folder: Path, top: Path) -> dict[str, Any]:
     summary = _json(folder / "summary.json")
     try:
         classes = [
-            {"label": row["label"], "clips": int(row["num_clips"]), "top1": float(row["top1"])}
+            {"label": row["label"], "clips": int(row["num_clips"]), "top1": _part(row["top1"])}
             for row in _csv(folder / "classes.csv")
         ]
         pairs = [
@@ -126,7 +133,7 @@ def _evaluation(folder: Path, top: Path) -> dict[str, Any]:
             "confusions": pairs,
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ReportError(f"{folder}: no evaluation of k710 eval: a part is missing ({error!r})") from None
+        raise ReportError(f"{folder}: no evaluation of k710 eval: a part is missing or wrong ({error!r})") from None
 
 
 def _json(path: Path) -> dict[str, Any]:
