@@ -68,7 +68,7 @@ def find_store(manifest: Manifest, root: Path | None, profile: str | None) -> St
 def _manifest(manifest: Manifest) -> dict[str, Any]:
     about, counts = manifest.about, manifest.about.get("counts") or {}
     return {
-        "name": manifest.path.resolve().name,
+        "name": manifest.path.name or manifest.path.resolve().name,
         "content_hash": manifest.content_hash,
         "recipe": about["recipe"],
         "clips": len(manifest.clips),
