@@ -39,7 +39,8 @@ _WIDE_PX, _BAR_PX = 560, 26
 _SHORT = 16  # letters beside a bar that a phone has room for
 
 
-def _chart(traces: Iterable[Any], title: str, table: Table, *, note: str = "", **layout: Any) -> Chart:
+def chart_of(traces: Iterable[Any], title: str, table: Table, *, note: str = "", **layout: Any) -> Chart:
+    """A chart of these traces. `layout` is plotly's, with `half`, `min_width_px` and `height` of the Chart itself."""
     height_px, min_width_px = layout.pop("height", 320), layout.pop("min_width_px", 0)
     half = layout.pop("half", False)
     figure = go.Figure(list(traces))
@@ -56,7 +57,7 @@ def _chart(traces: Iterable[Any], title: str, table: Table, *, note: str = "", *
     return Chart(title, json.loads(figure.to_json(engine="json")), table, note, height_px, half, min_width_px)
 
 
-def _text(value: Any) -> str:
+def plain(value: Any) -> str:
     """Text that plotly shows as it is: it takes some HTML."""
     return html.escape(str(value), quote=False)
 
@@ -94,7 +95,7 @@ def _flow_chart(
         arrangement="snap",
         valueformat=",d",
         node={
-            "label": [_text(f"{name}  {count:,}") for name, count in zip(names, into, strict=True)],
+            "label": [plain(f"{name}  {count:,}") for name, count in zip(names, into, strict=True)],
             "color": [*left.values(), *right.values()],
             "pad": 20,
             "thickness": 14,
@@ -106,12 +107,12 @@ def _flow_chart(
             "target": [places_right[other] for _, other, _ in flows],
             "value": [count for _, _, count in flows],
             "color": [_faint(right[other]) for _, other, _ in flows],
-            "customdata": [_text(f"{_SPOKEN.get(a, a)} → {_SPOKEN.get(b, b)}") for a, b, _ in flows],
+            "customdata": [plain(f"{_SPOKEN.get(a, a)} → {_SPOKEN.get(b, b)}") for a, b, _ in flows],
             "hovertemplate": f"%{{customdata}}: %{{value}} {what}<extra></extra>",
         },
     )
     height = max(340, 44 * max(len(left), len(right)) + 60)
-    return _chart([sankey], title, table, height=height, min_width_px=640)
+    return chart_of([sankey], title, table, height=height, min_width_px=640)
 
 
 def _faint(colour: str) -> str:
@@ -129,7 +130,7 @@ def class_size_chart(classes: dict[str, Any]) -> Chart | None:
             go.Scatter(
                 x=list(range(1, len(rows) + 1)),
                 y=[row["clips"][split] for row in rows],
-                text=[_text(row["label"]) for row in rows],
+                text=[plain(row["label"]) for row in rows],
                 name=split,
                 mode="lines" if len(rows) > 60 else "lines+markers",
                 line={"color": LINES[number], "width": 2},
@@ -139,7 +140,7 @@ def class_size_chart(classes: dict[str, Any]) -> Chart | None:
     if not traces:
         return None
     axes: dict[str, Any] = {"xaxis_title": "class, by size", "yaxis_title": "clips", "yaxis_rangemode": "tozero"}
-    return _chart(traces, "Clips per class", tables.imbalance_table(classes), showlegend=True, **axes)
+    return chart_of(traces, "Clips per class", tables.imbalance_table(classes), showlegend=True, **axes)
 
 
 def hit_chart(classes: dict[str, Any]) -> Chart | None:
@@ -153,7 +154,7 @@ def hit_chart(classes: dict[str, Any]) -> Chart | None:
         "vanished from YouTube": [gone / total for (gone, _), total in zip(parts, totals, strict=True)],
         "failed otherwise": [other / total for (_, other), total in zip(parts, totals, strict=True)],
     }
-    return _bars(
+    return bars(
         [row["label"] for row in hit],
         {name: values for name, values in series.items() if any(values)},
         "The classes that lost most",
@@ -172,7 +173,7 @@ def status_chart(media: dict[str, Any]) -> Chart:
         "not settled": [line["unsettled"] / total for line, total in zip(lines, whole, strict=True)],
     }
     names = [f"{line['view']} {line['split']}" for line in lines]
-    return _bars(
+    return bars(
         names,
         series,
         "How much is there",
@@ -188,7 +189,7 @@ def failure_chart(media: dict[str, Any]) -> Chart | None:
     if table is None:
         return None
     names = [one["kind"] for one in media["failures"]]
-    return _bars(names, {"clips": [one["clips"] for one in media["failures"]]}, table.title, table, colours=(RED,))
+    return bars(names, {"clips": [one["clips"] for one in media["failures"]]}, table.title, table, colours=(RED,))
 
 
 def kinds_chart(kinds: list[dict[str, Any]], what: str, title: str, colour: str = BLUE) -> Chart | None:
@@ -196,13 +197,13 @@ def kinds_chart(kinds: list[dict[str, Any]], what: str, title: str, colour: str 
         return None
     table = tables.kinds_table(kinds, what, title)
     names = [str(row[0]) for row in table.rows]
-    return _bars(names, {"clips": [one["clips"] for one in kinds]}, title, table, colours=(colour,), half=True)
+    return bars(names, {"clips": [one["clips"] for one in kinds]}, title, table, colours=(colour,), half=True)
 
 
 def histogram_chart(histogram: dict[str, Any], what: str, title: str, unit: float = 1.0) -> Chart:
     """Counts between edges, in units of `unit`."""
     edges = [edge / unit for edge in histogram["edges"]]
-    bars = go.Bar(
+    counts = go.Bar(
         x=[(low + high) / 2 for low, high in itertools.pairwise(edges)],
         y=histogram["counts"],
         width=[(high - low) * 0.94 for low, high in itertools.pairwise(edges)],
@@ -213,69 +214,10 @@ def histogram_chart(histogram: dict[str, Any], what: str, title: str, unit: floa
     )
     table = tables.histogram_table(histogram, what, title, unit)
     axes: dict[str, Any] = {"xaxis_title": what, "yaxis_title": "clips"}
-    return _chart([bars], title, table, height=280, half=True, **axes)
+    return chart_of([counts], title, table, height=280, half=True, **axes)
 
 
-def curve_charts(runs: dict[str, Any]) -> list[Chart]:
-    """Loss, accuracy and learning rate of all runs, a chart each; the accuracies in validation dotted."""
-    trained = [run for run in runs["runs"] if run["curves"]["loss"]["step"]]
-    if not trained:
-        return []
-    accuracy = _curves(trained, "accuracy", " train")
-    for number, run in enumerate(trained):
-        scored = [line for line in run["validations"] if line["top1"] is not None]
-        if scored:
-            accuracy.append(
-                _line(run["name"] + " val", [v["step"] for v in scored], [v["top1"] for v in scored], number, "dot")
-            )
-    pairs: list[tuple[str, list[Any], dict[str, Any]]] = [
-        ("loss", _curves(trained, "loss"), {"yaxis_title": "loss"}),
-        ("accuracy", accuracy, {"yaxis_title": "top-1", "yaxis_tickformat": ".0%"}),
-        ("lr", _curves(trained, "lr"), {"yaxis_title": "learning rate", "yaxis_exponentformat": "e"}),
-    ]
-    common: dict[str, Any] = {"xaxis_title": "step", "xaxis_rangemode": "tozero", "showlegend": True}
-    told = [(tables.curve_table(runs, name), lines, axes) for name, lines, axes in pairs]
-    return [_chart(lines, table.title, table, **common, **axes) for table, lines, axes in told]
-
-
-def _curves(runs: Sequence[dict[str, Any]], name: str, suffix: str = "") -> list[Any]:
-    return [
-        _line(run["name"] + suffix, run["curves"][name]["step"], run["curves"][name]["value"], number)
-        for number, run in enumerate(runs)
-    ]
-
-
-def _line(name: str, steps: list[int], values: list[float | None], number: int, dash: str = "solid") -> Any:
-    line = {"color": LINES[number % len(LINES)], "width": 2, "dash": dash}
-    return go.Scatter(
-        x=steps, y=values, name=_text(name), mode="lines+markers" if len(steps) < 40 else "lines", line=line
-    )
-
-
-def accuracy_chart(evaluation: dict[str, Any], shown: int = 20) -> Chart | None:
-    classes = evaluation["classes"][:shown]
-    if not classes:
-        return None
-    title = f"Accuracy per class: {evaluation['name']}"
-    note = f"The {shown} lowest of {len(evaluation['classes'])}." if len(evaluation["classes"]) > shown else ""
-    series = {"top-1": [row["top1"] for row in classes]}
-    names = [row["label"] for row in classes]
-    return _bars(
-        names, series, title, tables.accuracy_table(evaluation), colours=(BLUE,), tickformat=".0%", note=note, top=1.0
-    )
-
-
-def confusion_chart(evaluation: dict[str, Any]) -> Chart | None:
-    pairs = evaluation["confusions"]
-    if not pairs:
-        return None
-    names = [f"{pair['label']} → {pair['taken_for']}" for pair in pairs]
-    title = f"What is taken for what: {evaluation['name']}"
-    series = {"clips": [pair["clips"] for pair in pairs]}
-    return _bars(names, series, title, tables.confusion_table(evaluation), colours=(AMBER,))
-
-
-def _bars(
+def bars(
     names: Sequence[str],
     series: dict[str, list[Any]],
     title: str,
@@ -296,7 +238,7 @@ def _bars(
             orientation="h",
             name=name,
             marker={"color": colours[number % len(colours)]},
-            customdata=[_text(one) for one in names],
+            customdata=[plain(one) for one in names],
             hovertemplate="%{customdata}: %{x:" + tickformat.replace(".0%", ".1%") + "}<extra>" + name + "</extra>",
         )
         for number, (name, values) in enumerate(series.items())
@@ -306,7 +248,7 @@ def _bars(
         axis["range"] = [0, top]
     elif tickformat == ",d" and max((max(values) for values in series.values()), default=0) < 8:
         axis["dtick"] = 1
-    return _chart(
+    return chart_of(
         traces,
         title,
         table,
@@ -322,6 +264,6 @@ def _bars(
         yaxis_showgrid=False,
         yaxis_zeroline=False,
         yaxis_tickvals=places,
-        yaxis_ticktext=[f"{_text(name)} " for name in names],
+        yaxis_ticktext=[f"{plain(name)} " for name in names],
         yaxis_autorange="reversed",
     )

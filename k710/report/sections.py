@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from k710.report import tables
+from k710.report import run_tables, tables
 from k710.report.figures.gather import Figures
 from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, counted, megabytes
 
@@ -182,16 +182,18 @@ def _runs(figures: Figures, draw: bool) -> Section:
     if runs is None:
         return Section("runs", title, ["No runs were named; --runs DIR shows them."])
     blocks: list[Block] = []
-    table = tables.runs_table(runs, figures.manifest["content_hash"])
+    table = run_tables.runs_table(runs, figures.manifest["content_hash"])
     if table is not None:
         blocks.append(table)
         if not draw:
-            blocks += [table for name in ("loss", "accuracy", "lr") if (table := tables.curve_table(runs, name)).rows]
+            blocks += [
+                table for name in ("loss", "accuracy", "lr") if (table := run_tables.curve_table(runs, name)).rows
+            ]
         else:
-            from k710.report.charts import curve_charts
+            from k710.report.run_charts import curve_charts
 
             blocks += curve_charts(runs)
-    if (evaluations := tables.evaluations_table(runs)) is not None:
+    if (evaluations := run_tables.evaluations_table(runs)) is not None:
         blocks.append(evaluations)
     for evaluation in runs["evaluations"]:
         blocks += _evaluation(evaluation, draw)
@@ -200,8 +202,8 @@ def _runs(figures: Figures, draw: bool) -> Section:
 
 def _evaluation(evaluation: dict[str, Any], draw: bool) -> list[Block]:
     if not draw:
-        found = [tables.accuracy_table(evaluation), tables.confusion_table(evaluation)]
+        found = [run_tables.accuracy_table(evaluation), run_tables.confusion_table(evaluation)]
         return [table for table in found if table.rows]
-    from k710.report.charts import accuracy_chart, confusion_chart
+    from k710.report.run_charts import accuracy_chart, confusion_chart
 
     return [chart for chart in (accuracy_chart(evaluation), confusion_chart(evaluation)) if chart is not None]

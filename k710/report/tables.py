@@ -19,7 +19,6 @@ FATE_WORDS = {
     "malformed": "malformed",
 }
 SHOWN_HIT = 20
-SHOWN_POINTS = 10  # of a curve
 
 
 def youtube(youtube_id: str, time_start_s: int, text: str = "") -> Link:
@@ -258,72 +257,6 @@ def near_duplicate_table(found: dict[str, Any]) -> Table:
     ]
     columns = ("group", "clips", "nearest", "mirrored", "clips, at most six", "to be dropped")
     return Table(columns, rows, "The nearest groups", more=found["groups"] - len(rows))
-
-
-def runs_table(runs: dict[str, Any], content_hash: str) -> Table | None:
-    rows = [
-        (
-            run["name"],
-            run["view"],
-            run["clips"],
-            run["steps"],
-            None if run["last_loss"] is None else f"{run['last_loss']:.4f}",
-            None if run["best_top1"] is None else percent(run["best_top1"]),
-            run["best_epoch"],
-            run["failed_clips"],
-            "yes" if run["content_hash"] == content_hash else "no",
-        )
-        for run in runs["runs"]
-    ]
-    columns = ("run", "view", "clips", "steps", "last loss", "best top-1", "epoch", "unreadable", "of this manifest")
-    return Table(columns, rows, "Runs") if rows else None
-
-
-_CURVES = {"loss": "Loss", "accuracy": "Top-1 accuracy", "lr": "Learning rate"}
-
-
-def curve_table(runs: dict[str, Any], name: str) -> Table:
-    """Some points of each run's curve, the last among them, and of accuracy every validation."""
-    show = percent if name == "accuracy" else "{:.4g}".format
-    rows: list[Row] = []
-    for run in runs["runs"]:
-        points = [point for point in zip(*run["curves"][name].values(), strict=True) if point[1] is not None]
-        every = max(1, len(points) // SHOWN_POINTS)
-        rows += [(run["name"], "train", step, show(value)) for step, value in points[::-1][::every][::-1]]
-        if name == "accuracy":
-            scored = (line for line in run["validations"] if line["top1"] is not None)
-            rows += [(run["name"], "val", line["step"], show(line["top1"])) for line in scored]
-    return Table(("run", "", "step", _CURVES[name].lower()), rows, _CURVES[name])
-
-
-def evaluations_table(runs: dict[str, Any]) -> Table | None:
-    rows = [
-        (
-            one["name"],
-            one["view"],
-            one["views"],
-            *(
-                None if one["scores"].get(name) is None else percent(one["scores"][name])
-                for name in ("top1", "top5", "mean_class")
-            ),
-            one["counts"].get("evaluated"),
-            one["counts"].get("in_split"),
-            one["fingerprint"],
-        )
-        for one in runs["evaluations"]
-    ]
-    columns = ("evaluation", "of", "views", "top-1", "top-5", "mean class", "evaluated", "of clips", "fingerprint")
-    return Table(columns, rows, "Evaluations") if rows else None
-
-
-def accuracy_table(evaluation: dict[str, Any]) -> Table:
-    rows = [(row["label"], row["clips"], percent(row["top1"])) for row in evaluation["classes"]]
-    return Table(("class", "clips", "top-1"), rows, f"Accuracy per class: {evaluation['name']}", searchable=True)
-
-
-def confusion_table(evaluation: dict[str, Any]) -> Table:
-    rows = [(row["label"], row["taken_for"], row["clips"]) for row in evaluation["confusions"]]
-    return Table(("class", "is taken for", "clips"), rows, f"What is taken for what: {evaluation['name']}")
 
 
 def overview_tiles(figures: Figures) -> list[tuple[str, str]]:

@@ -69,7 +69,7 @@ def find_store(manifest: Manifest, root: Location | None, profile: str | None) -
 def _manifest(manifest: Manifest) -> dict[str, Any]:
     about, counts = manifest.about, manifest.about.get("counts") or {}
     return {
-        "name": manifest.path.resolve().name,
+        "name": manifest.path.name or manifest.path.resolve().name,
         "content_hash": manifest.content_hash,
         "recipe": about["recipe"],
         "clips": len(manifest.clips),
