@@ -118,7 +118,8 @@ def fetch_and_print(manifest: Manifest, store: Path, choices: Choices) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    """A line of its own, also where the line of the progress stands."""
+    click.echo(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, err=True)
 
 
 def print_status(manifest: Manifest, store: Path, profile_folder: str) -> None:
