@@ -61,7 +61,7 @@ def test_it_gives_up_after_its_waits_with_what_to_do(made, said):
         made.wait(stop)
         waited.append(time.monotonic() - began_s)
         made.failed("rate", "too many", stop)
-    assert stop.reason == "site: rate after 3 waits: too many; wait"
+    assert stop.reason == "site: rate, after waiting 3 times: too many; wait"
     assert len(waited) == 4
     assert all(later > earlier for earlier, later in itertools.pairwise(waited))
     assert not made.wait(stop)

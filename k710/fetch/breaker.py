@@ -77,7 +77,7 @@ class Breaker:
                 return
             waits_s = WAITS_S[: trouble.waits]
             if self._opened >= len(waits_s):
-                after = f" after {self._opened} waits" if self._opened else ""
+                after = f", after waiting {self._opened} times" if self._opened else ""
                 stop.ask(f"{self._name}: {kind}{after}: {text}; {trouble.advice}")
                 return
             wait_s = waits_s[self._opened]

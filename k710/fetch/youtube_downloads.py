@@ -64,7 +64,7 @@ class Downloads:
         self._limit_s = options.max_seconds
         # yt-dlp looks for a program of this name, and finds ours, whatever that is called.
         (self._folder / "bin").mkdir()
-        (self._folder / "bin" / "ffmpeg").symlink_to(Path(ffmpeg_binary()).absolute())
+        (self._folder / "bin" / "ffmpeg").symlink_to(Path(shutil.which(ffmpeg_binary()) or "").absolute())
         setup = _setup(options, profile, self._folder, extractor)
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._all = [_Process(setup, self._folder) for _ in range(options.downloads)]

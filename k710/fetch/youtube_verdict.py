@@ -27,8 +27,8 @@ TROUBLES = {
     "blocked": Trouble(1, 4, "this session is told of living videos that they are gone; wait a day, or take another"),
     "network": Trouble(3, 5, "look at the connection and at --youtube-proxy"),
     "slow": Trouble(3, 3, "raise --youtube-max-seconds, or take --youtube-sections"),
-    "tools": Trouble(3, 1, f"yt-dlp finds nothing to download: {_UPDATE}"),
-    UNKNOWN: Trouble(5, 2, f"nothing that is known; {_UPDATE}"),
+    "tools": Trouble(3, 3, f"yt-dlp finds nothing to download: {_UPDATE}"),
+    UNKNOWN: Trouble(5, 3, f"nothing that is known; {_UPDATE}"),
 }
 WARNINGS = {
     "warns_js": "yt-dlp finds no JavaScript runtime, so YouTube gives it few formats or none: install Deno, or name "
