@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from test_fetch_cvdf import name_of, named, public, rows_of  # noqa: F401
 from test_killed_fetch import Fetch, check_complete, needs_proc, until, world  # noqa: F401
 from tiny_media import build, fetched
 
+import k710 as package
 from k710 import __version__
 
 pytestmark = [needs_proc]
@@ -190,11 +192,10 @@ def test_archives_are_read_by_the_nodes(k710, public, tmp_path, machines):  # no
     assert all(asked.count(path) == 1 for path in paths)
 
 
-def driver(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def driver(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A Python of its own: Ray keeps threads and handlers in its process for good."""
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd)
 
 
 @slow
@@ -208,6 +209,30 @@ def test_another_k710(world, tmp_path, machines):  # noqa: F811
     assert done.stderr.endswith(f": k710 there is {__version__}, here 99.0; install the same on all machines\n")
     assert "Traceback" not in done.stderr
     assert not (manifest / "store" / "media").exists()
+
+
+@slow
+def test_other_code_under_the_same_version(world, tmp_path, machines):  # noqa: F811
+    """As where a checkout was pulled on one machine and not on the other."""
+    here = Path(package.__file__).parent
+    shutil.copytree(here, tmp_path / "other" / "k710", ignore=shutil.ignore_patterns("__pycache__"))
+    for data in ("labelmaps", "pipelines"):
+        (tmp_path / "other" / data).symlink_to(here.parent / data)
+    with (tmp_path / "other" / "k710" / "part.py").open("a") as file:
+        file.write("# changed\n")
+    manifest = world.copy(tmp_path)
+    node = machines.add("env", f"PYTHONPATH={tmp_path / 'other'}")
+    script = "import sys\nfrom k710.cli import main\nmain(sys.argv[1:], prog_name='k710')"
+    try:
+        # Ray lets workers import from the driver's working folder, which must not be the checkout.
+        options = ("--from", f"local:{world.origin}", *on(machines))
+        done = driver(script, "fetch", manifest, *options, cwd=tmp_path)
+    finally:
+        node.end()
+        machines.nodes.remove(node)
+    assert done.returncode == 1
+    said = f": k710 there is {__version__} with other code than here; install the same on all machines\n"
+    assert done.stderr.endswith(said), done.stderr
 
 
 ENGINE = """
