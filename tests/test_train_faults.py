@@ -562,3 +562,26 @@ def test_a_resume_from_another_start_says_so(start, uninterrupted, monkeypatch):
     assert not any("is not looked at" in line for line in said)
     start("run", *ONE, resume=True, say=said.append, origin=Origin(init=uninterrupted / "best.pt"))
     assert f"it began from nothing; {uninterrupted / 'best.pt'} is not looked at" in said
+
+
+def test_a_steps_numbers_are_waited_for_and_no_later_step(start, monkeypatch):
+    """On a GPU they are on their way to the host before the next step is queued; here, by a mark that is made up."""
+    order = []
+
+    class Mark:
+        def __init__(self, step: int) -> None:
+            self.step = step
+
+        def synchronize(self) -> None:
+            order.append(("waited for", self.step))
+
+    original = loop.Stepper.__call__
+
+    def marked(stepper, step, batches):
+        order.append(("begun", step))
+        return dataclasses.replace(original(stepper, step, batches), done=Mark(step))
+
+    monkeypatch.setattr(loop.Stepper, "__call__", marked)
+    train(start("run", *ONE))
+    assert order[:5] == [("begun", 1), ("begun", 2), ("waited for", 1), ("begun", 3), ("waited for", 2)]
+    assert order.count(("waited for", 4)) == 1
