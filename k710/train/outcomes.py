@@ -55,8 +55,7 @@ class Outcomes:
         """
         while len(self._pending) > leave:
             one = self._pending.popleft()
-            loss, accuracy = one.taken.sums.tolist()
-            grad_norm = float(one.taken.grad_norm)
+            loss, accuracy, grad_norm = one.taken.numbers()
             # A gradient scaler finds infinite gradients by itself, and leaves the step out.
             self._skipped = 0 if math.isfinite(grad_norm) else self._skipped + 1
             allowed = _SKIPPED_IN_ROW if self.run.recipe.precision == "fp16" else 1

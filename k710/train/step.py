@@ -24,7 +24,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Taken:
-    """What a step did, as far as this process knows, still on the device: nobody has waited for it yet.
+    """What a step did, as far as this process knows. Nobody has waited for the device yet: `sums` and `grad_norm` are
+    on the host once `done` is reached (None: they are), `losses` still on the device.
 
     `sums`: (2,) float64, the batch's losses and hits as shares of the whole batch. `losses` and `clip_ids` are of each
     piece; `failed` says of clips that could not be read why.
@@ -36,6 +37,14 @@ class Taken:
     clip_ids: list[list[str]]
     failed: dict[str, str]
     waited_s: float
+    done: torch.cuda.Event | None = None
+
+    def numbers(self) -> tuple[float, float, float]:
+        """Loss, part of hits, and norm of the gradients; waits for this step, and for none that was begun since."""
+        if self.done is not None:
+            self.done.synchronize()
+        loss, hits = self.sums.tolist()
+        return loss, hits, float(self.grad_norm)
 
 
 @dataclass
@@ -80,7 +89,9 @@ class Stepper:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         sums = self.process.total(sums) / self.pieces.world_size
-        return Taken(sums, grad_norm.detach(), losses, clip_ids, failed, waited_s)
+        # Sent now: a copy that is asked for later would wait for all that is queued by then.
+        sums, grad_norm = (value.to("cpu", non_blocking=True) for value in (sums, grad_norm.detach()))
+        return Taken(sums, grad_norm, losses, clip_ids, failed, waited_s, _mark(self.process.device))
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross entropy of each clip, (B,) float32, 0 for one that failed; and the logits (B, classes)."""
@@ -107,6 +118,15 @@ def seed_piece(seed: int, step: int, first_clip: int) -> None:
     """Seed torch's generators, all devices', for one piece of one step."""
     digest = hashlib.blake2b(f"{seed},{step},{first_clip}".encode(), digest_size=8).digest()
     torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def _mark(device: torch.device) -> torch.cuda.Event | None:
+    """Reached when all that is queued now is done."""
+    if device.type != "cuda":
+        return None
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return event
 
 
 def _gradients_kept_here(net: nn.Module, keep: bool) -> contextlib.AbstractContextManager[Any]:
