@@ -17,10 +17,11 @@ from ray_machines import QUIET, Machines
 from small_stores import hashes, left_in_scratch
 from test_fetch_cvdf import name_of, named, public, rows_of  # noqa: F401
 from test_killed_fetch import Fetch, check_complete, needs_proc, until, world  # noqa: F401
-from tiny_media import build, fetched
+from tiny_media import build, clip_bytes, fetched
 
 import k710 as package
 from k710 import __version__
+from k710.store import Store
 
 pytestmark = [needs_proc]
 slow = pytest.mark.slow
@@ -233,6 +234,26 @@ def test_other_code_under_the_same_version(world, tmp_path, machines):  # noqa: 
     assert done.returncode == 1
     said = f": k710 there is {__version__} with other code than here; install the same on all machines\n"
     assert done.stderr.endswith(said), done.stderr
+
+
+@slow
+def test_videos_of_a_mirror_on_two_nodes(k710, loopback, tmp_path, machines):
+    """Each machine has a session of its own, and asks for its videos by yt-dlp."""
+    ids = [f"ray-video-{number}" for number in range(6)]
+    for youtube_id in ids[:5]:
+        loopback.serve(f"/v/{youtube_id}.mp4", clip_bytes(seconds=4))
+    wanted = {("k400", "train"): [(youtube_id, 1, 3) for youtube_id in ids], ("k400", "val"): [("val-val-val", 0, 2)]}
+    manifest = build(k710, tmp_path, wanted)
+    mirror = f"youtube:{loopback.url('/v/{id}.mp4')}"
+    options = ("--splits", "train", "--youtube-alive", ids[0], "--youtube-sleep", "0", "--youtube-max-sleep", "0")
+    done = driver("from k710.cli import main\nimport sys\nmain(sys.argv[1:], prog_name='k710')", "fetch", manifest,
+                  "--from", mirror, *options, *on(machines))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "YouTube's terms and the videos' owners decide what may be done with them." in done.stderr
+    assert "5 clips fetched" in done.stdout
+    assert "1 gone_unconfirmed" in done.stdout
+    assert sorted(name[:11] for name in fetched(manifest / "store")) == ids[:5]
+    assert left_in_scratch(Store(manifest / "store", "h264")) == []
 
 
 ENGINE = """

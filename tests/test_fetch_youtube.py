@@ -134,6 +134,24 @@ def test_a_second_run_asks_nobody(fetch, youtube, tmp_path):
     assert youtube.asked() == ["private-one"]
 
 
+def test_parts_share_the_videos_out(fetch, youtube, tmp_path):
+    """Each video is asked for by one part, whichever of its clips are wanted; none is asked for twice."""
+    ids = [f"part-vid-{number:02d}" for number in range(6)]
+    for youtube_id in ids:
+        youtube.serve(youtube_id, youtube.format(134, BODY, 64, 48))
+    wanted = rows(*((youtube_id, start, start + 2) for youtube_id in ids for start in (1, 4)))
+    asked = []
+    for part in ("1/2", "2/2"):
+        youtube.server.requests.clear()
+        told = fetch(wanted, "--part", part)
+        asked.append(youtube.asked())
+        if part == "1/2":
+            assert f"Left to other parts: {2 * (6 - len(set(asked[0])))} clips" in told.stdout
+    assert sorted(asked[0] + asked[1]) == sorted(ids)
+    assert all(asked)
+    assert len(fetched(tmp_path / "store")) == 12
+
+
 def test_the_smallest_format_that_covers_the_profile(fetch, youtube, k710, tmp_path):
     profile = tmp_path / "small.yaml"
     profile.write_text(
