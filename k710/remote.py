@@ -32,6 +32,8 @@ _TOO_MANY = 429
 # s3fs holds ten pieces of 50 MiB of each file that is on its way; many units are at once.
 _FRUGAL = {"max_concurrency": 3, "default_block_size": 16 << 20}
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": _FRUGAL, "s3a": _FRUGAL}
+# A forked worker forgets the file systems of its parent; held here, they do not end their parent's connections by that.
+_held: dict[int, Any] = {}
 _EXTRAS = {"s3": "k710[s3]", "s3a": "k710[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 # By name, in the classes of an error: to import the packages that define them would load all of them.
 _PASSING = frozenset({"ConnectionError", "TimeoutError", "HTTPClientError", "ClientError", "FSTimeoutError"})
@@ -273,6 +275,7 @@ def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise RemoteError(f"{url}: the package that reads {protocol}:// is not installed: {todo}") from None
     except ValueError as error:
         raise RemoteError(f"{url}: {error}") from None
+    _held.setdefault(id(files), files)
     return files, path
 
 

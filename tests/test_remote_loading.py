@@ -79,7 +79,7 @@ def test_frames_are_read_either_way(numbered, remote, s3, frame_reads):
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_workers_open_the_service_for_themselves(numbered, remote, s3, start_method):
+def test_workers_open_the_service_for_themselves(numbered, remote, s3, start_method, capfd):
     here = numbered.manifest.dataset(**K400, profile="frames")
     there = remote.dataset(**K400, profile="frames")
     there[0]  # this process has a connection, and a thread that serves it
@@ -90,6 +90,7 @@ def test_workers_open_the_service_for_themselves(numbered, remote, s3, start_met
     for one, other in zip(found, expected, strict=True):
         same_batch(one, other)
     there[1]
+    assert capfd.readouterr().err == "", "no worker ends a connection of its parent's"
 
 
 def test_an_evaluation_reads_a_clip_once_for_all_its_views(remote, s3):
