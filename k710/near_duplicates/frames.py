@@ -17,7 +17,7 @@ from k710.loading.sampling import nearest_stored
 # A copy that begins elsewhere has its frames between ours, never further from one than half a step.
 STEP_S = 0.25
 # Beyond this a file is no clip of Kinetics any more; the rest of it is not looked at.
-MAX_FRAMES = 480
+MAX_FRAMES = 240
 
 
 class ClipMedia(NamedTuple):
