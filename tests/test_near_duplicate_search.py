@@ -49,7 +49,6 @@ def videos(count: int) -> npt.NDArray[np.int32]:
 
 
 @settings(max_examples=40, deadline=None)
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 30), st.integers(0, NUM_BANDS - 1), st.booleans())
 def test_every_pair_within_the_bands_is_found(seed, num_clips, bits, both_ways):
     """Whatever differs in fewer bits than there are bands agrees in one of them."""
@@ -139,7 +138,6 @@ def test_one_clip_that_stands_still_is_not_common():
 
 
 @settings(max_examples=60, deadline=None)
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(-28, 28), st.integers(0, 30))
 def test_a_shift_is_found_to_the_step(seed, shift, bits):
     rng = np.random.default_rng(seed)
