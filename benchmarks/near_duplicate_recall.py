@@ -17,10 +17,13 @@ import argparse
 import dataclasses
 import itertools
 import json
+import os
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +50,8 @@ SPAN_S = 10
 LONGEST_S = 16  # a clip and the longest shift
 THRESHOLDS = (16, 24, 31, 40, 48)
 FFMPEG_SOURCES = (
-    "mandelbrot=size=320x240:rate=15:start_x=-0.7436{n}:start_scale=0.9:end_scale=0.01:end_pts=400",
+    # Places far apart: near ones would be the same video twice.
+    "mandelbrot=size=320x240:rate=15:start_x=-0.{n}5:start_y=-0.{n}:start_scale=0.9:end_scale=0.01:end_pts=400",
     "life=size=320x240:rate=15:mold=10:ratio=0.2:seed={n}:death_color=#C83232:life_color=#00ff00",
     "sierpinski=size=320x240:rate=15:seed={n}:type=carpet",
 )
@@ -82,22 +86,21 @@ def hashed(frames: Iterable[Frame], look: Look) -> ClipHashes:
     return hash_clip(decode(video, lambda num_frames: hashed_frames(num_frames, num_frames / look.fps)))
 
 
-def planted(num_videos: int, rng: np.random.Generator) -> Iterator[Hashed]:
-    """Every video and its copies; one in eight is of ffmpeg."""
+def planted(number: int) -> list[Hashed]:
+    """A video and its copies; one in eight is of ffmpeg."""
     span, longest = (seconds * LOOK.fps for seconds in (SPAN_S, LONGEST_S))
-    for number in range(num_videos):
-        if number % 8 == 7:
-            source = FFMPEG_SOURCES[number // 8 % len(FFMPEG_SOURCES)].format(n=number)
-            video = list(ffmpeg_frames(source, longest))
-        else:
-            video = list(textured_frames(f"video {number}", longest, LOOK))
-        name = f"video {number}"
-        yield Hashed(name, "", hashed(video[:span], LOOK))
-        for kind, copy in copies(rng).items():
-            look, first = copy.look(LOOK), round(copy.shift_s * LOOK.fps)
-            copied = hashed(copy.frames(video[first : first + span], look), look)
-            yield Hashed(name, kind, copied, first / LOOK.fps)
-        print(f"{number + 1} of {num_videos} videos", flush=True)
+    if number % 8 == 7:
+        source = FFMPEG_SOURCES[number // 8 % len(FFMPEG_SOURCES)].format(n=number)
+        video = list(ffmpeg_frames(source, longest))
+    else:
+        video = list(textured_frames(f"video {number}", longest, LOOK))
+    clips = [Hashed(f"video {number}", "", hashed(video[:span], LOOK))]
+    for kind, copy in copies(np.random.default_rng(number)).items():
+        look, first = copy.look(LOOK), round(copy.shift_s * LOOK.fps)
+        copied = hashed(copy.frames(video[first : first + span], look), look)
+        clips.append(Hashed(f"video {number}", kind, copied, first / LOOK.fps))
+    print(f"video {number}", flush=True)
+    return clips
 
 
 def ffmpeg_frames(source: str, num_frames: int) -> Iterator[Frame]:
@@ -107,12 +110,11 @@ def ffmpeg_frames(source: str, num_frames: int) -> Iterator[Frame]:
     yield from np.frombuffer(made.stdout, np.uint8).reshape(-1, LOOK.height_px, LOOK.width_px, 3)
 
 
-def strangers(count: int) -> Iterator[Hashed]:
-    """Originals of other videos, for the negatives: what is hashed of them, never encoded."""
+def stranger(number: int) -> Hashed:
+    """The original of another video, for the negatives: what is hashed of it, never encoded."""
     look = dataclasses.replace(LOOK, fps=round(1 / STEP_S))
-    for number in range(count):
-        frames = textured_frames(f"stranger {number}", SPAN_S * look.fps, look)
-        yield Hashed(f"stranger {number}", "", hash_clip(np.stack(list(frames))))
+    frames = textured_frames(f"stranger {number}", SPAN_S * look.fps, look)
+    return Hashed(f"stranger {number}", "", hash_clip(np.stack(list(frames))))
 
 
 def scene_alikes(per_class: int) -> Iterator[Hashed]:
@@ -177,11 +179,14 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=40)
     parser.add_argument("--strangers", type=int, default=1400)
     parser.add_argument("--per-class", type=int, default=12)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    begin_s, rng = time.perf_counter(), np.random.default_rng(710)
-    all_clips = list(planted(options.videos, rng))
-    others, alike = list(strangers(options.strangers)), list(scene_alikes(options.per_class))
+    begin_s = time.perf_counter()
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        all_clips = list(itertools.chain.from_iterable(pool.map(planted, range(options.videos))))
+        others = list(pool.map(stranger, range(options.strangers), chunksize=20))
+    alike = list(scene_alikes(options.per_class))
     scenes = list(same_scenes(options.per_class))
     one_class = strange_pairs(alike, lambda one, other: one.kind == other.kind)
     one_scene = strange_pairs(scenes, lambda one, other: one.kind == other.kind)

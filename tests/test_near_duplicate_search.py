@@ -94,6 +94,7 @@ def test_it_does_not_matter_how_many_are_looked_at_at_once(monkeypatch):
         assert candidates(frames, frames, videos(40), max_bits=20).tolist() == expected.tolist()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 60))
 def test_portions_leave_out_nothing_that_meets_and_take_nothing_twice(counts, at_once):
     with pytest.MonkeyPatch.context() as patch:
@@ -259,6 +260,7 @@ graphs = st.integers(2, 14).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(graphs)
 def test_groups_are_the_connected_components(graph):
     pairs, clips = graph
@@ -271,6 +273,7 @@ def test_groups_are_the_connected_components(graph):
     assert found == expected
 
 
+@settings(deadline=None)
 @given(graphs)
 def test_who_gives_way_to_whom(graph):
     pairs, about = graph

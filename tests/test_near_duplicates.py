@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,11 +24,13 @@ from tiny_media import files_under
 
 from k710.audit import audit
 from k710.errors import ManifestError, StoreError
-from k710.manifest import PAIRS_FILE, open_manifest
-from k710.near_duplicates import signatures
+from k710.manifest import PAIRS_FILE, Manifest, open_manifest
+from k710.near_duplicates import candidates, signatures
 from k710.near_duplicates.apply import chosen_drops
 from k710.near_duplicates.pairs import PAIRS_SCHEMA, about_pairs, read_pairs
+from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SignatureFolder
+from k710.releases import NEWEST_FIRST, SOURCES
 from k710.store import METADATA_KEY, Store
 
 PLANTED = small_set()
@@ -171,6 +175,64 @@ def test_stored_frames(k710, tmp_path):
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["pairs"]
     assert {row["clip_id"] for row in rows if row["drop_clip_id"]} == {each.clip_id for each in planted[1:]}
+
+
+def test_what_is_too_common_is_said(k710, manifest, no_process, monkeypatch):
+    few = functools.partial(candidates.common_frames, max_clips=2)
+    monkeypatch.setattr("k710.near_duplicates.find.common_frames", few)
+    result = k710("near-duplicates", manifest)
+    assert result.exit_code == 0
+    said = [line for line in result.stdout.splitlines() if "are too common to tell anything" in line]
+    assert len(said) == 1
+    assert re.fullmatch(r"[0-9,]+ frames of [0-9]+ clips are too common .* as in (-repeat|copy)-\S+, .*\.", said[0])
+
+
+# Which clips.
+
+
+def sides_of(manifest: Manifest, **how: Any) -> dict[str, str]:
+    table = compared_clips(manifest, **how)
+    return dict(zip(table["clip_id"].to_pylist(), table["side"].to_pylist(), strict=True))
+
+
+def test_held_out_is_what_any_holdout_list_has(sample):
+    clips = sample.clips.to_pylist()
+    listed = {row["clip_id"] for row in clips if "val" in [row[f"{source}_split"] for source in SOURCES]}
+    found = sides_of(sample)
+    assert {clip for clip, side in found.items() if side == "train"} == {
+        row["clip_id"] for row in clips if row["split"] == "train"
+    }
+    assert {clip for clip, side in found.items() if side == "val"} == listed
+    assert listed > {row["clip_id"] for row in clips if row["split"] == "val"}, "those that K710 does not keep, too"
+    assert set(found.values()) == {"train", "val"}
+
+
+def test_a_strict_recipe_holds_out_test_lists(k710, tmp_path):
+    result = k710("build", "--recipe", "k710-strict", "--annotations", "sample", "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    manifest = open_manifest(tmp_path / "m")
+    found = sides_of(manifest)
+    assert set(found.values()) == {"train", "val", "test"}
+    tests = {clip for clip, side in found.items() if side == "test"}
+    assert all(
+        "test" in [row[f"{s}_split"] for s in SOURCES] for row in manifest.clips.to_pylist() if row["clip_id"] in tests
+    )
+
+
+def test_under_val_purge_held_out_is_what_k710_keeps(k710, tmp_path):
+    result = k710("build", "--recipe", "k710-val-purge", "--annotations", "sample", "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    manifest = open_manifest(tmp_path / "m")
+    kept = {row["clip_id"]: row["split"] for row in manifest.clips.to_pylist() if row["split"]}
+    assert sides_of(manifest) == kept
+
+
+def test_the_rank_of_a_clip_is_that_of_its_newest_train_list(sample):
+    table = {row["clip_id"]: row for row in compared_clips(sample).to_pylist()}
+    for row in sample.clips.to_pylist():
+        if row["split"] == "train":
+            ranks = [n for n, source in enumerate(NEWEST_FIRST) if row[f"{source}_split"] == "train"]
+            assert table[row["clip_id"]]["rank"] == ranks[0]
 
 
 # Usage.

@@ -11,13 +11,13 @@ from k710.loading.decode import Pixels, decode
 from k710.loading.jpegs import decode_jpegs
 from k710.loading.media_files import MediaFiles
 from k710.loading.random_key import Ints
-from k710.loading.sampling import nearest_stored
+from k710.loading.sampling import nearest_stored, stored_indices
 from k710.storage import Location
 
 # A copy that begins elsewhere has its frames between ours, never further from one than half a step.
 STEP_S = 0.25
 # Beyond this a file is no clip of Kinetics any more; the rest of it is not looked at.
-MAX_FRAMES = 480
+MAX_FRAMES = 240
 
 
 class ClipMedia(NamedTuple):
@@ -75,8 +75,11 @@ def frames_of(clip: ClipMedia, content: bytes | list[bytes]) -> Pixels:
 
 def _stored(clip: ClipMedia) -> Ints:
     """For each hashed frame, the position of the stored one that is nearest."""
-    assert clip.frame_indices is not None
-    return nearest_stored(hashed_frames(clip.num_frames, clip.duration_s), np.asarray(clip.frame_indices, np.int64))
+    assert clip.frame_offsets is not None
+    stored = stored_indices(clip.num_frames, len(clip.frame_offsets))
+    if clip.frame_indices is not None:
+        stored = np.asarray(clip.frame_indices, np.int64)
+    return nearest_stored(hashed_frames(clip.num_frames, clip.duration_s), stored)
 
 
 def media_files(tars_folder: Location) -> MediaFiles:

@@ -26,7 +26,9 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 def luma_of(pixels: npt.NDArray[np.uint8]) -> Luma:
     """(num_frames, height_px, width_px) of RGB pixels (num_frames, height_px, width_px, 3)."""
-    luma: Luma = pixels @ _LUMA
+    luma: Luma = np.empty(pixels.shape[:3], np.float32)
+    for frame, rgb in zip(luma, pixels, strict=True):  # all at once, four times the pixels would be held as floats
+        np.matmul(rgb, _LUMA, out=frame)
     return luma
 
 

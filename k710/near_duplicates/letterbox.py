@@ -25,7 +25,9 @@ def without_bars(luma: Luma) -> Luma:
 
 def _picture(luma: Luma, *, axis: int) -> slice:
     """Where along the other axis of the picture, rows or columns, the bars end."""
-    mean, square = luma.mean(axis=(0, axis)), np.square(luma).mean(axis=(0, axis))
+    across = axis - 1  # of one frame; all of them at once would be squared into as much memory again
+    mean = np.mean([frame.mean(axis=across) for frame in luma], axis=0, dtype=np.float64)
+    square = np.mean([np.square(frame).mean(axis=across) for frame in luma], axis=0, dtype=np.float64)
     is_bar = (mean <= MAX_BAR_LUMA) & (square - np.square(mean) <= MAX_BAR_STD**2)
     size = len(is_bar)
     before, after = _run(is_bar), _run(is_bar[::-1])
