@@ -37,6 +37,7 @@ from k710.near_duplicates.align import matches
 from k710.near_duplicates.candidates import candidates
 from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS
 from k710.near_duplicates.frames import STEP_S, hashed_frames
+from k710.near_duplicates.groups import best_of_each
 from k710.near_duplicates.hash_clip import VARIANTS, ClipHashes, hash_clip
 from k710.near_duplicates.hashed_clips import HashedClips
 from k710.sample.copies import COPIES, Copy
@@ -141,15 +142,13 @@ def pairs_of(clips: list[Hashed], max_bits: int) -> dict[tuple[int, int], float]
     }
     numbers = np.arange(len(clips), dtype=np.int32)
     together = HashedClips(pa.array([str(number) for number in numbers]), numbers, column.__getitem__)
-    index, found = together.frames(VARIANTS[0]), {}
+    index, found = together.frames(VARIANTS[0]), []
     for variant in VARIANTS:
         queries = index.even_steps() if variant == VARIANTS[0] else together.frames(variant)
         both = variant.startswith("cropped")
         near = candidates(queries, index, numbers, max_bits=max_bits, both_ways=both)
-        for match in matches(near, queries, index, variant=variant, max_bits=max_bits):
-            one, other, shift_s = match.clip, match.other, match.shift_s
-            found[min(one, other), max(one, other)] = shift_s if one < other else -shift_s
-    return found
+        found += matches(near, queries, index, variant=variant, max_bits=max_bits)
+    return {(match.clip, match.other): match.shift_s for match in best_of_each(found)}
 
 
 def recall(clips: list[Hashed], found: dict[tuple[int, int], float]) -> dict[str, Any]:
