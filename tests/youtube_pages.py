@@ -43,7 +43,11 @@ class YoutubePages:
         url = self.server.serve(f"/media/{len(self.server.pages)}?itag={itag}", body, faults=faults)
         sizes = {"width": width, "height": height, "qualityLabel": f"{min(width, height)}p"} if width else {}
         about = {"itag": itag, "url": url, "mimeType": mime, "bitrate": len(body), "contentLength": str(len(body))}
-        return about | sizes | ({} if width else {"audioSampleRate": "44100", "audioChannels": 2})
+        return (
+            about
+            | sizes
+            | ({} if width else {"audioQuality": "AUDIO_QUALITY_LOW", "audioSampleRate": "44100", "audioChannels": 2})
+        )
 
     def refuse(
         self, youtube_id: str, reason: str, subreason: str = "", status: str = "ERROR", *, trailer: str = ""
