@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import settings
 
 from k710.cli import main
 from k710.manifest import Manifest, open_manifest
@@ -19,6 +20,10 @@ from s3_service import _bucket_numbers, moto_port, s3  # noqa: F401
 
 # Tests run in one process per core; torch's threads on top of that would wait for one another. Read at torch's import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is no failure.
+settings.register_profile("k710", deadline=None)
+settings.load_profile("k710")
 
 Run = Callable[..., Result]
 

@@ -332,7 +332,7 @@ def csv_lists(draw: st.DrawFn) -> tuple[bytes, str]:
 HEADER = b"label,youtube_id,time_start,time_end,split\n"
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, suppress_health_check=list(HealthCheck))
 @given(csv_lists())
 @example((HEADER + b'"arch"ery,abcdefghijk,1,2,val\n', "val"))  # pyarrow reads the label `archery`
 @example((HEADER + b'archery,""abcdefghijk,1,2,val\n', "val"))

@@ -215,7 +215,7 @@ HOSTILE = [
 LETTERS = "aä1 \n\t\r\x00\x1b\u2028\u202e`*_[](){}<>|~$#@!\\&;:/.-+='\""
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work on the machine is no failure
+@settings(suppress_health_check=[HealthCheck.too_slow])  # other work on the machine is no failure
 @given(st.lists(st.sampled_from(HOSTILE) | st.text(LETTERS, max_size=8), max_size=4).map("".join))
 def test_text_stays_text(text):
     """Nothing that data says is a tag, a link, an image, a heading or the end of a cell."""

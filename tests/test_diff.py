@@ -31,7 +31,7 @@ KEPT = [None, *IDS[:3]]
 Row = dict[str, Any]
 
 # Other work on the machine is no failure.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

@@ -357,7 +357,7 @@ def test_a_closed_reader_asks_for_nothing(loopback: Loopback) -> None:
     assert len(loopback.requests) == 1
 
 
-@settings(max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_the_cuts_the_bytes_are_those_that_were_served(loopback: Loopback, data: st.DataObject) -> None:
     size = data.draw(st.integers(0, len(BODY)), "size")

@@ -343,7 +343,7 @@ def outcome(lasts_s: float, span: tuple[int, int] = SPAN, *, named_span: bool, s
 a_span = st.tuples(st.integers(0, 600), st.integers(1, 12)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     lasts_s=st.floats(0.0, 1000.0) | st.integers(0, 640).map(float),
     span=a_span,

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from loopback import Fault, closed_url
 from small_stores import left_in_scratch
@@ -471,7 +471,6 @@ def test_after_a_wait_a_gone_video_does_not_count_as_an_answer(fetch, youtube, t
     assert classes(tmp_path / "store") == dict.fromkeys(gone, "gone_unconfirmed")
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([f"video-{n:05}" for n in range(120)]), st.integers(0, 5)), unique=True))
 def test_every_clip_is_in_one_unit_with_the_others_of_its_video(clips):
     wanted = {f"{youtube_id}_{start:06d}_{start + 10:06d}" for youtube_id, start in clips}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import FORMS, ROWS, WIDTH, adam_state, huggingface, own, training, uniformerv2, with_head
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from k710.errors import CheckpointError, K710Error, LabelError, UsageError
@@ -475,7 +475,6 @@ def test_own_checkpoints_say_their_labels_and_keep_saying_them(tmp_path: Path):
 classes = st.integers(0, 30)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(classes, max_size=12), min_size=1, max_size=3), st.lists(classes, max_size=12, unique=True))
 def test_rows_are_found_for_exactly_the_classes_that_a_source_knows(sources: list[list[int]], target: list[int]):
     labelled = [Labels("own", "own order", tuple(map(str, keys)), tuple(keys)) for keys in sources]
@@ -487,7 +486,6 @@ def test_rows_are_found_for_exactly_the_classes_that_a_source_knows(sources: lis
         }
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_filled_rows_are_copies_means_or_new(data: st.DataObject):
     heights = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
@@ -517,7 +515,6 @@ def test_copies_keep_even_the_bits_of_a_nan():
     assert filled.view(torch.int32).tolist() == [0x7FC0BEEF, 0x3F800000]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(SETS), st.sampled_from(SETS), st.sampled_from(DIALECTS), st.sampled_from(DIALECTS))
 def test_there_and_back_gives_every_shared_class_its_own_row(source: str, target: str, dialect: str, to_dialect: str):
     first, second = labels_of_set(source, dialect), labels_of_set(target, to_dialect)

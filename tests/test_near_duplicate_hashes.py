@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from k710.errors import UsageError
@@ -110,7 +110,6 @@ words_of_hashes = st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4).ma
 )
 
 
-@settings(deadline=None)
 @given(words_of_hashes, words_of_hashes, st.integers(0, 31))
 def test_distance_counts_bits_and_bytes_may_be_rotated(one, other, places):
     expected = sum((int(a) ^ int(b)).bit_count() for a, b in zip(one, other, strict=True))
@@ -191,7 +190,6 @@ def test_which_frames_are_hashed():
     assert hashed_frames(0, 10.0).tolist() == []
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2000), st.floats(0, 100))
 def test_hashed_frames_are_in_the_clip_and_in_order(num_frames, duration_s):
     frames = hashed_frames(num_frames, duration_s)

@@ -48,7 +48,7 @@ def videos(count: int) -> npt.NDArray[np.int32]:
     return np.arange(count, dtype=np.int32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(2, 30), st.integers(0, NUM_BANDS - 1), st.booleans())
 def test_every_pair_within_the_bands_is_found(seed, num_clips, bits, both_ways):
     """Whatever differs in fewer bits than there are bands agrees in one of them."""
@@ -94,7 +94,6 @@ def test_it_does_not_matter_how_many_are_looked_at_at_once(monkeypatch):
         assert candidates(frames, frames, videos(40), max_bits=20).tolist() == expected.tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 60))
 def test_portions_leave_out_nothing_that_meets_and_take_nothing_twice(counts, at_once):
     with pytest.MonkeyPatch.context() as patch:
@@ -137,7 +136,7 @@ def test_one_clip_that_stands_still_is_not_common():
 # Alignment.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(-28, 28), st.integers(0, 30))
 def test_a_shift_is_found_to_the_step(seed, shift, bits):
     rng = np.random.default_rng(seed)
@@ -260,7 +259,6 @@ graphs = st.integers(2, 14).flatmap(
 )
 
 
-@settings(deadline=None)
 @given(graphs)
 def test_groups_are_the_connected_components(graph):
     pairs, clips = graph
@@ -273,7 +271,6 @@ def test_groups_are_the_connected_components(graph):
     assert found == expected
 
 
-@settings(deadline=None)
 @given(graphs)
 def test_who_gives_way_to_whom(graph):
     pairs, about = graph

@@ -75,7 +75,7 @@ def test_operations_are_those_of_pillow(name, magnitude):
 
 
 @pytest.mark.parametrize("name", LEVELS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(clip=tiny_clips, magnitude=magnitudes, sign=signs)
 def test_operations_are_those_of_pillow_at_the_border_too(name, clip, magnitude, sign):
     assert difference(clip, Operation(name, LEVELS[name](magnitude, sign))).max() <= 1

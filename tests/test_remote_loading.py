@@ -296,7 +296,7 @@ def test_processes_share_one_bound(tmp_path):
         assert content in (None, bytes([number % 251]) * 300)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(sizes=st.lists(st.integers(0, 60), max_size=12), room=st.integers(1, 120))
 def test_whatever_is_kept_is_what_was_given_and_never_too_much(tmp_path_factory, sizes, room):
     folder = tmp_path_factory.mktemp("cache")

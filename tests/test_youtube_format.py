@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from k710.fetch.youtube_format import choose
@@ -87,7 +87,6 @@ SIDES = st.integers(16, 2_000)
 VIDEOS = st.lists(st.tuples(SIDES, SIDES, st.one_of(st.none(), st.integers(1, 10**9))), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(VIDEOS, st.integers(1, 1_000))
 def test_the_smallest_that_covers_else_the_largest(sizes, wanted):
     formats = [video(f"{n}", width, height, size) for n, (width, height, size) in enumerate(sizes)]
@@ -102,7 +101,6 @@ def test_the_smallest_that_covers_else_the_largest(sizes, wanted):
         assert side[found["format_id"]] == max(side.values())
 
 
-@settings(deadline=None)
 @given(VIDEOS, st.randoms())
 def test_the_order_does_not_matter(sizes, random):
     formats = [video(f"{n}", width, height, size) for n, (width, height, size) in enumerate(sizes)]

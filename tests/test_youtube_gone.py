@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from k710.fetch.youtube_gone import GONE, SUSPECTED, Suspicions
@@ -33,7 +33,6 @@ def test_a_first_verdict_is_a_suspicion():
     assert Suspicions(media(), "youtube").failure(VIDEO, NOW) == SUSPECTED
 
 
-@settings(deadline=None)
 @given(st.floats(0, 3))
 def test_a_second_verdict_counts_after_an_hour(hours):
     found = Suspicions(media((clip(VIDEO), SUSPECTED, hours)), "youtube")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from k710.fetch.failures import OF_THE_VIDEO
@@ -24,7 +24,6 @@ def test_what_was_reported(kind, said):
     assert "dQw4w9WgXcQ" not in verdict(said).text
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_only_what_is_known_is_gone(said):
     """No text of anybody's is taken for a verdict that the table does not have."""
