@@ -220,7 +220,7 @@ def test_a_committed_unit(store, tmp_path):
     assert name == f"{unit}-0-{hashlib.sha256(content).hexdigest()[:8]}.tar"
     table, metadata = read_unit(store.media_folder / f"{unit}.parquet")
     assert metadata.pop("sha256")
-    assert metadata == {"schema_version": "1.1", **about()}
+    assert metadata == {"schema_version": "1.1", "frames_evenly_stored": True, **about()}
     rows = table.to_pylist()
     assert [row["clip_id"] for row in rows] == IDS[:6], "in the order in which they were settled"
     for row in rows[:5]:
