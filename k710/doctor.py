@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from k710.download import cache_folder
+from k710.errors import RemoteError, UsageError
 from k710.fetch.ffmpeg_binary import ffmpeg_binary
+from k710.remote import RemotePath
+from k710.storage import Location
 
 OK, WARNING, MISSING = "ok", "warning", "missing"
 
@@ -47,7 +50,7 @@ class Finding:
 class Here:
     """What the checks are to look at."""
 
-    store: Path | None = None
+    store: Location | None = None
     today: date = field(default_factory=lambda: datetime.now(timezone.utc).date())
 
 
@@ -265,7 +268,9 @@ def disk(here: Here) -> Iterable[Finding]:
     """Room where k710 writes unless told otherwise, and in the store."""
     places = {"manifests": Path("manifests"), "temporary": Path(tempfile.gettempdir())}
     wanted = {"manifests": _STORE_BYTES, "temporary": _CACHE_BYTES, "store": _STORE_BYTES}
-    if here.store is not None:
+    if isinstance(here.store, RemotePath):
+        yield _at_url(here.store)
+    elif here.store is not None:
         places["store"] = here.store
     for name, folder in places.items():
         existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -277,6 +282,14 @@ def disk(here: Here) -> Iterable[Finding]:
         few = free < wanted[name]
         advice = "k710 fetch --dry-run says what a fetch needs; --store puts it elsewhere" if few else ""
         yield Finding(f"{name} disk", WARNING if few else OK, f"{_size(free)} free in {existing}", advice, needed)
+
+
+def _at_url(store: RemotePath) -> Finding:
+    try:
+        count = len(list(store.iterdir()))
+    except (RemoteError, UsageError) as error:
+        return Finding("store", MISSING, str(error), "docs/remote.md tells about URLs and credentials", True)
+    return Finding("store", OK, f"{store}: answers, and holds {f'{count:,} names' if count else 'nothing yet'}")
 
 
 def cache(here: Here) -> Iterable[Finding]:

@@ -278,6 +278,18 @@ def test_disks(tmp_path, monkeypatch):
     assert found["temporary disk"].mark == OK
 
 
+def test_a_store_at_a_url(k710, s3, only):
+    only("disk")
+    assert f"ok       store           {s3.url}/m/store: answers, and holds nothing yet" in k710(
+        "doctor", "--store", f"{s3.url}/m/store"
+    ).stdout
+    s3.write("m/store/media/h264/u.parquet", b"x")
+    assert "answers, and holds 1 names" in k710("doctor", "--store", f"{s3.url}/m/store").stdout
+    result = k710("doctor", "--store", "s3://nobody-has-this-bucket/m")
+    assert result.exit_code == 1
+    assert "missing  store           s3://nobody-has-this-bucket/m: there is no such bucket" in result.stdout
+
+
 def test_a_store_in_a_file(k710, tmp_path, only):
     only("disk")
     (tmp_path / "file").write_text("")

@@ -144,6 +144,10 @@ def test_what_does_not_fit_is_refused(packed, sample, tmp_path):
     (tmp_path / "other/shards.json").write_text(json.dumps(about | {"manifest": "0" * 64}))
     with pytest.raises(UsageError, match="made of manifest 0000000000000000"):
         manifest.stream(tmp_path / "other")
+    about["shards"][0]["file"] = "../h264-train/k400-train-000000.tar"
+    (tmp_path / "other/shards.json").write_text(json.dumps(about))
+    with pytest.raises(LoadError, match="which is no shard of this folder"):
+        manifest.stream(tmp_path / "other")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

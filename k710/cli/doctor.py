@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from k710.cli.common import FOLDER, print_json
+from k710.cli.common import FOLDER_OR_URL, print_json
+from k710.storage import Location
 
 
 @click.command("doctor")
-@click.option("--store", type=FOLDER, help="Look at the room for this store too.")
+@click.option("--store", type=FOLDER_OR_URL, help="Look at this store too: its room, or whether it answers.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def command(store: Path | None, as_json: bool) -> None:
+def command(store: Location | None, as_json: bool) -> None:
     """Look for what is missing on this machine.
 
     A line each: ok, warning or missing, what was found, and what to do. Ends with exit code 1 where something is

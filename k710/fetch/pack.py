@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ import pyarrow.compute as pc
 from k710.errors import StoreError, UsageError
 from k710.fetch.store_unit import FRAME_KEYS, write_member
 from k710.fetch.verify import read_media
+from k710.loading.shard import COMMIT, SHARD
 from k710.manifest import Manifest
 from k710.remote import RemotePath
 from k710.storage import HashedFile, Location, replacing
@@ -33,9 +33,7 @@ from k710.store import Store
 from k710.views import split_of, view
 
 UNLABELLED = -1
-COMMIT = "shards.json"
 _OPEN_TARS = 64
-_SHARD = re.compile(r"[a-z0-9_]+-[a-z]+-[0-9]{6,}\.tar")
 _AT_ONCE = 16  # reads from a store at a URL
 
 
@@ -100,7 +98,7 @@ def _check_out(out: Location, rows: list[dict[str, Any]]) -> None:
     if isinstance(out, RemotePath):
         out.check_writable()
         # An interrupted pack leaves shards there that nothing commits.
-        foreign = [path for path in out.iterdir() if path.name != COMMIT and not _SHARD.fullmatch(path.name)]
+        foreign = [path for path in out.iterdir() if path.name != COMMIT and not SHARD.fullmatch(path.name)]
     elif out.exists() and not (out / COMMIT).exists():
         foreign = [*out.iterdir()] if out.is_dir() else [out]
     if foreign:

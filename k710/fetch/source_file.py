@@ -39,7 +39,6 @@ class SourceFile:
     width_px: int
     height_px: int
     duration_s: float
-    rotated: bool
     frames_gone: float  # the share that the gaps between its frames leave room for; 0 at a steady rate
     longest_gap_s: float = 0.0  # between two frames: a still may stand for long
 
@@ -107,9 +106,8 @@ def probe(path: Path) -> SourceFile:
             raise ClipError("mismatch", f"has {packets.num_video:,} frames in {duration_s:.1f} s")
         width_px = max(1, round(picture.width * (stream.sample_aspect_ratio or Fraction(1))))
         shown = (width_px, picture.height) if picture.rotation % 180 == 0 else (picture.height, width_px)
-        turned = picture.rotation % 360 != 0
         gone, gap_s = frames_gone(packets.video_s), longest_gap_s(packets.video_s)
-        return SourceFile(path, container, stream.index, context.name, *shown, duration_s, turned, gone, gap_s)
+        return SourceFile(path, container, stream.index, context.name, *shown, duration_s, gone, gap_s)
 
 
 def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence[Span]) -> Part:

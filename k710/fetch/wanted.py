@@ -30,7 +30,7 @@ def check_wanted(view: str | None, splits: tuple[str, ...]) -> None:
 
 def wanted_mask(clips: pa.Table, *, view: str | None, splits: tuple[str, ...]) -> pa.ChunkedArray:
     """Which rows of a clips table are wanted: those that stand in one of `splits` of the view; without a view, of any
-    release, with a label unless the split is test. Raises UsageError for an unknown view or split."""
+    release. Raises UsageError for an unknown view or split."""
     check_wanted(view, splits)
     if view is None:
         return in_splits(clips, columns=tuple(f"{source}_split" for source in SOURCES), splits=splits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from k710.loading.load_clip import Media, StoredFrames
 from k710.loading.open_files import open_media
 from k710.loading.random_key import Draws
 from k710.storage import Location
+
+COMMIT = "shards.json"  # lists the shards of a folder, and what is in them
+SHARD = re.compile(r"[a-z0-9_]+-[a-z]+-[0-9]{6,}\.tar")
 
 
 def shard_media(path: Location, num_clips: int, window: int, draws: Draws) -> Iterator[Media]:

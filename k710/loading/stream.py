@@ -26,15 +26,13 @@ from k710.loading.load_clip import HowToLoad, LoadedClip, how_to_load
 from k710.loading.mix import Mix
 from k710.loading.order import Sample, Share
 from k710.loading.random_key import RandomKey
-from k710.loading.shard import shard_media
+from k710.loading.shard import COMMIT, SHARD, shard_media
 from k710.loading.workers import FailedClips, as_it_is, checked_batches, worker_options
 from k710.remote import RemotePath
 from k710.storage import Location, location
 
 if TYPE_CHECKING:
     from k710.manifest import Manifest
-
-COMMIT = "shards.json"
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,12 @@ def open_stream(
     folder = location(shards)
     try:
         about = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
-        made_of, split = about["manifest"], about["split"]
+        made_of, split, names = about["manifest"], about["split"], [str(shard["file"]) for shard in about["shards"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise LoadError(f"{folder}: no shards there (no {COMMIT} that can be read); `k710 pack` makes some") from None
+    for name in names:
+        if not SHARD.fullmatch(name):
+            raise LoadError(f"{folder / COMMIT}: lists {name!r}, which is no shard of this folder")
     if made_of != manifest.content_hash:
         raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {manifest.content_hash[:16]}; pack anew")
     how = how_to_load(training=split == "train" if training is None else training, **options)
