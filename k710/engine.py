@@ -111,17 +111,22 @@ Opens = Callable[[Stop, int], AbstractContextManager[Shared]]
 
 @contextmanager
 def local_engine(
-    opens: Opens[Shared], *, workers: int, stop: Stop, shared: Sequence[Path] = ()
+    opens: Opens[Shared],
+    *,
+    workers: int,
+    stop: Stop,
+    shared: Sequence[Path] = (),
+    parallel: Callable[[int], int] = units_at_a_time,
 ) -> Iterator[Engine[Shared]]:
     """This machine, with so many processes. `shared`: files and folders that all machines must have in common, which is
-    no question here."""
+    no question here. `parallel`: how many units at a time on a machine with so many processes."""
     with opens(stop, workers) as opened:
-        yield _Local(opened, workers, stop)
+        yield _Local(opened, workers, parallel(workers), stop)
 
 
 class _Local:
-    def __init__(self, shared: Any, workers: int, stop: Stop) -> None:
-        self.workers, self._shared, self._stop = workers, shared, stop
+    def __init__(self, shared: Any, workers: int, parallel: int, stop: Stop) -> None:
+        self.workers, self._shared, self._parallel, self._stop = workers, shared, parallel, stop
         self._lock = threading.Lock()
 
     def on_each_machine(self, check: Callable[[Any], None]) -> None:
@@ -141,7 +146,7 @@ class _Local:
             with self._lock:
                 heard(number, result)
 
-        run_units(enumerate(units), do, parallel=units_at_a_time(self.workers), stop=self._stop)
+        run_units(enumerate(units), do, parallel=self._parallel, stop=self._stop)
 
 
 @contextmanager

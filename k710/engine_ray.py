@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from k710 import __version__
-from k710.engine import Engine, Stop
+from k710.engine import Engine, Stop, units_at_a_time
 from k710.errors import EngineError, UsageError
 from k710.storage import new_folder
 
@@ -36,14 +36,15 @@ def ray_engine(
     address: str | None = None,
     most_workers: int | None = None,
     shared: Sequence[Path] = (),
+    parallel: Callable[[int], int] = units_at_a_time,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Engine[Any]]:
     """Every machine of the cluster at `address` (default: the one that runs here), each with as many processes as it
     has CPUs for Ray, or `most_workers`. `workers`, those of this machine, do not count.
 
-    `say` hears of machines that are lost. All must see the `shared` paths as this one does: files, and folders, into
-    which it puts a file for the moment. Raises UsageError without Ray, EngineError where there is no cluster, where a
-    machine has another k710, does not see what is shared, or has no CPUs free.
+    `say` hears of machines that are lost; `parallel` is as for `local_engine`. All must see the `shared` paths as this
+    one does: files, and folders, into which it puts a file for the moment. Raises UsageError without Ray, EngineError
+    where there is no cluster, where a machine has another k710, does not see what is shared, or has no CPUs free.
     """
     ray = _ray()
     from k710.ray_cluster import ANSWER_S, Cluster
@@ -51,7 +52,7 @@ def ray_engine(
     with _connected(ray, address):
         with contextlib.ExitStack() as stack:
             nodes = _fit_nodes(ray, {path: stack.enter_context(_file_of(path)) for path in shared})
-        cluster = Cluster(opens, stop, most_workers, say)
+        cluster = Cluster(opens, stop, most_workers, say, parallel)
         try:
             cluster.start(nodes)
             yield cluster

@@ -19,7 +19,7 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from k710.engine import Opens, Stop, not_heard, units_at_a_time
+from k710.engine import Opens, Stop, not_heard
 from k710.errors import EngineError, K710Error
 
 MAX_TRIES = 3  # of a unit on machines that die, and of a machine that lives on
@@ -104,6 +104,7 @@ class _Hand:
 
     node: dict[str, Any]
     workers: int
+    parallel: int  # units
     actor: Any
     opening: Any
     heartbeat: Any = None
@@ -112,7 +113,7 @@ class _Hand:
 
     @property
     def free(self) -> int:
-        return 0 if self.opening is not None else units_at_a_time(self.workers) - len(self.at_work)
+        return 0 if self.opening is not None else self.parallel - len(self.at_work)
 
     def references(self) -> Iterator[Any]:
         yield from self.at_work
@@ -147,9 +148,16 @@ class _Queue:
 class Cluster:
     """The engine. All of it is done by the thread that calls it."""
 
-    def __init__(self, opens: Opens[Any], stop: Stop, most_workers: int | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        opens: Opens[Any],
+        stop: Stop,
+        most_workers: int | None,
+        say: Callable[[str], None],
+        parallel: Callable[[int], int],
+    ) -> None:
         self.workers, self._say = 0, say
-        self._opens, self._stop, self._most_workers = opens, stop, most_workers
+        self._opens, self._stop, self._most_workers, self._parallel = opens, stop, most_workers, parallel
         self._hands: list[_Hand] = []
         self._opened_at: Counter[str] = Counter()
         self._lost = ""
@@ -208,9 +216,11 @@ class Cluster:
         workers = min(cpus, self._most_workers or cpus)
         self._opened_at[node["NodeID"]] += 1
         # Two threads more than units, so that it always answers.
-        options = {"num_cpus": workers, "max_concurrency": units_at_a_time(workers) + 2, "max_restarts": 0}
+        options = {"num_cpus": workers, "max_concurrency": self._parallel(workers) + 2, "max_restarts": 0}
         actor: Any = ray.remote(_Machine).options(scheduling_strategy=pinned(node), **options).remote()
-        self._hands.append(_Hand(node, workers, actor, actor.open.remote(self._opens, workers)))
+        self._hands.append(
+            _Hand(node, workers, self._parallel(workers), actor, actor.open.remote(self._opens, workers))
+        )
 
     def _answer(self, hand: _Hand, ref: Any) -> Any:
         try:

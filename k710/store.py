@@ -210,6 +210,11 @@ def unit_name(name: str, clip_ids: Iterable[str]) -> str:
     return found
 
 
+def seen_by_all(store: Store) -> tuple[Path, ...]:
+    """A file of the store, if it is on this machine: machines that see it see the store."""
+    return tuple(file.absolute() for file in store.unit_files()[:1] if isinstance(file, Path))
+
+
 def profiles_in(root: Location) -> Iterator[str]:
     """The profiles that a store holds, by the names of their folders."""
     media = root / "media"

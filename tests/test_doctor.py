@@ -280,9 +280,10 @@ def test_disks(tmp_path, monkeypatch):
 
 def test_a_store_at_a_url(k710, s3, only):
     only("disk")
-    assert f"ok       store           {s3.url}/m/store: answers, and holds nothing yet" in k710(
-        "doctor", "--store", f"{s3.url}/m/store"
-    ).stdout
+    assert (
+        f"ok       store           {s3.url}/m/store: answers, and holds nothing yet"
+        in k710("doctor", "--store", f"{s3.url}/m/store").stdout
+    )
     s3.write("m/store/media/h264/u.parquet", b"x")
     assert "answers, and holds 1 names" in k710("doctor", "--store", f"{s3.url}/m/store").stdout
     result = k710("doctor", "--store", "s3://nobody-has-this-bucket/m")

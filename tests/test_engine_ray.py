@@ -17,10 +17,14 @@ from ray_machines import QUIET, Machines
 from small_stores import hashes, left_in_scratch
 from test_fetch_cvdf import name_of, named, public, rows_of  # noqa: F401
 from test_killed_fetch import Fetch, check_complete, needs_proc, until, world  # noqa: F401
+from test_verify import flip
 from tiny_media import build, clip_bytes, fetched
 
 import k710 as package
 from k710 import __version__
+from k710.manifest import open_manifest
+from k710.near_duplicates.pairs import read_pairs
+from k710.near_duplicates.signatures import SignatureFolder
 from k710.store import Store
 
 pytestmark = [needs_proc]
@@ -239,6 +243,41 @@ def test_other_code_under_the_same_version(world, tmp_path, machines):  # noqa: 
 
 
 @slow
+def test_two_nodes_verify(k710, world, tmp_path, machines):  # noqa: F811
+    manifest = world.copy(tmp_path)
+    assert k710("fetch", manifest, "--from", f"local:{world.origin}", "--workers", 2).exit_code == 0
+    script = "import sys\nfrom k710.cli import main\nmain(sys.argv[1:], prog_name='k710')"
+    local = k710("verify", manifest, "--decode", "--workers", 2)
+    done = driver(script, "verify", manifest, "--decode", *on(machines))
+    assert (done.returncode, done.stdout) == (0, local.stdout), done.stderr
+    store = Store(manifest / "store", "h264")
+    flip(next(store.tars_folder.iterdir()), 700)
+    local = k710("verify", manifest, "--workers", 2)
+    done = driver(script, "verify", manifest, *on(machines))
+    assert (done.returncode, done.stdout) == (1, local.stdout), done.stderr
+    assert "its bytes have changed" in done.stdout
+    until(lambda: at_work(machines) == [0, 0])
+    assert left_in_scratch(store) == []
+
+
+@slow
+def test_two_nodes_look_for_near_duplicates(k710, world, tmp_path, machines):  # noqa: F811
+    manifest = world.copy(tmp_path)
+    assert k710("fetch", manifest, "--from", f"local:{world.origin}", "--workers", 2).exit_code == 0
+    local = Path(shutil.copytree(manifest, tmp_path / "local"))
+    assert k710("near-duplicates", local, "--workers", 1).exit_code == 0
+    script = "import sys\nfrom k710.cli import main\nmain(sys.argv[1:], prog_name='k710')"
+    done = driver(script, "near-duplicates", manifest, *on(machines))
+    assert done.returncode == 0, done.stderr
+    assert read_pairs(open_manifest(manifest)).equals(read_pairs(open_manifest(local)))
+    signed = [SignatureFolder(Store(folder / "store", "h264")) for folder in (manifest, local)]
+    clips = [sorted(folder.read_known().rows["clip_id"].to_pylist()) for folder in signed]
+    assert clips[0] == clips[1] == sorted(world.hashes)
+    again = driver(script, "near-duplicates", manifest, "--engine", "ray", "--ray-address", closed_url().split("/")[2])
+    assert again.returncode == 0, "nothing is to be hashed, so nobody is asked"
+
+
+@slow
 def test_videos_of_a_mirror_on_two_nodes(k710, loopback, tmp_path, machines):
     """Each machine has a session of its own, and asks for its videos by yt-dlp."""
     ids = [f"ray-video-{number}" for number in range(6)]
@@ -391,7 +430,7 @@ def test_engines_that_there_are_not(refused):
 
 
 def test_help_and_local_runs_load_no_ray():
-    script = "import sys\nfrom k710.cli.fetch import engine_of\nengine_of('ray', None, workers=1)\n"
+    script = "import sys\nfrom k710.cli.common import engine_of\nengine_of('ray', None, workers=1)\n"
     assert driver(script + "print('ray' in sys.modules)").stdout == "False\n"
 
 

@@ -298,7 +298,7 @@ def test_only_what_is_missing_is_decoded(k710, made, tmp_path, monkeypatch):
     really = signatures.make_missing
     monkeypatch.setattr(
         "k710.near_duplicates.find.make_missing",
-        lambda folder, store, media, **how: asked.append(len(media)) or really(folder, store, media, **how),
+        lambda store, media, **how: asked.append(len(media)) or really(store, media, **how),
     )
     assert k710("near-duplicates", manifest, "--splits", "val", "--workers", 1).exit_code == 0
     assert k710("near-duplicates", manifest, "--workers", 1).exit_code == 0

@@ -484,7 +484,8 @@ def test_a_decoder_that_dies_is_said_of_the_clip(store, tmp_path):
             future.set_result(Made(job.clip_id, "undecodable", "the decoder crashed: SIGSEGV"))
             return future
 
-    reports = verify.verify(store, pool=Dying(), scratch=tmp_path)  # type: ignore[arg-type]
+    shared = verify.Checkers(Dying(), tmp_path)  # type: ignore[arg-type]
+    reports = [verify._check_unit(file, shared, print, store=store) for file in store.unit_files()]
     reasons = {reason for report in reports for reason in report.clips.values()}
     assert reasons == {"undecodable: the decoder crashed: SIGSEGV"}
     assert sum(len(report.clips) for report in reports) == len(GOOD)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,10 @@ CACHE = click.option("--cache", type=FOLDER, help="Keep clips of a store at a UR
 CACHE_GB = click.option(
     "--cache-gb", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True, help="At most so many."
 )
+ENGINE = click.option(
+    "--engine", default="local", show_default=True, help="Where the work is done: local, or ray, a cluster."
+)
+RAY_ADDRESS = click.option("--ray-address", metavar="HOST:PORT", help="The Ray cluster.  [the one that runs here]")
 FOLDER_OR_URL = OrUrl(FOLDER)
 PATH_OR_URL = OrUrl(click.Path(path_type=Path))  # the library says what is wrong with a file
 
@@ -71,6 +75,24 @@ def annotation_files(annotations: str | None, sources: Iterable[str], splits: It
 
         return find_lists(LISTS, sources, splits)
     return find_lists(Path(annotations), sources, splits)
+
+
+def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Callable[..., Any]:
+    """The engine of that name; `workers` a machine, if that many were asked for."""
+    from functools import partial
+
+    from k710.engine import local_engine
+    from k710.engine_ray import ray_engine
+    from k710.errors import UsageError
+
+    say = partial(click.echo, err=True)
+    on_ray = partial(ray_engine, address=ray_address, most_workers=workers, say=say)
+    engines: dict[str, Callable[..., Any]] = {"local": local_engine, "ray": on_ray}
+    if name not in engines:
+        raise UsageError(f"unknown engine {name!r}; known: {', '.join(engines)}")
+    if ray_address is not None and name != "ray":
+        raise UsageError("--ray-address goes with --engine ray")
+    return engines[name]
 
 
 def named_store(root: Location, profile: str) -> Store:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FOLDER_OR_URL, SCRATCH, print_table
+from k710.cli.common import COMMA_LIST, ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, print_table
 from k710.cli.youtube_options import youtube_options
 from k710.storage import Location
 
@@ -39,8 +39,8 @@ MAX_TOLD = 20  # of the videos that gave no answer
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")
 @SCRATCH
 @click.option("--part", metavar="I/N", help="Only part I of N, for N machines over one store; see docs/cluster.md.")
-@click.option("--engine", default="local", show_default=True, help="Where the work is done: local, or ray, a cluster.")
-@click.option("--ray-address", metavar="HOST:PORT", help="The Ray cluster.  [the one that runs here]")
+@ENGINE
+@RAY_ADDRESS
 @youtube_options
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
 def command(
@@ -71,24 +71,6 @@ def command(
         _print_estimate(opened, store_of(opened.path, store), choices)
     else:
         fetch_and_print(opened, store_of(opened.path, store), choices, engine=chosen)
-
-
-def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Callable[..., Any]:
-    """The engine of that name; `workers` a machine, if that many were asked for."""
-    from functools import partial
-
-    from k710.engine import local_engine
-    from k710.engine_ray import ray_engine
-    from k710.errors import UsageError
-
-    say = partial(click.echo, err=True)
-    on_ray = partial(ray_engine, address=ray_address, most_workers=workers, say=say)
-    engines: dict[str, Callable[..., Any]] = {"local": local_engine, "ray": on_ray}
-    if name not in engines:
-        raise UsageError(f"unknown engine {name!r}; known: {', '.join(engines)}")
-    if ray_address is not None and name != "ray":
-        raise UsageError("--ray-address goes with --engine ray")
-    return engines[name]
 
 
 def store_of(manifest: Location, store: Location | None) -> Location:

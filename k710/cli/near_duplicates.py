@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FOLDER_OR_URL, print_json, print_table
+from k710.cli.common import COMMA_LIST, ENGINE, FOLDER_OR_URL, RAY_ADDRESS, engine_of, print_json, print_table
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _SHOWN = 20
 @click.option("--splits", type=COMMA_LIST, help="Splits to compare.  [k710: train and the holdout; a release: all]")
 @click.option("--threshold", type=int, metavar="BITS", help="In how many of 256 bits two frames may differ.  [40]")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that decode.  [one per core]")
+@ENGINE
+@RAY_ADDRESS
 @click.option(
     "--apply", "apply_", is_flag=True, help="Commit a manifest without the train clips that repeat held-out ones."
 )
@@ -44,6 +46,8 @@ def command(
     splits: tuple[str, ...] | None,
     threshold: int | None,
     workers: int | None,
+    engine: str,
+    ray_address: str | None,
     apply_: bool,
     within_train: bool,
     as_json: bool,
@@ -70,6 +74,7 @@ def command(
     from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, Question, find, prepare
     from k710.store import Store
 
+    chosen = engine_of(engine, ray_address, workers=workers)
     opened = open_manifest(manifest)
     held = Store(store_of(opened.path, store), profile)
     question = Question(view, splits, DEFAULT_THRESHOLD_BITS if threshold is None else threshold)
@@ -79,12 +84,12 @@ def command(
     if dry_run:
         _print_plan(prepared, held)
         return
-    tally = _make_signatures(prepared, held, workers or os.cpu_count() or 1)
+    tally = _make_signatures(prepared, held, workers=workers or os.cpu_count() or 1, engine=chosen)
     found = find(prepared, held, question)
     _commit(opened, found, tally, apply_, within_train, as_json)
 
 
-def _make_signatures(prepared: Prepared, store: Store, workers: int) -> Tally:
+def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
     """Hash what is missing, with progress on stderr; raises where the run was stopped."""
     from k710.engine import Stop, polite_interrupts
     from k710.errors import LoadError
@@ -98,7 +103,7 @@ def _make_signatures(prepared: Prepared, store: Store, workers: int) -> Tally:
             clip_progress("clips hashed") as (planned, told),
         ):
             planned(len(prepared.missing))
-            tally = make_signatures(prepared, store, workers=workers, stop=stop, told=told)
+            tally = make_signatures(prepared, store, stop=stop, told=told, **how)
     except KeyboardInterrupt:
         click.echo("k710: stopped at once; the same command goes on from the signatures that were written", err=True)
         sys.stdout.flush()

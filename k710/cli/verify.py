@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
 import click
 
-from k710.cli.common import FOLDER_OR_URL, SCRATCH
+from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of
 from k710.storage import Location
 
 
@@ -19,8 +18,17 @@ from k710.storage import Location
 @click.option("--repair", "mend", is_flag=True, help="Write damaged units anew from what is intact.")
 @SCRATCH
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="At a time.  [one per core]")
+@ENGINE
+@RAY_ADDRESS
 def command(
-    manifest: Location, store: Location | None, decode: bool, mend: bool, scratch: Path | None, workers: int | None
+    manifest: Location,
+    store: Location | None,
+    decode: bool,
+    mend: bool,
+    scratch: Path | None,
+    workers: int | None,
+    engine: str,
+    ray_address: str | None,
 ) -> None:
     """Check the store, clip by clip.
 
@@ -33,12 +41,11 @@ def command(
     """
     from k710.cli.fetch import store_of
     from k710.errors import StoreError
-    from k710.fetch.clip_pool import ClipPool
-    from k710.fetch.scratch import scratch_folder
     from k710.fetch.verify import orphan_tars, repair, verify
     from k710.manifest import open_manifest
     from k710.store import Store, profiles_in
 
+    chosen = engine_of(engine, ray_address, workers=workers)
     root = store_of(open_manifest(manifest).path, store)  # a mistyped name is no empty store
     profiles = list(profiles_in(root))
     if not profiles:
@@ -46,11 +53,7 @@ def command(
     damaged, workers = 0, workers or os.cpu_count() or 1
     for profile in profiles:
         opened = Store(root, profile)
-        with contextlib.ExitStack() as stack:
-            pool = stack.enter_context(ClipPool(workers)) if decode else None
-            needed = decode or not isinstance(root, Path)
-            folder = stack.enter_context(scratch_folder(root, scratch=scratch)) if needed else None
-            reports = verify(opened, pool=pool, scratch=folder, workers=workers)
+        reports = verify(opened, decode=decode, scratch=scratch, workers=workers, engine=chosen)
         broken = [report for report in reports if not report.is_whole]
         clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
         click.echo(f"{profile}: {clips:,} clips in {len(reports):,} units, {size / 1e6:,.1f} MB")

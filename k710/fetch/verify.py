@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from k710.engine import Engine, Stop, local_engine
 from k710.errors import StoreError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.jobs import CheckJob
@@ -18,7 +19,7 @@ from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit, sha8
 from k710.remote import RemotePath
 from k710.storage import Location
-from k710.store import NewerStoreError, Store, read_unit
+from k710.store import NewerStoreError, Store, read_unit, seen_by_all
 
 # A tar at a URL without a row that is younger may belong to a run on another machine, which no lock here knows of.
 ORPHAN_AGE_S = 86400.0
@@ -40,27 +41,59 @@ class UnitReport:
         return self.unreadable is None and not self.clips and not self.tars
 
 
+@dataclass(frozen=True)
+class Checkers:
+    """What the units share on a machine: processes that decode, if clips are to be decoded, and a scratch folder, if
+    one is needed."""
+
+    pool: ClipPool | None = None
+    scratch: Path | None = None
+
+
 def verify(
     store: Store,
     *,
-    pool: ClipPool | None = None,
+    decode: bool = False,
     scratch: Path | None = None,
     workers: int = 1,
-    told: Callable[[UnitReport], None] = lambda report: None,
+    stop: Stop | None = None,
+    engine: Callable[..., AbstractContextManager[Engine[Checkers]]] = local_engine,
 ) -> list[UnitReport]:
-    """Compare every clip's bytes and every tar with what the media rows say, unit by unit.
+    """Compare every clip's bytes and every tar with what the media rows say, `workers` units at a time; with `decode`
+    every frame of every clip is decoded too.
 
-    With a `pool` (and a `scratch` folder) every frame of every clip is decoded too. The tars of a store at a URL pass
-    through the `scratch` folder. Raises OSError or RemoteError where a file is there and cannot be read.
+    `scratch` is where a store at a URL has its scratch folders; its tars pass through there. `engine`: `local_engine`,
+    or another of its form. Raises OSError or RemoteError where a file is there and cannot be read.
     """
+    if isinstance(store.root, Path):
+        store = Store(store.root.absolute(), store.profile_folder)  # where another machine stands is not known
+    files = store.unit_files(anew=True)
+    reports: dict[int, UnitReport] = {}
+    opens = partial(_open_checkers, root=store.root, decode=decode, scratch=scratch)
+    how: dict[str, Any] = {"workers": workers, "stop": stop or Stop(), "shared": seen_by_all(store)}
+    with engine(opens, parallel=_one_a_process, **how) as opened:
+        opened.run_units(files, partial(_check_unit, store=store), heard=reports.__setitem__)
+    return [reports[number] for number in sorted(reports)]
 
-    def check(file: Path) -> UnitReport:
-        report = _check_unit(store, file, pool, scratch)
-        told(report)
-        return report
 
-    with ThreadPoolExecutor(workers) as threads:
-        return list(threads.map(check, store.unit_files(anew=True)))
+def _one_a_process(workers: int) -> int:
+    return workers
+
+
+@contextmanager
+def _open_checkers(
+    stop: Stop, workers: int, *, root: Location, decode: bool, scratch: Path | None
+) -> Iterator[Checkers]:
+    with ExitStack() as stack:
+        pool = stack.enter_context(ClipPool(workers)) if decode else None
+        needed = decode or isinstance(root, RemotePath)
+        folder = stack.enter_context(scratch_folder(root, scratch=scratch)) if needed else None
+        try:
+            yield Checkers(pool, folder)
+        except BaseException:
+            if pool is not None:
+                pool.kill()
+            raise
 
 
 def orphan_tars(store: Store) -> list[Location]:
@@ -99,7 +132,7 @@ def repair(store: Store, reports: list[UnitReport], *, scratch: Path | None = No
     return lost
 
 
-def _check_unit(store: Store, file: Location, pool: ClipPool | None, scratch: Path | None) -> UnitReport:
+def _check_unit(file: Location, shared: Checkers, tell: Callable[[Any], None], *, store: Store) -> UnitReport:
     report = UnitReport(file)
     try:
         rows = [row for row in read_unit(file)[0].to_pylist() if row["failure"] is None]
@@ -112,13 +145,13 @@ def _check_unit(store: Store, file: Location, pool: ClipPool | None, scratch: Pa
     report.num_clips, report.size_bytes = len(rows), sum(row["size"] for row in rows)
     for tar in sorted(tars):
         of_tar = [row for row in rows if row["tar"] == tar]
-        with _here(tars[tar], scratch) as path:
+        with _here(tars[tar], shared.scratch) as path:
             if path is None:
                 report.clips |= {row["clip_id"]: f"{tar} is gone" for row in of_tar}
                 continue
             with path.open("rb") as opened:
                 for row in of_tar:
-                    if problem := _problem(opened, row, pool, scratch):
+                    if problem := _problem(opened, row, shared):
                         report.clips[row["clip_id"]] = problem
             if (found := sha8(path)) != tar.rpartition("-")[2].removesuffix(".tar"):
                 report.tars[tar] = f"its SHA-256 begins with {found}"
@@ -141,16 +174,16 @@ def _here(tar: Location, scratch: Path | None) -> Iterator[Path | None]:
         yield path
 
 
-def _problem(tar: IO[bytes], row: dict[str, Any], pool: ClipPool | None, scratch: Path | None) -> str | None:
+def _problem(tar: IO[bytes], row: dict[str, Any], shared: Checkers) -> str | None:
     media = read_media(tar, row)
     if hashlib.sha256(media).hexdigest() != row["sha256"]:
         return "cut off" if len(media) < row["size"] else "its bytes have changed"
-    if pool is None or scratch is None:
+    if shared.pool is None:
         return None
-    with tempfile.NamedTemporaryFile(dir=scratch) as file:
+    with tempfile.NamedTemporaryFile(dir=shared.scratch) as file:
         file.write(media)
         file.flush()
-        made = pool.submit(CheckJob(row["clip_id"], Path(file.name))).result()
+        made = shared.pool.submit(CheckJob(row["clip_id"], Path(file.name))).result()
     if made.measured is None:
         return f"{made.failure}: {made.message}"
     promised = len(row["frame_offsets"]) if row["frame_offsets"] else row["num_frames"]

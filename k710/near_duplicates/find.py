@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.curate import codes
-from k710.engine import Stop
 from k710.errors import StoreError, UsageError
 from k710.manifest import Manifest
 from k710.near_duplicates.align import MIN_AGREEING, MIN_AGREEING_SHARE, Match, matches
@@ -83,11 +81,9 @@ def prepare(manifest: Manifest, store: Store, question: Question, *, mend: bool 
     return Prepared(clips, media, num_failed, folder, missing, len(known.damaged))
 
 
-def make_signatures(
-    prepared: Prepared, store: Store, *, workers: int, stop: Stop, told: Callable[[Tally], None] = lambda tally: None
-) -> Tally:
-    """Decode and hash what is missing; see signatures.make_missing."""
-    return make_missing(prepared.folder, store, prepared.missing, workers=workers, stop=stop, told=told)
+def make_signatures(prepared: Prepared, store: Store, **options: Any) -> Tally:
+    """Decode and hash what is missing; the options are those of signatures.make_missing."""
+    return make_missing(store, prepared.missing, **options)
 
 
 def find(prepared: Prepared, store: Store, question: Question) -> Found:

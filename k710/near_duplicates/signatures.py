@@ -10,16 +10,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from k710.engine import Stop
+from k710.engine import Engine, Stop, local_engine
 from k710.errors import StoreError
 from k710.fetch.clip_pool import ClipPool
 from k710.near_duplicates.frames import COLUMNS, MAX_FRAMES, STEP_S, ClipMedia
@@ -29,7 +34,7 @@ from k710.near_duplicates.letterbox import MAX_BAR_LUMA, MAX_BAR_SHARE, MAX_BAR_
 from k710.remote import RemotePath
 from k710.remote_copies import bring_copies, copy_of
 from k710.storage import TEMPORARY_PREFIX, Location, named_by_hash, new_folder
-from k710.store import METADATA_KEY, Store
+from k710.store import METADATA_KEY, Store, seen_by_all
 
 SCHEMA = pa.schema(
     [
@@ -54,7 +59,7 @@ CLIPS_IN_A_FILE = 1000
 _OLD_S = 3600.0  # a temporary file of that age belongs to a run that was killed
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tally:
     """What a run has done so far: clips settled, their bytes, failures by class, and each failed clip's message."""
 
@@ -62,6 +67,14 @@ class Tally:
     bytes_stored: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     messages: dict[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.settled + other.settled,
+            self.bytes_stored + other.bytes_stored,
+            self.failed + other.failed,
+            self.messages | other.messages,
+        )
 
 
 @dataclass(frozen=True)
@@ -163,60 +176,102 @@ def _keys(table: pa.Table) -> pa.Array:
 
 
 def make_missing(
-    folder: SignatureFolder,
     store: Store,
     media: pa.Table,
     *,
     workers: int,
     stop: Stop,
     told: Callable[[Tally], None] = lambda tally: None,
+    engine: Callable[..., AbstractContextManager[Engine[Hashers]]] = local_engine,
 ) -> Tally:
     """Decode and hash clips (media rows), in `workers` processes, CLIPS_IN_A_FILE at a time, until `stop` is asked.
 
-    A clip that cannot be read is told and tried again by the next run; one that does not decode is on record. Raises
-    OSError where the disk is full; what was written before stays.
+    `engine`: `local_engine`, or another of its form. A clip that cannot be read is told and tried again by the next
+    run; one that does not decode is on record. Raises OSError where the disk is full; what was written before stays.
     """
-    tally = Tally()
-    media = media.sort_by([("tar", "ascending"), ("offset", "ascending")])
     if not len(media):
-        return tally
-    pool = ClipPool(min(workers, len(media)), module="k710.near_duplicates.hash_process", answer=Hashed)
-    with pool:
+        return Tally()
+    media = media.sort_by([("tar", "ascending"), ("offset", "ascending")])
+    shared: tuple[Path, ...] = ()
+    if isinstance(store.root, Path):  # a URL is the same everywhere
+        store = Store(store.root.absolute(), store.profile_folder)  # where another machine stands is not known
+        shared = seen_by_all(store)
+    counted = _Counted(told)
+    units = (media.slice(begin, CLIPS_IN_A_FILE).to_pylist() for begin in range(0, len(media), CLIPS_IN_A_FILE))
+    work = partial(_hash_unit, folder=SignatureFolder(store), tars_folder=str(store.tars_folder))
+    with engine(_open_hashers, workers=min(workers, len(media)), stop=stop, shared=shared) as opened:
+        opened.run_units(units, work, heard=counted.heard, news=counted.news)
+    return counted.done
+
+
+@dataclass(frozen=True)
+class Hashers:
+    """What the units share on a machine."""
+
+    pool: ClipPool
+    stop: Stop
+
+
+@contextmanager
+def _open_hashers(stop: Stop, workers: int) -> Iterator[Hashers]:
+    with ClipPool(workers, module="k710.near_duplicates.hash_process", answer=Hashed) as pool:
         try:
-            for begin in range(0, len(media), CLIPS_IN_A_FILE):
-                clips = [ClipMedia(**row) for row in media.slice(begin, CLIPS_IN_A_FILE).to_pylist()]
-                rows = list(_hashed(clips, pool, store, stop, tally, told))
-                if rows:
-                    folder.write(rows)
-                if stop.asked:
-                    break
+            yield Hashers(pool, stop)
         except BaseException:
             pool.kill()
             raise
-    return tally
 
 
-def _hashed(
-    clips: Sequence[ClipMedia],
-    pool: ClipPool,
-    store: Store,
-    stop: Stop,
-    tally: Tally,
-    told: Callable[[Tally], None],
-) -> Iterator[dict[str, object]]:
-    """Rows of SCHEMA for clips, as they are done; those in flight are finished after a stop."""
-    futures = [pool.submit(HashJob(clip.clip_id, str(store.tars_folder), tuple(clip))) for clip in clips]
+class _Counted:
+    """What is done, and with those at work for whoever watches."""
+
+    def __init__(self, told: Callable[[Tally], None]) -> None:
+        self.done, self._told = Tally(), told
+        self._at_work: dict[int, Tally] = {}
+        self._lock = threading.Lock()
+
+    def heard(self, number: int, tally: Tally) -> None:
+        with self._lock:
+            self._at_work.pop(number, None)
+            self.done += tally
+
+    def news(self, number: int, tally: Tally | None) -> None:
+        with self._lock:
+            self._at_work.pop(number, None)
+            if tally is not None:  # else its machine is gone, with what was not written yet
+                self._at_work[number] = tally
+            shown = sum(self._at_work.values(), start=self.done)
+        self._told(shown)
+
+
+def _hash_unit(
+    rows: list[dict[str, Any]],
+    hashers: Hashers,
+    tell: Callable[[Tally], None],
+    *,
+    folder: SignatureFolder,
+    tars_folder: str,
+) -> Tally:
+    """One file of signatures; clips in flight are finished after a stop."""
+    clips, tally = [ClipMedia(**row) for row in rows], Tally()
+    futures = [hashers.pool.submit(HashJob(clip.clip_id, tars_folder, tuple(clip))) for clip in clips]
+    found: list[dict[str, object]] = []
     for clip, future in zip(clips, futures, strict=True):
-        if stop.asked and future.cancel():
+        if hashers.stop.asked and future.cancel():
             continue
         made: Hashed = future.result()
-        tally.settled += 1
-        tally.bytes_stored += clip.size
-        if made.failure is not None:
-            tally.failed[made.failure] += 1
-            tally.messages[clip.clip_id] = f"{made.failure}: {made.message}"
-        told(tally)
+        tally += _tally_of(clip, made)
+        tell(tally)
         if made.failure in (None, UNDECODABLE):
             empty = dict.fromkeys(HASHES, b"")
             row = {"clip_id": clip.clip_id, "sha256": clip.sha256, "failure": made.message if made.failure else None}
-            yield {**row, **(made.columns or empty)}
+            found.append({**row, **(made.columns or empty)})
+    if found:
+        folder.write(found)
+    return tally
+
+
+def _tally_of(clip: ClipMedia, made: Hashed) -> Tally:
+    if made.failure is None:
+        return Tally(1, clip.size)
+    return Tally(1, clip.size, Counter([made.failure]), {clip.clip_id: f"{made.failure}: {made.message}"})
