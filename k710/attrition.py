@@ -64,6 +64,19 @@ class PrintedCount:
         return None if self.paper is None else self.here - self.paper
 
 
+MINIATURE = "These lists are a miniature of the releases'; a build of real lists shows the paper's counts here."
+
+
+def is_miniature(counts: dict[str, Any]) -> bool:
+    """Whether no list has a hundredth of the rows that were first published: the paper's counts beside such lists say
+    nothing."""
+    for entry in counts["lists"]:
+        published = SOURCES[entry["source"]].published_rows.get(entry["split"])
+        if published is None or entry["rows"] >= published / 100:
+            return False
+    return True
+
+
 def beside_the_printed(counts: dict[str, Any]) -> list[PrintedCount]:
     """Every list's rows, and K710's own counts, beside the releases' and the paper's."""
     printed = []

@@ -644,7 +644,7 @@ def test_sigterm_commits_what_has_come_and_ends_the_download(process, youtube, f
     stalling(youtube, wanted[1])
     running = process(some(*wanted), "--youtube-downloads", "2")
     scratch = tmp_path / "store/scratch"
-    until(lambda: youtube.downloads() >= 2 and any(path.name.isdigit() for path in scratch.glob("run-*/*")))
+    until(lambda: youtube.downloads() >= 2 and [*scratch.glob("run-*/unit-*/*.tar")])  # the first is settled
     began_s = time.monotonic()
     running.terminate()
     _, said = running.communicate(timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -32,7 +33,7 @@ from k710.report.figures.gather import find_store, gather
 from k710.report.figures.media import _histogram, _kinds
 from k710.report.figures.near_duplicates import near_duplicate_figures
 from k710.report.figures.runs import POINTS, _thinned, run_figures
-from k710.report.page import _shown
+from k710.report.page import _shown, render_page
 from k710.report.sections import sections
 from k710.report.tables import class_table, conflict_tables, hardest_hit, youtube
 from k710.sample import LISTS
@@ -365,10 +366,22 @@ def test_numbers_of_the_page_are_those_of_the_build(sample, k710, tmp_path):
     _, rows = tables["What became of every list row (train-purge, holdout val)"]
     counts = sample.about["counts"]
     assert rows[-1][:3] == ["all lists", str(counts["rows"]), str(counts["fates"]["kept"])]
-    columns, rows = tables["Beside the releases' first lists and UniFormerV2, Table 10"]
+    assert "there is no store beside the manifest" in page
+
+
+def test_the_papers_counts_stand_beside_lists_of_a_releases_size_alone(sample):
+    title = "Beside the releases' first lists and UniFormerV2, Table 10"
+    said = "These lists are a miniature of the releases&#39;; a build of real lists shows the paper&#39;s counts here."
+    small = render_page("m", sections(gather(sample, store=None), draw=True))
+    assert title not in tables_of(small)
+    assert said in small
+    counts = copy.deepcopy(sample.about["counts"])
+    counts["lists"][0]["rows"] = 2463  # a hundredth of K400's first train list
+    large = Manifest(sample.path, {**sample.about, "counts": counts})
+    columns, rows = tables_of(render_page("m", sections(gather(large, store=None), draw=True)))[title]
     assert columns == ["", "here", "first published", "paper", "here - paper"]
     assert ["K710 train", f"{counts['train']}", "", "658,340", f"{counts['train'] - 658340:+,}"] in rows
-    assert "there is no store beside the manifest" in page
+    assert said not in render_page("m", sections(gather(large, store=None), draw=True))
 
 
 def test_links_quote_what_they_are_given():

@@ -72,10 +72,7 @@ def command(
     own = read_synonyms(synonyms) if synonyms else ()
     manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
     _print_attrition(manifest.about)
-    if annotations == "sample":
-        click.echo("These are the lists of the embedded sample; a build of real lists shows the paper's counts here.\n")
-    else:
-        _print_beside_the_printed(manifest.about)
+    _print_beside_the_printed(manifest.about)
     click.echo(f"{out}: {manifest.about['counts']['clips']:,} clips, content hash {manifest.content_hash[:16]}")
     if fetching:
         click.echo()
@@ -108,8 +105,11 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
 
 
 def _print_beside_the_printed(dataset: dict[str, Any]) -> None:
-    from k710.attrition import beside_the_printed, why_it_differs
+    from k710.attrition import MINIATURE, beside_the_printed, is_miniature, why_it_differs
 
+    if is_miniature(dataset["counts"]):
+        click.echo(f"{MINIATURE}\n")
+        return
     rows = [
         [row.what, row.here, row.published, row.paper, "" if row.difference is None else f"{row.difference:+,}"]
         for row in beside_the_printed(dataset["counts"])

@@ -61,7 +61,8 @@ def _attrition(figures: Figures, draw: bool) -> Section:
     attrition = figures.attrition
     if attrition is None:
         return Section("attrition", "What became of the rows", ["This manifest holds no counts of its build."])
-    blocks: list[Block] = [tables.fates_table(attrition), tables.printed_table(attrition)]
+    beside = tables.printed_table(attrition) if attrition["beside_the_printed"] else attrition["why_it_differs"]
+    blocks: list[Block] = [tables.fates_table(attrition), beside]
     if draw:
         from k710.report.charts import attrition_chart
 
