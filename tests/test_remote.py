@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from loopback import closed_url
 from s3_service import environment, forget_connections, moto_server
 from small_stores import clips_of, manifest_of
+from small_stores import put as settle
 
 from k710.errors import ManifestError, RemoteError, UsageError
 from k710.manifest import Manifest, open_manifest
 from k710.remote import RemotePath, patience_s
 from k710.storage import location, named_by_hash, put, replacing
+from k710.store import Store
 
 NAMES = st.text("abc-_.[]*? é", min_size=1, max_size=6).filter(lambda name: name not in (".", "..") and name.strip())
 
@@ -337,6 +339,29 @@ def test_every_command_that_reads_a_manifest_reads_one_at_a_url(s3, k710, sample
     for name, m in (("here", sample.path), ("there", f"{s3.url}/m")):
         assert k710("export", m, "--format", "slowfast", "--view", "k400", "--out", tmp_path / name).exit_code == 0
     assert (tmp_path / "here/val.csv").read_bytes() == (tmp_path / "there/val.csv").read_bytes()
+
+
+def test_two_datasets_cards_and_reports_at_a_url(s3, k710, sample, tmp_path):
+    """With a store beside the manifest, of failures alone: nothing is to be decoded."""
+    build(k710, f"{s3.url}/m")
+    here = tmp_path / "m"
+    shutil.copytree(sample.path, here)
+    settle(Store(here / "store", "h264"), dict.fromkeys(sample.clips["clip_id"].to_pylist()[:5], "private"))
+    for path in (here / "store").rglob("*.parquet"):
+        s3.write(f"m/{path.relative_to(here)}", path.read_bytes())
+    url = f"{s3.url}/m"
+    for command in (("versions", "{}"), ("stats", "{}"), ("stats", "{}", "--json"), ("status", "{}")):
+        local, remote = (k710(*(word.format(m) for word in command)) for m in (here, url))
+        assert remote.exit_code == 0, remote.output
+        assert remote.stdout.replace(url, str(here)).replace(s3.url, str(tmp_path)) == local.stdout
+    same = k710("diff", url, here)
+    assert "No clip differs in view k710" in same.stdout
+    cards = [k710("card", m, "--store", f"{m}/store").stdout for m in (here, url)]
+    assert cards[0] == cards[1]
+    assert k710("export", url, "--format", "hf", "--store", f"{url}/store", "--out", tmp_path / "hf").exit_code == 0
+    result = k710("report", url, "--out", tmp_path / "report.html")
+    assert result.exit_code == 0, result.output
+    assert "private" in (tmp_path / "report.html").read_text()
 
 
 def test_a_new_version_keeps_the_old_until_prune(s3, k710):
