@@ -594,7 +594,7 @@ def test_a_full_disk_is_foreseen(fetch, small, tmp_path, monkeypatch):
 
     clips = clips_in(tmp_path / "clips", NAMES[:1])
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("k710.fetch.run.shutil.disk_usage", lambda path: usage._replace(free=1_000_000))
+    monkeypatch.setattr("k710.fetch.estimate.shutil.disk_usage", lambda path: usage._replace(free=1_000_000))
     result = fetch(small, clips, code=1)
     assert "1 clips need about" in result.stderr
     assert "0.0 GB are free; take --limit, fewer --splits, or another --store" in result.stderr

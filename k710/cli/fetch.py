@@ -183,7 +183,7 @@ def _print_tally(tally: Tally) -> None:
 
 
 def _print_estimate(manifest: Manifest, store: Location, choices: Choices) -> None:
-    from k710.fetch.run import estimate
+    from k710.fetch.estimate import estimate
 
     found = estimate(manifest, store, choices)
     for note in found.notes:

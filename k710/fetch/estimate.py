@@ -1,0 +1,119 @@
+"""What a fetch would take, and whether there is room for it."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from k710.engine import units_at_a_time
+from k710.errors import DownloadError, FetchError
+from k710.fetch.plan import Choices, Plan, Stage
+from k710.fetch.profiles import Profile
+from k710.fetch.scratch import scratch_parent
+from k710.http_reader import head
+from k710.manifest import Manifest
+from k710.storage import Location
+from k710.store import Store
+
+# Before a store can say how large its clips are: ten seconds of the public archives, as docs/fetch.md measures them.
+EXPECTED_CLIP_BYTES = {"h264": 1_000_000, "source": 2_000_000, "frames": 1_500_000}
+SOURCE_CLIP_BYTES = 4_000_000  # of a clip that waits in the scratch, generously
+ENOUGH_ROWS = 100
+_HEADS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a fetch would take; `wanted` and `missing` are those of all parts. `download_bytes` is None where a server
+    did not say; `archives` are read at most."""
+
+    wanted: int
+    missing: int
+    stages: tuple[tuple[str, int, int, int | None], ...]  # origin, clips, archives, bytes to download
+    store_bytes: int
+    scratch_bytes: int
+    free_bytes: int
+    notes: tuple[str, ...] = ()  # what the origins want to be known before they begin
+
+
+def estimate(manifest: Manifest, store_root: Location, choices: Choices) -> Estimate:
+    """What `fetch` would do, without doing it: downloads no more than the lists of archives and asks for sizes."""
+    store = Store(store_root, choices.profile.folder)
+    plan = Plan(manifest, store, choices)
+    stages, notes, clips, scratch_bytes = [], [], 0, _scratch_bytes(choices)
+    for stage in plan.stages():
+        stages.append((stage.origin, stage.clips, len(stage.archives), _download_bytes(stage.archives)))
+        notes += [stage.note] if stage.note else []
+        clips += stage.clips
+        scratch_bytes = max(scratch_bytes, _scratch_bytes(choices) + _waiting_bytes(store, choices, stage))
+    clips = min(clips, len(plan.missing()))
+    return Estimate(
+        len(plan.wanted),
+        len(plan.missing()),
+        tuple(stages),
+        clips * _clip_bytes(store, choices.profile),
+        scratch_bytes,
+        _free_bytes(scratch_parent(store_root, choices.scratch)),
+        tuple(notes),
+    )
+
+
+def check_room(store: Store, choices: Choices, stage: Stage) -> None:
+    """Raise FetchError where a stage does not fit on the disk."""
+    if not stage.clips:
+        return
+    folder = scratch_parent(store.root, choices.scratch)
+    needed, todo = _scratch_bytes(choices), f"{stage.clips:,} clips need"
+    if isinstance(store.root, Path):
+        needed += stage.clips * _clip_bytes(store, choices.profile)
+        folder, advice = store.root, "take --limit, fewer --splits, or another --store"
+    else:
+        needed += _waiting_bytes(store, choices, stage)
+        todo, advice = "units that are on their way need", "take fewer --workers, or another --scratch"
+    if needed > (free := _free_bytes(folder)):
+        raise FetchError(f"{folder}: {todo} about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; {advice}")
+
+
+def _waiting_bytes(store: Store, choices: Choices, stage: Stage) -> int:
+    """What waits in the scratch of a store at a URL, at most: units gather there before they are put."""
+    if isinstance(store.root, Path) or not stage.units:
+        return 0
+    at_a_time = min(units_at_a_time(choices.workers), len(stage.units))
+    return at_a_time * -(-stage.clips // len(stage.units)) * _clip_bytes(store, choices.profile)
+
+
+def _clip_bytes(store: Store, profile: Profile) -> int:
+    """The mean size of the clips that the store has, else what the profile's are expected to have."""
+    sizes = store.rows(("size",))["size"].drop_null()
+    if len(sizes) >= ENOUGH_ROWS:
+        return int(pc.mean(sizes).as_py())
+    return EXPECTED_CLIP_BYTES[profile.codec]
+
+
+def _scratch_bytes(choices: Choices) -> int:
+    clips = units_at_a_time(choices.workers) * (2 * choices.workers + 2)
+    return clips * (SOURCE_CLIP_BYTES + EXPECTED_CLIP_BYTES[choices.profile.codec])
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _download_bytes(urls: tuple[str, ...]) -> int | None:
+    """The sum of what the servers say; None where one does not say."""
+
+    def size(url: str) -> int | None:
+        try:
+            return head(url).size_bytes
+        except DownloadError:
+            return None
+
+    with ThreadPoolExecutor(_HEADS_AT_ONCE) as pool:
+        sizes = list(pool.map(size, urls))
+    known = [size_bytes for size_bytes in sizes if size_bytes is not None]
+    return sum(known) if len(known) == len(sizes) else None
