@@ -16,7 +16,7 @@ from s3_service import S3
 from small_stores import clips_of, fake_media, film, hashes, manifest_of, put
 
 from k710.errors import RemoteError, StoreError
-from k710.fetch import run, verify
+from k710.fetch import estimate, verify
 from k710.fetch.scratch import scratch_folder, scratch_parent
 from k710.storage import location
 from k710.store import Store, profiles_in, unit_metadata
@@ -237,7 +237,7 @@ def test_a_store_on_a_disk_has_its_scratch_inside(k710, local, tmp_path):
 
 def test_room_is_asked_of_the_scratch(s3, k710, local, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(run, "_free_bytes", lambda folder: asked.append(folder) or 1000)
+    monkeypatch.setattr(estimate, "_free_bytes", lambda folder: asked.append(folder) or 1000)
     command = ("fetch", local, "--from", origin(local), "--store", f"{s3.url}/store", "--scratch", tmp_path)
     result = k710(*command)
     assert result.exit_code == 1
