@@ -35,7 +35,7 @@ from small_stores import (
 )
 
 from k710.errors import FetchError
-from k710.fetch import clip_pool, run
+from k710.fetch import clip_pool, estimate
 from k710.fetch.clip_pool import ClipPool, StoppedError
 from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.jobs import Candidate, CheckJob, ClipJob
@@ -548,8 +548,8 @@ def noisy(tmp_path_factory, k710):
 def test_a_disk_that_fills_up(k710, noisy, disk, monkeypatch):
     """What is settled is kept; with more room the same command goes on."""
     manifest, origin = noisy
-    monkeypatch.setattr(run, "EXPECTED_CLIP_BYTES", {"h264": 1000})  # or it would not even begin
-    monkeypatch.setattr(run, "SOURCE_CLIP_BYTES", 1000)
+    monkeypatch.setattr(estimate, "EXPECTED_CLIP_BYTES", {"h264": 1000})  # or it would not even begin
+    monkeypatch.setattr(estimate, "SOURCE_CLIP_BYTES", 1000)
     store = Store(disk("6m"), "h264")
     arguments = ("fetch", manifest, "--from", f"local:{origin}", "--store", store.root, "--workers", 2)
     result = k710(*arguments)
@@ -576,8 +576,8 @@ def test_a_disk_that_fills_up(k710, noisy, disk, monkeypatch):
 
 def test_a_disk_too_small_for_a_unit_to_begin(k710, noisy, disk, monkeypatch):
     manifest, origin = noisy
-    monkeypatch.setattr(run, "EXPECTED_CLIP_BYTES", {"h264": 1000})
-    monkeypatch.setattr(run, "SOURCE_CLIP_BYTES", 1000)
+    monkeypatch.setattr(estimate, "EXPECTED_CLIP_BYTES", {"h264": 1000})
+    monkeypatch.setattr(estimate, "SOURCE_CLIP_BYTES", 1000)
     root = disk("1m")
     result = k710("fetch", manifest, "--from", f"local:{origin}", "--store", root, "--workers", 2)
     assert result.exit_code == 1
@@ -622,7 +622,7 @@ def test_a_unit_is_committed_though_others_take_all_room(disk, monkeypatch):
 def test_a_run_that_would_need_more_than_there_is_does_not_begin(k710, world, tmp_path, monkeypatch):
     manifest = world.copy(tmp_path)
     arguments = ("fetch", manifest, "--from", f"local:{world.origin}", "--workers", 2)
-    monkeypatch.setattr(run, "_free_bytes", lambda folder: 100_000_000)
+    monkeypatch.setattr(estimate, "_free_bytes", lambda folder: 100_000_000)
     result = k710(*arguments)
     assert result.exit_code == 1
     assert result.stderr == (
@@ -630,7 +630,7 @@ def test_a_run_that_would_need_more_than_there_is_does_not_begin(k710, world, tm
         "take --limit, fewer --splits, or another --store\n"
     )
     assert not (manifest / "store").exists(), "nothing is made either"
-    monkeypatch.setattr(run, "_free_bytes", lambda folder: 130_000_000)
+    monkeypatch.setattr(estimate, "_free_bytes", lambda folder: 130_000_000)
     assert k710(*arguments, "--limit", 2).exit_code == 0
     said = k710(*arguments, "--dry-run").stdout
     assert "60 clips wanted, 2 of them in " in said
