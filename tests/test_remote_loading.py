@@ -78,7 +78,7 @@ def test_frames_are_read_either_way(numbered, remote, s3, frame_reads):
     assert len(asked) == (1 if frame_reads == "ranged" else 5)
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_open_the_service_for_themselves(numbered, remote, s3, start_method, capfd):
     here = numbered.manifest.dataset(**K400, profile="frames")
     there = remote.dataset(**K400, profile="frames")
@@ -280,6 +280,7 @@ def keep_many(folder: Path, first: int) -> None:
         cache.keep(place_of(number), "s3://b/t", bytes([number % 251]) * 300)
 
 
+@pytest.mark.slow
 def test_processes_share_one_bound(tmp_path):
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=keep_many, args=(tmp_path, first)) for first in (0, 20, 40)]

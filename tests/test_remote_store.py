@@ -177,7 +177,7 @@ def test_a_run_that_is_stopped_politely_goes_on(s3, k710, local, tmp_path):
     assert k710("fetch", local, "--from", origin(local), "--store", f"{s3.url}/store").exit_code == 0
 
 
-@pytest.mark.parametrize("after", [2, 6])
+@pytest.mark.parametrize("after", [2, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_service_that_dies_in_mid_run_and_comes_back(s3, k710, local, after):
     s3.proxy.die_after = len(s3.proxy.requests) + after
     back = threading.Timer(3, s3.proxy.up)
@@ -189,7 +189,7 @@ def test_a_service_that_dies_in_mid_run_and_comes_back(s3, k710, local, after):
     assert hashes(Store(location(f"{s3.url}/store"), "h264")) == hashes(Store(local / "store", "h264"))
 
 
-@pytest.mark.parametrize("after", [1, 3, 5, 7])
+@pytest.mark.parametrize("after", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 7))])
 def test_a_service_that_dies_and_stays_away(s3, k710, local, after, monkeypatch):
     """One message that names the URL; what was settled stays; the same command goes on."""
     monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "1")
@@ -277,7 +277,7 @@ def damaged(s3: S3, store: Store, kind: str) -> tuple[str, int]:
     return s3.key(file), clips
 
 
-@pytest.mark.parametrize("kind", ["gone", "cut", "empty", "altered", "rows"])
+@pytest.mark.parametrize("kind", ["gone", pytest.param("cut", marks=pytest.mark.slow), "empty", "altered", "rows"])
 def test_damage_is_found_and_mended(s3, k710, local, kind, monkeypatch):
     store = upload(s3, local)
     whole = hashes(store)
