@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +32,7 @@ from small_stores import (
 )
 
 from k710.fetch import verify
-from k710.fetch.jobs import Measured
+from k710.fetch.jobs import Made, Measured
 from k710.fetch.scratch import scratch_folder
 from k710.store import Store, read_unit
 
@@ -124,12 +127,20 @@ def tar_that_is_gone(file: Path, tar: Path, rows: list[dict[str, Any]]) -> tuple
 
 
 def rows_cut_off(file: Path, tar: Path, rows: list[dict[str, Any]]) -> tuple[set[str], list[str]]:
+    """The tar has its clips still."""
     os.truncate(file, file.stat().st_size // 2)
-    return {row["clip_id"] for row in rows}, [f"{file}: damaged: "]
+    return set(), [f"{file}: damaged: "]
 
 
 def rows_that_changed(file: Path, tar: Path, rows: list[dict[str, Any]]) -> tuple[set[str], list[str]]:
     flip(file, file.read_bytes().index(b'"origin": "local:') + len(b'"origin": "'))
+    return set(), [f"{file}: damaged: "]
+
+
+def rows_and_tar(file: Path, tar: Path, rows: list[dict[str, Any]]) -> tuple[set[str], list[str]]:
+    """What an altered tar says of its clips is not to be believed."""
+    os.truncate(file, 10)
+    flip(tar, rows[1]["offset"] - 512 - 300)
     return {row["clip_id"] for row in rows}, [f"{file}: damaged: "]
 
 
@@ -143,6 +154,7 @@ DAMAGES = (
     tar_that_is_gone,
     rows_cut_off,
     rows_that_changed,
+    rows_and_tar,
 )
 
 
@@ -263,6 +275,86 @@ def test_two_units_may_name_one_tar(store):
     put(fresh, media)
     assert len(fresh.unit_files()) == len(tars(fresh)) == 1
     assert verify.orphan_tars(fresh) == []
+
+
+# Rows that cannot be read.
+
+FROM_THE_TAR = ("origin", "came_from", "settled_at", "unit")
+
+
+def test_rows_are_recovered_from_the_tars_but_for_where_the_clips_came_from(k710, store):
+    media = {clip.clip_id: fake_media(clip.clip_id) for clip in CLIPS[:3]} | {CLIPS[3].clip_id: "gone"}
+    name = put(fresh := Store(store.root.parent / "fresh", "h264"), media)
+    with scratch_folder(fresh.root) as scratch:
+        unit = verify.StoreUnit(fresh, "local", scratch)
+        path = scratch / "x.mjpeg"
+        path.write_bytes(b"jpegs")
+        measured = Measured(64, 48, 8.0, 16, 2.0, "mjpeg")
+        made = Made(
+            "-starts-dsh_000000_000010", None, None, str(path), "mjpeg", measured, ("short",), 0, (0, 3), (0, 9)
+        )
+        unit.add(made, origin="local:/b", came_from="x.mp4")
+        other = unit.commit({"unit": "local"})
+    before = {row["clip_id"]: row for row in fresh.best_rows().to_pylist()}
+    tars_before = tars(fresh)
+    for unit_of_both in (name, other):
+        os.truncate(fresh.media_folder / f"{unit_of_both}.parquet", 100)
+    result = k710("verify", store.root.parent, "--store", fresh.root, "--repair")
+    assert "  4 clips were taken from the tars of such units; where they came from is lost\n" in result.stdout
+    after = {row["clip_id"]: row for row in fresh.best_rows().to_pylist()}
+    assert tars(fresh) == tars_before
+    assert before.keys() - after.keys() == {CLIPS[3].clip_id}, "no tar tells of a failure"
+    for clip_id, row in after.items():
+        assert row["origin"] == "recovered"
+        assert row["came_from"] == row["tar"]
+        assert abs(row["settled_at"] - before[clip_id]["settled_at"]).total_seconds() < 60
+        assert {**row, **dict.fromkeys(FROM_THE_TAR)} == {**before[clip_id], **dict.fromkeys(FROM_THE_TAR)}
+    assert {row["unit"] for row in after.values()} == {f"recovered-{name}", f"recovered-{other}"}
+
+
+def test_a_recovered_unit_is_recovered_again_and_fetched_into(k710, fetched, manifest, store):
+    """Also where no unit is left that says how its clips were made."""
+    before = stored(store)
+    for _ in range(2):
+        for file in store.unit_files():
+            os.truncate(file, 100)
+        assert k710("verify", manifest, "--repair").exit_code == 0
+        assert stored(store) == before
+        assert len(store.unit_files()) == 2
+    result = k710("fetch", manifest, "--from", f"local:{fetched.parent / 'clips'}", "--workers", 1)
+    assert (result.exit_code, "0 clips fetched, 0.0 MB, 1 not_video" in result.stdout) == (0, True), result.output
+    clean(k710, manifest)
+
+
+def test_a_recovery_that_was_killed_is_done_again(k710, manifest, store):
+    """The recovered rows were there, and the damaged ones too."""
+    file, before = store.unit_files()[0], stored(store)
+    os.truncate(file, 100)
+    damaged = file.read_bytes()
+    assert k710("verify", manifest, "--repair").exit_code == 0
+    file.write_bytes(damaged)
+    assert k710("verify", manifest, "--repair").exit_code == 0
+    assert stored(store) == before
+    clean(k710, manifest)
+
+
+def test_a_tar_that_is_intact_and_none_of_ours(k710, manifest, store):
+    """Its name has its hash, and it holds something else."""
+    file = store.unit_files()[0]
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for name in ("../../escape.mp4", "../../escape.json"):
+            info = tarfile.TarInfo(name)
+            info.size = 2
+            tar.addfile(info, io.BytesIO(b"{}"))
+    for data in (content.getvalue(), b"", b"no tar" * 200, content.getvalue()[:1024]):
+        name = f"{file.stem}-7-{hashlib.sha256(data).hexdigest()[:8]}.tar"
+        (store.tars_folder / name).write_bytes(data)
+    before = stored(store)
+    os.truncate(file, 100)
+    assert k710("verify", manifest, "--repair").exit_code == 0
+    assert stored(store) == before
+    clean(k710, manifest)
 
 
 # What a repair does while others are at work, and when it is killed.

@@ -69,10 +69,14 @@ def command(
         for path in orphans:
             click.echo(f"  {path.name}: no row names it; an interrupted run left it")
         if mend and (broken or orphans):
-            lost = repair(opened, reports, scratch=scratch)
+            lost, recovered = repair(opened, reports, scratch=scratch)
             gone = sum(report.unreadable is not None for report in broken)
-            whole = f", and all clips of {gone:,} units whose rows could not be read" if gone else ""
+            whole = ", and what else units held whose rows cannot be read" if gone else ""
             click.echo(f"  repaired {len(broken):,} units; wanted again: {lost:,} clips{whole}")
+            if recovered:
+                click.echo(
+                    f"  {recovered:,} clips were taken from the tars of such units; where they came from is lost"
+                )
         elif broken:
             damaged += len(broken)
     if damaged:

@@ -131,11 +131,12 @@ class _Counted:
 
 def check_profile(store: Store, profile: Profile) -> None:
     """Raise StoreError where the store's clips of this profile were made with other settings."""
-    files = store.unit_files()
-    if not files:
+    # A repair may have recovered a unit that does not say how its clips were made.
+    said = next(filter(None, (unit_metadata(file).get("profile") for file in store.unit_files())), None)
+    if said is None:
         return
     # A store that an older version began does not know the newer keys: their defaults are what it did.
-    found: dict[str, Any] = Profile().settings() | (unit_metadata(files[0]).get("profile") or {})
+    found: dict[str, Any] = Profile().settings() | said
     differing = [
         f"{key} {found.get(key)} → {value}" for key, value in profile.settings().items() if found.get(key) != value
     ]

@@ -73,22 +73,23 @@ class StoreUnit:
         Path(made.path).unlink()
 
     def carry(self, row: dict[str, Any], media: bytes | None) -> None:
-        """Take over a settled clip: its row (MEDIA_SCHEMA, but for its place in a tar) and its bytes, if it has any."""
+        """Take over a settled clip: its row (MEDIA_SCHEMA, but for its place in a tar) and its bytes, if it has any.
+        Without bytes, a row that names a tar names one of the store."""
         if media is not None:
             tar, offset = self._append(row, media)
             row = row | {"tar": tar, "offset": offset}
         self.rows.append(row)
 
-    def commit(self, metadata: dict[str, Any]) -> str:
-        """Give the tars their names, then write the media file; returns the unit's name. Killed in between, tars are
-        left that no row names: the unit, done again, gives them the same names. Raises RemoteError where a remote store
-        does not take them."""
+    def commit(self, metadata: dict[str, Any], *, name: str | None = None) -> str:
+        """Give the tars their names, then write the media file; returns the unit's name, which is `name`, or by default
+        that of its clips. Killed in between, tars are left that no row names: the unit, done again, gives them the same
+        names. Raises RemoteError where a remote store does not take them."""
         self._end_tar()
-        unit = unit_name(self._name, (row["clip_id"] for row in self.rows))
+        unit = name or unit_name(self._name, (row["clip_id"] for row in self.rows))
         filled = {row["tar"] for row in self.rows}  # where the disk was full, a tar may have remained empty
         tars = [path for path in self._tars if path.name in filled]
         names = {path.name: f"{unit}-{number}-{sha8(path)}.tar" for number, path in enumerate(tars)}
-        self._write_rows([{**row, "tar": names[row["tar"]] if row["tar"] else None} for row in self.rows], metadata)
+        self._write_rows([{**row, "tar": names.get(row["tar"], row["tar"])} for row in self.rows], metadata)
         self._publish({path: names[path.name] for path in tars}, f"{unit}.parquet")
         shutil.rmtree(self._scratch, ignore_errors=True)
         return unit

@@ -15,6 +15,7 @@ from k710.engine import Engine, Stop, local_engine
 from k710.errors import StoreError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.jobs import CheckJob
+from k710.fetch.recover import recover, tar_here
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit, sha8
 from k710.remote import RemotePath
@@ -109,27 +110,27 @@ def _is_settled(tar: Location) -> bool:
     return isinstance(tar, Path) or (tar.age_s or 0.0) > ORPHAN_AGE_S
 
 
-def repair(store: Store, reports: list[UnitReport], *, scratch: Path | None = None) -> int:
-    """Write each damaged unit anew from its intact clips and remove the old one; returns how many clips are lost.
+def repair(store: Store, reports: list[UnitReport], *, scratch: Path | None = None) -> tuple[int, int]:
+    """Write each damaged unit anew from its intact clips and remove the old one; returns how many clips are known to be
+    lost, and how many were recovered of units whose rows cannot be read.
 
-    Lost clips are wanted again, as are those of a unit whose rows cannot be read, which nothing counts: the next fetch
-    brings them. Killed at any moment, this loses no intact clip: a new
-    unit is committed before its old one goes. Orphaned tars are removed. Raises StoreError while a fetch is at work
-    (at a URL: on this machine). `scratch` is where a store at a URL has its scratch folders.
+    Lost clips are wanted again: the next fetch brings them. Killed at any moment, this loses no intact clip: a new unit
+    is committed before its old one goes. Orphaned tars are removed. Raises StoreError while a fetch is at work (at a
+    URL: on this machine). `scratch` is where a store at a URL has its scratch folders.
     """
-    lost = 0
+    lost = recovered = 0
     if isinstance(store.root, RemotePath):
         store.root.check_writable()
     with scratch_folder(store.root, alone=True, scratch=scratch) as folder:
         for report in reports:
             if report.unreadable is not None:
-                report.file.unlink()
+                recovered += recover(store, report.file, folder)
             elif not report.is_whole:
                 lost += len(report.clips)
                 _rewrite(store, report, folder)
         for path in orphan_tars(store):
             path.unlink()
-    return lost
+    return lost, recovered
 
 
 def _check_unit(file: Location, shared: Checkers, tell: Callable[[Any], None], *, store: Store) -> UnitReport:
@@ -145,7 +146,7 @@ def _check_unit(file: Location, shared: Checkers, tell: Callable[[Any], None], *
     report.num_clips, report.size_bytes = len(rows), sum(row["size"] for row in rows)
     for tar in sorted(tars):
         of_tar = [row for row in rows if row["tar"] == tar]
-        with _here(tars[tar], shared.scratch) as path:
+        with tar_here(tars[tar], shared.scratch) as path:
             if path is None:
                 report.clips |= {row["clip_id"]: f"{tar} is gone" for row in of_tar}
                 continue
@@ -156,22 +157,6 @@ def _check_unit(file: Location, shared: Checkers, tell: Callable[[Any], None], *
             if (found := sha8(path)) != tar.rpartition("-")[2].removesuffix(".tar"):
                 report.tars[tar] = f"its SHA-256 begins with {found}"
     return report
-
-
-@contextmanager
-def _here(tar: Location, scratch: Path | None) -> Iterator[Path | None]:
-    """A tar as a file of this machine, one at a URL in the scratch folder for the time of the block; None if gone."""
-    if isinstance(tar, Path):
-        yield tar if tar.exists() else None
-        return
-    assert scratch is not None
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        path: Path | None = Path(folder) / "tar"
-        try:
-            tar.get(Path(folder) / "tar")
-        except FileNotFoundError:
-            path = None
-        yield path
 
 
 def _problem(tar: IO[bytes], row: dict[str, Any], shared: Checkers) -> str | None:
