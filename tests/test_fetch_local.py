@@ -371,6 +371,18 @@ def test_origins_may_be_listed_with_a_comma(fetch, small, tmp_path):
     assert origins == [f"local:{first}", f"local:{second}"]
 
 
+def test_a_folder_with_a_comma_in_its_name(fetch, small, tmp_path):
+    folders = [tmp_path / name for name in ("a,b", "c,cvdf", "back\\slash, and comma,")]
+    for place, folder in enumerate(folders):
+        clips_in(folder, NAMES[place : place + 1])
+    fetch(small, ",".join(f"local:{folder}".replace(",", "\\,") for folder in folders))
+    origins = [row["origin"] for row in settled(tmp_path / "store").values()]
+    assert origins == [f"local:{folder}" for folder in folders]
+    told = fetch(small, folders[0], code=2).stderr
+    assert "unknown origin 'b'; known: local:DIR" in told
+    assert "(a comma in a name is written \\,)" in told
+
+
 @pytest.mark.parametrize("origin", ["local", "youtub", "cvdf2", "", "local:x,", "Local:x"])
 def test_an_unknown_origin(k710, small, tmp_path, origin):
     result = k710("fetch", small, "--from", origin, "--store", tmp_path / "store")

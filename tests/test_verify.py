@@ -300,7 +300,7 @@ def test_rows_are_recovered_from_the_tars_but_for_where_the_clips_came_from(k710
     for unit_of_both in (name, other):
         os.truncate(fresh.media_folder / f"{unit_of_both}.parquet", 100)
     result = k710("verify", store.root.parent, "--store", fresh.root, "--repair")
-    assert "  4 clips were taken from the tars of such units; where they came from is lost\n" in result.stdout
+    assert "  4 clips of such units were taken from their tars; where they came from is lost\n" in result.stdout
     after = {row["clip_id"]: row for row in fresh.best_rows().to_pylist()}
     assert tars(fresh) == tars_before
     assert before.keys() - after.keys() == {CLIPS[3].clip_id}, "no tar tells of a failure"

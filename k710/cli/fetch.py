@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -96,11 +97,16 @@ def choices_of(
     from k710.part import Part, parse_part
 
     check_wanted(options.get("view"), splits)
-    names = tuple(origin for given in origins for origin in given.split(",")) or ("cvdf",)
+    names = tuple(origin for given in origins for origin in split_origins(given)) or ("cvdf",)
     chosen = read_profile(profile, audio=audio)
     cores = workers or os.cpu_count() or 1
     options |= {"part": parse_part(part) if part is not None else Part(), "workers": cores}
     return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, **options).checked()
+
+
+def split_origins(given: str) -> list[str]:
+    """The origins of `ORIGIN,…`. In a name a comma is written `\\,`; any other backslash is one."""
+    return [origin.replace("\\,", ",") for origin in re.split(r"(?<!\\),", given)]
 
 
 def fetch_and_print(

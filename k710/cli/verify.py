@@ -75,7 +75,7 @@ def command(
             click.echo(f"  repaired {len(broken):,} units; wanted again: {lost:,} clips{whole}")
             if recovered:
                 click.echo(
-                    f"  {recovered:,} clips were taken from the tars of such units; where they came from is lost"
+                    f"  {recovered:,} clips of such units were taken from their tars; where they came from is lost"
                 )
         elif broken:
             damaged += len(broken)

@@ -65,7 +65,10 @@ class Choices:
         check_failures(self.retry)
         for origin in self.origins:
             if origin.partition(":")[0] not in ("local", "cvdf", "youtube") or origin == "local":
-                raise UsageError(f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL, youtube, youtube:URL")
+                raise UsageError(
+                    f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL, youtube, youtube:URL (a comma in a "
+                    f"name is written \\,)"
+                )
         self._check_youtube()
         for origin in self.origins:
             if origin.startswith("local:") and not Path(origin.removeprefix("local:")).is_dir():
