@@ -7,6 +7,7 @@ import glob
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from hypothesis import strategies as st
 from loopback import Fault, closed_url
 from small_stores import left_in_scratch
 from test_killed_fetch import PROC, marked, until
-from tiny_media import build, clip_bytes, fetched, files_under, numbers, settled
+from tiny_media import build, clip_bytes, clip_file, fetched, files_under, numbers, settled
 from youtube_pages import AAC, OPTIONS, VP9, YoutubePages
 
 from k710.clip_names import ClipName
@@ -488,6 +489,26 @@ def test_every_clip_is_in_one_unit_with_the_others_of_its_video(clips):
 
 
 MEDIA = pa.schema([MEDIA_SCHEMA.field(name) for name in ("clip_id", "failure", "origin", "settled_at")]).empty_table()
+
+
+def test_what_a_later_origin_brings_is_no_video_without_an_answer(fetch, youtube, tmp_path):
+    """Nor is an archive that could not be read, once nothing of it is wanted any more."""
+    first, second = "later-bring", "nobody-has-"
+    for youtube_id in (first, second):
+        youtube.refuse(youtube_id, "Something that nobody ever said")
+    folder = tmp_path / "clips"
+    clip_file(folder / f"{first}_000001_000003.mp4")
+    origins = f"youtube,cvdf:{youtube.server.url('/no')},local:{folder}"
+    told = fetch(some(first, second), *OPTIONS, origin=origins, code=1).stderr
+    assert "no answer: nobody-has-" in told
+    assert "no answer: later-bring" not in told
+    assert "k710: 1 archives could not be read" in told
+    shutil.rmtree(tmp_path / "store")
+    clip_file(folder / f"{second}_000001_000003.mp4")
+    told = fetch(some(), *OPTIONS, origin=origins)
+    assert "This run: 2 clips fetched" in told.stdout
+    assert "no answer" not in told.stderr
+    assert "not read" not in told.stderr
 
 
 # A mirror that serves videos by their IDs.

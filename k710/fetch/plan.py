@@ -110,8 +110,10 @@ class Plan:
         self._left: set[str] = set()  # clips that an earlier stage of another part may still bring
         self._media = self._read_media()
 
-    def missing(self) -> pa.Array:
-        """The wanted clips that are not in the store, when its rows were last read."""
+    def missing(self, *, anew: bool = False) -> pa.Array:
+        """The wanted clips that are not in the store, when its rows were last read; that is now, if `anew`."""
+        if anew:
+            self._media = self._read_media()
         there = self._media["clip_id"].filter(pc.is_null(self._media["failure"])).combine_chunks()
         return self.wanted.filter(pc.invert(pc.is_in(self.wanted, there)))
 

@@ -12,12 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from k710.engine import Engine, Stop, local_engine
 from k710.errors import FetchError, StoreError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.estimate import check_room
 from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.from_cvdf import stop_without_network
+from k710.fetch.from_local import clip_of
 from k710.fetch.jobs import NO_SPACE, Candidate, ClipJob
 from k710.fetch.plan import Choices, Plan
 from k710.fetch.profiles import Profile
@@ -79,7 +82,17 @@ def fetch(
             if stop.asked:
                 break
     tally.left = len(plan.left())
+    if tally.unsettled or tally.unread:
+        _forget_what_came(tally, plan.missing(anew=True))
     return tally
+
+
+def _forget_what_came(tally: Tally, missing: pa.Array) -> None:
+    """A video, or an archive, that gave no answer is no trouble once a later origin has brought what was wanted."""
+    videos = {clip_of(clip_id).youtube_id for clip_id in missing.to_pylist()}
+    tally.unsettled = {video: said for video, said in tally.unsettled.items() if video in videos}
+    if not videos:
+        tally.unread.clear()
 
 
 @contextmanager
