@@ -33,7 +33,7 @@ from youtube_pages import AAC, OPTIONS, VP9, YoutubePages
 
 from k710.clip_names import ClipName
 from k710.engine import Stop
-from k710.fetch import breaker, youtube_gone
+from k710.fetch import breaker, estimate, youtube_gone
 from k710.fetch.breaker import Breaker, Trouble
 from k710.fetch.from_youtube import YoutubeOrigin
 from k710.fetch.jobs import Made
@@ -509,6 +509,21 @@ def test_what_a_later_origin_brings_is_no_video_without_an_answer(fetch, youtube
     assert "This run: 2 clips fetched" in told.stdout
     assert "no answer" not in told.stderr
     assert "not read" not in told.stderr
+
+
+def test_whole_videos_need_room_too(fetch, youtube, tmp_path, monkeypatch):
+    """One that comes and one in each of two units that is cut, but no more than there are."""
+    monkeypatch.setattr(estimate, "_free_bytes", lambda folder: 2_900_000_000)
+    wanted = [f"video-{n:05}" for n in range(4)]
+    assert "scratch: at most 3.0 GB; free: 2.9 GB." in fetch(some(*wanted), "--dry-run").stdout
+    told = fetch(some(), code=1).stderr
+    assert f"{tmp_path / 'store'}: 4 clips need about 3.0 GB, 2.9 GB are free; " in told
+    assert "3.0 GB are for whole videos: --youtube-max-megabytes makes that less" in told
+    assert youtube.asked() == []
+    for youtube_id in wanted:
+        youtube.serve(youtube_id, youtube.format(134, BODY, 64, 48))
+    assert "2 clips fetched" in fetch(some(), "--limit", 2).stdout
+    assert "2 clips fetched" in fetch(some(), "--youtube-max-megabytes", 900).stdout
 
 
 # A mirror that serves videos by their IDs.

@@ -49,7 +49,8 @@ def estimate(manifest: Manifest, store_root: Location, choices: Choices) -> Esti
         stages.append((stage.origin, stage.clips, len(stage.archives), _download_bytes(stage.archives)))
         notes += [stage.note] if stage.note else []
         clips += stage.clips
-        scratch_bytes = max(scratch_bytes, _scratch_bytes(choices) + _waiting_bytes(store, choices, stage))
+        waiting_bytes = _waiting_bytes(store, choices, stage) + _video_bytes(choices, stage)
+        scratch_bytes = max(scratch_bytes, _scratch_bytes(choices) + waiting_bytes)
     clips = min(clips, len(plan.missing()))
     return Estimate(
         len(plan.wanted),
@@ -67,13 +68,16 @@ def check_room(store: Store, choices: Choices, stage: Stage) -> None:
     if not stage.clips:
         return
     folder = scratch_parent(store.root, choices.scratch)
-    needed, todo = _scratch_bytes(choices), f"{stage.clips:,} clips need"
+    video_bytes = _video_bytes(choices, stage)
+    needed, todo = _scratch_bytes(choices) + video_bytes, f"{stage.clips:,} clips need"
     if isinstance(store.root, Path):
         needed += stage.clips * _clip_bytes(store, choices.profile)
         folder, advice = store.root, "take --limit, fewer --splits, or another --store"
     else:
         needed += _waiting_bytes(store, choices, stage)
         todo, advice = "units that are on their way need", "take fewer --workers, or another --scratch"
+    if video_bytes:
+        advice += f"; {video_bytes / 1e9:.1f} GB are for whole videos: --youtube-max-megabytes makes that less"
     if needed > (free := _free_bytes(folder)):
         raise FetchError(f"{folder}: {todo} about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; {advice}")
 
@@ -84,6 +88,15 @@ def _waiting_bytes(store: Store, choices: Choices, stage: Stage) -> int:
         return 0
     at_a_time = min(units_at_a_time(choices.workers), len(stage.units))
     return at_a_time * -(-stage.clips // len(stage.units)) * _clip_bytes(store, choices.profile)
+
+
+def _video_bytes(choices: Choices, stage: Stage) -> int:
+    """What whole videos take in the scratch: those that are downloaded, and in each unit one that is being cut."""
+    if stage.origin.partition(":")[0] != "youtube" or choices.youtube.sections:
+        return 0
+    videos = sum(len(unit.videos) for unit in stage.units)
+    at_a_time = min(choices.youtube.downloads + units_at_a_time(choices.workers), videos)
+    return int(at_a_time * choices.youtube.max_megabytes * 1e6)
 
 
 def _clip_bytes(store: Store, profile: Profile) -> int:
