@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -578,7 +579,7 @@ def test_an_unknown_class_of_failure(k710, sample):
         ((), ["new", "elsewhere"]),
         (("corrupt",), ["new", "elsewhere", "corrupt"]),
         (("gone", "corrupt"), ["new", "elsewhere", "corrupt", "gone"]),
-        (("short",), ["new", "elsewhere"]),
+        (("short",), ["new", "elsewhere", "short by now"]),
     ],
 )
 def test_what_is_tried_again(retry, expected):
@@ -591,10 +592,16 @@ def test_what_is_tried_again(retry, expected):
         ("elsewhere", "corrupt", "cvdf:k400/val"),
         ("corrupt", "corrupt", "local:/a"),
         ("gone", "gone", "local:/a"),
+        ("short by now", "corrupt", "local:/a"),
+        ("short by now", "short", "local:/a"),  # once the first was tried again
+        ("short by now", "corrupt", "cvdf:k400/val"),
     ]
-    media = pa.table({name: [row[n] for row in rows] for n, name in enumerate(("clip_id", "failure", "origin"))})
-    wanted = pa.array(["new", "there", "there after all", "elsewhere", "corrupt", "gone"])
-    assert to_do(wanted, media, "local:/a", retry).to_pylist() == expected
+    columns = {name: [row[n] for row in rows] for n, name in enumerate(("clip_id", "failure", "origin"))}
+    columns["settled_at"] = [datetime(2026, 1, 1, 0, minute) for minute in range(len(rows))]
+    wanted = pa.array(["new", "there", "there after all", "elsewhere", "corrupt", "gone", "short by now"])
+    for order in (range(len(rows)), reversed(range(len(rows)))):
+        media = pa.table(columns).take(pa.array(order))
+        assert to_do(wanted, media, "local:/a", retry).to_pylist() == expected
 
 
 def test_settled_rows_say_what_a_clip_is(k710, tmp_path):

@@ -82,3 +82,11 @@ def test_suspicions_that_are_due_are_asked_for_again():
 def test_who_lived_last():
     rows = media(*((clip(f"video-{n:05}"), None, n) for n in range(5)))
     assert Suspicions(rows, "youtube").last_alive(2) == ["video-00000", "video-00001"]
+
+
+def test_a_suspicion_is_due_whatever_was_said_of_the_clip_before():
+    """A private video, asked for again, was said to be gone; an hour later that is to be confirmed."""
+    rows = media((clip(VIDEO), "private", 9), (clip(VIDEO), SUSPECTED, 2), (clip(OTHER), SUSPECTED, 9))
+    rows = pa.concat_tables([rows, media((clip(OTHER), "private", 2))])
+    left = Suspicions(rows, "youtube").without_due(rows)
+    assert left.select(["clip_id", "failure"]).to_pylist() == [{"clip_id": clip(OTHER), "failure": "private"}]

@@ -61,7 +61,9 @@ def in_hash_order(clip_ids: Iterable[str]) -> list[str]:
 
 def to_do(wanted: pa.Array, media: pa.Table, origin: str, retry: Collection[str]) -> pa.Array:
     """Those of `wanted` that an origin is still to be asked for: not there yet, and not refused at that origin before
-    (unless the class of that failure is in `retry`). `media`: rows with clip_id, failure, origin."""
+    (unless the class of its last failure there is in `retry`). `media`: rows with clip_id, failure, origin, settled_at.
+    """
+    media = last_verdicts(media)
     there = pc.is_null(media["failure"])
     refused = pc.equal(media["origin"], origin)
     if retry:
@@ -69,6 +71,16 @@ def to_do(wanted: pa.Array, media: pa.Table, origin: str, retry: Collection[str]
         refused = pc.and_(refused, pc.invert(of_class))
     settled = media["clip_id"].filter(pc.or_(there, refused))
     return wanted.filter(pc.invert(pc.is_in(wanted, settled.combine_chunks())))
+
+
+def last_verdicts(media: pa.Table) -> pa.Table:
+    """The rows of what is there, and of each origin's failures of a clip the last one: what came before was tried again
+    since. Only the columns that `to_do` needs."""
+    names = ["clip_id", "origin", "failure", "settled_at"]
+    failed = media.filter(pc.is_valid(media["failure"])).select(names).sort_by([("settled_at", "descending")])
+    last = failed.group_by(names[:2], use_threads=False).aggregate([("failure", "first"), ("settled_at", "first")])
+    there = media.filter(pc.is_null(media["failure"])).select(names)
+    return pa.concat_tables([last.rename_columns(names), there])
 
 
 def of_part(clip_ids: pa.Array, part: Part) -> pa.Array:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta, timezone
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k710.fetch.wanted import last_verdicts
+
 CONFIRM_S = 3600.0
 SUSPECTED, GONE = "gone_unconfirmed", "gone"
 _SPAN_CHARS = len("_000000_000010")
@@ -46,7 +48,8 @@ class Suspicions:
         return pa.array(new, pa.string())
 
     def without_due(self, media: pa.Table) -> pa.Table:
-        """The rows but for the suspicions that are to be confirmed now: their clips are asked for again."""
+        """What counts, but for the suspicions that are to be confirmed now: their clips are asked for again."""
+        media = last_verdicts(media)
         suspected = pc.fill_null(pc.equal(media["failure"], SUSPECTED), False)
         suspected = pc.and_(suspected, pc.equal(media["origin"], self.origin))
         now = _now()
