@@ -54,19 +54,28 @@ def first_file(folder: Path) -> Path | None:
 
 def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     """The video files under `folder`; linked folders too, but for those that lead back to where they stand."""
-    status = os.stat(folder)
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
     try:
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
         entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return  # others may be at work here
     except PermissionError as error:
         raise FetchError(f"{folder}: {error.strerror}; everything under local:DIR must be readable") from None
     for entry in entries:
-        if entry.name.startswith(".") and entry.is_dir():
+        if entry.name.startswith(".") and _is_dir(entry):
             continue
         if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            if not entry.is_dir():
+            if not _is_dir(entry):
                 yield entry.path
-        elif entry.is_dir():
+        elif _is_dir(entry):
             yield from _walk(entry.path, above | {here})
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -177,6 +178,43 @@ def test_links_are_followed_and_loops_are_not(fetch, small, tmp_path):
     rows = settled(tmp_path / "store")
     assert rows[NAMES[0]]["came_from"] == f"linked/deep/{NAMES[0]}.mp4"
     assert "No such file" in rows[NAMES[3]]["message"]
+
+
+def test_a_link_that_leads_to_itself_stops_nothing(fetch, small, tmp_path):
+    clips = clips_in(tmp_path / "clips", NAMES[:1])
+    for name in (f"{NAMES[1]}.mp4", "folder", ".hidden"):
+        (clips / name).symlink_to(clips / name)
+    assert "1 clips fetched, 0.0 MB, 1 unreadable" in fetch(small, clips).stdout
+    assert "Too many levels of symbolic links" in settled(tmp_path / "store")[NAMES[1]]["message"]
+
+
+def test_a_folder_that_goes_while_it_is_walked(tmp_path, monkeypatch):
+    """A downloader may be at work in it."""
+    for folder in ("a", "b", "c"):
+        clips_in(tmp_path / folder, NAMES[:1])
+
+    def scandir(path: str) -> Any:
+        if path == str(tmp_path / "b"):
+            shutil.rmtree(path)
+        return really(path)
+
+    really = os.scandir
+    monkeypatch.setattr("k710.local_files.os.scandir", scandir)
+    assert LocalFiles(tmp_path).by_span == {NAMES[0]: [f"{folder}/{NAMES[0]}.mp4" for folder in "ac"]}
+
+
+def test_files_that_a_disk_does_not_give_are_asked_for_again(fetch, small, tmp_path):
+    """A disk that was unmounted in mid-run says nothing of the clips."""
+    clips, away = tmp_path / "clips", clips_in(tmp_path / "away")
+    clips.mkdir()
+    for name in NAMES:
+        (clips / f"{name}.mp4").symlink_to(away / f"{name}.mp4")
+    away.rename(tmp_path / "unmounted")
+    for _ in range(2):
+        assert "0 clips fetched, 0.0 MB, 5 unreadable." in fetch(small, clips).stdout
+    assert "No such file" in settled(tmp_path / "store")[NAMES[0]]["message"]
+    (tmp_path / "unmounted").rename(away)
+    assert "5 clips fetched" in fetch(small, clips).stdout
 
 
 def test_what_is_no_clip_file_is_passed_over(tmp_path):

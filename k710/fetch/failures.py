@@ -14,7 +14,9 @@ OF_THE_FILE = {
     "short": "fewer than 8 frames, or less than one second, of the span",
     "mismatch": "the file lasts longer than the span and is not the whole video",
     "ambiguous": "a file named by the video alone, which could be any of several spans",
+    "unreadable": "the disk does not give the file: gone since it was found, or refused; asked for again by every run",
 }
+ASKED_AGAIN = frozenset({"unreadable"})  # also without --retry: it says nothing of the clip
 # Of the video: recorded, and not tried again unless asked for.
 OF_THE_VIDEO = {
     "gone": "removed, or its account closed; said twice, an hour apart",

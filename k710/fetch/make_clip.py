@@ -42,7 +42,7 @@ def make_clip(job: ClipJob) -> Made:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return Made(job.clip_id, NO_SPACE)
-            failed = Made(job.clip_id, "undecodable", f"cannot be read: {error.strerror}", source=index)
+            failed = Made(job.clip_id, "unreadable", f"cannot be read: {error.strerror}", source=index)
     return failed
 
 

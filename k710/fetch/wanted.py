@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import UsageError
+from k710.fetch.failures import ASKED_AGAIN
 from k710.fetch.jobs import Span
 from k710.manifest import Manifest
 from k710.part import Part
@@ -66,9 +67,8 @@ def to_do(wanted: pa.Array, media: pa.Table, origin: str, retry: Collection[str]
     media = last_verdicts(media)
     there = pc.is_null(media["failure"])
     refused = pc.equal(media["origin"], origin)
-    if retry:
-        of_class = pc.is_in(media["failure"], pa.array(sorted(retry), pa.string()))
-        refused = pc.and_(refused, pc.invert(of_class))
+    again = pc.is_in(media["failure"], pa.array(sorted({*retry, *ASKED_AGAIN}), pa.string()))
+    refused = pc.and_(refused, pc.invert(again))
     settled = media["clip_id"].filter(pc.or_(there, refused))
     return wanted.filter(pc.invert(pc.is_in(wanted, settled.combine_chunks())))
 
