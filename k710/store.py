@@ -55,6 +55,7 @@ MEDIA_SCHEMA = pa.schema(
 )
 METADATA_KEY = b"k710"
 EVENLY_STORED = "frames_evenly_stored"  # in a media file's metadata: all its frame_indices are sampling.stored_indices
+MENDED = "`k710 verify MANIFEST --repair` makes the store whole again"
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TAR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar")
 _LISTINGS = 3  # of a folder in which units come and go
@@ -121,7 +122,7 @@ class Store:
         try:
             for file in files:
                 unit_metadata(file)  # a newer version would be read wrongly
-            units_of = {str(copy_of(file)): file.stem for file in files}
+            units_of = {str(copy_of(file).absolute()): file.stem for file in files}
             dataset = pa.dataset.dataset(list(units_of), schema=MEDIA_SCHEMA, format="parquet")
             table = dataset.to_table(columns=[*names, "__filename"])
         except NewerStoreError:
@@ -143,7 +144,7 @@ class Store:
             try:
                 read_unit(file)
             except StoreError as error:
-                raise StoreError(f"{error}; `k710 verify MANIFEST --repair` makes the store whole again") from None
+                raise StoreError(f"{error}; {MENDED}") from None
 
     def best_rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names)) -> pa.Table:
         """One row per clip, in clip_id order: a success before failures, then the newest, then by unit name."""
@@ -166,12 +167,13 @@ def best(rows: pa.Table) -> pa.Table:
 
 def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
     """The rows of one media file, and what it says of its unit. Raises StoreError for a damaged one, NewerStoreError
-    for one that a newer version wrote."""
+    for one that a newer version wrote, OSError for one that is there and cannot be read."""
     metadata = unit_metadata(file)
     try:
-        rows = pa.parquet.ParquetFile(copy_of(file)).read()
+        rows = pa.parquet.ParquetFile(copy_of(file).absolute()).read()
         digest = unit_digest(rows, metadata)
     except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
+        _pass_on(error)
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if digest != metadata.get("sha256"):
         raise StoreError(f"{file}: damaged: it does not say what was written")
@@ -192,14 +194,23 @@ def unit_digest(rows: pa.Table, metadata: dict[str, Any]) -> str:
 def unit_metadata(file: Location) -> dict[str, Any]:
     """What a media file says of its unit: profile, origin, tools; of an archive its address and the members seen."""
     try:
-        found = (pa.parquet.read_metadata(copy_of(file)).metadata or {})[METADATA_KEY]
+        # Absolute: Arrow takes s3:x for a URL.
+        found = (pa.parquet.read_metadata(copy_of(file).absolute()).metadata or {})[METADATA_KEY]
         metadata: dict[str, Any] = json.loads(found)
         version = str(metadata["schema_version"])
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        _pass_on(error)
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise NewerStoreError(f"{file}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
     return metadata
+
+
+def _pass_on(error: Exception) -> None:
+    """Raise the error of a disk, which says nothing of a file: a repair would throw away what is only closed to it.
+    Arrow's own OSErrors, of a damaged file, have no number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
 
 
 def unit_name(name: str, clip_ids: Iterable[str]) -> str:

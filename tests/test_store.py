@@ -156,6 +156,44 @@ def test_a_damaged_media_file_is_named(k710, settled, damage, command, tmp_path)
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["status", "verify", "verify --repair"])
+def test_a_media_file_that_the_disk_does_not_give_is_not_damaged(k710, settled, command, monkeypatch):
+    """A repair would throw it away, and its owner has but to allow this user to read it."""
+    manifest, file = settled
+    content = file.read_bytes()
+
+    def refused(path: object, *more: object, **options: object) -> None:
+        raise PermissionError(13, f"Failed to open local file '{path}'. Detail: Permission denied")
+
+    monkeypatch.setattr(pa.parquet, "read_metadata", refused)
+    result = k710(*command.split(), manifest)
+    assert result.exit_code == 1
+    assert result.stderr == f"k710: Failed to open local file '{file}'. Detail: Permission denied\n"
+    assert file.read_bytes() == content
+
+
+def test_a_damaged_file_of_another_profile_is_named(k710, settled, loopback):
+    """What was seen in archives stands in the units of all profiles."""
+    manifest, _ = settled
+    damaged = manifest / "store" / "media" / "other" / "cvdf-k400-train-part_0-00000000.parquet"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"PAR1")
+    result = k710("fetch", manifest, "--from", f"cvdf:{loopback.url('')}", "--profile", "source")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"k710: {damaged}: damaged: ")
+    assert result.stderr.endswith("; `k710 verify MANIFEST --repair` makes the store whole again\n")
+
+
+@pytest.mark.parametrize("name", ["../store", "s3:x", "file:x", "-x", "a%20b"])
+def test_a_relative_folder_that_looks_like_something_else(k710, settled, tmp_path, monkeypatch, name):
+    manifest, _ = settled
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (manifest / "store").rename(name)
+    assert k710("verify", manifest, f"--store={name}").exit_code == 0
+    assert "k400 val         1         1             0   100.0%" in k710("status", manifest, f"--store={name}").stdout
+
+
 def test_no_flipped_bit_passes_for_data(store):
     """Parquet's own check sums are optional and leave its footer out, which may even name other columns."""
     put(store, {IDS[0]: fake_media(IDS[0]), IDS[1]: "corrupt"})

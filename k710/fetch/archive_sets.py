@@ -15,7 +15,7 @@ from k710.errors import FetchError, StoreError
 from k710.fetch.wanted import in_splits
 from k710.releases import SPLITS
 from k710.storage import Location
-from k710.store import unit_metadata
+from k710.store import MENDED, NewerStoreError, unit_metadata
 
 CVDF = "https://s3.amazonaws.com/kinetics"
 
@@ -99,6 +99,10 @@ def seen_archives(media_files: Iterable[Location]) -> dict[str, SeenArchive]:
         try:
             archive = unit_metadata(file)["archive"]
             url, complete, members = str(archive["url"]), bool(archive["complete"]), archive["members"]
+        except NewerStoreError:
+            raise
+        except StoreError as error:
+            raise StoreError(f"{error}; {MENDED}") from None
         except (KeyError, TypeError) as error:
             raise StoreError(f"{file}: damaged: it does not say of which archive it is ({error!r})") from None
         if complete:
