@@ -300,12 +300,32 @@ def test_views_splits_and_dialects_that_are_not_there(k710, manifest, tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("out", [".", "..", "/"])
+def test_a_folder_without_a_name(k710, manifest, tmp_path, monkeypatch, out):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    said = refused(k710, manifest, *OPTIONS, "--out", out, exit_code=2)
+    assert said == f"k710: --out {out}: the shards need a folder with a name, such as shards/k400-train\n"
+
+
+def test_what_somebody_put_beside_the_shards_is_not_thrown_away(k710, manifest, tmp_path):
+    out = tmp_path / "shards"
+    assert k710("pack", manifest, *OPTIONS, "--out", out).exit_code == 0
+    (out / "index.txt").write_text("hours of work")
+    assert refused(k710, manifest, *OPTIONS, "--out", out, "--force") == (
+        f"k710: {out}: holds something else (index.txt); choose another --out\n"
+    )
+    assert (out / "index.txt").read_text() == "hours of work"
+    (out / "index.txt").unlink()
+    assert k710("pack", manifest, *OPTIONS, "--out", out, "--force").exit_code == 0
+
+
 def test_a_folder_that_holds_something_else(k710, manifest, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"a cat")
     for more in ((), ("--force",)):
         said = refused(k710, manifest, *OPTIONS, "--out", tmp_path / "photos", *more)
-        assert said == f"k710: {tmp_path / 'photos'}: holds something else; choose another --out\n"
+        assert said == f"k710: {tmp_path / 'photos'}: holds something else (cat.jpg); choose another --out\n"
     assert contents(tmp_path / "photos") == {"cat.jpg": b"a cat"}
 
 

@@ -95,14 +95,19 @@ def pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, f
 def _check_out(out: Location, rows: list[dict[str, Any]]) -> None:
     """Raise StoreError where `out` holds something else, or has no room; UsageError for a URL that takes no shards."""
     foreign: list[Location] = []
+    if out.name in ("", ".."):
+        raise UsageError(f"--out {out}: the shards need a folder with a name, such as shards/k400-train")
     if isinstance(out, RemotePath):
         out.check_writable()
         # An interrupted pack leaves shards there that nothing commits.
         foreign = [path for path in out.iterdir() if path.name != COMMIT and not SHARD.fullmatch(path.name)]
-    elif out.exists() and not (out / COMMIT).exists():
-        foreign = [*out.iterdir()] if out.is_dir() else [out]
+    elif out.is_dir():
+        ours = (out / COMMIT).exists()
+        foreign = [path for path in out.iterdir() if not (ours and (path.name == COMMIT or SHARD.fullmatch(path.name)))]
+    elif out.exists():
+        foreign = [out]
     if foreign:
-        raise StoreError(f"{out}: holds something else; choose another --out")
+        raise StoreError(f"{out}: holds something else ({foreign[0].name}); choose another --out")
     if isinstance(out, Path):
         out.parent.mkdir(parents=True, exist_ok=True)
         needed, free = sum(row["size"] + 4096 for row in rows), shutil.disk_usage(out.parent).free
