@@ -251,12 +251,22 @@ def head(url: str, *, timeout_s: float = 30.0) -> FileVersion:
 
 def check_address(url: str) -> None:
     """Raise DownloadError unless `url` is an http or https address."""
+    if not is_web_address(url):
+        raise DownloadError(f"{url}: not an http or https address")
+
+
+def is_web_address(url: str) -> bool:
+    """Whether `url` is http or https, and has a host."""
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise DownloadError(f"{url}: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise DownloadError(f"{url}: not an http or https address")
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def without_password(text: str) -> str:
+    """A text for people to see: names and passwords in its addresses are left out."""
+    return re.sub(r"://[^/\s]*@", "://…@", text)
 
 
 def _length(response: requests.Response) -> int | None:

@@ -480,9 +480,20 @@ def test_an_archive_that_breaks_off_keeps_what_came(alone, fetch, public, tmp_pa
     assert set(fetched(tmp_path / "store")) == set(NAMES)
 
 
+@pytest.mark.parametrize("where", ["nonsense", "ftp://host", "http://[::1", "http://", "https://user:secret@host/x"])
+def test_a_mirror_without_an_address(alone, fetch, tmp_path, where):
+    """A password would stand in the store with the address of every archive."""
+    result = fetch(alone, origin=f"cvdf:{where}", code=2)
+    shown = where.replace("user:secret", "…")
+    told = f"k710: cvdf:{shown}: a mirror's address is http(s)://HOST/…; a password goes into ~/.netrc\n"
+    assert result.stderr == told
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_list_with_anything_but_addresses_is_refused(alone, fetch, public, tmp_path):
     (path,) = public.publish("k600", "train", named(*NAMES))
-    for line in ("<!DOCTYPE html>", "part_1.tar.gz", "file:///etc/passwd", "s3://kinetics/600/train/part_1.tar.gz"):
+    lines = ("<!DOCTYPE html>", "part_1.tar.gz", "file:///etc/passwd", "s3://kinetics/600/train/part_1.tar.gz")
+    for line in (*lines, "http://[::1/part_1.tar.gz", "http:///part_1.tar.gz"):
         for file in (tmp_path / "cache").glob("*"):
             file.unlink()
         public.server.serve("/600/train/k600_train_path.txt", f"{public.server.url(path)}\n\n{line}\n".encode())

@@ -421,7 +421,7 @@ def test_a_folder_with_a_comma_in_its_name(fetch, small, tmp_path):
     assert "(a comma in a name is written \\,)" in told
 
 
-@pytest.mark.parametrize("origin", ["local", "youtub", "cvdf2", "", "local:x,", "Local:x"])
+@pytest.mark.parametrize("origin", ["local", "local:", "youtub", "cvdf2", "", "local:x,", "Local:x"])
 def test_an_unknown_origin(k710, small, tmp_path, origin):
     result = k710("fetch", small, "--from", origin, "--store", tmp_path / "store")
     assert (result.exit_code, result.stdout) == (2, "")

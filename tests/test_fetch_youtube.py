@@ -595,7 +595,10 @@ def test_options_that_make_no_sense(fetch, tmp_path, given, message):
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("origin", ["youtube:ftp://host/{id}", "youtube:http://host/", "youtube:http://a:b@host/{id}"])
+@pytest.mark.parametrize(
+    "origin",
+    ["youtube:ftp://host/{id}", "youtube:http://host/", "youtube:http://a:b@host/{id}", "youtube:http://[x/{id}"],
+)
 def test_a_mirror_without_an_address(fetch, origin):
     assert "a mirror's address is http(s)://HOST/…, with {id}" in fetch(some(ALIVE), origin=origin, code=2).stderr
 

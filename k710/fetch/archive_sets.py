@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from k710.download import cached
-from k710.errors import FetchError, StoreError
+from k710.errors import FetchError, StoreError, UsageError
 from k710.fetch.wanted import in_splits
+from k710.http_reader import is_web_address, without_password
 from k710.releases import SPLITS
 from k710.storage import Location
 from k710.store import MENDED, NewerStoreError, unit_metadata
@@ -46,11 +47,18 @@ class ArchiveSet:
         lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
         found = list(dict.fromkeys(line for line in lines if line))
         for line in found:
-            if urlsplit(line).scheme not in ("http", "https"):
+            if not is_web_address(line):
                 raise FetchError(f"{url}: a line is no address of an archive: {line[:100]!r} ({path} is the copy)")
         if not found:
             raise FetchError(f"{url}: the list is empty ({path} is the copy)")
         return found
+
+
+def check_base_url(where: str) -> None:
+    """Raise UsageError for an address, behind `cvdf:`, that is none of a mirror."""
+    if not is_web_address(where) or urlsplit(where).username:
+        shown = without_password(where)
+        raise UsageError(f"cvdf:{shown}: a mirror's address is http(s)://HOST/…; a password goes into ~/.netrc")
 
 
 def _parts(release: str, folder: str, sources: tuple[str, ...]) -> tuple[ArchiveSet, ...]:

@@ -20,6 +20,7 @@ from k710.fetch.wanted import in_hash_order, to_do
 from k710.fetch.youtube_gone import Suspicions
 from k710.fetch.youtube_options import YoutubeOptions
 from k710.fetch.youtube_session import LOOKED_AT, WATCH_URL, Asking, Session, Video
+from k710.http_reader import is_web_address, without_password
 
 UNIT_VIDEOS = 50
 GUEST_PER_H, ACCOUNT_PER_H = 300, 2000  # videos, by public reports
@@ -35,11 +36,10 @@ class VideoUnit:
 
 def check_origin(where: str) -> None:
     """Raise UsageError for an address, behind `youtube:`, that is none of a mirror's videos."""
-    parts = urlsplit(where)
-    if where and (parts.scheme not in ("http", "https") or not parts.hostname or "{id}" not in where or parts.username):
+    if where and (not is_web_address(where) or "{id}" not in where or urlsplit(where).username):
         raise UsageError(
-            f"youtube:{where}: a mirror's address is http(s)://HOST/…, with {{id}} where the video's ID stands and "
-            f"without a password"
+            f"youtube:{without_password(where)}: a mirror's address is http(s)://HOST/…, with {{id}} where the video's "
+            f"ID stands and without a password"
         )
 
 

@@ -23,6 +23,7 @@ from k710.fetch.archive_sets import (
     ArchiveSet,
     SeenArchive,
     archives_to_read,
+    check_base_url,
     left_to_others,
     seen_archives,
 )
@@ -64,11 +65,14 @@ class Choices:
         folder that is not there."""
         check_failures(self.retry)
         for origin in self.origins:
-            if origin.partition(":")[0] not in ("local", "cvdf", "youtube") or origin == "local":
+            kind, _, where = origin.partition(":")
+            if kind not in ("local", "cvdf", "youtube") or (kind == "local" and not where):
                 raise UsageError(
                     f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL, youtube, youtube:URL (a comma in a "
                     f"name is written \\,)"
                 )
+            if kind == "cvdf" and where:
+                check_base_url(where)
         self._check_youtube()
         for origin in self.origins:
             if origin.startswith("local:") and not Path(origin.removeprefix("local:")).is_dir():
