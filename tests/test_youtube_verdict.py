@@ -39,6 +39,42 @@ def test_a_steering_sequence_does_not_reach_the_terminal():
     assert plain("HTTP Error 404: Not Found (caused by <HTTPError 404: Not Found>)") == "HTTP Error 404: Not Found"
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (
+            "gone",
+            "This video is no longer available due to a copyright claim by No space left on device",
+        ),
+        (
+            "members",
+            "This video is available to this channel's members on level: HTTP Error 429",
+        ),
+    ],
+)
+def test_what_others_call_themselves_is_no_verdict(kind, said):
+    assert verdict(YOUTUBE + said).kind == kind
+
+
+@pytest.mark.parametrize("youtube_id", ["SSLabcdefgh", "timed-out--", "-ProxyError", "abcdefgssl-"])
+def test_an_id_is_no_verdict(youtube_id):
+    assert verdict(f"ERROR: [youtube] {youtube_id}: Nobody ever said that").kind == UNKNOWN
+    no_formats = f"ERROR: [youtube] {youtube_id}: Requested format is not available"
+    assert verdict(no_formats, [f"[youtube] {youtube_id}: Some formats may be missing"]).kind == "tools"
+
+
+@pytest.mark.parametrize(
+    "said", ["[SSL: WRONG_VERSION_NUMBER] wrong version number", "[Errno 110] Connection timed out"]
+)
+def test_a_number_in_brackets_is_no_extractor(said):
+    assert verdict(f"ERROR: {said}").kind == verdict(said).kind == "network"
+    assert verdict(said).text == said
+
+
+def test_a_password_is_not_said():
+    assert plain("Failed to parse: http://user:secret@127.0.0.1:99999") == "Failed to parse: http://…@127.0.0.1:99999"
+
+
 def test_the_cause_may_stand_in_the_warnings():
     last = YOUTUBE + "Failed to extract any player response"
     network = "[youtube] x: Unable to download API page: [Errno 111] Connection refused"

@@ -26,6 +26,7 @@ from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.jobs import Span
 from k710.fetch.profiles import Profile
 from k710.fetch.youtube_options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YoutubeOptions
+from k710.http_reader import without_password
 
 START_S = 120.0  # to load yt-dlp and to read a browser's cookies
 _WAKE_S = 0.1
@@ -217,7 +218,7 @@ class _Process:
         ready = json.loads(line) if line else {"error": self._death()}
         if "error" in ready:
             self.kill()
-            raise FetchError(f"youtube: yt-dlp does not start: {ready['error']}")
+            raise FetchError(f"youtube: yt-dlp does not start: {without_password(ready['error'])}")
         self.version = ready["version"]
 
     def _send(self, content: dict[str, Any]) -> None:

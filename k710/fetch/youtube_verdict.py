@@ -14,6 +14,7 @@ from pathlib import Path
 
 from k710.fetch.breaker import Trouble
 from k710.fetch.failures import OF_THE_VIDEO
+from k710.http_reader import without_password
 
 TABLE = Path(__file__).with_name("youtube_messages.csv")
 NO_SPACE = "no_space"
@@ -36,7 +37,7 @@ WARNINGS = {
     "warns_cookies": "YouTube no longer takes these cookies: export them again, from a private window closed at once",
 }
 _TAIL = re.compile(r" \(caused by .*|; please report this issue on .*")
-_PREFIX = re.compile(r"^(ERROR: )?(\[[^\]]+\] ([^\s:]{1,64}: )?)?")
+_PREFIX = re.compile(r"^(ERROR: )?(\[[^\]\s]+\] ([^\s:]{1,64}: )?)?")  # an ID in it may look like an error
 _CLASSES = frozenset({*OF_THE_VIDEO, *TROUBLES, *WARNINGS, NO_SPACE})
 
 
@@ -74,10 +75,9 @@ def verdict(said: str, warnings: Sequence[str] = ()) -> Verdict:
 
 
 def _verdict(said: str) -> Verdict:
-    text = plain(said)
-    bare = _PREFIX.sub("", text)
+    bare = _PREFIX.sub("", plain(said))
     for pattern, kind, _ in table():
-        if kind not in WARNINGS and (pattern.search(bare) or pattern.search(text)):
+        if kind not in WARNINGS and pattern.search(bare):
             return Verdict(kind, bare)
     return Verdict(UNKNOWN, bare)
 
@@ -91,6 +91,6 @@ def warning(said: str) -> str | None:
 
 
 def plain(said: str) -> str:
-    """One line in plain quotes, not too long, without what is said twice and what would steer a terminal."""
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", said).replace("\u2019", "'")
+    """One line in plain quotes, not too long, without passwords, what is said twice and what steers a terminal."""
+    text = without_password(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", said)).replace("\u2019", "'")
     return _TAIL.sub("", re.sub(r"[\x00-\x1f\x7f-\x9f\s]+", " ", text)).strip()[:MAX_TEXT]
