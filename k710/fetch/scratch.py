@@ -22,6 +22,7 @@ from k710.storage import Location, new_folder
 _LOCK = "lock"
 _NEW, _RUN, _ALONE = ".new-", "run-", "run-alone-"
 _OLD_S = 3600.0  # a folder that has no lock by then never gets one
+_SILENT_S = 86400.0  # a run that waits for YouTube, or reads an archive for nothing, is silent for more than an hour
 
 
 def scratch_parent(store_root: Location, scratch: Path | None = None) -> Path:
@@ -86,8 +87,8 @@ def _is_alive(folder: Path) -> bool:
         with (folder / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             host = lock.read()
-        # Some shared file systems keep locks to one machine. A run at work writes into its folder all the time.
-        return host not in ("", socket.gethostname()) and time.time() - folder.stat().st_mtime < _OLD_S
+        # Some shared file systems keep locks to one machine.
+        return host not in ("", socket.gethostname()) and time.time() - folder.stat().st_mtime < _SILENT_S
     except FileNotFoundError:
         return False
     except BlockingIOError:
