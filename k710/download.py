@@ -72,11 +72,14 @@ def cached(url: str, *, cache: str | Path | None = None, **options: Unpack[Optio
 
 
 def cache_folder() -> Path:
-    """`$K710_CACHE`, else `$XDG_CACHE_HOME/k710`, else `~/.cache/k710`."""
-    if own := os.environ.get("K710_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "k710"
+    """`$K710_CACHE`, else `$XDG_CACHE_HOME/k710`, else `~/.cache/k710`. Raises DownloadError for a user without a home."""
+    try:
+        if own := os.environ.get("K710_CACHE"):
+            return Path(own).expanduser()
+        shared = os.environ.get("XDG_CACHE_HOME")
+        return (Path(shared) if shared else Path.home() / ".cache") / "k710"
+    except RuntimeError:
+        raise DownloadError("this user has no home folder to cache in; set K710_CACHE to a folder") from None
 
 
 def _download(url: str, path: Path, options: Options) -> Downloaded:

@@ -642,6 +642,19 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loo
     assert cached(loopback.serve("/a", BODY), **FAST).path.parent == tmp_path / "home" / "own"
 
 
+def test_a_user_without_a_home(monkeypatch):
+    """As in many containers."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    for name in ("K710_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DownloadError, match="set K710_CACHE to a folder"):
+        cache_folder()
+
+
 def test_two_processes_cache_one_address_once(loopback: Loopback, tmp_path: Path) -> None:
     go_on = threading.Event()
     url = loopback.serve("/val.csv", BODY, always=Fault(stall_at=150_000, until=go_on))
