@@ -10,6 +10,8 @@ from collections import Counter
 
 import pytest
 from hostile_archives import ARCHIVES, EVIL, Archive
+from tar_bytes import END
+from tar_bytes import members as packed_members
 from tiny_media import build, clip_bytes, fetched
 
 from k710.clip_names import parse_clip_name
@@ -77,6 +79,14 @@ def test_an_archive_gives_what_it_must_and_nothing_else(name):
         assert bool(damage) == kind.damaged, damage
     if kind.refused is not None:
         assert dict(refused) == kind.refused
+
+
+def test_an_archive_of_names_alone_ends_somewhere(monkeypatch):
+    """Half a thousand million empty members are no larger than what is allowed, and each name is remembered."""
+    monkeypatch.setattr("k710.fetch.archive_stream.MAX_MEMBERS", 5)
+    tar = packed_members({f"clip-{n:06d}_000000_000002.mp4": b"" for n in range(9)}) + END
+    found, _, damage = read(tar)
+    assert (len(found), damage) == (5, "has more than 5 members")
 
 
 @pytest.fixture

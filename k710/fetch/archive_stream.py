@@ -6,6 +6,7 @@ A member's name is only ever looked at; no path, link or device of an archive is
 from __future__ import annotations
 
 import gzip
+import itertools
 import re
 import tarfile
 import zlib
@@ -23,6 +24,7 @@ MAX_MEMBER_BYTES = 1 << 30  # a clip of ten seconds has a few MB
 MAX_HEADER_BYTES = 1 << 20  # of a long name or a pax header
 MAX_SKIPPED_BYTES = 4 << 30  # of one refused member; reading past more is what a bomb is after
 MAX_ARCHIVE_BYTES = 256 << 30  # uncompressed
+MAX_MEMBERS = 4_000_000  # each name is remembered; all releases together have a third of that
 MAX_HEADERS_IN_A_ROW = 16  # of long names and pax, before a member
 _PIECE_BYTES = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -72,7 +74,11 @@ class ArchiveStream:
 
     def _members(self, forward: _Forward) -> Iterator[Member]:
         with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2, tarinfo=_Info) as tar:  # type: ignore[arg-type]  # reads only
-            while (info := tar.next()) is not None:
+            for number in itertools.count(1):
+                if (info := tar.next()) is None:
+                    return
+                if number > MAX_MEMBERS:
+                    raise DamagedArchiveError(f"has more than {MAX_MEMBERS:,} members")
                 tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member
                 if not _PAX_NUMBER.fullmatch(info.pax_headers.get("size", "0")):
                     raise _HeaderError("a header's size is no number")  # tarfile takes it for 0
