@@ -72,7 +72,7 @@ def cached(url: str, *, cache: str | Path | None = None, **options: Unpack[Optio
 
 
 def cache_folder() -> Path:
-    """`$K710_CACHE`, else `$XDG_CACHE_HOME/k710`, else `~/.cache/k710`. Raises DownloadError for a user without a home."""
+    """`$K710_CACHE`, else `$XDG_CACHE_HOME/k710`, else `~/.cache/k710`. Raises DownloadError where there is no home."""
     try:
         if own := os.environ.get("K710_CACHE"):
             return Path(own).expanduser()
