@@ -160,7 +160,7 @@ def print_status(manifest: Manifest, store: Location, profile_folder: str) -> No
         rows.append([f"{line.view} {line.split}", line.clips, line.fetched, *failed, line.unsettled, there])
     columns = ["", "clips", "fetched", *classes, "not settled", "there"]
     print_table(columns, rows, title=f"{store}, profile {profile_folder}")
-    if flags := flag_counts(opened):
+    if flags := flag_counts(manifest, opened):
         click.echo(
             "Kept and flagged: " + ", ".join(f"{count:,} {flag}" for flag, count in sorted(flags.items())) + ".\n"
         )

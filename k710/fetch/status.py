@@ -57,8 +57,9 @@ def status(manifest: Manifest, store: Store) -> list[SplitStatus]:
     return lines
 
 
-def flag_counts(store: Store) -> dict[str, int]:
-    """How many clips of the store carry each flag."""
-    media = store.best_rows(("flags",))
+def flag_counts(manifest: Manifest, store: Store) -> dict[str, int]:
+    """How many of the manifest's clips carry each flag in the store, which may be other manifests' too."""
+    media = store.best_rows(("clip_id", "flags"))
+    media = media.filter(pc.is_in(media["clip_id"], manifest.clips["clip_id"].combine_chunks()))
     flags = pa.concat_arrays([chunk.flatten() for chunk in media["flags"].chunks] or [pa.array([], pa.string())])
     return {entry["values"]: entry["counts"] for entry in pc.value_counts(flags).to_pylist()}
