@@ -590,6 +590,24 @@ def test_status_counts_what_is_there(fetch, k710, small, tmp_path):
     ]
 
 
+def test_flags_of_other_manifests_clips_are_theirs(fetch, k710, small, views, tmp_path):
+    """A store may be shared."""
+    clips = clips_in(tmp_path / "clips", NAMES[:1])
+    clip_file(clips / f"{NAMES[1]}.mp4", seconds=1.2)
+    fetch(small, clips)
+    told = k710("status", views, "--store", tmp_path / "store").stdout
+    assert "Kept and flagged" not in told
+    assert "Kept and flagged: 1 short." in k710("status", small, "--store", tmp_path / "store").stdout
+
+
+def test_nothing_wanted_is_said(fetch, small, tmp_path):
+    for more, said in ((("--view", "k600"), "view k600"), (("--splits", "test"), "any release")):
+        told = fetch(small, clips_in(tmp_path / "clips", NAMES[:1]), more=more, code=2).stderr
+        splits = "test" if "--splits" in more else "train, val"
+        assert told == f"k710: {small}: has no clip of {said} in splits {splits}\n"
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_failure_elsewhere_does_not_count_against_a_clip_that_is_there(fetch, k710, small, tmp_path):
     first, second = tmp_path / "first", clips_in(tmp_path / "second", NAMES[:1])
     first.mkdir()

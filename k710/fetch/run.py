@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from k710.engine import Engine, Stop, local_engine
-from k710.errors import FetchError, StoreError
+from k710.errors import FetchError, StoreError, UsageError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.estimate import check_room
 from k710.fetch.ffmpeg_binary import ffmpeg_binary
@@ -59,6 +59,9 @@ def fetch(
     store = Store(store_root, choices.profile.folder)
     plan = Plan(manifest, store, choices)
     check_profile(store, choices.profile)
+    if not len(plan.wanted):
+        where = f"view {choices.view}" if choices.view else "any release"
+        raise UsageError(f"{manifest.path}: has no clip of {where} in splits {', '.join(choices.splits)}")
     if not len(plan.missing()):
         sweep(store_root, choices.scratch)
         return tally
