@@ -461,6 +461,16 @@ def test_a_blocked_session_that_calls_all_videos_gone_records_nothing(fetch, you
     assert classes(tmp_path / "store") == {ALIVE: None, "other-other": None, "third-third": "gone_unconfirmed"}
 
 
+def test_living_videos_that_yt_dlp_cannot_read_are_no_blocked_session(fetch, youtube, tmp_path):
+    """The advice would be to wait a day, where a newer yt-dlp is what it takes."""
+    youtube.refuse("gone-gone-0", "Video unavailable")
+    youtube.serve("known-alive")  # without a format
+    told = fetch(some("gone-gone-0"), "--youtube-alive", "known-alive", code=1).stderr
+    assert "no answer: gone-gone-0: gone: Video unavailable" in told
+    assert "blocked" not in told
+    assert classes(tmp_path / "store") == {}
+
+
 def test_after_a_wait_a_gone_video_does_not_count_as_an_answer(fetch, youtube, tmp_path, monkeypatch):
     """All but one video of the unit are gone, and a rate limit came first: a living video is asked to end the wait."""
     gone = [f"gone-gone-{n}" for n in range(6)]

@@ -70,7 +70,7 @@ class Session:
             if answer.said is None:
                 return None
             said = verdict(answer.said, answer.warnings)
-            found = said if said.kind in ("rate", "bot", "network") else Verdict("blocked", "no living video answers")
+            found = said if said.kind in TROUBLES else Verdict("blocked", "no living video answers")
         return found
 
 
