@@ -274,7 +274,7 @@ def damaged(s3: S3, store: Store, kind: str) -> tuple[str, int]:
         return key, 1
     rows = s3.read(s3.key(file))
     s3.write(s3.key(file), rows[: len(rows) // 2])
-    return s3.key(file), clips
+    return s3.key(file), 0  # its tar has them still
 
 
 @pytest.mark.parametrize("kind", ["gone", pytest.param("cut", marks=pytest.mark.slow), "empty", "altered", "rows"])
