@@ -240,7 +240,7 @@ def head(url: str, *, timeout_s: float = 30.0) -> FileVersion:
     for _ in range(2):
         try:
             response = requests.head(url, headers=headers, timeout=timeout_s, allow_redirects=True)
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:
             problem = _reason(error)
             continue
         if response.status_code == 200:

@@ -29,7 +29,7 @@ from loopback import Fault, Loopback, closed_url
 from k710 import download as module
 from k710.download import cache_folder, cached, download
 from k710.errors import DownloadError
-from k710.http_reader import FileVersion, open_url
+from k710.http_reader import FileVersion, head, open_url
 from k710.progress import download_progress
 
 BODY = random.Random(710).randbytes(300_000)
@@ -312,11 +312,13 @@ def test_only_http_addresses_are_read(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:99999/", "http://127.0.0.1:port/", "http://.x/", "http://a b/", "http://["]
+    "url",
+    ["http://127.0.0.1:99999/", "http://127.0.0.1:port/", "http://.x/", "http://a..b/", "http://a b/", "http://["],
 )
 def test_malformed_addresses_are_download_errors(url: str) -> None:
-    with pytest.raises(DownloadError):
-        open_url(url, retries=1)
+    for ask in (lambda: open_url(url, retries=1), lambda: head(url)):
+        with pytest.raises(DownloadError):
+            ask()
 
 
 def test_redirects_are_followed_to_http_only(loopback: Loopback) -> None:
