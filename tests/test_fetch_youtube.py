@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import Counter, deque
@@ -648,6 +649,20 @@ def test_what_is_passed_on_is_passed_on(fetch, youtube, tmp_path, monkeypatch):
     assert asked.headers["Accept-Language"].startswith("en-US,en")
     assert cookies.read_text() == "\n".join(lines)
     assert b"secret" not in b"".join(files_under(tmp_path / "store").values())
+
+
+def test_cookies_from_a_pipe(fetch, youtube, tmp_path):
+    """As a shell makes one of <(gpg -d cookies.gpg), for those who keep no secret on the disk."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t4102444800\tSESSION\tsecret\n"
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    youtube.serve(ALIVE, youtube.format(134, BODY, 64, 48))
+    fetch(some(ALIVE), "--youtube-cookies", pipe)
+    writer.join()
+    (asked,) = youtube.server.log(f"/watch/{ALIVE}")
+    assert "SESSION=secret" in asked.headers["Cookie"]
 
 
 # Killed, interrupted, and a full disk.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import ipaddress
 import optparse
@@ -70,21 +71,7 @@ class YoutubeOptions:
 
     def cookies_text(self) -> str | None:
         """What the cookies file says; it is handed to yt-dlp as text, so that yt-dlp cannot write it."""
-        if self.cookies is None:
-            return None
-        from yt_dlp.cookies import YoutubeDLCookieJar
-
-        try:
-            text = self.cookies.read_text(encoding="utf-8")
-            jar = YoutubeDLCookieJar(io.StringIO(text))
-            with contextlib.redirect_stderr(io.StringIO()):
-                jar.load()
-        except (OSError, ValueError) as error:  # LoadError is an OSError, UnicodeDecodeError a ValueError
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(f"--youtube-cookies: {self.cookies}: {reason}") from None
-        if not len(jar):
-            raise UsageError(f"--youtube-cookies: {self.cookies}: holds no cookie in Netscape's format")
-        return text
+        return None if self.cookies is None else _cookies(self.cookies)
 
     def _arguments(self) -> dict[str, list[str]]:
         """The command line of yt-dlp that says the same, by our option. `--x=y`: no value is taken for an option."""
@@ -113,6 +100,23 @@ class YoutubeOptions:
                 raise UsageError(f"--youtube-js-runtime: unknown runtime {name!r}; known: {', '.join(known)}")
             if path and not Path(path).exists():
                 raise UsageError(f"--youtube-js-runtime: {path}: no such file")
+
+
+@functools.cache  # a pipe, as of <(gpg -d cookies.gpg), can be read but once
+def _cookies(path: Path) -> str:
+    from yt_dlp.cookies import YoutubeDLCookieJar
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        jar = YoutubeDLCookieJar(io.StringIO(text))
+        with contextlib.redirect_stderr(io.StringIO()):
+            jar.load()
+    except (OSError, ValueError) as error:  # LoadError is an OSError, UnicodeDecodeError a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"--youtube-cookies: {path}: {reason}") from None
+    if not len(jar):
+        raise UsageError(f"--youtube-cookies: {path}: holds no cookie in Netscape's format")
+    return text
 
 
 def _parsed(arguments: list[str], option: str) -> dict[str, Any]:
