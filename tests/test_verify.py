@@ -219,6 +219,20 @@ def test_damage_in_several_units_and_profiles(k710, manifest, store):
     assert k710("verify", manifest).exit_code == 0
 
 
+def test_a_unit_with_a_damaged_clip_beside_one_whose_rows_cannot_be_read(k710, manifest, store):
+    before, (first, second) = stored(store), store.unit_files()
+    row = rows_of(store, first)[0]
+    flip(store.tars_folder / row["tar"], row["offset"])
+    os.truncate(second, 100)
+    result = k710("verify", manifest, "--repair")
+    assert result.exit_code == 0, result.output
+    assert (
+        "repaired 2 units; wanted again: 1 clips, and what else units held whose rows cannot be read" in result.stdout
+    )
+    assert stored(store) == {clip_id: media for clip_id, media in before.items() if clip_id != row["clip_id"]}
+    clean(k710, manifest)
+
+
 def test_nothing_is_written_without_repair(k710, manifest, store):
     flip(next(store.tars_folder.iterdir()), 700)
     before = {path: path.read_bytes() for path in manifest.rglob("*") if path.is_file()}

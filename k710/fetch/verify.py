@@ -122,7 +122,8 @@ def repair(store: Store, reports: list[UnitReport], *, scratch: Path | None = No
     if isinstance(store.root, RemotePath):
         store.root.check_writable()
     with scratch_folder(store.root, alone=True, scratch=scratch) as folder:
-        for report in reports:
+        # Those first: the others ask what all rows name.
+        for report in sorted(reports, key=lambda report: report.unreadable is None):
             if report.unreadable is not None:
                 recovered += recover(store, report.file, folder)
             elif not report.is_whole:
