@@ -341,6 +341,25 @@ def test_the_scratch_of_another_machine_is_swept_only_when_nothing_happens_in_it
             pass
 
 
+def test_the_scratch_of_another_user_is_left_alone(tmp_path, monkeypatch):
+    """Nobody else may look into it, and a store may be shared."""
+    theirs = tmp_path / "scratch" / "run-theirs"
+    theirs.mkdir(parents=True)
+
+    def opened(path: Path, *more: Any) -> Any:
+        if path.parent == theirs:
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path, *more)
+
+    really = Path.open
+    monkeypatch.setattr(Path, "open", opened)
+    with scratch_folder(tmp_path):
+        pass
+    assert theirs.exists()
+    with pytest.raises(StoreError, match="a run is at work"), scratch_folder(tmp_path, alone=True):
+        pass
+
+
 def test_a_scratch_folder_says_whose_it_is(tmp_path):
     with scratch_folder(tmp_path) as folder:
         assert (folder / "lock").read_text() == socket.gethostname()

@@ -91,7 +91,7 @@ def _is_alive(folder: Path) -> bool:
         return host not in ("", socket.gethostname()) and time.time() - folder.stat().st_mtime < _SILENT_S
     except FileNotFoundError:
         return False
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # at work, or another user's: who knows
         return True
 
 
