@@ -213,9 +213,10 @@ def _pass_on(error: Exception) -> None:
         raise error
 
 
-def unit_name(name: str, clip_ids: Iterable[str]) -> str:
-    """A unit's name with the clips it settled in it: units that settled other clips never replace each other."""
-    digest = hashlib.sha256("\n".join(clip_ids).encode()).hexdigest()[:8]
+def unit_name(name: str, settled: Iterable[str]) -> str:
+    """A unit's name with what it settled in it: its clips, those that failed with their class. Units that settled other
+    clips, or as something else, never replace each other."""
+    digest = hashlib.sha256("\n".join(settled).encode()).hexdigest()[:8]
     found = f"{name}-{digest}"
     assert _UNIT.fullmatch(found), found
     return found

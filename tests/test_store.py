@@ -232,6 +232,16 @@ def test_a_foreign_parquet_file_is_no_media_file(store, metadata):
         read_unit(file)
 
 
+def test_a_run_that_fails_does_not_replace_one_that_has_the_clip(store):
+    """Two runs at once make the same units, and one of them may meet a network that is down."""
+    put(store, {IDS[0]: fake_media(IDS[0]), IDS[1]: "corrupt"})
+    put(store, {IDS[0]: "gone_unconfirmed", IDS[1]: fake_media(IDS[1])})
+    put(store, {IDS[0]: "gone_unconfirmed", IDS[1]: "corrupt"})
+    assert stored(store) == {clip_id: fake_media(clip_id) for clip_id in IDS[:2]}
+    put(store, {IDS[0]: "gone_unconfirmed", IDS[1]: "corrupt"})
+    assert len(store.unit_files()) == 3, "what says the same is replaced"
+
+
 def test_files_of_others_in_the_folders_are_passed_over(store):
     put(store, {IDS[0]: fake_media(IDS[0])})
     (store.media_folder / ".hidden.parquet").write_bytes(b"")
@@ -253,7 +263,7 @@ def test_the_units_name_says_which_clips_it_settled():
 def test_a_committed_unit(store, tmp_path):
     media = {clip_id: fake_media(clip_id, 100 * number + 1) for number, clip_id in enumerate(IDS[:5])}
     unit = put(store, {**media, IDS[5]: "corrupt"})
-    assert unit == unit_name("local", IDS[:6])
+    assert unit == unit_name("local", [*IDS[:5], f"{IDS[5]} corrupt"])
     [(name, content)] = tars(store).items()
     assert name == f"{unit}-0-{hashlib.sha256(content).hexdigest()[:8]}.tar"
     table, metadata = read_unit(store.media_folder / f"{unit}.parquet")
@@ -406,7 +416,7 @@ def test_a_commit_that_fails_leaves_no_rows(store, unit, monkeypatch, step):
 
 
 def test_a_unit_done_again_takes_its_rows_place(store, unit):
-    put(store, dict.fromkeys(IDS[:3], "corrupt"))
+    put(store, {clip_id: fake_media(clip_id) for clip_id in IDS[:3]})
     unit.commit(about())
     assert [file.stem for file in store.unit_files()] == [unit_name("local", IDS[:3])]
     assert store.rows(("failure",))["failure"].null_count == 3

@@ -85,7 +85,7 @@ class StoreUnit:
         that of its clips. Killed in between, tars are left that no row names: the unit, done again, gives them the same
         names. Raises RemoteError where a remote store does not take them."""
         self._end_tar()
-        unit = name or unit_name(self._name, (row["clip_id"] for row in self.rows))
+        unit = name or unit_name(self._name, (_settled_as(row) for row in self.rows))
         filled = {row["tar"] for row in self.rows}  # where the disk was full, a tar may have remained empty
         tars = [path for path in self._tars if path.name in filled]
         names = {path.name: f"{unit}-{number}-{sha8(path)}.tar" for number, path in enumerate(tars)}
@@ -160,6 +160,10 @@ class StoreUnit:
         os.fsync(self._tar.fileno())
         self._tar.close()
         self._tar = None
+
+
+def _settled_as(row: dict[str, Any]) -> str:
+    return f"{row['clip_id']} {row['failure']}" if row["failure"] else str(row["clip_id"])
 
 
 def _evenly_stored(row: dict[str, Any]) -> bool:
