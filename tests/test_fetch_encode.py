@@ -471,7 +471,7 @@ def test_the_name_of_the_span_counts_more_than_the_size(tmp_path):
 
 def test_a_file_that_is_not_there_is_a_failure_of_the_clip(tmp_path):
     made = make(tmp_path, tmp_path / "gone.mp4")
-    assert made.failure == "undecodable"
+    assert made.failure == "unreadable"
     assert "No such file" in str(made.message)
 
 
