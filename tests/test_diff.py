@@ -411,6 +411,20 @@ def test_a_damaged_side_is_named(k710, versions, tmp_path):
     assert_refused(k710("diff", folder, tmp_path / "m"), f"{tmp_path / 'm'}: dataset.json is damaged")
 
 
+def test_a_synonym_that_means_another_class_is_named(k710, tmp_path):
+    (tmp_path / "lists").mkdir()
+    header, rows = "label,youtube_id,time_start,time_end,split", "my name,video-00001,0,10,val"
+    (tmp_path / "lists" / "k400_val.csv").write_text(f"{header}\n{rows}\n")
+    for label in ("archery", "abseiling"):
+        (tmp_path / "names.csv").write_text(f"name,label\nmy name,{label}\n")
+        options = ("--annotations", tmp_path / "lists", "--splits", "val", "--synonyms", tmp_path / "names.csv")
+        result = k710("build", "--sources", "k400", *options, "--out", tmp_path / label)
+        assert result.exit_code == 0, result.output
+    sides = [tmp_path / "archery", tmp_path / "abseiling"]
+    assert settings_that_differ(*map(open_manifest, sides)) == {"synonym my name": ("archery", "abseiling")}
+    assert "synonym my name archery abseiling" in " ".join(k710("diff", *sides).stdout.split())
+
+
 def test_a_list_that_was_replaced_is_named(k710, tmp_path):
     one, other = (manifest_of(k710, tmp_path / name, clips_of(count, "val")) for name, count in (("a", 3), ("b", 4)))
     ((name, (a, b)),) = settings_that_differ(open_manifest(one), open_manifest(other)).items()

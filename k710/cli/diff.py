@@ -178,5 +178,5 @@ def _print_top(
 def _short(value: Any) -> str:
     if value is None:
         return "-"
-    text = ",".join(map(str, value)) if isinstance(value, (list, dict)) else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return (text if len(text) <= 60 else f"{text[:57]}...") or "none"

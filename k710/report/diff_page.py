@@ -102,4 +102,4 @@ def _numbers(group: GroupChange) -> tuple[int, ...]:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    return ",".join(map(str, value)) if isinstance(value, (list, dict)) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
