@@ -151,7 +151,10 @@ def _sentence(found: Difference, manifests: Sequence[Manifest]) -> str:
     same = f"No clip differs in view {found.view}: both list the same {found.listed:,}"
     if len({manifest.content_hash for manifest in manifests}) == 1:
         return f"{same}, and the content hashes are equal."
-    return f"{same}. The content hashes differ, so another view does."
+    return (
+        f"{same}. The content hashes differ: another view does, or labels that no view compares (of a clip in no "
+        "split, or beside the one that counts)."
+    )
 
 
 def _sorted_media(found: Difference) -> list[Any]:
