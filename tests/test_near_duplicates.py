@@ -283,6 +283,16 @@ def test_no_manifest(k710, tmp_path):
     assert "no manifest there" in result.stderr
 
 
+@pytest.mark.parametrize("damage", [{"holdout": ["vla"]}, {"leak_policy": 3}, {"precedence": "k400"}])
+def test_a_manifest_whose_recipe_is_damaged(k710, manifest, damage):
+    about = json.loads((manifest / "dataset.json").read_text())
+    about["recipe"] |= damage
+    (manifest / "dataset.json").write_text(json.dumps(about))
+    result = k710("near-duplicates", manifest)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert str(next(iter(damage.values()))[0] if "holdout" in damage else next(iter(damage))) in result.stderr
+
+
 # Signatures.
 
 
@@ -536,7 +546,7 @@ def test_apply(k710, manifest, no_process):
     result = k710("near-duplicates", manifest, "--apply")
     assert result.exit_code == 0, result.output
     after = open_manifest(manifest)
-    assert f"Applied: 6 clips are out of train; {manifest} has content hash {after.content_hash[:16]}." in result.stdout
+    assert f"Applied: 6 clips are out of train. {manifest} has content hash {after.content_hash[:16]}." in result.stdout
     assert drops_of(manifest) == {clip: ORIGINAL_OF[each.shows] for clip, each in COPIES.items()}
     after.verify()
     columns = [name for name in before.clips.column_names if name not in ("split", "drop_reason", "kept_clip_id")]
@@ -578,10 +588,12 @@ def test_what_was_applied_depends_on_the_last_call_alone(k710, manifest, no_proc
     first = open_manifest(manifest).content_hash
     k710("near-duplicates", manifest, "--apply", "--within-train")
     assert set(drops_of(manifest)) == {*COPIES, *REPEATS[1:]}
-    k710("near-duplicates", manifest, "--apply")
+    result = k710("near-duplicates", manifest, "--apply")
     assert set(drops_of(manifest)) == set(COPIES)
-    result = k710("near-duplicates", manifest, "--apply", "--threshold", 0)
+    assert "Applied: 6 clips are out of train. 2 that were out, and are not proposed now, are back in it." in result.stdout
+    result = k710("near-duplicates", manifest, "--apply", "--threshold", 0, "--json")
     assert result.exit_code == 0
+    assert {key: json.loads(result.stdout)[key] for key in ("dropped", "back")} == {"dropped": 0, "back": 6}
     assert drops_of(manifest) == {}
     assert open_manifest(manifest).content_hash == first
     assert "near_duplicates" not in open_manifest(manifest).about

@@ -121,24 +121,28 @@ def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
 
 def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within_train: bool, as_json: bool) -> None:
     """Write the pairs, with `apply_` a new version of the manifest, and print both."""
-    from k710.near_duplicates.apply import apply, chosen_drops
+    from k710.near_duplicates.apply import apply, chosen_drops, taken_out
     from k710.near_duplicates.pairs import write_pairs
 
     changed = None
     if apply_:
         changed = apply(manifest, found, within_train=within_train)
-        num_dropped = len(chosen_drops(manifest.clips, found.pairs, within_train=within_train))
+        drops = chosen_drops(manifest.clips, found.pairs, within_train=within_train)
+        num_dropped, num_back = len(drops), len(taken_out(manifest.clips) - drops.keys())
     else:
         write_pairs(manifest, found.pairs, found.about, [manifest.content_hash])
     if as_json:
-        applied = {"content_hash": (changed or manifest).content_hash, "changed": changed is not None}
-        pairs = found.pairs.to_pylist()
-        print_json({**found.about, "failures": tally.messages, "pairs": pairs, **(applied if apply_ else {})})
+        data = {**found.about, "failures": tally.messages, "pairs": found.pairs.to_pylist()}
+        if apply_:
+            data |= {"content_hash": (changed or manifest).content_hash, "changed": changed is not None}
+            data |= {"dropped": num_dropped, "back": num_back}
+        print_json(data)
         return
     _print(manifest, found)
     if changed is not None:
+        back = f" {num_back:,} that were out, and are not proposed now, are back in it." if num_back else ""
         click.echo(
-            f"Applied: {num_dropped:,} clips are out of train; {changed.path} has content hash "
+            f"Applied: {num_dropped:,} clips are out of train.{back} {changed.path} has content hash "
             f"{changed.content_hash[:16]}. The version before stays until `k710 prune {changed.path}`."
         )
     elif apply_:
