@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from planted_copies import Planted, planted_manifest, small_set
+from report_pages import tables_of
 from small_stores import put
 from tiny_media import files_under
 
@@ -590,7 +591,9 @@ def test_what_was_applied_depends_on_the_last_call_alone(k710, manifest, no_proc
     assert set(drops_of(manifest)) == {*COPIES, *REPEATS[1:]}
     result = k710("near-duplicates", manifest, "--apply")
     assert set(drops_of(manifest)) == set(COPIES)
-    assert "Applied: 6 clips are out of train. 2 that were out, and are not proposed now, are back in it." in result.stdout
+    assert (
+        "Applied: 6 clips are out of train. 2 that were out, and are not proposed now, are back in it." in result.stdout
+    )
     result = k710("near-duplicates", manifest, "--apply", "--threshold", 0, "--json")
     assert result.exit_code == 0
     assert {key: json.loads(result.stdout)[key] for key in ("dropped", "back")} == {"dropped": 0, "back": 6}
@@ -675,6 +678,20 @@ def test_audit(k710, manifest, no_process):
     k710("near-duplicates", manifest, "--apply")
     assert "This manifest's train lacks 6 clips more: near-duplicates" in k710("audit", manifest).stdout
     assert audit(open_manifest(manifest).clips)["near_duplicates"] == 6
+
+
+def test_report_and_stats_tell_what_is_dropped_from_what_is_to_be(k710, manifest, no_process, tmp_path):
+    assert "8 clips proposed to be dropped, 0 of them out of train." in k710("stats", manifest).stdout
+    k710("near-duplicates", manifest, "--apply")
+    said = k710("stats", manifest).stdout
+    assert "8 clips proposed to be dropped, 6 of them out of train." in said
+    assert "This manifest's train lacks 6 clips more: near-duplicates." in said
+    assert k710("report", manifest, "--out", tmp_path / "r.html").exit_code == 0
+    page = (tmp_path / "r.html").read_text()
+    _, rows = tables_of(page)["The nearest groups"]
+    to_be, done = ({name for row in rows for name in row[place].split(", ") if name} for place in (5, 6))
+    assert (to_be, done) == (set(REPEATS[1:]), set(COPIES))
+    assert (page.count("<br>dropped<"), page.count("<br>to be dropped<")) == (6, 2)
 
 
 def test_what_is_dropped_is_not_loaded(k710, manifest, no_process):

@@ -121,8 +121,9 @@ def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
 
 def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within_train: bool, as_json: bool) -> None:
     """Write the pairs, with `apply_` a new version of the manifest, and print both."""
-    from k710.near_duplicates.apply import apply, chosen_drops, taken_out
+    from k710.near_duplicates.apply import apply, chosen_drops
     from k710.near_duplicates.pairs import write_pairs
+    from k710.near_duplicates.sides import taken_out
 
     changed = None
     if apply_:

@@ -67,12 +67,6 @@ def apply(manifest: Manifest, found: Found, *, within_train: bool) -> Manifest |
     return write_manifest(manifest.path, clips, details, force=True)
 
 
-def taken_out(clips: pa.Table) -> set[str]:
-    """The clip ids that are out of train as near-duplicates."""
-    near = pc.equal(clips["drop_reason"].cast(pa.string()), NEAR_DUPLICATE)
-    return set(clips["clip_id"].filter(near).to_pylist())
-
-
 def without(clips: pa.Table, drops: dict[str, str]) -> pa.Table:
     """The clips table with `drops` out of train, each in favour of another clip, and no other near-duplicate out."""
     split, reason = codes(clips["split"]).copy(), codes(clips["drop_reason"]).copy()

@@ -53,6 +53,12 @@ def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str,
     )
 
 
+def taken_out(clips: pa.Table) -> set[str]:
+    """The clip ids that are out of train as near-duplicates."""
+    near = pc.equal(clips["drop_reason"].cast(pa.string()), NEAR_DUPLICATE)
+    return set(clips["clip_id"].filter(near).to_pylist())
+
+
 def _side_in_k710(clips: pa.Table, leak_policy: str) -> npt.NDArray[np.int8]:
     side = np.full(len(clips), -1, np.int8)
     for split in ("test", "val") if leak_policy == "train-purge" else ():  # the last one counts
