@@ -268,6 +268,14 @@ def test_a_damaged_manifest(k710, built, tmp_path, change, message):
     assert_refused(result, message, exit_code=2 if "policy" in message else 1)
 
 
+@pytest.mark.parametrize("name", ["dataset.json", "CARD.md", "clips/README.md", "store/README.md"])
+def test_no_other_file_of_the_manifest_is_a_card(k710, built, name):
+    before = files_of(built.path)
+    result = k710("card", built.path, "--out", built.path / name, "--force")
+    assert_refused(result, "where a card is README.md and nothing else", exit_code=2)
+    assert files_of(built.path) == before
+
+
 def test_a_readme_of_your_own_is_safe(k710, built, tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("mine")
     arguments = ("card", built.path, "--out", tmp_path / "README.md")
