@@ -60,7 +60,9 @@ def check_card_place(manifest: Manifest, path: Path) -> None:
     be the manifest's own."""
     folder, path = manifest.path.resolve(), path.resolve()
     if folder in path.parents and path != folder / "README.md":
-        raise UsageError(f"{path}: lies inside the manifest {manifest.path}, where a card is README.md and nothing else")
+        raise UsageError(
+            f"{path}: lies inside the manifest {manifest.path}, where a card is README.md and nothing else"
+        )
 
 
 def write_card(path: Path, text: str, *, force: bool = False) -> None:

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from planted_copies import Planted, planted_manifest, small_set
+from planted_copies import LOOK, SPAN_S, Planted, planted_manifest, small_set
 from report_pages import tables_of
-from small_stores import put
+from small_stores import manifest_of, put
 from tiny_media import files_under
 
 from k710.audit import audit
@@ -32,6 +33,7 @@ from k710.near_duplicates.pairs import PAIRS_SCHEMA, about_pairs, read_pairs
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SignatureFolder
 from k710.releases import NEWEST_FIRST, SOURCES
+from k710.sample.footage import write_video
 from k710.store import METADATA_KEY, Store
 
 PLANTED = small_set()
@@ -282,6 +284,19 @@ def test_no_manifest(k710, tmp_path):
     result = k710("near-duplicates", tmp_path)
     assert result.exit_code == 1
     assert "no manifest there" in result.stderr
+
+
+def test_a_clip_without_anything_to_see_is_not_called_compared(k710, tmp_path):
+    clips = [each.clip for each in PLANTED[:2]]
+    manifest = manifest_of(k710, tmp_path, clips)
+    (tmp_path / "clips").mkdir()
+    for clip in clips:
+        black = (np.zeros((96, 128, 3), np.uint8) for _ in range(SPAN_S * LOOK.fps))
+        write_video(tmp_path / "clips" / f"{clip.clip_id}.mp4", black, LOOK)
+    assert k710("fetch", manifest, "--from", f"local:{tmp_path / 'clips'}", "--workers", 2).exit_code == 0
+    result = k710("near-duplicates", manifest)
+    assert "0 of 2 clips compared" in result.stdout
+    assert "0 are not in the store, 2 have too little to see (black, flat, plain)." in result.stdout
 
 
 @pytest.mark.parametrize("damage", [{"holdout": ["vla"]}, {"leak_policy": 3}, {"precedence": "k400"}])

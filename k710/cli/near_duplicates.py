@@ -179,13 +179,17 @@ def _print(manifest: Manifest, found: Found) -> None:
 
 
 def _not_compared(counts: dict[str, Any]) -> str:
-    absent = counts["clips"] - counts["compared"] - counts["undecodable"] - counts["not_read"]
+    absent = counts["clips"] - counts["compared"] - sum(counts[key] for key in _WHY_NOT)
     said = [f"{absent:,} are not in the store"]
     said += [f"{counts[key]:,} {text}" for key, text in _WHY_NOT.items() if counts[key]]
     return ", ".join(said) + "."
 
 
-_WHY_NOT = {"undecodable": "do not decode", "not_read": "could not be read"}
+_WHY_NOT = {
+    "undecodable": "do not decode",
+    "too_plain": "have too little to see (black, flat, plain)",
+    "not_read": "could not be read",
+}
 
 
 def _print_pairs(found: Found) -> None:

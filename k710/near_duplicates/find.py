@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from k710.curate import codes
 from k710.errors import StoreError, UsageError
 from k710.manifest import Manifest
-from k710.near_duplicates.align import MIN_AGREEING, MIN_AGREEING_SHARE, Match, matches
+from k710.near_duplicates.align import MIN_AGREEING, MIN_AGREEING_SHARE, MIN_OF_SHORT, Match, matches
 from k710.near_duplicates.candidates import MAX_CLIPS_IN_BUCKET, Ints, candidates, common_frames
 from k710.near_duplicates.groups import TRAIN, Clips, best_of_each, groups_of, proposals
 from k710.near_duplicates.hash_clip import VARIANTS
@@ -101,7 +101,7 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
         video_codes(clips["youtube_id"].combine_chunks()),
         lambda name: column(name).take(rows),
     )
-    matched, common = _compare(hashed, question.threshold_bits)
+    matched, common, too_plain = _compare(hashed, question.threshold_bits)
     deciding = Clips(
         codes(clips["side"]),
         clips["rank"].to_numpy(),
@@ -111,8 +111,9 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
     pairs, by_sides = _pairs_table(deciding, matched)
     counts = {
         "clips": len(prepared.clips),
-        "compared": len(clips) - len(undecodable),
+        "compared": len(clips) - too_plain,
         "undecodable": len(undecodable),
+        "too_plain": too_plain - len(undecodable),
         "not_read": len(prepared.media) - len(clips),
         "failed_to_fetch": prepared.num_failed,
         "pairs": by_sides,
@@ -139,8 +140,9 @@ def parameters(question: Question, profile: str) -> dict[str, Any]:
     }
 
 
-def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Ints32]:
-    """What shows the same, and the clip of each frame that is too common to be searched for."""
+def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Ints32, int]:
+    """What shows the same, the clip of each frame that is too common to be searched for, and how many clips have too
+    few usable frames to show the same as any."""
     index = hashed.frames(VARIANTS[0])
     common = common_frames(index)
     telling = index.only(~common)
@@ -152,7 +154,7 @@ def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Int
         pairs = candidates(searched, telling, hashed.video, max_bits=threshold_bits, both_ways=both_ways)
         queries = index.even_steps() if variant == VARIANTS[0] else searched  # to align, every frame counts
         found += matches(pairs, queries, index, variant=variant, max_bits=threshold_bits)
-    return best_of_each(found), index.clip[common]
+    return best_of_each(found), index.clip[common], int(np.count_nonzero(np.diff(index.starts) < MIN_OF_SHORT))
 
 
 def _pairs_table(clips: Clips, found: list[Match]) -> tuple[pa.Table, dict[str, dict[str, int]]]:
