@@ -167,6 +167,12 @@ def _rebuild(facts: CardFacts) -> str:
         if facts.lists_are_public
         else "`LISTS` is a folder with the annotation lists below."
     )
+    same = (
+        "The content hash must be the same."
+        if facts.is_as_built
+        else "A later step dropped clips of what this command builds (see the drop reasons below), so its content hash "
+        "is another."
+    )
     parts = [
         f"""## How to build it again
 
@@ -174,15 +180,13 @@ def _rebuild(facts: CardFacts) -> str:
 $ {facts.build_command()}
 ```
 
-The content hash must be the same. {where} Built with {tools or "unknown versions"}.
+{same} {where} Built with {tools or "unknown versions"}.
 
 {_table(["list", "rows", "rows left out", "SHA-256", "from"], lists)}"""
     ]
     if facts.synonyms:
         rows = facts.synonyms.items()
         parts.append(f"`synonyms.csv` has the columns name,label and these rows:\n\n{_table(['name', 'label'], rows)}")
-    if not facts.is_as_built:
-        parts.append("A later step dropped clips of what this command builds; see the drop reasons below.")
     return "\n\n".join(parts)
 
 

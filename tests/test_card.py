@@ -190,11 +190,13 @@ def test_a_later_step_is_not_passed_over_in_silence(k710, tmp_path, monkeypatch)
     """Drop reasons that no build gives mean that the command alone makes another dataset."""
     manifest = open_manifest(manifest_of(k710, tmp_path, clips_of(2, "val")))
     assert "A later step" not in card(manifest)
+    assert "The content hash must be the same." in card(manifest)
     monkeypatch.setattr("k710.card_facts._REASONS_OF_BUILD", ())
     assert card_facts(manifest).is_as_built  # nothing was dropped here
     other = tmp_path / "other"
     assert k710("build", "--annotations", "sample", "--out", other).exit_code == 0
     assert "A later step" in card(open_manifest(other))
+    assert "The content hash must be the same." not in card(open_manifest(other))
 
 
 # What a hostile manifest may say.
