@@ -272,6 +272,13 @@ def test_no_store(k710, searched, tmp_path):
     assert not (manifest / "store").exists()
 
 
+def test_another_profile_is_named(k710, made, tmp_path):
+    manifest = Path(shutil.copytree(made, tmp_path / "m"))
+    result = k710("near-duplicates", manifest, "--profile", "source")
+    assert result.exit_code == 1
+    assert "in profile source; there are clips in h264: name one with --profile" in result.stderr
+
+
 def test_no_clip_was_fetched(k710, made, tmp_path):
     manifest = Path(shutil.copytree(made, tmp_path / "m", ignore=shutil.ignore_patterns("store")))
     put(Store(manifest / "store", "h264"), {each.clip_id: "gone" for each in PLANTED})

@@ -22,7 +22,7 @@ from k710.near_duplicates.pairs import PAIRS_SCHEMA
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SETTINGS, SignatureFolder, Tally, make_missing, media_of, places_of
 from k710.releases import SPLITS
-from k710.store import Store
+from k710.store import Store, profiles_in
 
 DEFAULT_THRESHOLD_BITS = 40
 MAX_THRESHOLD_BITS = 64  # strangers are about 128 apart, and never much less than 80
@@ -68,6 +68,12 @@ def prepare(manifest: Manifest, store: Store, question: Question, *, mend: bool 
     """
     clips = compared_clips(manifest, view=question.view, splits=question.splits)
     media, num_failed = media_of(store, clips["clip_id"].combine_chunks())
+    others = [profile for profile in profiles_in(store.root) if profile != store.profile_folder]
+    if not num_failed and not len(media) and others:
+        raise StoreError(
+            f"{store.root}: has none of the {len(clips):,} clips to compare in profile {store.profile_folder}; there are "
+            f"clips in {', '.join(others)}: name one with --profile"
+        )
     if not len(media):
         raise StoreError(
             f"{store.root}: has none of the {len(clips):,} clips to compare in profile {store.profile_folder} "
