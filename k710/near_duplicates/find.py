@@ -71,8 +71,8 @@ def prepare(manifest: Manifest, store: Store, question: Question, *, mend: bool 
     others = [profile for profile in profiles_in(store.root) if profile != store.profile_folder]
     if not num_failed and not len(media) and others:
         raise StoreError(
-            f"{store.root}: has none of the {len(clips):,} clips to compare in profile {store.profile_folder}; there are "
-            f"clips in {', '.join(others)}: name one with --profile"
+            f"{store.root}: has none of the {len(clips):,} clips to compare in profile {store.profile_folder}; "
+            f"there are clips in {', '.join(others)}: name one with --profile"
         )
     if not len(media):
         raise StoreError(
