@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -286,6 +287,9 @@ def test_json_is_complete_and_the_file_has_every_clip(k710, versions, tmp_path):
     for name in ("splits", "moves", "classes", "media"):
         assert found[name] == [dataclasses.asdict(row) for row in getattr(wanted, name)]
     assert found["settings"] == {"leak_policy": ["train-purge", "val-purge"]}
+    documented = (Path(__file__).parent.parent / "docs" / "diff.md").read_text().partition("## For machines")[2]
+    rows = [row for name in ("splits", "classes", "moves") for row in found[name]]
+    assert all(f"`{key}`" in documented for keys in (found, found["a"], *rows) for key in keys)
     assert pa.parquet.read_table(tmp_path / "clips.parquet").equals(wanted.clips)
     assert k710("diff", *sides, "--clips", tmp_path / "clips.csv").exit_code == 0
     with (tmp_path / "clips.csv").open(newline="") as file:
