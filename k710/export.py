@@ -38,7 +38,7 @@ def export(
     and VideoMAE V2), `mmaction2` ({split}.txt). `template` makes the path; its fields are TEMPLATE_FIELDS, and
     `label_` is the label with underscores for spaces. Raises UsageError for an unknown form or field, for a path that
     contains the separator, or for a split whose clips have no label where the form needs one; ManifestError where a
-    file exists and `force` is not given.
+    file exists and `force` is not given, or for an ID with the end of a line.
     """
     if form not in FORMS:
         raise UsageError(f"unknown format {form!r}; known: {', '.join([*FORMS, *FOLDER_FORMS])}")
@@ -146,6 +146,8 @@ def _lines(table: pa.Table, template: str, separator: str) -> Iterator[str]:
                 f"path {path!r} contains the separator {separator!r}; "
                 "use {label_} for {label}, or another --separator"
             )
+        if len(path.splitlines()) > 1:  # no build takes such an ID; a manifest from elsewhere may hold one
+            raise ManifestError(f"path {path!r} holds the end of a line: the manifest is damaged")
         yield f"{path}{separator}{row['class_id']}"
 
 

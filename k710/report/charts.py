@@ -160,6 +160,7 @@ def hit_chart(classes: dict[str, Any]) -> Chart | None:
         "The classes that lost most",
         tables.hit_table(classes),
         colours=(RED, AMBER) if any(series["vanished from YouTube"]) else (AMBER,),
+        note="Of the class's K710 clips that a fetch settled.",
         tickformat=".0%",
     )
 
