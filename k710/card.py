@@ -12,7 +12,7 @@ import yaml
 
 from k710.card_facts import CardFacts, card_facts
 from k710.citations import citations
-from k710.errors import ManifestError
+from k710.errors import ManifestError, UsageError
 from k710.fetch.status import SplitStatus, status
 from k710.manifest import Manifest
 from k710.releases import SOURCES
@@ -53,6 +53,16 @@ def card(manifest: Manifest, *, store: Store | None = None, exported: Exported |
         _LICENCE, _cite(facts),
     ]  # fmt: skip
     return "\n\n".join([f"---\n{header}---", *(section for section in sections if section)]) + "\n"
+
+
+def check_card_place(manifest: Manifest, path: Path) -> None:
+    """Raise UsageError for a file inside the manifest that is not its README.md: it would be in the way of a build, or
+    be the manifest's own."""
+    folder, path = manifest.path.resolve(), path.resolve()
+    if folder in path.parents and path != folder / "README.md":
+        raise UsageError(
+            f"{path}: lies inside the manifest {manifest.path}, where a card is README.md and nothing else"
+        )
 
 
 def write_card(path: Path, text: str, *, force: bool = False) -> None:
@@ -157,6 +167,12 @@ def _rebuild(facts: CardFacts) -> str:
         if facts.lists_are_public
         else "`LISTS` is a folder with the annotation lists below."
     )
+    same = (
+        "The content hash must be the same."
+        if facts.is_as_built
+        else "A later step dropped clips of what this command builds (see the drop reasons below), so its content hash "
+        "is another."
+    )
     parts = [
         f"""## How to build it again
 
@@ -164,15 +180,13 @@ def _rebuild(facts: CardFacts) -> str:
 $ {facts.build_command()}
 ```
 
-The content hash must be the same. {where} Built with {tools or "unknown versions"}.
+{same} {where} Built with {tools or "unknown versions"}.
 
 {_table(["list", "rows", "rows left out", "SHA-256", "from"], lists)}"""
     ]
     if facts.synonyms:
         rows = facts.synonyms.items()
         parts.append(f"`synonyms.csv` has the columns name,label and these rows:\n\n{_table(['name', 'label'], rows)}")
-    if not facts.is_as_built:
-        parts.append("A later step dropped clips of what this command builds; see the drop reasons below.")
     return "\n\n".join(parts)
 
 

@@ -218,8 +218,9 @@ def _groups(pairs: Pairs, *, with_labels: bool, names: tuple[str, ...]) -> list[
 
 
 def settings_that_differ(a: Manifest, b: Manifest) -> dict[str, tuple[Any, Any]]:
-    """What the two builds were told and what they read, where it differs: the keys of the recipe, `synonyms`, each list
-    (`k400 train`) as its rows and SHA-256, the version of k710; None where a side has no such thing."""
+    """What the two builds were told and what they read, where it differs: the keys of the recipe, each synonym of the
+    user's own (`synonym NAME`), each list (`k400 train`) as its rows and SHA-256, the version of k710; None where a
+    side has no such thing."""
     sides = [_settings(manifest) for manifest in (a, b)]
     keys = dict.fromkeys([*sides[0], *sides[1]])
     pairs = {key: (sides[0].get(key), sides[1].get(key)) for key in keys}
@@ -233,6 +234,7 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
             f"{entry['source']} {entry['split']}": f"{int(entry['rows']):,} rows, SHA-256 {str(entry['sha256'])[:16]}"
             for entry in about["sources"]
         }
-        return {**about["recipe"], "synonyms": about.get("synonyms", {}), **lists, "k710": about["tools"]["k710"]}
-    except (KeyError, TypeError, ValueError) as error:
+        synonyms = {f"synonym {name}": str(label) for name, label in about.get("synonyms", {}).items()}
+        return {**about["recipe"], **synonyms, **lists, "k710": about["tools"]["k710"]}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ManifestError(f"{manifest.path}: dataset.json is damaged: {error!r}") from None

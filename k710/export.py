@@ -38,7 +38,7 @@ def export(
     and VideoMAE V2), `mmaction2` ({split}.txt). `template` makes the path; its fields are TEMPLATE_FIELDS, and
     `label_` is the label with underscores for spaces. Raises UsageError for an unknown form or field, for a path that
     contains the separator, or for a split whose clips have no label where the form needs one; ManifestError where a
-    file exists and `force` is not given.
+    file exists and `force` is not given, or for an ID with the end of a line.
     """
     if form not in FORMS:
         raise UsageError(f"unknown format {form!r}; known: {', '.join([*FORMS, *FOLDER_FORMS])}")
@@ -82,14 +82,17 @@ def write_files(out: Path, contents: Mapping[str, bytes]) -> None:
                 file.write(content)
 
 
-def check_template(template: str) -> None:
-    """Raise UsageError unless a path template uses the known fields alone, and plainly."""
+def check_template(template: str) -> set[str]:
+    """The fields that a path template uses. Raises UsageError unless they are known ones, used plainly."""
     where = f"path template {template!r}"
     numbers = ("time_start_s", "time_end_s", "class_id")
     try:
-        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+        parts = [(field, spec or "") for _, field, spec, _ in string.Formatter().parse(template) if field is not None]
+        fields = {field for field, _ in parts}
         if unknown := sorted(fields - set(TEMPLATE_FIELDS)):
             raise UsageError(f"{where}: no field {unknown[0]!r}; known: {', '.join(TEMPLATE_FIELDS)}")
+        if nested := [spec for _, spec in parts if "{" in spec]:
+            raise UsageError(f"{where}: a field inside another, {nested[0]!r}")
         template.format(**{field: 0 if field in numbers else "" for field in TEMPLATE_FIELDS})
     except UsageError:
         raise
@@ -99,6 +102,16 @@ def check_template(template: str) -> None:
         raise UsageError(f"{where} makes one path for all clips; it needs {{clip_id}} or {{youtube_id}}")
     if set(template) & set("\r\n"):
         raise UsageError(f"{where} holds the end of a line")
+    return fields
+
+
+def check_labelled(table: pa.Table, what: str) -> None:
+    """Raise UsageError for a split with clips that have no label, which `what` needs."""
+    if table["class_id"].null_count:
+        raise UsageError(
+            f"{table['class_id'].null_count:,} {table['split'][0]} clips have no label, which {what} needs; "
+            "leave them out with --splits"
+        )
 
 
 def _csv(table: pa.Table, template: str, separator: str) -> bytes:
@@ -121,11 +134,7 @@ def _parquet(table: pa.Table, template: str, separator: str) -> bytes:
 
 
 def _path_and_class(table: pa.Table, template: str, separator: str) -> bytes:
-    if table["class_id"].null_count:
-        raise UsageError(
-            f"{table['class_id'].null_count:,} {table['split'][0]} clips have no label, which this format needs; "
-            "leave them out with --splits"
-        )
+    check_labelled(table, "this format")
     return "".join(f"{line}\n" for line in _lines(table, template, separator)).encode()
 
 
@@ -137,6 +146,8 @@ def _lines(table: pa.Table, template: str, separator: str) -> Iterator[str]:
                 f"path {path!r} contains the separator {separator!r}; "
                 "use {label_} for {label}, or another --separator"
             )
+        if len(path.splitlines()) > 1:  # no build takes such an ID; a manifest from elsewhere may hold one
+            raise ManifestError(f"path {path!r} holds the end of a line: the manifest is damaged")
         yield f"{path}{separator}{row['class_id']}"
 
 

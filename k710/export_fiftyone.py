@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from k710.errors import FetchError
-from k710.export import DEFAULT_TEMPLATE, check_out, check_template, clip_rows, split_parts
+from k710.export import DEFAULT_TEMPLATE, check_labelled, check_out, check_template, clip_rows, split_parts
 from k710.labels import class_names
 from k710.local_files import LocalFiles
 from k710.manifest import Manifest
@@ -53,9 +53,11 @@ def export_fiftyone(
     that video); clips without one are left out and counted. Without `videos` it is what `template` makes, there or not;
     a relative path is taken from `out`. Raises as export.export, and FetchError for a folder with none of the clips.
     """
-    check_template(template)
+    fields = check_template(template)
     table = view(manifest.clips, view_name, dialect=dialect)
     parts = split_parts(table, splits)
+    for part in parts.values() if videos is None and fields & {"label", "label_", "class_id"} else ():
+        check_labelled(part, "the template")
     check_out(out, [METADATA, SAMPLES], force=force)
     find = _by_template(template) if videos is None else _ByFolder(LocalFiles(videos.resolve()), table)
     samples: Counter[str] = Counter(dict.fromkeys(parts, 0))

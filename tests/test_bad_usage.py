@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -301,3 +302,10 @@ def test_a_damaged_manifest_can_be_built_anew(k710, manifest, sample):
     assert result.exit_code == 0, result.output
     open_manifest(manifest).verify()
     assert open_manifest(manifest).content_hash == sample.content_hash
+
+
+def test_a_name_that_is_not_utf_8_is_refused(k710, sample, tmp_path):
+    """pyarrow cannot open such a path, and a message of it could not be printed as it stands."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    for arguments in (("stats", odd), ("diff", sample.path, odd), ("report", sample.path, "--store", odd)):
+        assert_refused(k710(*arguments), "caf\\udce9': the name is not UTF-8; rename it", exit_code=2)

@@ -190,11 +190,13 @@ def test_a_later_step_is_not_passed_over_in_silence(k710, tmp_path, monkeypatch)
     """Drop reasons that no build gives mean that the command alone makes another dataset."""
     manifest = open_manifest(manifest_of(k710, tmp_path, clips_of(2, "val")))
     assert "A later step" not in card(manifest)
+    assert "The content hash must be the same." in card(manifest)
     monkeypatch.setattr("k710.card_facts._REASONS_OF_BUILD", ())
     assert card_facts(manifest).is_as_built  # nothing was dropped here
     other = tmp_path / "other"
     assert k710("build", "--annotations", "sample", "--out", other).exit_code == 0
     assert "A later step" in card(open_manifest(other))
+    assert "The content hash must be the same." not in card(open_manifest(other))
 
 
 # What a hostile manifest may say.
@@ -266,6 +268,14 @@ def test_a_damaged_manifest(k710, built, tmp_path, change, message):
     (tmp_path / "m" / "dataset.json").write_text(json.dumps(built.about | change))
     result = k710("card", tmp_path / "m")
     assert_refused(result, message, exit_code=2 if "policy" in message else 1)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "CARD.md", "clips/README.md", "store/README.md"])
+def test_no_other_file_of_the_manifest_is_a_card(k710, built, name):
+    before = files_of(built.path)
+    result = k710("card", built.path, "--out", built.path / name, "--force")
+    assert_refused(result, "where a card is README.md and nothing else", exit_code=2)
+    assert files_of(built.path) == before
 
 
 def test_a_readme_of_your_own_is_safe(k710, built, tmp_path, monkeypatch):

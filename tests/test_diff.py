@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -267,7 +268,8 @@ def test_the_same_dataset_twice(k710, versions):
     )
     other = k710("diff", folder, f"{folder}@{versions[1][0]}", "--view", "k700_2020")
     assert other.stdout.splitlines()[-1] == (
-        "No clip differs in view k700_2020: both list the same 0. The content hashes differ, so another view does."
+        "No clip differs in view k700_2020: both list the same 0. The content hashes differ: another view does, or "
+        "labels that no view compares (of a clip in no split, or beside the one that counts)."
     )
 
 
@@ -285,6 +287,9 @@ def test_json_is_complete_and_the_file_has_every_clip(k710, versions, tmp_path):
     for name in ("splits", "moves", "classes", "media"):
         assert found[name] == [dataclasses.asdict(row) for row in getattr(wanted, name)]
     assert found["settings"] == {"leak_policy": ["train-purge", "val-purge"]}
+    documented = (Path(__file__).parent.parent / "docs" / "diff.md").read_text().partition("## For machines")[2]
+    rows = [row for name in ("splits", "classes", "moves") for row in found[name]]
+    assert all(f"`{key}`" in documented for keys in (found, found["a"], *rows) for key in keys)
     assert pa.parquet.read_table(tmp_path / "clips.parquet").equals(wanted.clips)
     assert k710("diff", *sides, "--clips", tmp_path / "clips.csv").exit_code == 0
     with (tmp_path / "clips.csv").open(newline="") as file:
@@ -409,6 +414,20 @@ def test_a_damaged_side_is_named(k710, versions, tmp_path):
     about = json.loads((tmp_path / "m" / "dataset.json").read_text())
     (tmp_path / "m" / "dataset.json").write_text(json.dumps(about | {"sources": [{"source": "k400"}]}))
     assert_refused(k710("diff", folder, tmp_path / "m"), f"{tmp_path / 'm'}: dataset.json is damaged")
+
+
+def test_a_synonym_that_means_another_class_is_named(k710, tmp_path):
+    (tmp_path / "lists").mkdir()
+    header, rows = "label,youtube_id,time_start,time_end,split", "my name,video-00001,0,10,val"
+    (tmp_path / "lists" / "k400_val.csv").write_text(f"{header}\n{rows}\n")
+    for label in ("archery", "abseiling"):
+        (tmp_path / "names.csv").write_text(f"name,label\nmy name,{label}\n")
+        options = ("--annotations", tmp_path / "lists", "--splits", "val", "--synonyms", tmp_path / "names.csv")
+        result = k710("build", "--sources", "k400", *options, "--out", tmp_path / label)
+        assert result.exit_code == 0, result.output
+    sides = [tmp_path / "archery", tmp_path / "abseiling"]
+    assert settings_that_differ(*map(open_manifest, sides)) == {"synonym my name": ("archery", "abseiling")}
+    assert "synonym my name archery abseiling" in " ".join(k710("diff", *sides).stdout.split())
 
 
 def test_a_list_that_was_replaced_is_named(k710, tmp_path):

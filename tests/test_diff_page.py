@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 
+import pyarrow as pa
 import pytest
 from report_pages import ATTACKS, tables_of
 from small_stores import clips_of, fake_media, manifest_of, put
@@ -84,6 +85,14 @@ def test_what_data_says_stays_text(sides):
     body = page[page.index("<main") :]
     assert attack not in body
     assert html.escape(attack) in body or html.escape(attack).replace("&quot;", "&#34;") in body
+
+
+def test_a_clip_whose_name_is_none_is_text(sides):
+    found = diff_manifests(*map(open_manifest, sides))
+    names = pa.array([f"{row}{name}" for row, name in enumerate(["_b_c", "", "_1_2_"] * len(found.clips))])
+    odd = dataclasses.replace(found, clips=found.clips.set_column(0, "clip_id", names[: len(found.clips)]))
+    rows = tables_of(diff_page(odd, ("one", "other"), {}))["Clips that differ"][1]
+    assert sorted(row[0] for row in rows) == sorted(odd.clips["clip_id"].to_pylist())
 
 
 def test_not_inside_a_manifest(k710, sides, tmp_path):

@@ -17,7 +17,7 @@ from test_bad_input import assert_refused, files_of
 
 from k710 import open_manifest
 from k710.annotations import ListFile, read_list
-from k710.errors import UsageError
+from k710.errors import ManifestError, UsageError
 from k710.export import FORMS, TEMPLATE_FIELDS, check_template, export
 from k710.labels import DIALECTS, class_names
 from k710.manifest import Manifest
@@ -195,8 +195,9 @@ def test_underscored_labels_have_no_spaces(everything, tmp_path):
         ("--template {0}{clip_id}", 2, "no field '0'; known: "),
         ("--template {clip_id.__class__}", 2, "no field 'clip_id.__class__'; known: "),
         ("--template {clip_id[0]}", 2, "no field 'clip_id[0]'; known: "),
-        ("--template {clip_id:{nope}}", 2, "path template '{clip_id:{nope}}': 'nope'"),
+        ("--template {clip_id:{nope}}", 2, "path template '{clip_id:{nope}}': a field inside another, '{nope}'"),
         ("--template {clip_id:d}", 2, "path template '{clip_id:d}': Unknown format code 'd'"),
+        ("--template {label_:{clip_id}}{clip_id}", 2, "a field inside another, '{clip_id}'"),
         ("--template {clip_id!x}", 2, "path template '{clip_id!x}': "),
         ("--template video.mp4", 2, "path template 'video.mp4' makes one path for all clips; it needs {clip_id} or"),
         ("--template {label_}/{split}.mp4", 2, "makes one path for all clips"),
@@ -215,6 +216,15 @@ def test_what_cannot_be_exported(k710, everything, tmp_path, options, exit_code,
     assert_refused(k710(*arguments), message, exit_code=exit_code)
     assert not (tmp_path / "lists").exists(), "not even the lists that could be written, nor the folder"
     assert files_of(everything.path) == before
+
+
+def test_an_id_does_not_make_a_line_of_its_own(everything, tmp_path):
+    table = view(everything.clips, "k400")
+    names = [f"{name}\n/etc/passwd" for name in table["clip_id"].to_pylist()]
+    hostile = table.set_column(0, "clip_id", pa.array(names))
+    with pytest.raises(ManifestError, match="holds the end of a line"):
+        export(hostile, tmp_path / "out", form="slowfast", splits=("train",))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_view_without_clips(k710, sample, tmp_path):

@@ -132,6 +132,17 @@ def test_bad_templates_are_refused(k710, sample, tmp_path):
     assert not (tmp_path / "fo").exists()
 
 
+@pytest.mark.parametrize(
+    "template", ["{class_id:03d}/{clip_id}.mp4", "{label}/{clip_id}.mp4", "{label_}/{clip_id}.mp4"]
+)
+def test_a_template_of_labels_needs_labels(k710, everything, tmp_path, template):
+    arguments = ("export", everything.path, "--view", "k600", "--format", "fiftyone", "--out", tmp_path / "fo")
+    result = k710(*arguments, "--template", template)
+    assert_refused(result, "3 test clips have no label, which the template needs", exit_code=2)
+    assert not (tmp_path / "fo").exists()
+    assert k710(*arguments, "--template", template, "--splits", "train,val").exit_code == 0
+
+
 IMPORT = """
 import json, sys
 import fiftyone

@@ -15,11 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from planted_copies import Planted, planted_manifest, small_set
-from small_stores import put
+from planted_copies import LOOK, SPAN_S, Planted, planted_manifest, small_set
+from report_pages import tables_of
+from small_stores import manifest_of, put
 from tiny_media import files_under
 
 from k710.audit import audit
@@ -31,6 +33,7 @@ from k710.near_duplicates.pairs import PAIRS_SCHEMA, about_pairs, read_pairs
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SignatureFolder
 from k710.releases import NEWEST_FIRST, SOURCES
+from k710.sample.footage import write_video
 from k710.store import METADATA_KEY, Store
 
 PLANTED = small_set()
@@ -269,6 +272,13 @@ def test_no_store(k710, searched, tmp_path):
     assert not (manifest / "store").exists()
 
 
+def test_another_profile_is_named(k710, made, tmp_path):
+    manifest = Path(shutil.copytree(made, tmp_path / "m"))
+    result = k710("near-duplicates", manifest, "--profile", "source")
+    assert result.exit_code == 1
+    assert "in profile source; there are clips in h264: name one with --profile" in result.stderr
+
+
 def test_no_clip_was_fetched(k710, made, tmp_path):
     manifest = Path(shutil.copytree(made, tmp_path / "m", ignore=shutil.ignore_patterns("store")))
     put(Store(manifest / "store", "h264"), {each.clip_id: "gone" for each in PLANTED})
@@ -281,6 +291,29 @@ def test_no_manifest(k710, tmp_path):
     result = k710("near-duplicates", tmp_path)
     assert result.exit_code == 1
     assert "no manifest there" in result.stderr
+
+
+def test_a_clip_without_anything_to_see_is_not_called_compared(k710, tmp_path):
+    clips = [each.clip for each in PLANTED[:2]]
+    manifest = manifest_of(k710, tmp_path, clips)
+    (tmp_path / "clips").mkdir()
+    for clip in clips:
+        black = (np.zeros((96, 128, 3), np.uint8) for _ in range(SPAN_S * LOOK.fps))
+        write_video(tmp_path / "clips" / f"{clip.clip_id}.mp4", black, LOOK)
+    assert k710("fetch", manifest, "--from", f"local:{tmp_path / 'clips'}", "--workers", 2).exit_code == 0
+    result = k710("near-duplicates", manifest)
+    assert "0 of 2 clips compared" in result.stdout
+    assert "0 are not in the store, 2 have too little to see (black, flat, plain)." in result.stdout
+
+
+@pytest.mark.parametrize("damage", [{"holdout": ["vla"]}, {"leak_policy": 3}, {"precedence": "k400"}])
+def test_a_manifest_whose_recipe_is_damaged(k710, manifest, damage):
+    about = json.loads((manifest / "dataset.json").read_text())
+    about["recipe"] |= damage
+    (manifest / "dataset.json").write_text(json.dumps(about))
+    result = k710("near-duplicates", manifest)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert str(next(iter(damage.values()))[0] if "holdout" in damage else next(iter(damage))) in result.stderr
 
 
 # Signatures.
@@ -536,7 +569,7 @@ def test_apply(k710, manifest, no_process):
     result = k710("near-duplicates", manifest, "--apply")
     assert result.exit_code == 0, result.output
     after = open_manifest(manifest)
-    assert f"Applied: 6 clips are out of train; {manifest} has content hash {after.content_hash[:16]}." in result.stdout
+    assert f"Applied: 6 clips are out of train. {manifest} has content hash {after.content_hash[:16]}." in result.stdout
     assert drops_of(manifest) == {clip: ORIGINAL_OF[each.shows] for clip, each in COPIES.items()}
     after.verify()
     columns = [name for name in before.clips.column_names if name not in ("split", "drop_reason", "kept_clip_id")]
@@ -578,10 +611,14 @@ def test_what_was_applied_depends_on_the_last_call_alone(k710, manifest, no_proc
     first = open_manifest(manifest).content_hash
     k710("near-duplicates", manifest, "--apply", "--within-train")
     assert set(drops_of(manifest)) == {*COPIES, *REPEATS[1:]}
-    k710("near-duplicates", manifest, "--apply")
+    result = k710("near-duplicates", manifest, "--apply")
     assert set(drops_of(manifest)) == set(COPIES)
-    result = k710("near-duplicates", manifest, "--apply", "--threshold", 0)
+    assert (
+        "Applied: 6 clips are out of train. 2 that were out, and are not proposed now, are back in it." in result.stdout
+    )
+    result = k710("near-duplicates", manifest, "--apply", "--threshold", 0, "--json")
     assert result.exit_code == 0
+    assert {key: json.loads(result.stdout)[key] for key in ("dropped", "back")} == {"dropped": 0, "back": 6}
     assert drops_of(manifest) == {}
     assert open_manifest(manifest).content_hash == first
     assert "near_duplicates" not in open_manifest(manifest).about
@@ -663,6 +700,20 @@ def test_audit(k710, manifest, no_process):
     k710("near-duplicates", manifest, "--apply")
     assert "This manifest's train lacks 6 clips more: near-duplicates" in k710("audit", manifest).stdout
     assert audit(open_manifest(manifest).clips)["near_duplicates"] == 6
+
+
+def test_report_and_stats_tell_what_is_dropped_from_what_is_to_be(k710, manifest, no_process, tmp_path):
+    assert "8 clips proposed to be dropped, 0 of them out of train." in k710("stats", manifest).stdout
+    k710("near-duplicates", manifest, "--apply")
+    said = k710("stats", manifest).stdout
+    assert "8 clips proposed to be dropped, 6 of them out of train." in said
+    assert "This manifest's train lacks 6 clips more: near-duplicates." in said
+    assert k710("report", manifest, "--out", tmp_path / "r.html").exit_code == 0
+    page = (tmp_path / "r.html").read_text()
+    _, rows = tables_of(page)["The nearest groups"]
+    to_be, done = ({name for row in rows for name in row[place].split(", ") if name} for place in (5, 6))
+    assert (to_be, done) == (set(REPEATS[1:]), set(COPIES))
+    assert (page.count("<br>dropped<"), page.count("<br>to be dropped<")) == (6, 2)
 
 
 def test_what_is_dropped_is_not_loaded(k710, manifest, no_process):

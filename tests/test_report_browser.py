@@ -217,6 +217,21 @@ def test_nothing_of_a_hostile_manifest_runs(browser, hostile, width):
         visit.check()
 
 
+def test_a_word_without_end_does_not_widen_the_page(browser, tmp_path):
+    word = "A" * 5000
+    table = Table((word, "value"), [(word, word), (Link(word, "https://a.org"), 1)], word, word, searchable=True)
+    chart = kinds_chart([{"kind": word, "clips": 2}, {"kind": "b", "clips": 1}], word, word)
+    strip = Filmstrip(None, 384, 72, word, Link(word, "https://a.org"), (word,), word)
+    blocks = [word, Tiles([("1", word)]), table, chart, Gallery(word, [strip], word, [word], searchable=True)]
+    path = tmp_path / "page.html"
+    path.write_text(render_page(word, [Section("one", word, blocks)], subtitle=word))
+    for width in (390, 1280):
+        with Visit(browser, path, width=width) as visit:
+            visit.see_all()
+            assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            visit.check()
+
+
 @pytest.mark.slow
 def test_the_policy_stops_what_escapes_all_the_same(browser, hostile, tmp_path):
     """The check above can fail, and behind the escaping stands the browser's own lock."""

@@ -29,13 +29,15 @@ from k710.labels import class_names, row_map
 from k710.manifest import PAIRS_FILE, Manifest
 from k710.near_duplicates.pairs import PAIRS_SCHEMA, write_pairs
 from k710.releases import SOURCES
+from k710.report.charts import kinds_chart
 from k710.report.figures.gather import find_store, gather
 from k710.report.figures.media import _histogram, _kinds
 from k710.report.figures.near_duplicates import near_duplicate_figures
 from k710.report.figures.runs import POINTS, _thinned, run_figures
-from k710.report.page import _shown, render_page
+from k710.report.page import _number_columns, _shown, render_page
+from k710.report.parts import Link, Table
 from k710.report.sections import sections
-from k710.report.tables import class_table, conflict_tables, hardest_hit, youtube
+from k710.report.tables import class_table, conflict_tables, hardest_hit, histogram_table, youtube
 from k710.sample import LISTS
 from k710.store import Store
 
@@ -262,6 +264,7 @@ def test_near_duplicates_are_read_and_grouped(tmp_path, k710):
     write_pairs(manifest, pa.table(pairs, schema=PAIRS_SCHEMA), {}, [manifest.content_hash])
     found = near_duplicate_figures(manifest)
     assert (found["pairs"], found["groups"], found["mirrored"], found["dropped"]) == (3, 2, 1, 2)
+    assert found["out"] == 0
     first, second = found["shown"]
     assert (first["group"], first["distance"], first["num_clips"]) == (1, 0.125, 3)
     assert set(first["clips"]) == {ids[0], ids[1], ids[2]}
@@ -382,6 +385,20 @@ def test_the_papers_counts_stand_beside_lists_of_a_releases_size_alone(sample):
     assert columns == ["", "here", "first published", "paper", "here - paper"]
     assert ["K710 train", f"{counts['train']}", "", "658,340", f"{counts['train'] - 658340:+,}"] in rows
     assert said not in render_page("m", sections(gather(large, store=None), draw=True))
+
+
+def test_numbers_stand_at_the_right_whatever_their_form_and_hashes_do_not():
+    numbers = (3, "1,200", "2.08", "0.0002089", "1.534e-06", "10.5%", "-3", "+1,139")
+    texts = ("", None, "-", "12 to 22 s", "4 x 3", "640x480", "1" * 16, "-12a", "1.2.3", Link("1", "https://a"))
+    assert _number_columns(Table(("",) * 9, [("1", *numbers)])) == set(range(1, 9))
+    assert _number_columns(Table(("",) * 11, [("1", *texts)])) == set()
+
+
+def test_a_histogram_and_a_bar_say_of_what():
+    kinds = [{"kind": "h264", "clips": 3}, {"kind": "vp9", "clips": 1}]
+    assert kinds_chart(kinds, "codec", "Codecs").figure["layout"]["xaxis"]["title"]["text"] == "clips"
+    found = {"edges": [0, 1000, 2000], "counts": [1, 2], "median": 1234.0}
+    assert histogram_table(found, "kB", "Bytes per clip", 1e3).note == "Median 1.234 kB."
 
 
 def test_links_quote_what_they_are_given():

@@ -27,10 +27,12 @@ def command(manifest: Location, store: Location | None, profile: str, out: Path 
       k710 card manifests/k710
       k710 card manifests/k710 --out README.md
     """
-    from k710.card import card, write_card
+    from k710.card import card, check_card_place, write_card
     from k710.manifest import open_manifest
 
     opened = open_manifest(manifest)
+    if out is not None:
+        check_card_place(opened, out)
     text = card(opened, store=None if store is None else named_store(store, profile))
     if out is None:
         click.echo(text, nl=False)

@@ -151,7 +151,10 @@ def _sentence(found: Difference, manifests: Sequence[Manifest]) -> str:
     same = f"No clip differs in view {found.view}: both list the same {found.listed:,}"
     if len({manifest.content_hash for manifest in manifests}) == 1:
         return f"{same}, and the content hashes are equal."
-    return f"{same}. The content hashes differ, so another view does."
+    return (
+        f"{same}. The content hashes differ: another view does, or labels that no view compares (of a clip in no "
+        "split, or beside the one that counts)."
+    )
 
 
 def _sorted_media(found: Difference) -> list[Any]:
@@ -178,5 +181,5 @@ def _print_top(
 def _short(value: Any) -> str:
     if value is None:
         return "-"
-    text = ",".join(map(str, value)) if isinstance(value, (list, dict)) else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return (text if len(text) <= 60 else f"{text[:57]}...") or "none"

@@ -123,22 +123,27 @@ def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within
     """Write the pairs, with `apply_` a new version of the manifest, and print both."""
     from k710.near_duplicates.apply import apply, chosen_drops
     from k710.near_duplicates.pairs import write_pairs
+    from k710.near_duplicates.sides import taken_out
 
     changed = None
     if apply_:
         changed = apply(manifest, found, within_train=within_train)
-        num_dropped = len(chosen_drops(manifest.clips, found.pairs, within_train=within_train))
+        drops = chosen_drops(manifest.clips, found.pairs, within_train=within_train)
+        num_dropped, num_back = len(drops), len(taken_out(manifest.clips) - drops.keys())
     else:
         write_pairs(manifest, found.pairs, found.about, [manifest.content_hash])
     if as_json:
-        applied = {"content_hash": (changed or manifest).content_hash, "changed": changed is not None}
-        pairs = found.pairs.to_pylist()
-        print_json({**found.about, "failures": tally.messages, "pairs": pairs, **(applied if apply_ else {})})
+        data = {**found.about, "failures": tally.messages, "pairs": found.pairs.to_pylist()}
+        if apply_:
+            data |= {"content_hash": (changed or manifest).content_hash, "changed": changed is not None}
+            data |= {"dropped": num_dropped, "back": num_back}
+        print_json(data)
         return
     _print(manifest, found)
     if changed is not None:
+        back = f" {num_back:,} that were out, and are not proposed now, are back in it." if num_back else ""
         click.echo(
-            f"Applied: {num_dropped:,} clips are out of train; {changed.path} has content hash "
+            f"Applied: {num_dropped:,} clips are out of train.{back} {changed.path} has content hash "
             f"{changed.content_hash[:16]}. The version before stays until `k710 prune {changed.path}`."
         )
     elif apply_:
@@ -174,13 +179,17 @@ def _print(manifest: Manifest, found: Found) -> None:
 
 
 def _not_compared(counts: dict[str, Any]) -> str:
-    absent = counts["clips"] - counts["compared"] - counts["undecodable"] - counts["not_read"]
+    absent = counts["clips"] - counts["compared"] - sum(counts[key] for key in _WHY_NOT)
     said = [f"{absent:,} are not in the store"]
     said += [f"{counts[key]:,} {text}" for key, text in _WHY_NOT.items() if counts[key]]
     return ", ".join(said) + "."
 
 
-_WHY_NOT = {"undecodable": "do not decode", "not_read": "could not be read"}
+_WHY_NOT = {
+    "undecodable": "do not decode",
+    "too_plain": "have too little to see (black, flat, plain)",
+    "not_read": "could not be read",
+}
 
 
 def _print_pairs(found: Found) -> None:

@@ -14,7 +14,7 @@ from k710.near_duplicates.hashes import distance
 
 # Frames, half a second apart, that must agree: three seconds; of shorter clips, three fifths of what they have.
 MIN_AGREEING = 6
-_MIN_OF_SHORT, _SHARE_OF_SHORT = 3, 0.6
+MIN_OF_SHORT, _SHARE_OF_SHORT = 3, 0.6
 # Of the frames that lie side by side at that shift.
 MIN_AGREEING_SHARE = 0.5
 
@@ -53,7 +53,7 @@ def _best_shift(
     # Every agreeing frame counts, a nearer one for more: a step off, frames agree too, but less.
     score = np.bincount(place, np.where(agrees, max_bits + 1 - bits, 0), len(compared))
     possible = min(len(steps), -(-len(other_steps) // 2))
-    needed = max(_MIN_OF_SHORT, min(MIN_AGREEING, int(np.ceil(_SHARE_OF_SHORT * possible))))
+    needed = max(MIN_OF_SHORT, min(MIN_AGREEING, int(np.ceil(_SHARE_OF_SHORT * possible))))
     score[(agreeing < needed) | (agreeing < MIN_AGREEING_SHARE * compared)] = 0
     # Of equal ones the least shift, as where nothing moves.
     order = np.lexsort((np.abs(np.arange(len(score)) + lowest), -score))

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from k710.curate import codes
 from k710.errors import StoreError, UsageError
 from k710.manifest import Manifest
-from k710.near_duplicates.align import MIN_AGREEING, MIN_AGREEING_SHARE, Match, matches
+from k710.near_duplicates.align import MIN_AGREEING, MIN_AGREEING_SHARE, MIN_OF_SHORT, Match, matches
 from k710.near_duplicates.candidates import MAX_CLIPS_IN_BUCKET, Ints, candidates, common_frames
 from k710.near_duplicates.groups import TRAIN, Clips, best_of_each, groups_of, proposals
 from k710.near_duplicates.hash_clip import VARIANTS
@@ -22,7 +22,7 @@ from k710.near_duplicates.pairs import PAIRS_SCHEMA
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SETTINGS, SignatureFolder, Tally, make_missing, media_of, places_of
 from k710.releases import SPLITS
-from k710.store import Store
+from k710.store import Store, profiles_in
 
 DEFAULT_THRESHOLD_BITS = 40
 MAX_THRESHOLD_BITS = 64  # strangers are about 128 apart, and never much less than 80
@@ -68,6 +68,12 @@ def prepare(manifest: Manifest, store: Store, question: Question, *, mend: bool 
     """
     clips = compared_clips(manifest, view=question.view, splits=question.splits)
     media, num_failed = media_of(store, clips["clip_id"].combine_chunks())
+    others = [profile for profile in profiles_in(store.root) if profile != store.profile_folder]
+    if not num_failed and not len(media) and others:
+        raise StoreError(
+            f"{store.root}: has none of the {len(clips):,} clips to compare in profile {store.profile_folder}; "
+            f"there are clips in {', '.join(others)}: name one with --profile"
+        )
     if not len(media):
         raise StoreError(
             f"{store.root}: has none of the {len(clips):,} clips to compare in profile {store.profile_folder} "
@@ -101,7 +107,7 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
         video_codes(clips["youtube_id"].combine_chunks()),
         lambda name: column(name).take(rows),
     )
-    matched, common = _compare(hashed, question.threshold_bits)
+    matched, common, too_plain = _compare(hashed, question.threshold_bits)
     deciding = Clips(
         codes(clips["side"]),
         clips["rank"].to_numpy(),
@@ -111,8 +117,9 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
     pairs, by_sides = _pairs_table(deciding, matched)
     counts = {
         "clips": len(prepared.clips),
-        "compared": len(clips) - len(undecodable),
+        "compared": len(clips) - too_plain,
         "undecodable": len(undecodable),
+        "too_plain": too_plain - len(undecodable),
         "not_read": len(prepared.media) - len(clips),
         "failed_to_fetch": prepared.num_failed,
         "pairs": by_sides,
@@ -139,8 +146,9 @@ def parameters(question: Question, profile: str) -> dict[str, Any]:
     }
 
 
-def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Ints32]:
-    """What shows the same, and the clip of each frame that is too common to be searched for."""
+def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Ints32, int]:
+    """What shows the same, the clip of each frame that is too common to be searched for, and how many clips have too
+    few usable frames to show the same as any."""
     index = hashed.frames(VARIANTS[0])
     common = common_frames(index)
     telling = index.only(~common)
@@ -152,7 +160,7 @@ def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Int
         pairs = candidates(searched, telling, hashed.video, max_bits=threshold_bits, both_ways=both_ways)
         queries = index.even_steps() if variant == VARIANTS[0] else searched  # to align, every frame counts
         found += matches(pairs, queries, index, variant=variant, max_bits=threshold_bits)
-    return best_of_each(found), index.clip[common]
+    return best_of_each(found), index.clip[common], int(np.count_nonzero(np.diff(index.starts) < MIN_OF_SHORT))
 
 
 def _pairs_table(clips: Clips, found: list[Match]) -> tuple[pa.Table, dict[str, dict[str, int]]]:

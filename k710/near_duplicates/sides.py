@@ -9,9 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k710.build import CurationRecipe
 from k710.curate import Policy, codes
 from k710.errors import UsageError
 from k710.manifest import NEAR_DUPLICATE, Manifest
+from k710.recipes import make_recipe
 from k710.releases import SOURCES, SPLITS
 from k710.views import VIEWS
 
@@ -27,28 +29,34 @@ def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str,
     Of a release's view, a clip's side is its split there. Of k710, train is what curation put there, with what was left
     out of it as a near-duplicate; val and test are all other clips that stand in such a list of any release, whether
     K710 keeps them or not: a benchmark may hold them. `splits`: by default train and the holdout of the manifest's
-    recipe; of a release, all. Raises UsageError for an unknown view or split, or where nothing is left to compare.
+    recipe; of a release, all. Raises UsageError for an unknown view or split, or where nothing is left to compare,
+    RecipeError or UsageError where the manifest's recipe is damaged.
     """
     if view not in VIEWS:
         raise UsageError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
     if unknown := [split for split in splits or () if split not in SPLITS]:
         raise UsageError(f"unknown split {unknown[0]!r}; known: {', '.join(SPLITS)}")
-    recipe = manifest.about["recipe"]
+    recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=str(manifest.path)).checked()
     if splits is None:
-        splits = SPLITS if view != "k710" else ("train", *recipe["holdout"])
+        splits = SPLITS if view != "k710" else ("train", *recipe.holdout)
     clips = manifest.read_clips(COLUMNS)
-    side = _side_in_k710(clips, recipe["leak_policy"]) if view == "k710" else codes(clips[f"{view}_split"])
+    side = _side_in_k710(clips, recipe.leak_policy) if view == "k710" else codes(clips[f"{view}_split"])
     wanted = np.isin(side, [SPLITS.index(split) for split in splits])
     if not wanted.any():
         raise UsageError(f"{manifest.path}: view {view} has no {' or '.join(splits)} clips")
-    policy = Policy(precedence=tuple(recipe["precedence"]))
     named = pa.DictionaryArray.from_arrays(pa.array(side[wanted].astype(np.int8)), list(SPLITS))
     return (
         clips.select(["clip_id", "youtube_id", "time_start_s"])
         .filter(pa.array(wanted))
         .append_column("side", named)
-        .append_column("rank", pa.array(_rank(clips, policy)[wanted]))
+        .append_column("rank", pa.array(_rank(clips, recipe.policy)[wanted]))
     )
+
+
+def taken_out(clips: pa.Table) -> set[str]:
+    """The clip ids that are out of train as near-duplicates."""
+    near = pc.equal(clips["drop_reason"].cast(pa.string()), NEAR_DUPLICATE)
+    return set(clips["clip_id"].filter(near).to_pylist())
 
 
 def _side_in_k710(clips: pa.Table, leak_policy: str) -> npt.NDArray[np.int8]:

@@ -160,6 +160,7 @@ def hit_chart(classes: dict[str, Any]) -> Chart | None:
         "The classes that lost most",
         tables.hit_table(classes),
         colours=(RED, AMBER) if any(series["vanished from YouTube"]) else (AMBER,),
+        note="Of the class's K710 clips that a fetch settled.",
         tickformat=".0%",
     )
 
@@ -253,11 +254,12 @@ def bars(
         title,
         table,
         note=note,
-        height=90 + _BAR_PX * len(names) + (24 if len(series) > 1 else 0),
+        height=90 + _BAR_PX * len(names) + 24,
         min_width_px=0 if max(map(len, names)) <= _SHORT else _WIDE_PX,
         half=half,
         barmode="stack",
         showlegend=len(series) > 1,
+        xaxis_title=next(iter(series)) if len(series) == 1 else "",  # several have a legend
         xaxis_tickformat=tickformat,
         xaxis_rangemode="tozero",
         **{f"xaxis_{key}": value for key, value in axis.items() if key in ("range", "dtick")},

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k710.clip_names import parse_clip_name
 from k710.diff import CHANGES, Difference, GroupChange
 from k710.report import charts
 from k710.report.page import render_page
-from k710.report.parts import Block, Row, Section, Table, Tiles, counted
+from k710.report.parts import Block, Cell, Row, Section, Table, Tiles, counted
 from k710.report.tables import youtube
 
 SHOWN_CLIPS = 1000
@@ -86,13 +87,18 @@ def _clips(found: Difference) -> Section:
         left -= len(shown[-1])
     rows: list[Row] = []
     for row in pa.concat_tables(shown).sort_by("clip_id").to_pylist():
-        video, start, _ = row["clip_id"].rsplit("_", 2)
-        rows.append((youtube(video, int(start), row["clip_id"]), *(row[name] for name in columns)))
+        rows.append((_link(row["clip_id"]), *(row[name] for name in columns)))
     more = found.clips.num_rows - len(rows)
     note = "`k710 diff --clips FILE` writes all." if more else ""
     return Section(
         "clips", title, [Table(("clip", *columns), rows, "Clips that differ", note, searchable=True, more=more)]
     )
+
+
+def _link(clip_id: str) -> Cell:
+    """The clip's place on YouTube; a damaged manifest may name clips that have none."""
+    name = parse_clip_name(clip_id)
+    return youtube(name.youtube_id, name.span_s[0], clip_id) if name and name.span_s else clip_id
 
 
 def _numbers(group: GroupChange) -> tuple[int, ...]:
@@ -102,4 +108,4 @@ def _numbers(group: GroupChange) -> tuple[int, ...]:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    return ",".join(map(str, value)) if isinstance(value, (list, dict)) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

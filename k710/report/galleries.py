@@ -77,11 +77,11 @@ def choose_clips(manifest: Manifest, store: Store, figures: Figures, *, per_clas
 def _near_duplicates(figures: Figures) -> Iterator[Shown]:
     for group in (figures.near_duplicates or {}).get("shown", ()):
         mirrored = ", mirrored" if group["mirrored"] else ""
-        heading = (
-            f"Group {group['group']}: {counted(group['num_clips'], 'clip')}, nearest {group['distance']:g}{mirrored}"
-        )
+        nearest = f"nearest {group['distance']:g} bits{mirrored}"
+        heading = f"Group {group['group']}: {counted(group['num_clips'], 'clip')}, {nearest}"
         for clip_id in group["clips"]:
             note = "to be dropped" if clip_id in group["dropped"] else ""
+            note = "dropped" if clip_id in group["out"] else note
             yield Shown("near-duplicates", clip_id, heading, note)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -18,6 +19,7 @@ import jinja2
 from k710 import __version__
 from k710.report.parts import Chart, Filmstrip, Gallery, Link, Section, Table, Tiles
 
+_NUMBER = re.compile(r"[+-]?[0-9][0-9,]*(\.[0-9]+)?(e[+-]?[0-9]+)?%?")
 _KINDS = {Table: "table", Chart: "chart", Gallery: "gallery", Tiles: "tiles", str: "text"}
 
 
@@ -91,7 +93,5 @@ def _number_columns(table: Table) -> set[int]:
 
 
 def _is_number(cell: Any) -> bool:
-    """Whether a cell stands at the right."""
-    if isinstance(cell, str):
-        return cell[-1:] == "%" or (cell[:1] in ("+", "-") and cell[1:].replace(",", "").isdigit())
-    return isinstance(cell, int)
+    """Whether a cell stands at the right: a number, or one in words of at most 12 characters; a hash is none."""
+    return isinstance(cell, int) or (isinstance(cell, str) and len(cell) <= 12 and bool(_NUMBER.fullmatch(cell)))

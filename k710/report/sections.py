@@ -11,6 +11,7 @@ from k710.report.figures.gather import Figures
 from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, counted, megabytes
 
 _NO_STORE = "No clips have been fetched: there is no store beside the manifest. k710 fetch brings clips."
+_NOT_LOOKED = "Nobody has looked for near-duplicates among these clips; k710 near-duplicates does."
 _KILO = 1e3
 
 
@@ -80,6 +81,10 @@ def _overlap(overlap: dict[str, Any]) -> Section:
     blocks.append(
         policies or "No policy can be told from these lists: it takes train lists and the lists they leak into."
     )
+    if overlap["near_duplicates"]:
+        blocks.append(
+            f"This manifest's train lacks {counted(overlap['near_duplicates'], 'clip')} more: near-duplicates."
+        )
     return Section("overlap", "Overlaps and leaks", blocks)
 
 
@@ -167,12 +172,12 @@ def _drawn_media(media: dict[str, Any]) -> list[Block | None]:
 def _near_duplicates(found: dict[str, Any] | None) -> Section:
     title = "Near-duplicates"
     if found is None:
-        return Section("near-duplicates", title, ["Nobody has looked for near-duplicates among these clips."])
+        return Section("near-duplicates", title, [_NOT_LOOKED])
     if "problem" in found:
         return Section("near-duplicates", title, [found["problem"]])
     words = (
         f"{counted(found['pairs'], 'pair')} in {counted(found['groups'], 'group')}, {found['mirrored']:,} mirrored; "
-        f"{counted(found['dropped'], 'clip')} to be dropped."
+        f"{counted(found['dropped'], 'clip')} proposed to be dropped, {found['out']:,} of them out of train."
     )
     blocks: Sequence[Block] = [words, tables.near_duplicate_table(found)] if found["shown"] else [words]
     return Section("near-duplicates", title, blocks)

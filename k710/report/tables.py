@@ -240,7 +240,7 @@ def histogram_table(histogram: dict[str, Any], what: str, title: str, unit: floa
         for low, high, count in zip(edges, edges[1:], histogram["counts"], strict=False)
         if count
     ]
-    return Table((what, "clips"), rows, title, f"Median {histogram['median'] / unit:,.4g}.")
+    return Table((what, "clips"), rows, title, f"Median {histogram['median'] / unit:,.4g} {what}.")
 
 
 def near_duplicate_table(found: dict[str, Any]) -> Table:
@@ -251,11 +251,12 @@ def near_duplicate_table(found: dict[str, Any]) -> Table:
             f"{group['distance']:g}",
             "yes" if group["mirrored"] else "no",
             ", ".join(group["clips"]),
-            ", ".join(group["dropped"]),
+            ", ".join(clip_id for clip_id in group["dropped"] if clip_id not in group["out"]),
+            ", ".join(group["out"]),
         )
         for group in found["shown"]
     ]
-    columns = ("group", "clips", "nearest", "mirrored", "clips, at most six", "to be dropped")
+    columns = ("group", "clips", "nearest, bits", "mirrored", "clips, at most six", "to be dropped", "dropped")
     return Table(columns, rows, "The nearest groups", more=found["groups"] - len(rows))
 
 

@@ -11,6 +11,7 @@ from k710.audit import ids_by_splits, leaks_by_policy
 from k710.curate import FATES
 from k710.errors import ManifestError
 from k710.manifest import Manifest
+from k710.near_duplicates.sides import taken_out
 from k710.overlap import overlaps
 
 SHOWN_MALFORMED = 50
@@ -75,4 +76,5 @@ def overlap_figures(clips: pa.Table) -> dict[str, Any]:
         "by_clip": found.by_clip.tolist(),
         "ids_by_splits": ids_by_splits(clips),
         "policies": leaks_by_policy(clips),
+        "near_duplicates": len(taken_out(clips)),
     }

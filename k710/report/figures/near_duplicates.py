@@ -10,14 +10,16 @@ import pyarrow.compute as pc
 from k710.errors import ManifestError
 from k710.manifest import Manifest
 from k710.near_duplicates.pairs import read_pairs
+from k710.near_duplicates.sides import taken_out
 
 SHOWN_GROUPS = 24
 _SHOWN_OF_A_GROUP = 6
 
 
 def near_duplicate_figures(manifest: Manifest) -> dict[str, Any] | None:
-    """Counts of pairs and groups, and the groups of the nearest pairs; None where nobody has looked. `problem`: why the
-    pairs that are there cannot be shown, such as that they are of an earlier version of the manifest."""
+    """Counts of pairs and groups, and the groups of the nearest pairs; None where nobody has looked. Of the clips that
+    are proposed to be `dropped`, `out` are out of train. `problem`: why the pairs that are there cannot be shown, such
+    as that they are of an earlier version of the manifest."""
     try:
         table = read_pairs(manifest)
     except ManifestError as error:
@@ -30,16 +32,19 @@ def near_duplicate_figures(manifest: Manifest) -> dict[str, Any] | None:
     pairs: dict[int, list[dict[str, Any]]] = {number: [] for number in groups[:SHOWN_GROUPS].to_pylist()}
     for pair in of_the_nearest.to_pylist():
         pairs[pair["group"]].append(pair)
+    out = taken_out(manifest.clips)
     return {
         "pairs": len(table),
         "groups": len(groups),
         "mirrored": pc.sum(table["mirrored"]).as_py() or 0,
         "dropped": pc.count_distinct(table["drop_clip_id"]).as_py(),
-        "shown": [_group(number, of_group) for number, of_group in pairs.items()],
+        "out": len(out.intersection(table["drop_clip_id"].to_pylist())),
+        "shown": [_group(number, of_group, out) for number, of_group in pairs.items()],
     }
 
 
-def _group(number: int, pairs: list[dict[str, Any]]) -> dict[str, Any]:
+def _group(number: int, pairs: list[dict[str, Any]], out: set[str]) -> dict[str, Any]:
+    dropped = _distinct(pair["drop_clip_id"] for pair in pairs if pair["drop_clip_id"])
     clips = _distinct(name for pair in pairs for name in (pair["clip_id"], pair["other_clip_id"]))
     return {
         "group": number,
@@ -48,7 +53,8 @@ def _group(number: int, pairs: list[dict[str, Any]]) -> dict[str, Any]:
         "clips": clips[:_SHOWN_OF_A_GROUP],
         "distance": round(min(pair["distance"] or 0.0 for pair in pairs), 4),
         "mirrored": any(pair["mirrored"] for pair in pairs),
-        "dropped": _distinct(pair["drop_clip_id"] for pair in pairs if pair["drop_clip_id"]),
+        "dropped": dropped,
+        "out": [clip_id for clip_id in dropped if clip_id in out],
         "kept": _distinct(pair["kept_clip_id"] for pair in pairs if pair["kept_clip_id"]),
     }
 
