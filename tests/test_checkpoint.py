@@ -253,6 +253,35 @@ def test_another_pickle_protocol_is_not_called_damage(tmp_path: Path):
     assert "pickle protocol 2" in message(path)
 
 
+def test_a_dtype_of_numpy_by_itself_is_not_written_as_something_of_ours(tmp_path: Path):
+    """It is read by a stand-in, which nobody else could read."""
+    path = tmp_path / "best.pyth"
+    torch.save({"model_state": uniformerv2(710), "kind": np.dtype("f4")}, path)
+    with pytest.raises(CheckpointError, match="best.pyth: it holds a dtype of numpy"):
+        write_remap(plan_remap([path], to="k400"))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("key", ["backbone.transformer.proj.2.weight", "backbone.positional_embedding"])
+def test_a_shape_that_the_bytes_of_the_file_cannot_fill_is_refused(key: str, tmp_path: Path):
+    """One number, repeated by its strides: a copy of it would take terabytes."""
+    path = tmp_path / "x.pyth"
+    torch.save({**uniformerv2(710), key: torch.zeros(1).expand(710, 10**10)}, path)
+    assert f"{key} has the shape [710, 10000000000], and the file only" in message(path)
+
+
+def test_a_packed_archive_is_not_unpacked(tmp_path: Path):
+    """A megabyte that becomes a gigabyte of instructions; torch packs nothing."""
+    torch.save(uniformerv2(710), tmp_path / "plain.pyth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pyth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pyth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert "a compressed archive, as torch.save writes none" in message(tmp_path / "packed.pyth")
+
+
 @pytest.mark.parametrize("kind", ["sparse", "meta"])
 def test_a_head_without_plain_values_is_refused(kind: str, tmp_path: Path):
     state = uniformerv2(710)
