@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from k710.errors import CheckpointError, K710Error, LabelError, UsageError
 from k710.labels import DIALECTS, class_names, label_list_sha256, row_map
 from k710.models.checkpoint import open_checkpoint, sidecar
+from k710.models.describe import describe
 from k710.models.head_labels import Labels, labels_of_set, read_label_file, source_labels
 from k710.models.heads import find_head
 from k710.models.remap import Remap, Rows, Source, fill, find_rows, mapping, new_head, plan_remap
@@ -315,6 +316,36 @@ def test_a_record_must_fit_its_head(tmp_path: Path):
         torch.save({**payload, "head": head}, path)
         with pytest.raises(CheckpointError, match="its record of the head"):
             plan(path, to="k400")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"remapped_from": "k710.pyth"}, "remapped_from is no list of sources"),
+        ({"remapped_from": [1]}, "remapped_from is no list of sources"),
+        ({"remapped_from": [{"file": "k710.pyth"}]}, "remapped_from is no list of sources"),
+        ({"labels": ["\ud800"] * 400}, "has no list of labels"),
+    ],
+)
+def test_a_record_edited_by_hand_is_refused(change: dict, said: str, tmp_path: Path):
+    out, _ = write_remap(plan(FORMS["videomaev2 bare"][0](tmp_path, 710), to="k400"))
+    sidecar(out).write_text(json.dumps({**json.loads(sidecar(out).read_text()), **change}))
+    with pytest.raises(CheckpointError, match=said):
+        plan(out, to="k400")
+    with pytest.raises(CheckpointError, match=said):
+        describe(out)
+
+
+def test_a_record_nested_without_end_is_no_json(tmp_path: Path):
+    out, _ = write_remap(plan(FORMS["videomaev2 bare"][0](tmp_path, 710), to="k400"))
+    sidecar(out).write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"\.k710\.json: not JSON"):
+        plan(out, to="k400")
+
+
+def test_class_names_that_cannot_be_printed_are_no_names(tmp_path: Path):
+    folder = huggingface(tmp_path, 710, labels=("\ud800", *class_names("k710")[1:]))
+    assert describe(folder)["label_set"] is None
 
 
 def test_a_file_of_names_is_a_target_and_a_source(tmp_path: Path):

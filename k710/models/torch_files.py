@@ -155,12 +155,12 @@ def _check_sizes(file: TorchFile) -> None:
     """A few bytes, repeated by their strides, can pass for a tensor that fills the memory when it is copied."""
     size_bytes = file.path.stat().st_size
     for key, value in file.state.items():
-        if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
-            if value.nbytes > size_bytes:
-                shape = list(value.shape)
-                raise CheckpointError(
-                    f"{file.path}: {key} has the shape {shape}, and the file only {size_bytes:,} bytes; it is damaged"
-                )
+        is_plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
+        if is_plain and value.nbytes > size_bytes:
+            shape = list(value.shape)
+            raise CheckpointError(
+                f"{file.path}: {key} has the shape {shape}, and the file only {size_bytes:,} bytes; it is damaged"
+            )
 
 
 def _holds_tensors(value: Any) -> bool:
