@@ -448,6 +448,18 @@ def test_inspect_tells_what_the_training_left(tmp_path: Path):
     assert found["model"].startswith("UniFormerV2-B/1, 14 px, 4 global blocks")
 
 
+def test_inspect_prints_nothing_that_floods_or_commands_a_terminal(k710, tmp_path: Path):
+    path, doubled = tmp_path / "x.pth", [0]
+    for _ in range(30):
+        doubled = [doubled, doubled]
+    torch.save({"model_state": uniformerv2(710), "epoch": doubled, "\ud800": 1, "\x1b[31m": 2}, path)
+    result = k710("inspect", path)
+    assert result.exit_code == 0, result.output
+    assert "epoch [[[" in result.stdout
+    assert "holds too   epoch, \\ud800, \\x1b[31m\n" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
 def test_parameters_are_counted_without_the_statistics_of_batch_norm(tmp_path: Path):
     path = tmp_path / "x.pth"
     torch.save(
