@@ -6,7 +6,9 @@ import functools
 import itertools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -491,6 +493,36 @@ def test_a_running_average_of_the_head_is_remapped_with_it(tmp_path: Path):
     both = plan_remap([path, write_bare(tmp_path, 600)], to="k400")
     with pytest.raises(CheckpointError, match="model_ema holds a second copy"):
         write_remap(both, tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"decay": 0.999, "shadow": state},
+        lambda state: {f"ema_model.{key}": tensor for key, tensor in state.items()},
+        lambda state: [{"weights": state}],
+    ],
+    ids=["in an entry of its own", "under another prefix", "in a list"],
+)
+def test_a_running_average_is_found_wherever_it_stands(wrap: Callable[[dict], Any], tmp_path: Path):
+    """One that is left with its 710 rows beside a head of 400 is what an evaluation of the average would use."""
+    path = tmp_path / "x.pth"
+    torch.save({"model_state": uniformerv2(710), "ema": wrap(dict(uniformerv2(710))), "other": {"lr": [1]}}, path)
+    out, notes = write_remap(plan(path, to="k400"))
+    payload = torch.load(out, weights_only=True)
+    wanted = payload["model_state"]
+    found = json.loads(json.dumps(payload["ema"], default=lambda tensor: tensor.tolist()))
+    assert found == json.loads(json.dumps(wrap(dict(wanted)), default=lambda tensor: tensor.tolist()))
+    assert payload["other"] == {"lr": [1]}
+    assert "the copy of the head in ema is remapped too" in notes
+
+
+def test_other_heads_that_stay_as_they_are_are_named(tmp_path: Path):
+    state = uniformerv2(710, prefix="")
+    copied = {f"ema.{key}": tensor for key, tensor in state.items() if key.startswith("transformer.proj.2")}
+    torch.save({**state, **copied}, tmp_path / "x.pth")
+    remap = plan(tmp_path / "x.pth", to="k400", head="transformer.proj.2")
+    assert remap.sources[0].said[-1] == "stays as it is, another head: ema.transformer.proj.2 (710 rows)"
 
 
 def test_own_checkpoints_say_their_labels_and_keep_saying_them(tmp_path: Path):
