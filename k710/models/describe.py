@@ -82,7 +82,10 @@ def _head(head: Head) -> dict[str, Any]:
 
 def _preset(checkpoint: Checkpoint) -> str | None:
     """The preset whose tensors these are but for the head's rows, as `k710.models.uniformerv2_config` names it."""
-    config = config_of(checkpoint)
+    try:
+        config = config_of(checkpoint)
+    except CheckpointError:  # two models in one file
+        return None
     return preset_name(config) if config else None
 
 

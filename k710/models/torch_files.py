@@ -25,6 +25,8 @@ ZIP_MAGIC = b"PK\x03\x04"
 # Where training code keeps its state dict, in the order in which they are looked for.
 ENTRIES = ("model_state", "state_dict", "module", "model", "model_state_dict")
 
+# A tensor larger than its file repeats what is there; one that is not larger than this does no harm.
+_REPEATED_BYTES = 1 << 30
 
 _NUMPY_VALUE = "a value of numpy"
 
@@ -154,9 +156,10 @@ def read_torch(path: Path) -> TorchFile:
 def _check_sizes(file: TorchFile) -> None:
     """A few bytes, repeated by their strides, can pass for a tensor that fills the memory when it is copied."""
     size_bytes = file.path.stat().st_size
+    allowed_bytes = max(size_bytes, _REPEATED_BYTES)
     for key, value in file.state.items():
         is_plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
-        if is_plain and value.nbytes > size_bytes:
+        if is_plain and value.nbytes > allowed_bytes:
             shape = list(value.shape)
             raise CheckpointError(
                 f"{file.path}: {key} has the shape {shape}, and the file only {size_bytes:,} bytes; it is damaged"
