@@ -186,6 +186,14 @@ def test_a_folder_leaves_stale_copies_of_the_weights_behind(tmp_path: Path):
         write_remap(remap, tmp_path / "other", keep_optimizer=True)
 
 
+def test_a_tensor_in_two_shards_is_refused(tmp_path: Path):
+    """One of the two would get the new head, and a loader might take the other."""
+    folder = huggingface(tmp_path, 710, shards=2, suffix="bin")
+    for path in folder.glob("*.bin"):
+        torch.save({**torch.load(path), "classifier.bias": torch.zeros(710)}, path)
+    assert "classifier.bias stands in pytorch_model-00001-of-00002.bin too" in message(folder)
+
+
 def test_the_index_of_a_folder_can_be_given_for_it(tmp_path: Path):
     folder = huggingface(tmp_path, 710, shards=2)
     assert open_checkpoint(folder / "model.safetensors.index.json").path == folder

@@ -49,11 +49,13 @@ class Checkpoint:
     record: dict[str, Any] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tensors = {
-            key: (dtype, shape, number)
-            for number, file in enumerate(self.files)
-            for key, (dtype, shape) in file.describe().items()
-        }
+        self.tensors = {}
+        for number, file in enumerate(self.files):
+            for key, (dtype, shape) in file.describe().items():
+                if key in self.tensors:
+                    first_of_it = self.files[self.tensors[key][2]].path.name
+                    raise CheckpointError(f"{file.path}: {key} stands in {first_of_it} too; which one counts?")
+                self.tensors[key] = (dtype, shape, number)
         first = self.files[0]
         payload = first.payload if isinstance(first, TorchFile) and first.entry is not None else {}
         contents = Contents(
