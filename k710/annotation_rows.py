@@ -102,7 +102,7 @@ def read_csv_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
 
 def _header(number: int, line: str, *, labelled: bool) -> tuple[list[str], str]:
     """Column names and delimiter of a list's header, which has every column that is needed, once."""
-    if not _is_utf8(line):
+    if not is_utf8(line):
         raise ListError(f"line {number}: not UTF-8: {quoted(line.strip())}")
     try:
         columns, delimiter = column_names(line)
@@ -195,7 +195,7 @@ def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str
     if label and len(label) > MAX_LABEL_LENGTH:
         return BadRow(line, f"a label of {len(label):,} characters: {quoted(label)}")
     for text in (label or "", youtube_id):
-        if not _is_utf8(text):
+        if not is_utf8(text):
             return BadRow(line, f"not UTF-8: {quoted(text)}")
     if not _ID.fullmatch(youtube_id):
         return BadRow(line, f"ID {quoted(youtube_id)} is not 11 characters of the YouTube alphabet (A-Z a-z 0-9 _ -)")
@@ -218,7 +218,7 @@ def whole_seconds(text: str) -> int | None:
     return int(match[1] + match[2]) if match else None
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
     """Whether text has no lone surrogates: what stands for bytes that are not UTF-8, or a JSON's broken escapes."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 

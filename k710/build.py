@@ -69,8 +69,10 @@ def build(
     `strict` a bad row stops the build in downloaded lists too. `fates` names a CSV or Parquet file for the fate of
     every row. Raises ListError, LabelError, ManifestError or UsageError; then `out` is as it was before.
     """
-    recipe = recipe.checked()
+    recipe, files = recipe.checked(), tuple(files)
     check_output(out, force=force)
+    if fates is not None and fates.resolve() in {file.path.resolve() for file in files}:
+        raise UsageError(f"{fates}: is one of the lists that are read; choose another place for the fates")
     if fates is not None and out.resolve() in fates.resolve().parents:
         raise UsageError(f"{fates}: lies inside the manifest {out}, which holds nothing else; choose another place")
     alignment = Alignment(synonyms)

@@ -15,6 +15,7 @@ import pytest
 from test_bad_input import assert_refused, files_of
 
 from k710 import open_manifest
+from k710.sample import LISTS
 
 
 @pytest.fixture
@@ -68,6 +69,16 @@ def test_fates_inside_the_manifest(k710, manifest, tmp_path):
     before = files_of(tmp_path)
     arguments = ("build", "--annotations", "sample", "--out", manifest, "--force", "--fates", manifest / "fates.csv")
     assert_refused(k710(*arguments), f"{manifest / 'fates.csv'}: lies inside the manifest", exit_code=2)
+    assert files_of(tmp_path) == before
+
+
+def test_fates_over_a_list(build, tmp_path):
+    """A list that was read is the user's; the fates do not take its place."""
+    lists = shutil.copytree(LISTS, tmp_path / "lists")
+    before = files_of(tmp_path)
+    fates = lists / "k400_val.csv"
+    refused = build("--annotations", lists, "--sources", "k400", "--fates", fates)
+    assert_refused(refused, f"{fates}: is one of the lists that are read", exit_code=2)
     assert files_of(tmp_path) == before
 
 

@@ -186,6 +186,14 @@ def test_a_folder_leaves_stale_copies_of_the_weights_behind(tmp_path: Path):
         write_remap(remap, tmp_path / "other", keep_optimizer=True)
 
 
+def test_a_tensor_in_two_shards_is_refused(tmp_path: Path):
+    """One of the two would get the new head, and a loader might take the other."""
+    folder = huggingface(tmp_path, 710, shards=2, suffix="bin")
+    for path in folder.glob("*.bin"):
+        torch.save({**torch.load(path), "classifier.bias": torch.zeros(710)}, path)
+    assert "classifier.bias stands in pytorch_model-00001-of-00002.bin too" in message(folder)
+
+
 def test_the_index_of_a_folder_can_be_given_for_it(tmp_path: Path):
     folder = huggingface(tmp_path, 710, shards=2)
     assert open_checkpoint(folder / "model.safetensors.index.json").path == folder
@@ -251,6 +259,35 @@ def test_another_pickle_protocol_is_not_called_damage(tmp_path: Path):
     path = tmp_path / "best.pyth"
     torch.save(uniformerv2(400), path, pickle_protocol=4)
     assert "pickle protocol 2" in message(path)
+
+
+def test_a_dtype_of_numpy_by_itself_is_not_written_as_something_of_ours(tmp_path: Path):
+    """It is read by a stand-in, which nobody else could read."""
+    path = tmp_path / "best.pyth"
+    torch.save({"model_state": uniformerv2(710), "kind": np.dtype("f4")}, path)
+    with pytest.raises(CheckpointError, match="it holds a dtype of numpy"):
+        write_remap(plan_remap([path], to="k400"))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("key", ["backbone.transformer.proj.2.weight", "backbone.positional_embedding"])
+def test_a_shape_that_the_bytes_of_the_file_cannot_fill_is_refused(key: str, tmp_path: Path):
+    """One number, repeated by its strides: a copy of it would take terabytes."""
+    path = tmp_path / "x.pyth"
+    torch.save({**uniformerv2(710), key: torch.zeros(1).expand(710, 10**10)}, path)
+    assert f"{key} has the shape [710, 10000000000], and the file only" in message(path)
+
+
+def test_a_packed_archive_is_not_unpacked(tmp_path: Path):
+    """A megabyte that becomes a gigabyte of instructions; torch packs nothing."""
+    torch.save(uniformerv2(710), tmp_path / "plain.pyth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pyth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pyth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert "a compressed archive, as torch.save writes none" in message(tmp_path / "packed.pyth")
 
 
 @pytest.mark.parametrize("kind", ["sparse", "meta"])
@@ -417,6 +454,18 @@ def test_inspect_tells_what_the_training_left(tmp_path: Path):
     assert found["label_set"] is None
     assert "Something-Something" in found["known_by"][0]
     assert found["model"].startswith("UniFormerV2-B/1, 14 px, 4 global blocks")
+
+
+def test_inspect_prints_nothing_that_floods_or_commands_a_terminal(k710, tmp_path: Path):
+    path, doubled = tmp_path / "x.pth", [0]
+    for _ in range(30):
+        doubled = [doubled, doubled]
+    torch.save({"model_state": uniformerv2(710), "epoch": doubled, "\ud800": 1, "\x1b[31m": 2}, path)
+    result = k710("inspect", path)
+    assert result.exit_code == 0, result.output
+    assert "epoch [[[" in result.stdout
+    assert "holds too   epoch, \\ud800, \\x1b[31m\n" in result.stdout
+    assert "\x1b" not in result.stdout
 
 
 def test_parameters_are_counted_without_the_statistics_of_batch_norm(tmp_path: Path):

@@ -191,6 +191,42 @@ def test_a_write_that_fails_leaves_nothing(k710, released: Path, monkeypatch: py
         assert names(released.parent) == before
 
 
+def test_a_folder_that_holds_more_than_a_checkpoint_is_not_replaced(k710, tmp_path: Path):
+    """Whoever names the wrong folder with --force loses neither what is in it nor the checkpoint itself."""
+    folder = huggingface(tmp_path, 710)
+    (tmp_path / "thesis.tex").write_text("years")
+    remap = ("remap-head", folder, "--to", "k400", "--dialect", "canonical", "--force", "--out")
+    (folder / ".git").mkdir()
+    for out, lost in ((tmp_path, "hub"), (folder, ".git")):
+        before = sorted(tmp_path.rglob("*"))
+        result = k710(*remap, out)
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[-1].endswith(
+            f"--force would remove '{lost}', which is in it; choose another --out"
+        )
+        assert sorted(tmp_path.rglob("*")) == before
+    (folder / ".git").rmdir()
+    (folder / "optimizer.pt").write_bytes(b"")
+    (folder / "tf_model.h5").write_bytes(b"")
+    assert k710(*remap, folder).exit_code == 0
+    assert names(folder) == ["config.json", "model.safetensors", "preprocessor_config.json"]
+
+
+def test_a_folder_that_cannot_take_its_name_leaves_the_old_one(k710, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = huggingface(tmp_path, 710)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rename = Path.rename
+
+    def stopped(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    assert k710("remap-head", folder, "--to", "k400", "--dialect", "canonical", "--force", "--out", folder).exit_code
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 _LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))

@@ -6,7 +6,9 @@ import functools
 import itertools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from k710.errors import CheckpointError, K710Error, LabelError, UsageError
 from k710.labels import DIALECTS, class_names, label_list_sha256, row_map
 from k710.models.checkpoint import open_checkpoint, sidecar
+from k710.models.describe import describe
 from k710.models.head_labels import Labels, labels_of_set, read_label_file, source_labels
 from k710.models.heads import find_head
 from k710.models.remap import Remap, Rows, Source, fill, find_rows, mapping, new_head, plan_remap
@@ -317,6 +320,36 @@ def test_a_record_must_fit_its_head(tmp_path: Path):
             plan(path, to="k400")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"remapped_from": "k710.pyth"}, "remapped_from is no list of sources"),
+        ({"remapped_from": [1]}, "remapped_from is no list of sources"),
+        ({"remapped_from": [{"file": "k710.pyth"}]}, "remapped_from is no list of sources"),
+        ({"labels": ["\ud800"] * 400}, "has no list of labels"),
+    ],
+)
+def test_a_record_edited_by_hand_is_refused(change: dict, said: str, tmp_path: Path):
+    out, _ = write_remap(plan(FORMS["videomaev2 bare"][0](tmp_path, 710), to="k400"))
+    sidecar(out).write_text(json.dumps({**json.loads(sidecar(out).read_text()), **change}))
+    with pytest.raises(CheckpointError, match=said):
+        plan(out, to="k400")
+    with pytest.raises(CheckpointError, match=said):
+        describe(out)
+
+
+def test_a_record_nested_without_end_is_no_json(tmp_path: Path):
+    out, _ = write_remap(plan(FORMS["videomaev2 bare"][0](tmp_path, 710), to="k400"))
+    sidecar(out).write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"\.k710\.json: not JSON"):
+        plan(out, to="k400")
+
+
+def test_class_names_that_cannot_be_printed_are_no_names(tmp_path: Path):
+    folder = huggingface(tmp_path, 710, labels=("\ud800", *class_names("k710")[1:]))
+    assert describe(folder)["label_set"] is None
+
+
 def test_a_file_of_names_is_a_target_and_a_source(tmp_path: Path):
     path = write_bare(tmp_path, 710)
     names = tmp_path / "mine.txt"
@@ -460,6 +493,36 @@ def test_a_running_average_of_the_head_is_remapped_with_it(tmp_path: Path):
     both = plan_remap([path, write_bare(tmp_path, 600)], to="k400")
     with pytest.raises(CheckpointError, match="model_ema holds a second copy"):
         write_remap(both, tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"decay": 0.999, "shadow": state},
+        lambda state: {f"ema_model.{key}": tensor for key, tensor in state.items()},
+        lambda state: [{"weights": state}],
+    ],
+    ids=["in an entry of its own", "under another prefix", "in a list"],
+)
+def test_a_running_average_is_found_wherever_it_stands(wrap: Callable[[dict], Any], tmp_path: Path):
+    """One that is left with its 710 rows beside a head of 400 is what an evaluation of the average would use."""
+    path = tmp_path / "x.pth"
+    torch.save({"model_state": uniformerv2(710), "ema": wrap(dict(uniformerv2(710))), "other": {"lr": [1]}}, path)
+    out, notes = write_remap(plan(path, to="k400"))
+    payload = torch.load(out, weights_only=True)
+    wanted = payload["model_state"]
+    found = json.loads(json.dumps(payload["ema"], default=lambda tensor: tensor.tolist()))
+    assert found == json.loads(json.dumps(wrap(dict(wanted)), default=lambda tensor: tensor.tolist()))
+    assert payload["other"] == {"lr": [1]}
+    assert "the copy of the head in ema is remapped too" in notes
+
+
+def test_other_heads_that_stay_as_they_are_are_named(tmp_path: Path):
+    state = uniformerv2(710, prefix="")
+    copied = {f"ema.{key}": tensor for key, tensor in state.items() if key.startswith("transformer.proj.2")}
+    torch.save({**state, **copied}, tmp_path / "x.pth")
+    remap = plan(tmp_path / "x.pth", to="k400", head="transformer.proj.2")
+    assert remap.sources[0].said[-1] == "stays as it is, another head: ema.transformer.proj.2 (710 rows)"
 
 
 def test_own_checkpoints_say_their_labels_and_keep_saying_them(tmp_path: Path):

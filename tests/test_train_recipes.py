@@ -198,6 +198,8 @@ def test_the_rate_is_scaled_only_when_the_user_changes_the_batch():
         ("lr=nan", "--set: lr must lie between 0 and 10, not nan"),
         ("lr=-1", "--set: lr must lie between 0 and 10, not -1.0"),
         ("lr=[1", "--set 'lr=[1': the value is not YAML"),
+        ("lr=2026-99-99", "--set 'lr=2026-99-99': the value is not YAML"),
+        ("max_aspect=.inf", "--set: max_aspect must lie between 0.001 and 1000.0, not inf"),
         ("randaugment=7", "--set: randaugment must be str or nothing (null), not 7"),
         ("view=k500", "--set: view must be one of k710, k400, k600, k700, k700_2020, not 'k500'"),
         ("precision=int8", "--set: precision must be one of bf16, fp16, fp32, not 'int8'"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from published_uniformerv2 import released_file
+from safetensors.torch import save_file
 
 from k710.errors import CheckpointError
 from k710.labels import row_map
@@ -99,6 +100,35 @@ def test_what_is_no_uniformerv2(tmp_path: Path):
     torch.save({"head.weight": torch.zeros(400, 3), "head.bias": torch.zeros(400)}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="not a UniFormerV2 of a known size"):
         model_from_checkpoint(tmp_path / "w.pt")
+
+
+def test_two_models_in_one_file_are_not_mixed(k710, tmp_path: Path):
+    """As a teacher and a student are kept: the last one would be taken, or some tensors of each."""
+    state, path = trained().state_dict(), tmp_path / "two.pth"
+    torch.save(
+        {**{f"module.{key}": value for key, value in state.items()}, "model.class_embedding": torch.zeros(64)}, path
+    )
+    with pytest.raises(
+        CheckpointError, match=r"module\.class_embedding and model\.class_embedding are both this model's"
+    ):
+        load_checkpoint(UniFormerV2(TINY), path)
+    assert k710("inspect", path).exit_code == 0
+
+
+def test_the_numbers_of_a_quantised_model_are_not_taken_for_weights(tmp_path: Path):
+    model, path = trained(), tmp_path / "int8.pth"
+    key = "transformer.resblocks.0.mlp.c_fc.weight"
+    torch.save({**model.state_dict(), key: torch.ones(256, 64, dtype=torch.int8)}, path)
+    with pytest.raises(CheckpointError, match=r"c_fc\.weight and 0 more are torch\.int8, not floating-point numbers"):
+        load_checkpoint(model, path)
+
+
+def test_shapes_without_bytes_make_no_model(tmp_path: Path):
+    """A size of 0 lets any other size be told for nothing; the model of it would fill the memory."""
+    state = {**trained().state_dict(), "positional_embedding": torch.zeros(10**12 + 1, 0)}
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="not a UniFormerV2 of a known size"):
+        model_from_checkpoint(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from k710.annotation_rows import is_utf8
 from k710.errors import CheckpointError
 from k710.labels import label_list_sha256
 from k710.models.formats import OWN_MARK, OWN_VERSION, Contents, Format, Shape, bare, body_dialect, recognise
@@ -48,11 +49,13 @@ class Checkpoint:
     record: dict[str, Any] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tensors = {
-            key: (dtype, shape, number)
-            for number, file in enumerate(self.files)
-            for key, (dtype, shape) in file.describe().items()
-        }
+        self.tensors = {}
+        for number, file in enumerate(self.files):
+            for key, (dtype, shape) in file.describe().items():
+                if key in self.tensors:
+                    first_of_it = self.files[self.tensors[key][2]].path.name
+                    raise CheckpointError(f"{file.path}: {key} stands in {first_of_it} too; which one counts?")
+                self.tensors[key] = (dtype, shape, number)
         first = self.files[0]
         payload = first.payload if isinstance(first, TorchFile) and first.entry is not None else {}
         contents = Contents(
@@ -112,7 +115,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def _read(path: Path) -> TorchFile | SafetensorsFile:
     """Told by content, never by suffix."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: missing; the folder's index names it")
+        why = "is a device or a pipe, not a file" if path.exists() else "missing; the folder's index names it"
+        raise CheckpointError(f"{path}: {why}")
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(64)
@@ -156,7 +160,7 @@ def _weight_names(folder: Path) -> list[str]:
 def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, want an object")
@@ -207,7 +211,7 @@ def _record_inside(checkpoint: Checkpoint) -> Any:
         text = (first.metadata or {})[RECORD]
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     if checkpoint.config and RECORD in checkpoint.config:
         return checkpoint.config[RECORD]
@@ -222,8 +226,14 @@ def _checked(record: Any, where: Path) -> dict[str, Any] | None:
     if record is None:
         return None
     labels = record.get("labels") if isinstance(record, Mapping) else None
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+    if not isinstance(labels, list) or not all(isinstance(label, str) and is_utf8(label) for label in labels):
         raise CheckpointError(f"{where}: its record of the head has no list of labels")
+    before = record.get("remapped_from") or []
+    told = {"file", "label_set", "dialect"}
+    if not isinstance(before, list) or not all(
+        isinstance(source, Mapping) and source.keys() >= told for source in before
+    ):
+        raise CheckpointError(f"{where}: its record of the head was edited: remapped_from is no list of sources")
     if record.get("label_sha256") != label_list_sha256(labels):
         raise CheckpointError(f"{where}: its record of the head was edited: label_sha256 does not fit the labels")
     if not all(isinstance(record.get(name), str) for name in ("label_set", "dialect")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,10 @@ def _head(head: Head) -> dict[str, Any]:
 
 def _preset(checkpoint: Checkpoint) -> str | None:
     """The preset whose tensors these are but for the head's rows, as `k710.models.uniformerv2_config` names it."""
-    config = config_of(checkpoint)
+    try:
+        config = config_of(checkpoint)
+    except CheckpointError:  # two models in one file
+        return None
     return preset_name(config) if config else None
 
 
@@ -103,12 +107,18 @@ def _training(checkpoint: Checkpoint) -> list[str]:
             lines = (f"{key} = {value.strip()}" for key, value in _CONFIG_LINE.findall(text))
             traces += [f"its configuration says {line}" for line in dict.fromkeys(lines)]
     traces += [
-        f"{key} {value}" for key, value in {**(meta or {}), **payload}.items() if key in ("epoch", "iter", "step")
+        f"{key} {reprlib.repr(value)}"  # lists of lists can make a text of it that fills the memory
+        for key, value in {**(meta or {}), **payload}.items()
+        if key in ("epoch", "iter", "step")
     ]
-    return traces
+    return [_printable(trace) for trace in traces]
 
 
 def _other_entries(checkpoint: Checkpoint) -> list[str]:
     first = checkpoint.files[0]
     entry = first.entry if isinstance(first, TorchFile) else None
-    return [str(key) for key in checkpoint.payload if key != entry]
+    return [_printable(str(key)) for key in checkpoint.payload if key != entry]
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from k710.annotation_rows import is_utf8
 from k710.errors import CheckpointError, LabelError, UsageError
 from k710.labels import (
     DIALECTS,
@@ -205,7 +206,11 @@ def config_names(checkpoint: Checkpoint, rows: int) -> tuple[str, ...] | None:
         meta = checkpoint.payload.get("meta")
         dataset = meta.get("dataset_meta") if isinstance(meta, dict) else None
         names = dataset.get("classes") if isinstance(dataset, dict) else None
-    if not isinstance(names, list | tuple) or len(names) != rows or not all(isinstance(name, str) for name in names):
+    if (
+        not isinstance(names, list | tuple)
+        or len(names) != rows
+        or not all(isinstance(name, str) and is_utf8(name) for name in names)
+    ):
         return None
     return tuple(names)
 

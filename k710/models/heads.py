@@ -82,6 +82,15 @@ def find_head(checkpoint: Checkpoint, *, name: str | None = None) -> Head:
     return _head(checkpoint, candidates[0])
 
 
+def other_heads(checkpoint: Checkpoint, head: Head) -> list[str]:
+    """What else could be a head, with its rows: a remap leaves it as it is."""
+    return [f"{name} ({_rows(checkpoint, name)} rows)" for name in _candidates(checkpoint) if name != head.name]
+
+
+def _rows(checkpoint: Checkpoint, name: str) -> int:
+    return checkpoint.tensors[f"{name}.weight"][1][0]
+
+
 def _candidates(checkpoint: Checkpoint) -> list[str]:
     known_names = set(checkpoint.format.heads)
     rows = set(class_counts())
@@ -118,7 +127,7 @@ def _head(checkpoint: Checkpoint, name: str) -> Head:
 def _list(names: list[str], checkpoint: Checkpoint | None = None) -> str:
     if checkpoint is None:
         return ", ".join(names) or "none"
-    return ", ".join(f"{name} ({checkpoint.tensors[f'{name}.weight'][1][0]} rows)" for name in names)
+    return ", ".join(f"{name} ({_rows(checkpoint, name)} rows)" for name in names)
 
 
 def _why_none(checkpoint: Checkpoint) -> str:

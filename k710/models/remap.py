@@ -25,7 +25,7 @@ from k710.models.head_labels import (
     read_label_file,
     source_labels,
 )
-from k710.models.heads import Head, find_head
+from k710.models.heads import Head, find_head, other_heads
 
 NEW_ROWS = ("zero", "mean")
 
@@ -84,6 +84,7 @@ def plan_remap(
         checkpoint = open_checkpoint(path)
         found = find_head(checkpoint, name=head)
         labels, said = source_labels(checkpoint, found, label_set=label_set, dialect=dialect, again=again)
+        said += [f"stays as it is, another head: {other}" for other in other_heads(checkpoint, found)]
         sources.append(Source(checkpoint, found, labels, tuple(said)))
     _check_together(sources)
     rows = find_rows([source.labels for source in sources], target)

@@ -48,6 +48,7 @@ def write_folder(
     weights = [file.path.name for file in checkpoint.files]
     index = _index_of(folder, weights)
     stale = [name for name in names if _is_weight(name) and name not in (*weights, index)]
+    _check_replaceable(out, {*names})
     try:
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as private:
             whole = Path(private) / "new"  # made by mkdir, so with the permissions that folders have here
@@ -67,6 +68,14 @@ def write_folder(
         raise
     notes = [f"left out, since they hold the old head: {', '.join(stale)}"] if stale else []
     return [*notes, *(f"{name} dropped" for name in optimizers)]
+
+
+def _check_replaceable(out: Path, names: set[str]) -> None:
+    """Raises CheckpointError where `out` is there and has what is in no checkpoint's folder: it would be lost."""
+    others = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    lost = [name for name in others if name not in names and not _is_weight(name) and name not in _OPTIMIZERS]
+    if lost:
+        raise CheckpointError(f"{out}: --force would remove {lost[0]!r}, which is in it; choose another --out")
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
@@ -125,6 +134,11 @@ def _take_name(whole: Path, out: Path, old: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    if out.exists():
-        out.rename(old)
-    whole.rename(out)
+    try:
+        if out.exists():
+            out.rename(old)
+        whole.rename(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise

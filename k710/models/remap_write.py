@@ -118,15 +118,14 @@ def _other_entries(remap: Remap, keep_optimizer: bool) -> tuple[dict[str, Any], 
     present = tuple(name for name in OPTIMIZER_ENTRIES if name in payload)
     changed: dict[str, Any] = {}
     notes = []
-    for name, copied in _averages(source, payload).items():
-        if len(remap.sources) > 1:
-            raise CheckpointError(
-                f"{source.checkpoint.path}: {name} holds a second copy of the head (a running average); several "
-                "checkpoints cannot be combined in it. Give the checkpoint without it"
-            )
-        changed[name] = copy.copy(payload[name])
-        changed[name].update({key: fill(remap.rows, [tensor], remap.new_rows) for key, tensor in copied.items()})
-        notes.append(f"the copy of the head in {name} is remapped too")
+    first = source.checkpoint.files[0]
+    for name, entry in payload.items():
+        if name in present or (isinstance(first, TorchFile) and name == first.entry):
+            continue
+        renewed = _Copies(remap, name)(entry)
+        if renewed is not entry:
+            changed[name] = renewed
+            notes.append(f"the copy of the head in {name} is remapped too")
     if keep_optimizer:
         changed |= {name: _optimizer(remap, name, payload[name]) for name in present}
         notes += [f"{name} kept, its moments of the head picked by the same rows" for name in present]
@@ -135,23 +134,43 @@ def _other_entries(remap: Remap, keep_optimizer: bool) -> tuple[dict[str, Any], 
     return changed, present, notes
 
 
-def _averages(source: Source, payload: Mapping[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
-    """Other entries with the head under its own name and shape: running averages, as training code keeps them."""
-    first = source.checkpoint.files[0]
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    wanted = {bare(key): source.checkpoint.tensors[key][1] for key in (source.head.weight, source.head.bias) if key}
-    for name, entry in payload.items():
-        if isinstance(first, TorchFile) and name != first.entry and isinstance(entry, dict):
-            copied = {
-                key: value
-                for key, value in entry.items()
-                if isinstance(key, str)
-                and isinstance(value, torch.Tensor)
-                and wanted.get(bare(key)) == tuple(value.shape)
-            }
-            if copied:
-                found[name] = copied
-    return found
+class _Copies:
+    """Remaps the head wherever it stands under its own name and shape, behind any prefix and at any depth: in running
+    averages, as training code keeps them. What holds none is given back as it is.
+
+    Raises CheckpointError for a copy where several checkpoints are combined.
+    """
+
+    def __init__(self, remap: Remap, entry: str) -> None:
+        source = remap.sources[0]
+        keys = filter(None, (source.head.weight, source.head.bias))
+        self._shapes = {bare(key): source.checkpoint.tensors[key][1] for key in keys}
+        self._remap, self._entry = remap, entry
+        self._seen: dict[int, Any] = {}  # a few lists of lists can have more places than anyone can visit
+
+    def __call__(self, value: Any, depth: int = 0) -> Any:
+        if not isinstance(value, dict | list) or depth > 16:
+            return value
+        if id(value) not in self._seen:
+            new = copy.copy(value)
+            for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                new[key] = self._renewed(key, inner, depth)
+            same = all(new[key] is value[key] for key in (value if isinstance(value, dict) else range(len(value))))
+            self._seen[id(value)] = value if same else new
+        return self._seen[id(value)]
+
+    def _renewed(self, key: Any, value: Any, depth: int) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return self(value, depth + 1)
+        own = isinstance(key, str) and next((n for n in self._shapes if f".{key}".endswith(f".{n}")), None)
+        if not own or tuple(value.shape) != self._shapes[own] or value.layout != torch.strided or value.is_meta:
+            return value
+        if len(self._remap.sources) > 1:
+            raise CheckpointError(
+                f"{self._remap.sources[0].checkpoint.path}: {self._entry} holds a second copy of the head (a running "
+                "average); several checkpoints cannot be combined in it. Give the checkpoint without it"
+            )
+        return fill(self._remap.rows, [value.detach()], self._remap.new_rows)
 
 
 def _optimizer(remap: Remap, name: str, optimizer: Any) -> Any:

@@ -25,6 +25,8 @@ ZIP_MAGIC = b"PK\x03\x04"
 # Where training code keeps its state dict, in the order in which they are looked for.
 ENTRIES = ("model_state", "state_dict", "module", "model", "model_state_dict")
 
+# A tensor larger than its file repeats what is there; one that is not larger than this does no harm.
+_REPEATED_BYTES = 1 << 30
 
 _NUMPY_VALUE = "a value of numpy"
 
@@ -37,6 +39,10 @@ class _NumpyDtype:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = state[1]
+
+    def __reduce__(self) -> Any:
+        # Left alone in a file, it cannot be written as what it was, and as this class nobody could read it.
+        raise CheckpointError(f"it holds a dtype of numpy ({self.code!r}), which cannot be written anew; remove it")
 
 
 def _numpy_scalar(dtype: _NumpyDtype, data: bytes) -> Any:
@@ -118,6 +124,8 @@ class TorchFile:
             del payload[name]
         try:
             torch.save(payload, cast("IO[bytes]", file), _use_new_zipfile_serialization=not self.legacy)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.path}: {error}") from None
         except RuntimeError as error:  # torch hides the system's reason inside its own
             raise OSError(f"torch could not write it ({_first_line(error)}); is the disk full?") from None
 
@@ -140,7 +148,22 @@ def read_torch(path: Path) -> TorchFile:
     if entry is None and not _holds_tensors(payload):
         names = ", ".join(map(repr, list(payload)[:8])) or "nothing"
         raise CheckpointError(f"{path}: no state dict in it; it holds {names}, and none of {', '.join(ENTRIES)}")
-    return TorchFile(path, payload, entry, legacy)
+    found = TorchFile(path, payload, entry, legacy)
+    _check_sizes(found)
+    return found
+
+
+def _check_sizes(file: TorchFile) -> None:
+    """A few bytes, repeated by their strides, can pass for a tensor that fills the memory when it is copied."""
+    size_bytes = file.path.stat().st_size
+    allowed_bytes = max(size_bytes, _REPEATED_BYTES)
+    for key, value in file.state.items():
+        is_plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
+        if is_plain and value.nbytes > allowed_bytes:
+            shape = list(value.shape)
+            raise CheckpointError(
+                f"{file.path}: {key} has the shape {shape}, and the file only {size_bytes:,} bytes; it is damaged"
+            )
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -156,6 +179,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            packed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         raise CheckpointError(
             f"{path}: damaged, or cut short in a download: it begins like a checkpoint and does not end like one "
@@ -168,6 +192,8 @@ def _check_archive(path: Path) -> None:
         )
     if not any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
         raise CheckpointError(f"{path}: a zip archive, but not one that torch.save wrote")
+    if packed:  # a small file can unpack to what fills the memory; torch packs nothing
+        raise CheckpointError(f"{path}: a compressed archive, as torch.save writes none; save it anew")
 
 
 def _why_refused(path: Path, legacy: bool, error: Exception) -> str:

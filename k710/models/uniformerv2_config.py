@@ -146,7 +146,7 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> UniFormerV2Conf
     """
     conv, positions = shapes.get("conv1.weight", ()), shapes.get("positional_embedding", ())
     head = shapes.get("transformer.proj.2.weight", ())
-    if len(conv) != 5 or len(positions) != 2 or len(head) != 2:
+    if len(conv) != 5 or len(positions) != 2 or len(head) != 2 or not conv[0] == positions[1] == head[1]:
         return None
     layers, stages = (_count(shapes, rf"transformer\.{part}\.(\d+)\.") for part in ("resblocks", "dec"))
     told = (conv[0], layers, conv[-1])

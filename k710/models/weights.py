@@ -74,13 +74,17 @@ def config_of(checkpoint: Checkpoint) -> UniFormerV2Config | None:
 
 
 def tensor_names(checkpoint: Checkpoint) -> dict[str, str]:
-    """This model's name of each tensor, and the file's."""
-    names = {}
+    """This model's name of each tensor, and the file's. Raises CheckpointError where two tensors have one name."""
+    names: dict[str, str] = {}
     for key in checkpoint.tensors:
         name = bare(key)
         for theirs, ours in _MMACTION2.items() if checkpoint.format.name == "mmaction2" else ():
             name = name.replace(theirs, ours) if name.startswith(theirs) else name
-        names[name] = key
+        if (other := names.setdefault(name, key)) != key:
+            raise CheckpointError(
+                f"{checkpoint.path}: {other} and {key} are both this model's {name}; have the one that is "
+                "meant saved alone"
+            )
     return names
 
 
@@ -102,6 +106,12 @@ def fit(
         found = {**found, POSITIONS: resize_positions(found[POSITIONS], model.config.grid, where)}
         interpolated = (POSITIONS,)
     both = [name for name in state if name in wanted and name in found]
+    # Copied into a weight, the numbers of a quantised one would pass for it.
+    if whole := [name for name in both if state[name].is_floating_point() and not found[name].is_floating_point()]:
+        raise CheckpointError(
+            f"{where}: {whole[0]} and {len(whole) - 1} more are {found[whole[0]].dtype}, not floating-point "
+            "numbers; give the checkpoint that it was quantised from"
+        )
     problems = {
         "missing": tuple(name for name in state if name in wanted and name not in found),
         "unexpected": tuple(name for name in found if name not in wanted),

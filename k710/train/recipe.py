@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from k710.errors import RecipeError, UsageError
-from k710.recipes import checked_value, make_recipe, read_recipe, recipe_path
+from k710.recipes import YAML_ERRORS, checked_value, make_recipe, read_recipe, recipe_path
 
 VIEWS = ("k710", "k400", "k600", "k700", "k700_2020")
 STARTS = ("clip", "checkpoint", "nothing")
@@ -110,6 +110,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "layer_decay": (1e-3, 1),
     "ema_decay": (0, 0.9999999),
     "label_smoothing": (0, 0.999),
+    "max_aspect": (1e-3, 1e3),
     "num_repeats": (1, 64),
     "seed": (0, 2**63 - 1),
     "validate_every_epochs": (1, 10**5),
@@ -143,7 +144,7 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set {change!r}: want KEY=VALUE, such as lr=1e-5")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except YAML_ERRORS:
             raise RecipeError(f"--set {change!r}: the value is not YAML") from None
         values[key] = checked_value("--set", key, value, types)
     return values
