@@ -250,13 +250,16 @@ def head(url: str, *, timeout_s: float = 30.0) -> FileVersion:
 
 
 def check_address(url: str) -> None:
-    """Raise DownloadError unless `url` is an http or https address."""
+    """Raise DownloadError unless `url` is an http or https address, without a password: it would be kept and shown."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
         raise DownloadError(f"{url}: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise DownloadError(f"{url}: not an http or https address")
+    if "@" in parts.netloc:
+        hidden = url.replace(parts.netloc, f"…@{parts.netloc.rpartition('@')[2]}", 1)
+        raise DownloadError(f"{hidden}: no password belongs into an address; put it into ~/.netrc")
 
 
 def _length(response: requests.Response) -> int | None:

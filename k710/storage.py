@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from k710.errors import UsageError
 from k710.remote import RemotePath
@@ -22,22 +22,34 @@ Location: TypeAlias = Path | RemotePath
 
 # Temporary files stand beside their final name, so that the last step is a rename; a killed run may leave some.
 TEMPORARY_PREFIX = ".tmp-"
+_NO_KEYS = "no key or password belongs into a URL; docs/remote.md tells where credentials are looked for"
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::.*://)")
+# `user@` alone is a user of sftp://, or the container of abfs://; a colon and a number are a port.
+_KEY = re.compile(r"://([^/@]*:(?!\d+/)[^@]*|(?<=ttp://)[^/@]*|(?<=ttps://)[^/@]*)@", re.IGNORECASE)
 
 
 def location(path: str | os.PathLike[str] | RemotePath) -> Location:
     """`path` as a place on this machine, or at a URL that fsspec reads; `file://` is this machine. Nothing is asked of
-    it yet. Raises UsageError for chained URLs."""
+    it yet. Raises UsageError for a chained URL, one with a password, and one that names no place."""
     if isinstance(path, RemotePath):
         return path
     url = _URL.match(text := os.fspath(path))
     if url is None:
         return Path(path)
+    if _KEY.search(text):
+        hidden = _KEY.sub("://…@", text)
+        raise UsageError(f"{hidden}: {_NO_KEYS}")
     if "::" in text:
         raise UsageError(f"{text}: chained URLs (::) are not read; name the place itself")
+    inside = text[url.end() :]
     if url[1].lower() in ("file", "local"):
-        return Path(unquote(urlsplit(text).path))
+        # Not urlsplit: `#` and `?` may stand in a folder's name.
+        if not inside.startswith("/"):
+            raise UsageError(f"{text}: a file:// URL names a whole path, as file:///data/k710 does")
+        return Path(unquote(inside))
+    if not inside.strip("/"):
+        raise UsageError(f"{text}: names no place; a URL is such as s3://bucket/k710")
     return RemotePath(text)
 
 

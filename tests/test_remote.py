@@ -50,6 +50,49 @@ def test_a_place_on_this_machine_stays_a_plain_path(text):
 def test_file_urls_are_this_machine():
     assert location("file:///data/a%20b") == Path("/data/a b")
     assert location("FILE:///data/x") == Path("/data/x")
+    assert location("file:///data/a#1?b%23") == Path("/data/a#1?b#")
+    assert location("local:///data/x") == Path("/data/x")
+
+
+@pytest.mark.parametrize("url", ["file://manifests/k710", "file://", "local://host/data"])
+def test_a_file_url_that_is_no_whole_path_is_refused(url):
+    """Its first part would be taken for a machine, and the rest for a place at the root of this one."""
+    with pytest.raises(UsageError, match="names a whole path, as file:///data/k710 does"):
+        location(url)
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///", "http://"])
+def test_a_url_of_no_place_is_refused(url):
+    with pytest.raises(UsageError, match="names no place"):
+        location(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:s3cret@host/k710",
+        "HTTPS://s3cret@host/k710",
+        "s3://AKIA:s3c/ret@bucket/k710",
+        "sftp://user:s3cret@host:22/k710@584d",
+        "zip://x::https://user:s3cret@host/k710",
+    ],
+)
+def test_a_key_in_a_url_is_refused_and_not_shown(url, k710):
+    with pytest.raises(UsageError, match="no key or password belongs into a URL") as raised:
+        location(url)
+    assert "ret@" not in str(raised.value)
+    result = k710("status", url)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "ret" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sftp://user@host/k710", "abfs://container@account.dfs.core.windows.net/k710", "http://host:8080/k710@584d",
+     "s3://bucket/a:b@584d"],
+)  # fmt: skip
+def test_what_looks_like_a_key_and_is_none(url):
+    assert str(location(url)) == url
 
 
 def test_a_path_of_this_machine_loads_no_fsspec():
