@@ -50,7 +50,7 @@ def location(path: str | os.PathLike[str] | RemotePath) -> Location:
         return Path(unquote(inside))
     if not inside.strip("/"):
         raise UsageError(f"{text}: names no place; a URL is such as s3://bucket/k710")
-    return RemotePath(text)
+    return RemotePath(f"{url[1].lower()}://{inside}")
 
 
 def local_folder(path: str | os.PathLike[str] | RemotePath, what: str) -> Path:

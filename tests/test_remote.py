@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,7 @@ def test_a_key_in_a_url_is_refused_and_not_shown(url, k710):
 )  # fmt: skip
 def test_what_looks_like_a_key_and_is_none(url):
     assert str(location(url)) == url
+    assert location("S3://Bucket/K710") == location("s3://Bucket/K710")
 
 
 def test_a_path_of_this_machine_loads_no_fsspec():
@@ -238,7 +240,7 @@ def test_a_wrong_key_is_one_message(k710, monkeypatch, tmp_path):
         result = k710("status", "s3://bucket/k710")
         assert result.exit_code == 1
         assert result.stderr.startswith("k710: s3://bucket/k710/dataset.json: refused: ")
-        assert result.stderr.endswith("; look at the credentials (docs/remote.md)\n")
+        assert result.stderr.endswith("; look at the credentials and the clock (docs/remote.md)\n")
         assert result.stderr.count("\n") == 1
         forget_connections()
 
@@ -271,10 +273,99 @@ def test_a_service_that_comes_back_was_never_away(s3, sample):
     assert s3.read("x") == b"after all"
 
 
-def test_patience_is_a_number(monkeypatch):
-    monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "long")
-    with pytest.raises(RemoteError, match="K710_REMOTE_PATIENCE_S is 'long'"):
+@pytest.mark.parametrize("said", ["long", "nan", "-1", ""])
+def test_patience_is_a_number(monkeypatch, said):
+    monkeypatch.setenv("K710_REMOTE_PATIENCE_S", said)
+    with pytest.raises(RemoteError, match=f"K710_REMOTE_PATIENCE_S is '{said}'"):
         patience_s()
+
+
+@pytest.fixture
+def refusing(monkeypatch, tmp_path):
+    """`refusing(403, "AccessDenied", "Access Denied")`: a service that says so to everything, as S3 does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        answer = (403, b"")
+        asked = 0
+
+        def refuse(self) -> None:
+            status, body = self.answer
+            type(self).asked += 1
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(0 if self.command == "HEAD" else len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = refuse  # noqa: N815
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    def say(status: int, code: str, message: str) -> type[Handler]:
+        Handler.answer = (status, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode())
+        return Handler
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in environment(server.server_address[1], tmp_path).items():
+            monkeypatch.setenv(name, value)
+        forget_connections()
+        yield say
+        forget_connections()
+        server.shutdown()
+
+
+REGION = "have the credentials expired, is the bucket in another region than AWS_DEFAULT_REGION? (docs/remote.md)"
+KEYS = "look at the credentials and the clock (docs/remote.md)"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "when_asked", "when_listed"),
+    [
+        (403, "AccessDenied", "Access Denied", f"refused: Forbidden; {KEYS}", f"refused: Access Denied; {KEYS}"),
+        (403, "RequestTimeTooSkewed", "The times differ.", f"refused: Forbidden; {KEYS}", f"The times differ; {KEYS}"),
+        (400, "ExpiredToken", "It has expired.", f"refused: Bad Request; {REGION}", f"refused: It has expired; {KEYS}"),
+        (400, "AuthorizationHeaderMalformed", "expecting 'eu-1'", f"Bad Request; {REGION}", f"'eu-1'; {REGION}"),
+        (403, "OfAnotherService", "Quota", f"refused: Forbidden; {KEYS}", "ListObjectsV2 operation: Quota"),
+    ],
+)
+def test_a_refusal_is_told_at_once_with_what_to_do(k710, refusing, status, code, message, when_asked, when_listed):
+    """A HEAD, by which a manifest is looked for, has no body that could tell the reason; a listing has."""
+    service = refusing(status, code, message)
+    for command, said in (("versions", when_asked), ("build", when_listed)):
+        how = ("--annotations", "sample", "--out") if command == "build" else ()
+        result = k710(command, *how, "s3://bucket/k710")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("k710: s3://bucket/k710")
+        assert result.stderr.endswith(f"{said}\n")
+        assert result.stderr.count("\n") == 1
+    assert service.asked <= 4, "nothing is tried again"
+
+
+@pytest.mark.parametrize("url", ["reference://x/k710", "ftp://127.0.0.1:1/k710"])
+def test_a_file_system_that_cannot_even_be_opened(k710, url):
+    result = k710("status", url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"k710: {url}/dataset.json: ")
+
+
+def test_a_web_server_that_is_not_there_is_no_missing_manifest(k710, monkeypatch):
+    """For fsspec whatever happens over HTTP is a file that is not there."""
+    monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    result = k710("versions", f"{closed_url()}/k710")
+    assert result.exit_code == 1
+    assert "no answer for 0 s" in result.stderr
+
+
+def test_a_web_server_that_refuses_is_no_missing_manifest(k710, refusing):
+    refusing(403, "x", "y")
+    url = f"{os.environ['AWS_ENDPOINT_URL']}/k710"
+    result = k710("versions", url)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"k710: {url}/dataset.json: 403, ")
 
 
 def test_a_full_disk_here_is_no_fault_of_the_service(folder, monkeypatch, tmp_path):
