@@ -65,8 +65,11 @@ def local_folder(path: str | os.PathLike[str] | RemotePath, what: str) -> Path:
 def replacing(path: Location) -> Iterator[IO[bytes]]:
     """A binary file that takes the name `path` only when the block ends well; until then the old `path` stays.
 
-    An OSError (disk full, no permission) names `path`, and the temporary file is removed.
+    An OSError (disk full, no permission) names `path`, and the temporary file is removed. Raises UsageError for a
+    device or a pipe, such as /dev/null, which for root would give way to the file.
     """
+    if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path}: is a device or a pipe; name a file")
     with _temporary(path.parent, lambda: path, shown_as=path) as file:
         yield file
 

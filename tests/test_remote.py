@@ -14,6 +14,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from s3_service import environment, forget_connections, moto_server
 from small_stores import clips_of, manifest_of
 from small_stores import put as settle
 
+from k710.cli import main
 from k710.errors import ManifestError, RemoteError, UsageError
 from k710.manifest import Manifest, open_manifest
 from k710.remote import RemotePath, patience_s
@@ -207,6 +209,52 @@ def test_it_pickles_and_compares_by_its_url(folder):
     assert {again: 1}[folder / "x"] == 1
     assert sorted([folder / "b", folder / "a"]) == [folder / "a", folder / "b"]
     assert folder != Path(str(folder))
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path, k710, sample):
+    """As root, --out /dev/null would have put a file in its place, for everybody."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    result = k710("card", sample.path, "--out", pipe, "--force")
+    assert (result.exit_code, result.stderr) == (2, f"k710: {pipe}: is a device or a pipe; name a file\n")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_what_must_be_here_refuses_a_url(k710, sample, tmp_path, monkeypatch):
+    """It became a folder `s3:` of this machine, and the command said that all was well."""
+    monkeypatch.chdir(tmp_path)
+    for arguments, which in (
+        (("export", sample.path, "--format", "csv", "--out"), "'--out' is a path of this machine"),
+        (("train", "--recipe", "tiny-k400", "--manifest", sample.path, "--out"), "'--out' is a path of this machine"),
+        (("fetch", sample.path, "--from", "local:.", "--scratch"), "'--scratch' is a path of this machine"),
+        (("inspect",), "'CHECKPOINT' is a path of this machine"),
+        (("build", "--out", tmp_path / "m", "--annotations"), "a folder of lists must be a folder of this machine"),
+        (("export", sample.path, "--format", "fiftyone", "--out", "x", "--videos"), "'--videos' is a path of this"),
+    ):
+        result = k710(*arguments, "s3://bucket/k710")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"k710: s3://bucket/k710: {which}")
+        assert result.stderr.endswith("; mount it, or copy it here\n")
+    result = k710("fetch", sample.path, "--from", "local:s3://bucket/k710")
+    assert result.exit_code == 2
+    assert "a folder of clips must be a folder of this machine" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert k710("export", sample.path, "--format", "csv", "--out", f"file://{tmp_path}/a b").exit_code == 0
+    assert list(tmp_path.iterdir()) == [tmp_path / "a b"]
+
+
+def test_what_ends_with_the_process_is_no_place_for_a_command(k710):
+    """A build there was 'done', and gone."""
+    result = k710("build", "--annotations", "sample", "--out", "memory://k710")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "k710: memory://k710: is gone when this command ends; name a folder or a bucket\n"
+
+
+def test_every_option_for_a_path_knows_a_url():
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        for parameter in main.get_command(context, name).params:
+            assert type(parameter.type) is not click.Path, f"{name} {parameter.name}: it takes s3:// for a folder"
 
 
 # What a service says, and when it says nothing.
