@@ -124,7 +124,11 @@ class RemotePath:
         return True
 
     def is_dir(self) -> bool:
-        return any(True for _ in self.iterdir())
+        """Whether something is in it, or it is a bucket, which may be empty."""
+        try:
+            return any(True for _ in self.iterdir()) or self._ask(_is_folder)
+        except FileNotFoundError:
+            return False
 
     def iterdir(self) -> Iterator[RemotePath]:
         """What stands in the folder, by one listing; nothing where there is none."""
@@ -312,6 +316,10 @@ def _status(error: BaseException | None) -> int | None:
     told = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
     found = getattr(error, "status", told)
     return found if isinstance(found, int) else None
+
+
+def _is_folder(files: fsspec.AbstractFileSystem, path: str) -> bool:
+    return str(files.info(path)["type"]) == "directory"
 
 
 def _may_pass(error: Exception) -> bool:

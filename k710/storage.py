@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 from urllib.parse import unquote
 
-from k710.errors import UsageError
+from k710.errors import MachineError, UsageError
 from k710.remote import RemotePath
 
 # Where a manifest or a store is. A place on this machine stays a plain pathlib.Path.
@@ -72,6 +73,37 @@ def replacing(path: Location) -> Iterator[IO[bytes]]:
         raise UsageError(f"{path}: is a device or a pipe; name a file")
     with _temporary(path.parent, lambda: path, shown_as=path) as file:
         yield file
+
+
+@contextlib.contextmanager
+def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
+    """Wait until no other process is in such a block of the same `lock`, a file that is there for that time. The lock
+    ends with its process, so none is ever left to break.
+
+    Raises MachineError where the file system has no locks, unless the block may do without (not `needed`).
+    """
+    while True:
+        with lock.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError as error:
+                if needed:
+                    said = f"{lock}: this file system has no locks ({error.strerror}); use another"
+                    raise MachineError(said) from error
+            if not _is_at(lock, handle.fileno()):
+                continue  # it waited for the one that has now deleted this lock
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 class HashedFile(io.RawIOBase):

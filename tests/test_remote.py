@@ -564,6 +564,22 @@ def test_a_new_version_keeps_the_old_until_prune(s3, k710):
     open_manifest(f"{s3.url}/m").verify()
 
 
+def test_a_manifest_may_stand_at_the_root_of_a_bucket(s3, k710, sample):
+    """An empty bucket passed for a file."""
+    assert build(k710, s3.url).content_hash == sample.content_hash
+    assert "584da9b5124f5ce5" in k710("versions", f"{s3.url}/").stdout
+
+
+def test_a_prune_spares_what_another_machine_may_be_about_to_commit(s3, k710, monkeypatch):
+    """No lock reaches there, and a build puts its clips before its commit."""
+    build(k710, s3.url)
+    s3.write("clips/clips-0123456789abcdef.parquet", b"of a build on another machine")
+    assert f"{s3.url}: nothing to remove" in k710("prune", s3.url).stdout
+    monkeypatch.setattr("k710.manifest._UNCOMMITTED_S", -86400.0)
+    assert "removed" in k710("prune", s3.url).stdout
+    assert len(s3.keys("clips/")) == 1
+
+
 def test_the_commit_is_put_last(s3, k710):
     build(k710, f"{s3.url}/m")
     put = [path.partition("?")[0] for method, path in s3.proxy.requests if method == "PUT"]
