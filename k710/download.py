@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from k710.errors import DownloadError
+from k710.errors import DownloadError, MachineError
 from k710.http_reader import PIECE_BYTES, ChangedError, FileVersion, Options, check_address, open_url
-from k710.storage import replacing
+from k710.storage import alone, replacing
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -141,34 +140,18 @@ def _recorded(url: str, path: Path, record: Path) -> Downloaded | None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is at `path`. The lock ends with its process, so none is ever left to break.
+    """Wait until no other process is at `path`.
 
     A disk error that does not say where, as that of a failed write, gets the name of `path`.
     """
-    lock = _beside(path, ".part.lock")
-    while True:
-        with lock.open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            except OSError as error:
-                raise DownloadError(f"{lock}: this file system has no locks ({error.strerror}); use another") from error
-            if not _is_at(lock, handle.fileno()):
-                continue  # it waited for the one that has now deleted this lock
-            try:
-                yield
-            except OSError as error:
-                error.filename = error.filename or str(path)
-                raise
-            finally:
-                lock.unlink()
-            return
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
     try:
-        return path.stat().st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
-        return False
+        with alone(_beside(path, ".part.lock")):
+            yield
+    except MachineError as error:
+        raise DownloadError(str(error)) from error
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _file_name(url: str) -> str:

@@ -250,9 +250,11 @@ def head(url: str, *, timeout_s: float = 30.0) -> FileVersion:
 
 
 def check_address(url: str) -> None:
-    """Raise DownloadError unless `url` is an http or https address."""
+    """Raise DownloadError unless `url` is an http or https address, without a password: it would be kept and shown."""
     if not is_web_address(url):
-        raise DownloadError(f"{url}: not an http or https address")
+        raise DownloadError(f"{without_password(url)}: not an http or https address")
+    if "@" in urlsplit(url).netloc:
+        raise DownloadError(f"{without_password(url)}: no password belongs into an address; put it into ~/.netrc")
 
 
 def is_web_address(url: str) -> bool:

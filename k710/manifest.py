@@ -35,12 +35,12 @@ from k710.labels import class_names
 from k710.releases import SOURCES
 from k710.remote import RemotePath
 from k710.remote_copies import copy_of
-from k710.storage import TEMPORARY_PREFIX, HashedFile, Location, location, named_by_hash, new_folder, replacing
+from k710.storage import TEMPORARY_PREFIX, HashedFile, Location, alone, location, named_by_hash, new_folder, replacing
 from k710.versions import COMMIT as _COMMIT
 from k710.versions import commit_of, named_version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
 
@@ -80,6 +80,7 @@ _HASHED_SCHEMA = pa.schema(
 _SLICE_ROWS = 1 << 16
 
 _CLIPS_FILE = re.compile(r"clips/clips-[0-9a-f]{16}\.parquet")
+_UNCOMMITTED_S = 86400.0
 PAIRS_FILE = "near_duplicates.parquet"  # see near_duplicates/pairs.py
 _OURS = {_COMMIT, "clips", "versions", "store", "README.md", PAIRS_FILE}  # what a manifest folder may hold
 
@@ -228,10 +229,12 @@ def check_output(folder: Location, *, force: bool) -> None:
 def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *, force: bool = False) -> Manifest:
     """Write `clips` (CLIPS_SCHEMA, in clip_id order) and commit them with `details` (sources, recipe, counts).
 
-    Killed at any moment, this leaves the old manifest or the new one. An old version stays until `prune`.
+    Killed at any moment, this leaves the old manifest or the new one. An old version stays until `prune`. Of two at
+    once on this machine's disks the second waits for the first, and is asked as if it had come later.
     """
     check_output(folder, force=force)
-    with new_folder(folder), new_folder(folder / "clips"):
+    with new_folder(folder), _only_writer(folder), new_folder(folder / "clips"):
+        check_output(folder, force=force)
         before = _files(folder)
         # Hashing and writing take a while, and neither holds the interpreter.
         with ThreadPoolExecutor(1) as pool:
@@ -259,6 +262,17 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
                     (folder / "versions").rmdir()  # if it is empty
             raise
     return Manifest(folder, dataset)
+
+
+@contextlib.contextmanager
+def _only_writer(folder: Location) -> Iterator[None]:
+    """No other build or prune in this folder meanwhile: each removes files that nothing lists. At a URL there are no
+    locks."""
+    if isinstance(folder, RemotePath):
+        yield
+        return
+    with alone(folder / ".lock", needed=False):
+        yield
 
 
 def content_hash(clips: pa.Table) -> str:
@@ -314,12 +328,32 @@ def _keep_old_version(folder: Location, new_commit: bytes) -> None:
 
 
 def prune(folder: Location) -> list[Location]:
-    """Remove earlier versions and what interrupted builds left; the committed manifest stays. Returns what is gone."""
-    current = {entry["file"] for entry in _open(folder, folder / _COMMIT).about["clips"]}
-    old: list[Location] = [*folder.glob("versions/*.json")]  # first, so that no version is left without its clips
-    old += [path for path in folder.glob("clips/clips-*.parquet") if f"clips/{path.name}" not in current]
-    for inside in (folder, folder / "clips", folder / "versions"):
-        old += inside.glob(f"{TEMPORARY_PREFIX}*")
-    for path in old:
-        path.unlink()
+    """Remove earlier versions and what interrupted builds left; the committed manifest stays. Returns what is gone.
+
+    At a URL, clips that no version lists are left alone for a day: a build may be about to commit them.
+    """
+    _open(folder, folder / _COMMIT)
+    with _only_writer(folder):
+        current = {entry["file"] for entry in _open(folder, folder / _COMMIT).about["clips"]}
+        old: list[Location] = [*folder.glob("versions/*.json")]  # first, so that no version is left without its clips
+        listed = {file for version in old for file in _listed(version)}
+        for path in folder.glob("clips/clips-*.parquet"):
+            if (file := f"clips/{path.name}") not in current and (file in listed or not _may_be_committed(path)):
+                old.append(path)
+        for inside in (folder, folder / "clips", folder / "versions"):
+            old += inside.glob(f"{TEMPORARY_PREFIX}*")
+        for path in old:
+            path.unlink()
     return sorted(old)
+
+
+def _listed(version: Location) -> list[str]:
+    """The clips files of an earlier version; none where it is damaged."""
+    try:
+        return [str(entry["file"]) for entry in json.loads(version.read_bytes())["clips"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def _may_be_committed(clips: Location) -> bool:
+    return isinstance(clips, RemotePath) and (clips.age_s or 0.0) < _UNCOMMITTED_S

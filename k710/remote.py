@@ -5,11 +5,13 @@ Nothing is held open: each process that asks opens the file system for itself, s
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import hashlib
 import io
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -39,6 +41,9 @@ _EXTRAS = {"s3": "k710[s3]", "s3a": "k710[s3]", "gs": "gcsfs", "gcs": "gcsfs", "
 _PASSING = frozenset({"ConnectionError", "TimeoutError", "HTTPClientError", "ClientError", "FSTimeoutError"})
 _PASSING_ERRNOS = frozenset({errno.EBUSY, errno.EIO, errno.EAGAIN, getattr(errno, "EREMOTEIO", errno.EIO)})
 _FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+_GONE = (404, 410)
+# A HEAD tells no reason: so look a token that has expired, and a bucket of another region.
+_BAD_REQUEST_ERRNOS = frozenset({errno.EINVAL, getattr(errno, "EREMCHG", errno.EINVAL)})
 
 Found = TypeVar("Found")
 
@@ -119,7 +124,11 @@ class RemotePath:
         return True
 
     def is_dir(self) -> bool:
-        return any(True for _ in self.iterdir())
+        """Whether something is in it, or it is a bucket, which may be empty."""
+        try:
+            return any(True for _ in self.iterdir()) or self._ask(_is_folder)
+        except FileNotFoundError:
+            return False
 
     def iterdir(self) -> Iterator[RemotePath]:
         """What stands in the folder, by one listing; nothing where there is none."""
@@ -181,6 +190,7 @@ class RemotePath:
         self._ask(lambda files, path: files.put_file(str(local), path))
 
     def unlink(self, missing_ok: bool = False) -> None:
+        self.check_writable()
         try:
             self._ask(lambda files, path: files.rm_file(path))
         except FileNotFoundError:
@@ -208,7 +218,8 @@ class RemotePath:
         while True:
             try:
                 return call(files, path)
-            except Exception as error:  # each package raises errors of its own
+            except Exception as raised:  # each package raises errors of its own
+                error = _behind(raised)
                 if _is_disk_of_this_machine(error):
                     raise
                 passing = _may_pass(error)
@@ -218,15 +229,20 @@ class RemotePath:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _said(self, error: Exception, passing: bool) -> Exception:
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = _text(error)
         if "bucket does not exist" in text or "NoSuchBucket" in repr(error.__cause__):
             return RemoteError(f"{self.url}: there is no such bucket; make it first, k710 makes none")
         if isinstance(error, FileNotFoundError):
             return FileNotFoundError(errno.ENOENT, "no such object", self.url)
         if isinstance(error, PermissionError):
-            return RemoteError(f"{self.url}: refused: {text}; look at the credentials (docs/remote.md)")
+            return RemoteError(f"{self.url}: refused: {text}; look at the credentials and the clock (docs/remote.md)")
         if "Credential" in type(error).__name__:
             return RemoteError(f"{self.url}: {text}; docs/remote.md tells where credentials are looked for")
+        if isinstance(error, OSError) and error.errno in _BAD_REQUEST_ERRNOS:
+            return RemoteError(
+                f"{self.url}: refused: {text}; have the credentials expired, is the bucket in another region than "
+                f"AWS_DEFAULT_REGION? (docs/remote.md)"
+            )
         if passing:
             return RemoteError(
                 f"{self.url}: no answer for {patience_s():g} s: {text}; what was put is kept, and the same command "
@@ -254,10 +270,11 @@ class _Pieces(io.RawIOBase):
 def patience_s() -> float:
     """For how long what may pass is tried again: `K710_REMOTE_PATIENCE_S`, else a minute. Raises RemoteError."""
     said = os.environ.get("K710_REMOTE_PATIENCE_S")
-    try:
-        return DEFAULT_PATIENCE_S if said is None else float(said)
-    except ValueError:
-        raise RemoteError(f"K710_REMOTE_PATIENCE_S is {said!r}; it takes a number of seconds") from None
+    with contextlib.suppress(ValueError):
+        patience = DEFAULT_PATIENCE_S if said is None else float(said)
+        if patience >= 0:  # which nan, with which nobody would ever give up, is not
+            return patience
+    raise RemoteError(f"K710_REMOTE_PATIENCE_S is {said!r}; it takes a number of seconds")
 
 
 def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -273,15 +290,42 @@ def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         package = _EXTRAS.get(protocol)
         todo = f"pip install '{package}'" if package else str(error)
         raise RemoteError(f"{url}: the package that reads {protocol}:// is not installed: {todo}") from None
-    except ValueError as error:
-        raise RemoteError(f"{url}: {error}") from None
+    except Exception as error:  # each package raises errors of its own; some connect already now
+        raise RemoteError(f"{url}: {_text(error)}") from error
     _held.setdefault(id(files), files)
     return files, path
 
 
+def _text(error: Exception) -> str:
+    return re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split())).rstrip(".") or type(error).__name__
+
+
+def _behind(error: Exception) -> Exception:
+    """What is meant: over HTTP, fsspec takes whatever happens for a file that is not there."""
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and isinstance(cause, Exception):
+        status = _status(cause)
+        if _may_pass(cause) or (status is not None and status not in _GONE):
+            return cause
+    return error
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Of an HTTP answer, as aiohttp or botocore tell it."""
+    response = getattr(error, "response", None)
+    told = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    found = getattr(error, "status", told)
+    return found if isinstance(found, int) else None
+
+
+def _is_folder(files: fsspec.AbstractFileSystem, path: str) -> bool:
+    return str(files.info(path)["type"]) == "directory"
+
+
 def _may_pass(error: Exception) -> bool:
-    status = getattr(error, "status", None)  # of an HTTP answer
-    if isinstance(error, _FINAL) or (isinstance(status, int) and status < 500 and status != _TOO_MANY):
+    # Errors that s3fs does not know by name are EIO to it, refusals too.
+    status = _status(error.__cause__ if isinstance(error, OSError) and error.errno == errno.EIO else error)
+    if isinstance(error, _FINAL) or (status is not None and status < 500 and status != _TOO_MANY):
         return False
     if {cls.__name__ for cls in type(error).__mro__} & _PASSING:
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
@@ -12,9 +13,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from k710.errors import UsageError
+from k710.errors import MachineError, UsageError
 from k710.remote import RemotePath
 
 # Where a manifest or a store is. A place on this machine stays a plain pathlib.Path.
@@ -22,13 +23,17 @@ Location: TypeAlias = Path | RemotePath
 
 # Temporary files stand beside their final name, so that the last step is a rename; a killed run may leave some.
 TEMPORARY_PREFIX = ".tmp-"
+_NO_KEYS = "no key or password belongs into a URL; docs/remote.md tells where credentials are looked for"
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::.*://)")
+# `user@` alone is a user of sftp://, or the container of abfs://; a colon and a number are a port.
+_KEY = re.compile(r"://([^/@]*:(?!\d+/)[^@]*|(?<=ttp://)[^/@]*|(?<=ttps://)[^/@]*)@", re.IGNORECASE)
 
 
 def location(path: str | os.PathLike[str] | RemotePath) -> Location:
     """`path` as a place on this machine, or at a URL that fsspec reads; `file://` is this machine. Nothing is asked of
-    it yet. Raises UsageError for chained URLs, and for names that are not UTF-8, which pyarrow cannot open."""
+    it yet. Raises UsageError for a chained URL, one with a password, one that names no place, and for a name that is
+    not UTF-8, which pyarrow cannot open."""
     if isinstance(path, RemotePath):
         return path
     text = os.fspath(path)
@@ -39,11 +44,20 @@ def location(path: str | os.PathLike[str] | RemotePath) -> Location:
     url = _URL.match(text)
     if url is None:
         return Path(path)
+    if _KEY.search(text):
+        hidden = _KEY.sub("://…@", text)
+        raise UsageError(f"{hidden}: {_NO_KEYS}")
     if "::" in text:
         raise UsageError(f"{text}: chained URLs (::) are not read; name the place itself")
+    inside = text[url.end() :]
     if url[1].lower() in ("file", "local"):
-        return Path(unquote(urlsplit(text).path))
-    return RemotePath(text)
+        # Not urlsplit: `#` and `?` may stand in a folder's name.
+        if not inside.startswith("/"):
+            raise UsageError(f"{text}: a file:// URL names a whole path, as file:///data/k710 does")
+        return Path(unquote(inside))
+    if not inside.strip("/"):
+        raise UsageError(f"{text}: names no place; a URL is such as s3://bucket/k710")
+    return RemotePath(f"{url[1].lower()}://{inside}")
 
 
 def local_folder(path: str | os.PathLike[str] | RemotePath, what: str) -> Path:
@@ -58,10 +72,44 @@ def local_folder(path: str | os.PathLike[str] | RemotePath, what: str) -> Path:
 def replacing(path: Location) -> Iterator[IO[bytes]]:
     """A binary file that takes the name `path` only when the block ends well; until then the old `path` stays.
 
-    An OSError (disk full, no permission) names `path`, and the temporary file is removed.
+    An OSError (disk full, no permission) names `path`, and the temporary file is removed. Raises UsageError for a
+    device or a pipe, such as /dev/null, which for root would give way to the file.
     """
+    if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path}: is a device or a pipe; name a file")
     with _temporary(path.parent, lambda: path, shown_as=path) as file:
         yield file
+
+
+@contextlib.contextmanager
+def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
+    """Wait until no other process is in such a block of the same `lock`, a file that is there for that time. The lock
+    ends with its process, so none is ever left to break.
+
+    Raises MachineError where the file system has no locks, unless the block may do without (not `needed`).
+    """
+    while True:
+        with lock.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError as error:
+                if needed:
+                    said = f"{lock}: this file system has no locks ({error.strerror}); use another"
+                    raise MachineError(said) from error
+            if not _is_at(lock, handle.fileno()):
+                continue  # it waited for the one that has now deleted this lock
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 class HashedFile(io.RawIOBase):

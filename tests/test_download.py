@@ -321,6 +321,15 @@ def test_malformed_addresses_are_download_errors(url: str) -> None:
             ask()
 
 
+@pytest.mark.parametrize("user", ["name:s3cret", "s3cret", ":s3cret"])
+def test_a_password_in_an_address_is_refused_and_not_shown(user: str) -> None:
+    """Media files keep the addresses of archives."""
+    with pytest.raises(DownloadError) as caught:
+        open_url(f"http://{user}@127.0.0.1:1/a@b")
+    said = "no password belongs into an address; put it into ~/.netrc"
+    assert str(caught.value) == f"http://…@127.0.0.1:1/a@b: {said}"
+
+
 def test_redirects_are_followed_to_http_only(loopback: Loopback) -> None:
     target = loopback.serve("/target", BODY, faults=[Fault(cut_at=1000)])
     url = loopback.serve("/a", b"", always=Fault(status=302, headers={"Location": target}))

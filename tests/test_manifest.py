@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +17,7 @@ import pyarrow.parquet
 import pytest
 
 import k710 as package
+from k710 import manifest as module
 from k710.errors import ManifestError
 from k710.manifest import CLIPS_SCHEMA, content_hash, open_manifest, prune, write_manifest
 from k710.releases import SOURCES
@@ -166,6 +169,72 @@ def test_a_commit_fails_at_the_last_step(k710, tmp_path, sample, monkeypatch):
         write_manifest(tmp_path / "m", sample.clips, {}, force=True)
     assert {path: path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file()} == before
     assert not (tmp_path / "m" / "versions").exists()
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """`meanwhile(work, fail=…)`: the next write that is about to commit finds `work` going on beside it, and then fails
+    if it is to. What `work` returned or raised is in the list that it gives."""
+
+    def begin(work, *, fail=False):
+        came, real = [], module._keep_old_version
+
+        def beside():
+            try:
+                came.append(work())
+            except ManifestError as error:
+                came.append(error)
+
+        thread = threading.Thread(target=beside)
+
+        def keep(folder, commit):
+            monkeypatch.setattr(module, "_keep_old_version", real)
+            thread.start()
+            thread.join(timeout=1)
+            if fail:
+                raise OSError(5, "Input/output error")
+            return real(folder, commit)
+
+        monkeypatch.setattr(module, "_keep_old_version", keep)
+        threads.append(thread)
+        return came
+
+    threads: list[threading.Thread] = []
+    yield begin
+    for thread in threads:
+        thread.join()
+
+
+def test_a_write_that_fails_removes_nothing_of_another(k710, tmp_path, sample, meanwhile):
+    """It removed all that was new in the folder: the clips that the other had committed meanwhile, too."""
+    other = build(k710, tmp_path / "other", "--leak-policy", "val-purge")
+    out = tmp_path / "m"
+    came = meanwhile(lambda: write_manifest(out, other.clips, dict(other.about), force=True), fail=True)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_manifest(out, sample.clips, dict(sample.about))
+    while not came:
+        time.sleep(0.01)
+    assert open_manifest(out).content_hash == other.content_hash
+    open_manifest(out).verify()
+    assert not (out / ".lock").exists()
+
+
+def test_of_two_writes_at_once_one_needs_force(tmp_path, sample, meanwhile):
+    came = meanwhile(lambda: write_manifest(tmp_path / "m", sample.clips, dict(sample.about)))
+    write_manifest(tmp_path / "m", sample.clips, dict(sample.about))
+    while not came:
+        time.sleep(0.01)
+    assert "a manifest is there already; --force" in str(came)
+
+
+def test_a_prune_spares_what_a_build_is_about_to_commit(k710, tmp_path, sample, meanwhile):
+    build(k710, tmp_path / "m", "--leak-policy", "val-purge")
+    came = meanwhile(lambda: prune(tmp_path / "m"))
+    write_manifest(tmp_path / "m", sample.clips, dict(sample.about), force=True)
+    while not came:
+        time.sleep(0.01)
+    assert len(came[0]) == 2, "the version that the build replaced, and its clips"
+    open_manifest(tmp_path / "m").verify()
 
 
 def test_a_commit_that_cannot_be_read_is_kept_all_the_same(k710, tmp_path):

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from s3_service import environment, forget_connections, moto_server
 from small_stores import clips_of, manifest_of
 from small_stores import put as settle
 
+from k710.cli import main
 from k710.errors import ManifestError, RemoteError, UsageError
 from k710.manifest import Manifest, open_manifest
 from k710.remote import RemotePath, patience_s
@@ -50,6 +53,50 @@ def test_a_place_on_this_machine_stays_a_plain_path(text):
 def test_file_urls_are_this_machine():
     assert location("file:///data/a%20b") == Path("/data/a b")
     assert location("FILE:///data/x") == Path("/data/x")
+    assert location("file:///data/a#1?b%23") == Path("/data/a#1?b#")
+    assert location("local:///data/x") == Path("/data/x")
+
+
+@pytest.mark.parametrize("url", ["file://manifests/k710", "file://", "local://host/data"])
+def test_a_file_url_that_is_no_whole_path_is_refused(url):
+    """Its first part would be taken for a machine, and the rest for a place at the root of this one."""
+    with pytest.raises(UsageError, match="names a whole path, as file:///data/k710 does"):
+        location(url)
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///", "http://"])
+def test_a_url_of_no_place_is_refused(url):
+    with pytest.raises(UsageError, match="names no place"):
+        location(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:s3cret@host/k710",
+        "HTTPS://s3cret@host/k710",
+        "s3://AKIA:s3c/ret@bucket/k710",
+        "sftp://user:s3cret@host:22/k710@584d",
+        "zip://x::https://user:s3cret@host/k710",
+    ],
+)
+def test_a_key_in_a_url_is_refused_and_not_shown(url, k710):
+    with pytest.raises(UsageError, match="no key or password belongs into a URL") as raised:
+        location(url)
+    assert "ret@" not in str(raised.value)
+    result = k710("status", url)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "ret" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sftp://user@host/k710", "abfs://container@account.dfs.core.windows.net/k710", "http://host:8080/k710@584d",
+     "s3://bucket/a:b@584d"],
+)  # fmt: skip
+def test_what_looks_like_a_key_and_is_none(url):
+    assert str(location(url)) == url
+    assert location("S3://Bucket/K710") == location("s3://Bucket/K710")
 
 
 def test_a_path_of_this_machine_loads_no_fsspec():
@@ -164,6 +211,52 @@ def test_it_pickles_and_compares_by_its_url(folder):
     assert folder != Path(str(folder))
 
 
+def test_a_device_is_not_replaced_by_a_file(tmp_path, k710, sample):
+    """As root, --out /dev/null would have put a file in its place, for everybody."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    result = k710("card", sample.path, "--out", pipe, "--force")
+    assert (result.exit_code, result.stderr) == (2, f"k710: {pipe}: is a device or a pipe; name a file\n")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_what_must_be_here_refuses_a_url(k710, sample, tmp_path, monkeypatch):
+    """It became a folder `s3:` of this machine, and the command said that all was well."""
+    monkeypatch.chdir(tmp_path)
+    for arguments, which in (
+        (("export", sample.path, "--format", "csv", "--out"), "'--out' is a path of this machine"),
+        (("train", "--recipe", "tiny-k400", "--manifest", sample.path, "--out"), "'--out' is a path of this machine"),
+        (("fetch", sample.path, "--from", "local:.", "--scratch"), "'--scratch' is a path of this machine"),
+        (("inspect",), "'CHECKPOINT' is a path of this machine"),
+        (("build", "--out", tmp_path / "m", "--annotations"), "a folder of lists must be a folder of this machine"),
+        (("export", sample.path, "--format", "fiftyone", "--out", "x", "--videos"), "'--videos' is a path of this"),
+    ):
+        result = k710(*arguments, "s3://bucket/k710")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"k710: s3://bucket/k710: {which}")
+        assert result.stderr.endswith("; mount it, or copy it here\n")
+    result = k710("fetch", sample.path, "--from", "local:s3://bucket/k710")
+    assert result.exit_code == 2
+    assert "a folder of clips must be a folder of this machine" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert k710("export", sample.path, "--format", "csv", "--out", f"file://{tmp_path}/a b").exit_code == 0
+    assert list(tmp_path.iterdir()) == [tmp_path / "a b"]
+
+
+def test_what_ends_with_the_process_is_no_place_for_a_command(k710):
+    """A build there was 'done', and gone."""
+    result = k710("build", "--annotations", "sample", "--out", "memory://k710")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "k710: memory://k710: is gone when this command ends; name a folder or a bucket\n"
+
+
+def test_every_option_for_a_path_knows_a_url():
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        for parameter in main.get_command(context, name).params:
+            assert type(parameter.type) is not click.Path, f"{name} {parameter.name}: it takes s3:// for a folder"
+
+
 # What a service says, and when it says nothing.
 
 
@@ -195,7 +288,7 @@ def test_a_wrong_key_is_one_message(k710, monkeypatch, tmp_path):
         result = k710("status", "s3://bucket/k710")
         assert result.exit_code == 1
         assert result.stderr.startswith("k710: s3://bucket/k710/dataset.json: refused: ")
-        assert result.stderr.endswith("; look at the credentials (docs/remote.md)\n")
+        assert result.stderr.endswith("; look at the credentials and the clock (docs/remote.md)\n")
         assert result.stderr.count("\n") == 1
         forget_connections()
 
@@ -228,10 +321,99 @@ def test_a_service_that_comes_back_was_never_away(s3, sample):
     assert s3.read("x") == b"after all"
 
 
-def test_patience_is_a_number(monkeypatch):
-    monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "long")
-    with pytest.raises(RemoteError, match="K710_REMOTE_PATIENCE_S is 'long'"):
+@pytest.mark.parametrize("said", ["long", "nan", "-1", ""])
+def test_patience_is_a_number(monkeypatch, said):
+    monkeypatch.setenv("K710_REMOTE_PATIENCE_S", said)
+    with pytest.raises(RemoteError, match=f"K710_REMOTE_PATIENCE_S is '{said}'"):
         patience_s()
+
+
+@pytest.fixture
+def refusing(monkeypatch, tmp_path):
+    """`refusing(403, "AccessDenied", "Access Denied")`: a service that says so to everything, as S3 does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        answer = (403, b"")
+        asked = 0
+
+        def refuse(self) -> None:
+            status, body = self.answer
+            type(self).asked += 1
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(0 if self.command == "HEAD" else len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = refuse  # noqa: N815
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    def say(status: int, code: str, message: str) -> type[Handler]:
+        Handler.answer = (status, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode())
+        return Handler
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in environment(server.server_address[1], tmp_path).items():
+            monkeypatch.setenv(name, value)
+        forget_connections()
+        yield say
+        forget_connections()
+        server.shutdown()
+
+
+REGION = "have the credentials expired, is the bucket in another region than AWS_DEFAULT_REGION? (docs/remote.md)"
+KEYS = "look at the credentials and the clock (docs/remote.md)"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "when_asked", "when_listed"),
+    [
+        (403, "AccessDenied", "Access Denied", f"refused: Forbidden; {KEYS}", f"refused: Access Denied; {KEYS}"),
+        (403, "RequestTimeTooSkewed", "The times differ.", f"refused: Forbidden; {KEYS}", f"The times differ; {KEYS}"),
+        (400, "ExpiredToken", "It has expired.", f"refused: Bad Request; {REGION}", f"refused: It has expired; {KEYS}"),
+        (400, "AuthorizationHeaderMalformed", "expecting 'eu-1'", f"Bad Request; {REGION}", f"'eu-1'; {REGION}"),
+        (403, "OfAnotherService", "Quota", f"refused: Forbidden; {KEYS}", "ListObjectsV2 operation: Quota"),
+    ],
+)
+def test_a_refusal_is_told_at_once_with_what_to_do(k710, refusing, status, code, message, when_asked, when_listed):
+    """A HEAD, by which a manifest is looked for, has no body that could tell the reason; a listing has."""
+    service = refusing(status, code, message)
+    for command, said in (("versions", when_asked), ("build", when_listed)):
+        how = ("--annotations", "sample", "--out") if command == "build" else ()
+        result = k710(command, *how, "s3://bucket/k710")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("k710: s3://bucket/k710")
+        assert result.stderr.endswith(f"{said}\n")
+        assert result.stderr.count("\n") == 1
+    assert service.asked <= 4, "nothing is tried again"
+
+
+@pytest.mark.parametrize("url", ["reference://x/k710", "ftp://127.0.0.1:1/k710"])
+def test_a_file_system_that_cannot_even_be_opened(k710, url):
+    result = k710("status", url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"k710: {url}/dataset.json: ")
+
+
+def test_a_web_server_that_is_not_there_is_no_missing_manifest(k710, monkeypatch):
+    """For fsspec whatever happens over HTTP is a file that is not there."""
+    monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    result = k710("versions", f"{closed_url()}/k710")
+    assert result.exit_code == 1
+    assert "no answer for 0 s" in result.stderr
+
+
+def test_a_web_server_that_refuses_is_no_missing_manifest(k710, refusing):
+    refusing(403, "x", "y")
+    url = f"{os.environ['AWS_ENDPOINT_URL']}/k710"
+    result = k710("versions", url)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"k710: {url}/dataset.json: 403, ")
 
 
 def test_a_full_disk_here_is_no_fault_of_the_service(folder, monkeypatch, tmp_path):
@@ -380,6 +562,22 @@ def test_a_new_version_keeps_the_old_until_prune(s3, k710):
     )
     assert s3.keys() == sorted(["m/dataset.json", f"m/{now.about['clips'][0]['file']}"])
     open_manifest(f"{s3.url}/m").verify()
+
+
+def test_a_manifest_may_stand_at_the_root_of_a_bucket(s3, k710, sample):
+    """An empty bucket passed for a file."""
+    assert build(k710, s3.url).content_hash == sample.content_hash
+    assert "584da9b5124f5ce5" in k710("versions", f"{s3.url}/").stdout
+
+
+def test_a_prune_spares_what_another_machine_may_be_about_to_commit(s3, k710, monkeypatch):
+    """No lock reaches there, and a build puts its clips before its commit."""
+    build(k710, s3.url)
+    s3.write("clips/clips-0123456789abcdef.parquet", b"of a build on another machine")
+    assert f"{s3.url}: nothing to remove" in k710("prune", s3.url).stdout
+    monkeypatch.setattr("k710.manifest._UNCOMMITTED_S", -86400.0)
+    assert "removed" in k710("prune", s3.url).stdout
+    assert len(s3.keys("clips/")) == 1
 
 
 def test_the_commit_is_put_last(s3, k710):

@@ -12,15 +12,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.storage import Location, location
+from k710.errors import UsageError
+from k710.remote import RemotePath
+from k710.storage import Location, local_folder, location
 
 if TYPE_CHECKING:
     from k710.annotations import ListFile
     from k710.store import Store
 
 DEFAULT_MANIFEST = Path("manifests/k710")
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class OfThisMachine(click.Path):
+    """A path of this machine. A URL is refused: it would become a folder here that is called `s3:`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = location(value)
+        if isinstance(found, RemotePath):
+            which = "this" if param is None else param.get_error_hint(ctx)
+            raise UsageError(f"{found}: {which} is a path of this machine; mount it, or copy it here")
+        return super().convert(found, param, ctx)
+
+
+ANY_PATH = OfThisMachine(path_type=Path)  # the library says what is wrong with a file
+FILE = OfThisMachine(path_type=Path, dir_okay=False)
+FOLDER = OfThisMachine(path_type=Path, file_okay=False)
 
 
 class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5 alone
@@ -45,6 +61,8 @@ class OrUrl(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
         found = location(value)
+        if str(found).startswith("memory://"):
+            raise UsageError(f"{found}: is gone when this command ends; name a folder or a bucket")
         return Path(str(self._path.convert(found, param, ctx))) if isinstance(found, Path) else found
 
 
@@ -59,7 +77,7 @@ ENGINE = click.option(
 )
 RAY_ADDRESS = click.option("--ray-address", metavar="HOST:PORT", help="The Ray cluster.  [the one that runs here]")
 FOLDER_OR_URL = OrUrl(FOLDER)
-PATH_OR_URL = OrUrl(click.Path(path_type=Path))  # the library says what is wrong with a file
+PATH_OR_URL = OrUrl(ANY_PATH)
 
 
 def annotation_files(annotations: str | None, sources: Iterable[str], splits: Iterable[str]) -> list[ListFile]:
@@ -74,7 +92,7 @@ def annotation_files(annotations: str | None, sources: Iterable[str], splits: It
         from k710.sample import LISTS
 
         return find_lists(LISTS, sources, splits)
-    return find_lists(Path(annotations), sources, splits)
+    return find_lists(local_folder(annotations, "folder of lists"), sources, splits)
 
 
 def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Callable[..., Any]:
@@ -83,7 +101,6 @@ def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Cal
 
     from k710.engine import local_engine
     from k710.engine_ray import ray_engine
-    from k710.errors import UsageError
 
     say = partial(click.echo, err=True)
     on_ray = partial(ray_engine, address=ray_address, most_workers=workers, say=say)

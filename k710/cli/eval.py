@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, print_json, print_table
+from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, print_json, print_table
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="What to evaluate.")
+@click.option("--checkpoint", required=True, type=ANY_PATH, help="What to evaluate.")
 @click.option("--manifest", required=True, type=FOLDER_OR_URL, help="The manifest whose clips it is evaluated on.")
 @click.option("--view", required=True, help="k710, k400, k600, k700 or k700_2020: whose clips and classes.")
 @click.option("--split", default="val", show_default=True, help="train, val or test.")
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--dialect", help="Index order of the head, where the file does not tell it.")
 @click.option("--which-dialect", is_flag=True, help="Tell from labelled clips which index order the head has.")
 @click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Clips for --which-dialect.")
-@click.option("--common-with", type=click.Path(path_type=Path), help="Compare with another evaluation's --out.")
+@click.option("--common-with", type=ANY_PATH, help="Compare with another evaluation's --out.")
 @click.option("--out", type=FOLDER, help="Write predictions, classes, confusions and a summary into this folder.")
 @click.option("--store", type=FOLDER_OR_URL, help="Where the clips are. Default: MANIFEST/store.")
 @click.option("--profile", default="h264", show_default=True, help="The encode profile of the clips.")

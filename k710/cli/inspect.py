@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from k710.cli.common import print_json
+from k710.cli.common import ANY_PATH, print_json
 
 
 @click.command(name="inspect")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=ANY_PATH)
 @click.option("--head", help="The head's name, where the checkpoint has two.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(checkpoint: Path, head: str | None, as_json: bool) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import print_json
+from k710.cli.common import ANY_PATH, print_json
 
 
 # Files of clips are called by YouTube's IDs, which may begin with a dash.
 @click.command("predict", context_settings={"ignore_unknown_options": True})
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="The model that labels.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=ANY_PATH)
+@click.option("--checkpoint", required=True, type=ANY_PATH, help="The model that labels.")
 @click.option("--clips", "num_clips", type=click.IntRange(min=1), default=4, show_default=True, help="Temporal clips.")
 @click.option("--crops", "num_crops", type=click.IntRange(1, 3), default=3, show_default=True, help="Crops: 1 or 3.")
 @click.option("--frames", "num_frames", type=click.IntRange(min=1), help="Frames of a view, where nothing tells it.")

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import print_table
+from k710.cli.common import ANY_PATH, print_table
 
 if TYPE_CHECKING:
     from k710.models.remap import Remap
 
 
 @click.command(name="remap-head")
-@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=ANY_PATH)
 @click.option("--to", required=True, metavar="LABELS", help="k400, k600, k700, k700_2020, k710, or a file of names.")
 @click.option(
     "--from",
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dialect", "dialects", multiple=True, help="Index order of the head; told by the file if left out.")
 @click.option("--to-dialect", help="Index order of the new head: canonical (the default), uniformerv2, videomaev2.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where to write. Default: NAME.LABELS.SUFFIX beside it.")
+@click.option("--out", type=ANY_PATH, help="Where to write. Default: NAME.LABELS.SUFFIX beside it.")
 @click.option("--new-rows", type=click.Choice(["zero", "mean"]), help="Make rows for classes that no checkpoint knows.")
 @click.option("--head", help="The head's name, where the checkpoint has two.")
 @click.option("--show", is_flag=True, help="Print the mapping, a line for each class; doubtful ones are flagged.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message
+from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--manifest", required=True, type=FOLDER_OR_URL, help="The manifest whose clips are trained on.")
 @click.option("--out", type=FOLDER, help="The folder of the run. Default: runs/RECIPE.")
 @click.option("--clip-weights", metavar="FILE|NAME", help="The CLIP image tower to start from.")
-@click.option("--init", type=click.Path(path_type=Path), help="The checkpoint to start from.")
+@click.option("--init", type=ANY_PATH, help="The checkpoint to start from.")
 @click.option("--dialect", help="Index order of --init's head, where the file does not tell it.")
 @click.option("--interpolate-positions", is_flag=True, help="Resize position embeddings of another size.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe; may be given again.")

@@ -38,6 +38,7 @@ from k710.fetch.youtube_options import YoutubeOptions
 from k710.local_files import first_file
 from k710.manifest import Manifest
 from k710.part import Part
+from k710.storage import local_folder
 from k710.store import Store, profiles_in
 
 
@@ -75,7 +76,8 @@ class Choices:
                 check_base_url(where)
         self._check_youtube()
         for origin in self.origins:
-            if origin.startswith("local:") and not Path(origin.removeprefix("local:")).is_dir():
+            kind, _, where = origin.partition(":")
+            if kind == "local" and local_folder(where, "folder of clips") and not Path(where).is_dir():
                 raise FetchError(f"{origin}: no such folder")
         return self
 
