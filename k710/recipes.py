@@ -16,7 +16,7 @@ from k710.resources import resource
 Recipe = TypeVar("Recipe")
 
 # Beside its own errors, PyYAML lets out what its constructors meet, such as the ValueError of 2026-99-99.
-_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def recipe_files(kind: str) -> dict[str, Path]:
@@ -42,7 +42,7 @@ def read_recipe(kind: str, name_or_file: str, recipe_class: type[Recipe]) -> Rec
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         node = yaml.compose(text, yaml.SafeLoader)
-    except _YAML_ERRORS as error:
+    except YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}: line {mark.line + 1}" if mark else str(path)
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
