@@ -53,10 +53,19 @@ def local_folder(path: str | os.PathLike[str] | RemotePath, what: str) -> Path:
 def replacing(path: Location) -> Iterator[IO[bytes]]:
     """A binary file that takes the name `path` only when the block ends well; until then the old `path` stays.
 
-    An OSError (disk full, no permission) names `path`, and the temporary file is removed.
+    An OSError (disk full, no permission) names `path`, and the temporary file is removed. Raises UsageError for a
+    device or a pipe: root would put a file in the place of /dev/null.
     """
+    if isinstance(path, Path) and _is_device_or_pipe(path):
+        raise UsageError(f"{path}: a device or a pipe, which a file would replace; choose another name")
     with _temporary(path.parent, lambda: path, shown_as=path) as file:
         yield file
+
+
+def _is_device_or_pipe(path: Path) -> bool:
+    if path.is_symlink() and path.readlink().is_relative_to("/proc"):  # /dev/stdout, whatever that is just now
+        return True
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 class HashedFile(io.RawIOBase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,28 @@ def test_fates_inside_the_manifest(k710, manifest, tmp_path):
     arguments = ("build", "--annotations", "sample", "--out", manifest, "--force", "--fates", manifest / "fates.csv")
     assert_refused(k710(*arguments), f"{manifest / 'fates.csv'}: lies inside the manifest", exit_code=2)
     assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, lambda path: path.symlink_to("/dev/null"), lambda path: path.symlink_to("/proc/self/fd/1")],
+    ids=["pipe", "device", "stdout"],
+)
+def test_outputs_that_are_no_files_stay_what_they_are(k710, sample, tmp_path, make):
+    """To root, a rename onto /dev/null is as good as any."""
+    out = tmp_path / "out.csv"
+    make(out)
+    kind = out.lstat().st_mode
+    for command in (
+        ("build", "--annotations", "sample", "--out", tmp_path / "m", "--fates", out),
+        ("card", sample.path, "--out", out, "--force"),
+        ("diff", sample.path, sample.path, "--clips", out),
+        ("diff", sample.path, sample.path, "--html", out),
+        ("report", sample.path, "--out", out),
+    ):
+        assert_refused(k710(*command), f"{out}: a device or a pipe", exit_code=2)
+        assert out.lstat().st_mode == kind
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("option", ["--sources", "--splits", "--holdout", "--precedence"])
