@@ -28,10 +28,14 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::.*://)")
 
 def location(path: str | os.PathLike[str] | RemotePath) -> Location:
     """`path` as a place on this machine, or at a URL that fsspec reads; `file://` is this machine. Nothing is asked of
-    it yet. Raises UsageError for chained URLs."""
+    it yet. Raises UsageError for chained URLs, and for names that are not UTF-8, which Arrow does not open."""
     if isinstance(path, RemotePath):
         return path
     url = _URL.match(text := os.fspath(path))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{text!r}: this name is not UTF-8; give it another") from None
     if url is None:
         return Path(path)
     if "::" in text:
