@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,41 @@ def test_snippets_are_python(name):
     for snippet in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         if not snippet.startswith(">>>"):
             compile(snippet, name, "exec")
+
+
+def transcripts(name: str) -> list[tuple[str, str]]:
+    """A page's `$ k710 …` lines with what stands below each."""
+    blocks = re.findall(
+        r"^```console\n(.*?)^```$", (CHECKOUT / name).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    shown = [part for block in blocks for part in re.split(r"^\$ ", block.replace("\\\n", ""), flags=re.MULTILINE)[1:]]
+    return [(command, output) for command, _, output in (part.partition("\n") for part in shown)]
+
+
+# Of what needs no clips.
+SAMPLE_TRANSCRIPTS = [
+    (name, command, output)
+    for name in PAGES
+    for command, output in transcripts(name)
+    if re.match(r"k710 (labels|(explain|audit|export) .*manifests/sample|audit --annotations sample)", command)
+    and output
+    and not re.search(r"--store|--videos", command)
+]
+
+
+@pytest.mark.parametrize(("name", "command", "output"), SAMPLE_TRANSCRIPTS)
+def test_transcripts_of_the_sample_are_what_is_printed(k710, tmp_path, monkeypatch, name, command, output):
+    monkeypatch.chdir(tmp_path)
+    assert k710("build", "--annotations", "sample", "--out", "manifests/sample").exit_code == 0
+    assert k710(*shlex.split(command)[1:]).stdout.strip() == output.strip()
+
+
+def test_there_are_such_transcripts():
+    assert {command.split()[1] for _, command, _ in SAMPLE_TRANSCRIPTS} == {"labels", "explain", "audit", "export"}
+
+
+def test_the_readme_shows_what_a_build_of_the_real_lists_prints(k710, real_lists, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (command, output), *_ = [shown for shown in transcripts("README.md") if "--splits val" in shown[0]]
+    result = k710(*shlex.split(command.replace("../kinetics-lists", str(real_lists)))[1:])
+    assert result.stdout == output
