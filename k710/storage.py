@@ -73,10 +73,10 @@ def replacing(path: Location) -> Iterator[IO[bytes]]:
     """A binary file that takes the name `path` only when the block ends well; until then the old `path` stays.
 
     An OSError (disk full, no permission) names `path`, and the temporary file is removed. Raises UsageError for a
-    device or a pipe, such as /dev/null, which for root would give way to the file.
+    device or a pipe: root would put a file in the place of /dev/null.
     """
-    if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
-        raise UsageError(f"{path}: is a device or a pipe; name a file")
+    if isinstance(path, Path) and _is_device_or_pipe(path):
+        raise UsageError(f"{path}: a device or a pipe, which a file would replace; choose another name")
     with _temporary(path.parent, lambda: path, shown_as=path) as file:
         yield file
 
@@ -110,6 +110,12 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return path.stat().st_ino == os.fstat(descriptor).st_ino
     except FileNotFoundError:
         return False
+
+
+def _is_device_or_pipe(path: Path) -> bool:
+    if path.is_symlink() and path.readlink().is_relative_to("/proc"):  # /dev/stdout, whatever that is just now
+        return True
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 class HashedFile(io.RawIOBase):

@@ -82,6 +82,28 @@ def test_fates_over_a_list(build, tmp_path):
     assert files_of(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, lambda path: path.symlink_to("/dev/null"), lambda path: path.symlink_to("/proc/self/fd/1")],
+    ids=["pipe", "device", "stdout"],
+)
+def test_outputs_that_are_no_files_stay_what_they_are(k710, sample, tmp_path, make):
+    """To root, a rename onto /dev/null is as good as any."""
+    out = tmp_path / "out.csv"
+    make(out)
+    kind = out.lstat().st_mode
+    for command in (
+        ("build", "--annotations", "sample", "--out", tmp_path / "m", "--fates", out),
+        ("card", sample.path, "--out", out, "--force"),
+        ("diff", sample.path, sample.path, "--clips", out),
+        ("diff", sample.path, sample.path, "--html", out),
+        ("report", sample.path, "--out", out),
+    ):
+        assert_refused(k710(*command), f"{out}: a device or a pipe", exit_code=2)
+        assert out.lstat().st_mode == kind
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize("option", ["--sources", "--splits", "--holdout", "--precedence"])
 @pytest.mark.parametrize("value", ["", ",", "k400,", ",val", "val,,test", "val, ,test"])
 def test_empty_names(build, option, value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -135,3 +136,41 @@ def test_a_reader_that_goes_away_is_no_error(sample):
     program.stderr.close()
     program.wait(timeout=30)
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("arguments", [["build", "--help"], ["stats", "{sample}"]])
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1251"])
+def test_terminals_that_do_not_know_every_character(arguments, encoding, sample):
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    words = [word.format(sample=sample.path) for word in arguments]
+    result = run(sys.executable, "-m", "k710", *words, env=environment, encoding=encoding)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_names_that_are_not_utf_8(k710, tmp_path):
+    """Arrow opens no such folder; a file's name is shown as well as it can be."""
+    result = k710("build", "--annotations", "sample", "--out", tmp_path / "caf\udce9")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("caf\\udce9': the name is not UTF-8; rename it\n")
+    lists = [sys.executable, "-m", "k710", "recipes", "no\udce9"]
+    refused = run(*lists, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
+    assert refused.stderr.startswith("k710: no recipe 'no\\udce9'; known: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, as on macOS")
+def test_help_that_cannot_be_written():
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "k710", "--help"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (result.returncode, result.stderr) == (1, "k710: No space left on device\n")
+
+
+def test_a_current_folder_that_is_gone(tmp_path):
+    """torch ends the process there, without a word that helps."""
+    code = "import os, sys\nfrom k710.cli import main\nos.rmdir(os.getcwd())\nmain(sys.argv[1:], prog_name='k710')"
+    for arguments in (["doctor"], ["train", "--recipe", "tiny-k710", "--manifest", "m"]):
+        (tmp_path / "gone").mkdir()
+        result = run(sys.executable, "-c", code, *arguments, cwd=tmp_path / "gone")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == "k710: the current folder is there no more; change to another\n"

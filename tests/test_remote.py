@@ -211,15 +211,6 @@ def test_it_pickles_and_compares_by_its_url(folder):
     assert folder != Path(str(folder))
 
 
-def test_a_device_is_not_replaced_by_a_file(tmp_path, k710, sample):
-    """As root, --out /dev/null would have put a file in its place, for everybody."""
-    os.mkfifo(pipe := tmp_path / "pipe")
-    result = k710("card", sample.path, "--out", pipe, "--force")
-    assert (result.exit_code, result.stderr) == (2, f"k710: {pipe}: is a device or a pipe; name a file\n")
-    assert pipe.is_fifo()
-    assert list(tmp_path.iterdir()) == [pipe]
-
-
 def test_what_must_be_here_refuses_a_url(k710, sample, tmp_path, monkeypatch):
     """It became a folder `s3:` of this machine, and the command said that all was well."""
     monkeypatch.chdir(tmp_path)

@@ -430,6 +430,7 @@ def test_the_command_says_one_message(k710, experiment, tmp_path):
     assert "no recipe 'tiny-k71'; known: " in result.stderr
     result = k710("train", "--recipe", "tiny-k710", "--manifest", manifest.path, "--set", "lrr=1")
     assert "unknown key 'lrr'; did you mean 'lr'?" in result.stderr
+    assert result.exit_code == 2
     result = k710("train", "--recipe", "tiny-k710", "--manifest", tmp_path / "none")
     assert "no manifest there" in result.stderr
     result = k710("train", "--recipe", "tiny-k710", "--manifest", manifest.path, "--out", tmp_path / "run")

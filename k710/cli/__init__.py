@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -46,7 +49,20 @@ class Commands(click.Group):
             command.params.append(_debug_option())
         return command
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a closed one is None
+                stream.reconfigure(errors="backslashreplace")  # whatever a name or a label holds, it is shown
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:  # help or a message that cannot be written
+            sys.exit(f"k710: {error.strerror or error}")
+
     def invoke(self, ctx: click.Context) -> Any:
+        try:
+            Path.cwd()
+        except FileNotFoundError:  # libraries meet it sooner or later; some of them crash
+            raise Failure("the current folder is there no more; change to another", 1) from None
         try:
             return super().invoke(ctx)
         except K710Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ class LocalFiles:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}  # a worker opens its own
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # `os` itself may be gone already when a script ends.
         for descriptor in getattr(self, "_open", {}).values():
-            os.close(descriptor)
+            close(descriptor)
 
     def read(self, file: str, start: int, size: int | None = None) -> bytes:
         """`size` bytes (default: all) from `start`, fewer where the file ends before. Raises OSError."""

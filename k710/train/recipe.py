@@ -121,11 +121,18 @@ _RANGES: dict[str, tuple[float, float]] = {
 def read_train_recipe(name_or_file: str, changes: Sequence[str] = ()) -> tuple[TrainRecipe, list[str]]:
     """The recipe of that name, or in that YAML file, with `key=value` changes; and what is worth saying of them.
 
-    A changed `batch_size` scales the rates, unless `lr` is given with it. Raises RecipeError and UsageError.
+    A changed `batch_size` scales the rates, unless `lr` is given with it. Raises RecipeError for a recipe that cannot
+    be, and UsageError for a change.
     """
     where = recipe_path("train", name_or_file)
     recipe = read_recipe("train", name_or_file, TrainRecipe).checked(where)
-    values = parse_changes(changes)
+    try:
+        return _changed(recipe, parse_changes(changes))
+    except RecipeError as error:  # what is wrong is the option, not the recipe
+        raise UsageError(str(error)) from None
+
+
+def _changed(recipe: TrainRecipe, values: Mapping[str, Any]) -> tuple[TrainRecipe, list[str]]:
     said = [f"{key} is {value!r}, not the recipe's {getattr(recipe, key)!r}" for key, value in values.items()]
     if "batch_size" in values and "lr" not in values:
         recipe, scaled = with_batch_size(recipe, values["batch_size"])
@@ -140,7 +147,7 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
     for change in changes:
         key, equals, text = change.partition("=")
         key = key.strip()
-        if not equals:
+        if not (key and equals):
             raise UsageError(f"--set {change!r}: want KEY=VALUE, such as lr=1e-5")
         try:
             value = yaml.safe_load(text)
