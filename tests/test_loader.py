@@ -279,9 +279,28 @@ def test_a_worker_that_is_killed_is_one_error_and_the_position_is_kept(dataset, 
     for _ in range(3):
         seen += next(batches).samples
     (worker,) = loader._loader._iterator._workers
-    # While the next batch is waited for: elsewhere torch itself raises, in whatever the main thread is at.
     threading.Timer(0.05, os.kill, (worker.pid, signal.SIGKILL)).start()
     said = error_of(seen.extend(batch.samples) for batch in batches)
     assert said.startswith(f"worker {worker.pid} died, most often for want of memory")
     seen += [sample for _, samples in samples_of(loader) for sample in samples]
     assert seen == [sample for batch in EpochOrder(12, 9).batches(0, 1, Share()) for sample in batch]
+
+
+def test_a_worker_that_is_killed_during_a_step_is_missed_at_the_next_batch(dataset, monkeypatch):
+    """Torch would raise in the midst of the step, an error that nobody expects there."""
+    monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        loader = dataset.loader(batch_size=1, num_workers=1, augment=PLAIN, prefetch=1)
+        batches = iter(loader)
+        next(batches)
+        (worker,) = loader._loader._iterator._workers
+        worker.kill()
+        until_s = time.monotonic() + 0.3
+        while time.monotonic() < until_s:  # the step: a sleep would not be interrupted
+            pass
+        assert error_of(batches).startswith(f"worker {worker.pid} died")
+        assert {len(batch.samples) for batch in loader} == {1}
+        assert loader.epoch == 1
+    finally:
+        signal.signal(signal.SIGCHLD, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -147,9 +148,9 @@ def test_ranks_have_as_many_shards_however_many_workers_they_have(stream):
             with_shards(stream, [6] * 10).loader(batch_size=8, num_workers=workers, share=Share(rank, 4))
             for rank in range(4)
         ]
-        dealt = [[name for part in rank._parts(number) for name in part] for number, rank in enumerate(ranks)]
+        dealt = [list(itertools.chain(*rank._parts(number))) for number, rank in enumerate(ranks)]
         assert sorted(map(len, dealt)) == [2, 2, 3, 3]
-        assert sorted(sum(dealt, [])) == sorted(ranks[0].stream.shards)
+        assert sorted(itertools.chain(*dealt)) == sorted(ranks[0].stream.shards)
         assert {len(rank) for rank in ranks} == {6}
 
 

@@ -59,7 +59,7 @@ def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
     """What the workers made. An error is an answer too, raised here: torch would raise another, with the worker's
     traceback in its text. Raises WorkerDiedError where a worker is gone."""
     try:
-        for found in loader:
+        for found in _begun(loader):
             if isinstance(found, K710Error):
                 raise found
             yield found
@@ -70,6 +70,16 @@ def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
             f"worker {died[1]} died, most often for want of memory: take fewer num_workers or a smaller batch_size; "
             f"the position is kept, and iterating again goes on from it"
         ) from None
+
+
+def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
+    """`iter(loader)`. Torch sets a handler that raises for a dead worker in whatever the main thread is at, in the midst
+    of a training step; without it, the death shows where the next batch is waited for."""
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
+    return batches
 
 
 class FailedClips:
