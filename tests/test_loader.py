@@ -186,6 +186,9 @@ def test_what_belongs_to_training_is_refused_in_evaluation(manifest, dataset):
     evaluation = manifest.dataset(view="k400", split="val", profile="frames")
     with pytest.raises(UsageError, match="belong to training"):
         evaluation.loader(batch_size=4, mix=Mix(0.8))
+    for nothing in (0, -3):
+        with pytest.raises(UsageError, match=f"batches of {nothing}; at least"):
+            evaluation.loader(batch_size=nothing)
     with pytest.raises(UsageError, match="at most 12"):
         dataset.loader(batch_size=24)
     with pytest.raises(UsageError, match="does not divide"):
@@ -253,6 +256,14 @@ def test_clips_that_fail_one_after_another_raise_all_the_same(own):
     position = {**loader.state_dict(), "consumed": 1}
     loader.load_state_dict(position)  # one failed clip less
     assert [batch.weights.item() for batch in loader] == [0.0] * 7 + [1.0] * 4
+
+
+def test_the_repeats_of_one_clip_that_fails_are_no_row_of_clips(own):
+    break_clip(own, 3)
+    dataset = own.dataset(**K400, profile="frames", on_error="zero_weight")
+    loader = dataset.loader(batch_size=16, num_repeats=8, augment=PLAIN)
+    assert len(list(loader)) == 6
+    assert loader.num_failed == 8
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

@@ -73,8 +73,8 @@ def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
-    """`iter(loader)`. Torch sets a handler that raises for a dead worker in whatever the main thread is at, in the midst
-    of a training step; without it, the death shows where the next batch is waited for."""
+    """`iter(loader)`. Torch sets a handler that raises for a dead worker in whatever the main thread is at, in the
+    midst of a training step; without it, the death shows where the next batch is waited for."""
     before = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)
     if before is not None and threading.current_thread() is threading.main_thread():
@@ -87,15 +87,20 @@ class FailedClips:
 
     def __init__(self) -> None:
         self._in_row = 0
+        self._last = ""
 
     def count(self, packed: PackedBatch, *, training: bool = True) -> int:
-        """How many clips of a batch failed. Raises LoadError in training where eight clips in a row, or more, did.
+        """How many samples of a batch failed. Raises LoadError in training where eight clips in a row, or more, did.
 
         In an evaluation a clip's views stand side by side, so a batch may fail whole.
         """
         weights = packed.weights.tolist()
         for weight, clip_id in zip(weights, packed.clip_ids, strict=True):
-            self._in_row = 0 if weight else self._in_row + 1
+            if weight:
+                self._in_row = 0
+            elif not self._in_row or clip_id != self._last:  # not the repeats of one clip
+                self._in_row += 1
+            self._last = clip_id
             if training and self._in_row >= _FAILED_IN_ROW:
                 raise LoadError(f"{self._in_row} clips in a row could not be read; the last: {packed.errors[clip_id]}")
         return weights.count(0.0)
