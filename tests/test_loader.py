@@ -308,7 +308,7 @@ def test_a_worker_that_is_killed_during_a_step_is_missed_at_the_next_batch(datas
         (worker,) = loader._loader._iterator._workers
         worker.kill()
         until_s = time.monotonic() + 0.3
-        while time.monotonic() < until_s:  # the step: a sleep would not be interrupted
+        while time.monotonic() < until_s:  # the step
             pass
         assert error_of(batches).startswith(f"worker {worker.pid} died")
         assert {len(batch.samples) for batch in loader} == {1}
