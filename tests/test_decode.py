@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import av
 import numpy as np
@@ -190,6 +191,20 @@ def test_a_damaged_frame_is_shown_as_its_neighbour_and_a_damaged_clip_is_refused
         media[begin : begin + 400] = bytes(400)
     with pytest.raises(LoadError, match="of 100 frames decode"):
         decode(bytes(media), lambda n: np.array([49, 50, 51]))
+
+
+def test_a_frame_that_decodes_once_and_not_again_is_damage(file_of, monkeypatch):
+    """As some damaged MPEG-4 and MJPEG does."""
+    everything, passes = decode_pyav._Clip._all, []
+
+    def fewer_every_time(clip):
+        passes.append(1)
+        return itertools.islice(everything(clip), 100 - len(passes) + 1)
+
+    monkeypatch.setattr(decode_pyav._Clip, "_jumping", lambda *arguments: {})
+    monkeypatch.setattr(decode_pyav._Clip, "_all", fewer_every_time)
+    with pytest.raises(LoadError, match="decodes once and not again"):
+        decode(file_of("avi"), lambda n: np.array([0, n - 1]))
 
 
 def test_containers_without_times_are_counted(file_of):

@@ -117,6 +117,8 @@ class _Clip:
         nearest = stamps[np.abs(stamps[None, :] - asked[:, None]).argmin(axis=1)]
         among = set(nearest.tolist())
         found = {stamp: self._pixels(picture) for stamp, picture in self._all() if stamp in among}
+        if len(found) < len(among):  # after damage, what a decoder gives hangs on what it had before
+            raise LoadError("damaged: a frame decodes once and not again")
         return np.stack([found[stamp] for stamp in nearest.tolist()])
 
     def _all(self) -> Iterator[tuple[int, av.VideoFrame]]:
