@@ -195,9 +195,22 @@ def test_a_store_that_grew_is_read_anew_and_an_old_index_goes(own, tmp_path, k71
     more = own.dataset(**K400)
     assert len(fewer) < len(more) == 12
     assert fewer.fingerprint != more.fingerprint
-    assert not fewer.index.path.exists()
-    assert numbers(fewer[0].pixels) == fewer[0].frames.tolist()  # it is mapped: whoever reads it goes on
     assert own.dataset(**K400).index.path == more.index.path
+    again = pickle.loads(pickle.dumps(fewer))  # as a worker that is spawned gets it
+    for reader in (fewer, again):
+        assert numbers(reader[0].pixels) == reader[0].frames.tolist(), "it stays as long as somebody reads it"
+    old = [each.index.path for each in (fewer, more)]
+    del fewer, again, reader, more
+    os.utime(units[0])
+    assert own.dataset(**K400).index.path not in old
+    assert not any(path.exists() for path in old)
+
+
+def test_an_index_that_cannot_be_written_says_what_to_do(own, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("K710_CACHE", str(tmp_path / "file"))
+    with pytest.raises(LoadError, match=r"file/index: the index .* cannot be written there .*K710_CACHE"):
+        own.dataset(**K400)
 
 
 def test_it_pickles_to_a_path(numbered):

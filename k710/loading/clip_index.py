@@ -6,6 +6,8 @@ process holds its path and a mapping, so that copies for workers cost nothing an
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import json
@@ -57,7 +59,10 @@ class Place(NamedTuple):
 
 
 class ClipIndex:
-    """The clips of a dataset by their position, in clip_id order. Opened anew from its path in every process."""
+    """The clips of a dataset by their position, in clip_id order. Opened anew from its path in every process, so the
+    file stays as long as one of them has it open."""
+
+    _held: int | None = None  # a descriptor with a lock that says so
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,6 +74,10 @@ class ClipIndex:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path = state["path"]
         self._open()
+
+    def __del__(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -91,6 +100,9 @@ class ClipIndex:
         return self._clip_ids
 
     def _open(self) -> None:
+        with contextlib.suppress(OSError):  # some file systems know no locks
+            self._held = os.open(self.path, os.O_RDONLY)
+            fcntl.flock(self._held, fcntl.LOCK_SH)
         try:
             self._table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
         except (OSError, pa.ArrowException) as error:
@@ -107,7 +119,8 @@ class ClipIndex:
 def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipIndex:
     """The index for `facts`, a JSON value that says all it depends on; `make` makes its table where there is none.
 
-    An index of the same `slot` that other facts led to is removed: nothing grows while a store fills.
+    An index of the same `slot` that other facts led to is removed, unless somebody reads it: nothing grows while a
+    store fills. Raises LoadError where the index cannot be written.
     """
     folder = cache_folder() / "index"
     mine = f"{_hash(slot)}-"
@@ -115,13 +128,30 @@ def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipInd
     if not path.exists():
         table = make()
         pa.default_memory_pool().release_unused()  # a process that trains for weeks must not keep what making took
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+        except OSError as error:
+            raise LoadError(
+                f"{folder}: the index of the dataset cannot be written there ({error.strerror}); make room, or set "
+                f"K710_CACHE to another folder"
+            ) from None
         for old in folder.glob(f"{mine}*.arrow"):
             if old != path:
-                old.unlink(missing_ok=True)
+                _remove_if_unread(old)
     return ClipIndex(path)
+
+
+def _remove_if_unread(path: Path) -> None:
+    """A process that has the index open may still have to start workers, which open it by its path."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(handle)
 
 
 def index_table(columns: dict[str, pa.Array], about: dict[str, Any]) -> pa.Table:
