@@ -105,6 +105,16 @@ def test_a_resume_goes_on_with_the_shards_that_are_not_done(stream, workers):
     assert again.state_dict() == {"seed": 4, "epoch": 1, "done": []}
 
 
+def test_the_last_batch_of_an_epoch_ends_it(stream):
+    """Saved there, a position must not bring back what that epoch has dropped."""
+    loader = stream.loader(batch_size=5, augment=PLAIN)
+    batches = iter(loader)
+    assert len([next(batches) for _ in range(len(loader))]) == 2
+    assert loader.state_dict() == {"seed": 4, "epoch": 1, "done": []}
+    assert list(batches) == []
+    assert loader.epoch == 1
+
+
 def test_the_states_of_all_ranks_make_one_position(stream):
     ranks = [stream.loader(batch_size=6, augment=PLAIN, share=Share(rank, 2)) for rank in (0, 1)]
     for rank in ranks:

@@ -140,7 +140,7 @@ class StreamLoader:
         return min(self._num_batches(rank) for rank in range(self._share.world_size))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, and the shards that this rank has read to their end."""
+        """The epoch, and the shards that this rank has read to their end; after an epoch's last batch, the next epoch."""
         return {"seed": self.stream.how.seed, "epoch": self.epoch, "done": sorted(self._done)}
 
     def load_state_dict(self, *states: dict[str, Any]) -> None:
@@ -159,11 +159,19 @@ class StreamLoader:
         """Raises LoadError where a shard or a clip fails, or a worker dies."""
         source = _Shards(self.stream, self._finish, self._parts(self._share.rank), self.epoch, self._rank_batch)
         batches = checked_batches(DataLoader(source, batch_size=None, collate_fn=as_it_is, **self._workers))
-        for packed, finished in _first(batches, len(self)):
+        left = len(self)
+        if not left:
+            self._end_epoch()
+        for packed, finished in _first(batches, left):
             self.num_failed += self._failed.count(packed, training=self.stream.how.training)
             self._done |= set(finished)
+            left -= 1
+            if not left:
+                self._end_epoch()
             on_device = packed.to(self.device)
             yield on_device if self._packed else self._finish.apply(on_device)
+
+    def _end_epoch(self) -> None:
         self.epoch, self._done = self.epoch + 1, set()
 
     def _parts(self, rank: int) -> list[list[str]]:
