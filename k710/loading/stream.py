@@ -140,7 +140,7 @@ class StreamLoader:
         return min(self._num_batches(rank) for rank in range(self._share.world_size))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, and the shards that this rank has read to their end; after an epoch's last batch, the next epoch."""
+        """The epoch, and the shards that this rank has read to their end; after the last batch, the next epoch."""
         return {"seed": self.stream.how.seed, "epoch": self.epoch, "done": sorted(self._done)}
 
     def load_state_dict(self, *states: dict[str, Any]) -> None:
