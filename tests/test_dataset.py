@@ -9,6 +9,7 @@ import shutil
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numbered_stores import LOOK, PROFILES, make_numbered, num_frames_of, numbers
 
@@ -204,6 +205,22 @@ def test_a_store_that_grew_is_read_anew_and_an_old_index_goes(own, tmp_path, k71
     os.utime(units[0])
     assert own.dataset(**K400).index.path not in old
     assert not any(path.exists() for path in old)
+
+
+def test_a_damaged_index_is_made_anew(own, tmp_path):
+    """Its message says to open the dataset again: that must help."""
+    dataset = own.dataset(**K400)
+    path, whole = dataset.index.path, dataset.index.path.read_bytes()
+    pickled = pickle.dumps(dataset)
+    del dataset
+    with pa.ipc.new_file(tmp_path / "other.arrow", pa.schema([("a", pa.int8())])):
+        pass
+    for damaged in (b"", whole[: len(whole) // 2], (tmp_path / "other.arrow").read_bytes()):
+        path.write_bytes(damaged)
+        with pytest.raises(LoadError, match=r"cannot be read .*; open it again"):
+            pickle.loads(pickled)
+        assert len(own.dataset(**K400)) == 12
+        assert path.read_bytes() == whole
 
 
 def test_an_index_that_cannot_be_written_says_what_to_do(own, tmp_path, monkeypatch):

@@ -105,9 +105,9 @@ class ClipIndex:
             fcntl.flock(self._held, fcntl.LOCK_SH)
         try:
             self._table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
-        except (OSError, pa.ArrowException) as error:
+            self.about: dict[str, Any] = json.loads((self._table.schema.metadata or {})[b"k710"])
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise LoadError(f"{self.path}: the index of the dataset cannot be read ({error}); open it again") from None
-        self.about: dict[str, Any] = json.loads(self._table.schema.metadata[b"k710"])
         column = {name: _one(self._table[name]) for name in INDEX_SCHEMA.names}
         self._clip_ids = column["clip_id"]
         self.class_ids: npt.NDArray[np.int16] = column["class_id"].to_numpy()
@@ -117,7 +117,8 @@ class ClipIndex:
 
 
 def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipIndex:
-    """The index for `facts`, a JSON value that says all it depends on; `make` makes its table where there is none.
+    """The index for `facts`, a JSON value that says all it depends on; `make` makes its table where there is none, or
+    a damaged one.
 
     An index of the same `slot` that other facts led to is removed, unless somebody reads it: nothing grows while a
     store fills. Raises LoadError where the index cannot be written.
@@ -125,21 +126,23 @@ def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipInd
     folder = cache_folder() / "index"
     mine = f"{_hash(slot)}-"
     path = folder / f"{mine}{_hash([_VERSION, facts])}.arrow"
-    if not path.exists():
-        table = make()
-        pa.default_memory_pool().release_unused()  # a process that trains for weeks must not keep what making took
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-        except OSError as error:
-            raise LoadError(
-                f"{folder}: the index of the dataset cannot be written there ({error.strerror}); make room, or set "
-                f"K710_CACHE to another folder"
-            ) from None
-        for old in folder.glob(f"{mine}*.arrow"):
-            if old != path:
-                _remove_if_unread(old)
+    if path.exists():
+        with contextlib.suppress(LoadError):
+            return ClipIndex(path)
+    table = make()
+    pa.default_memory_pool().release_unused()  # a process that trains for weeks must not keep what making took
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    except OSError as error:
+        raise LoadError(
+            f"{folder}: the index of the dataset cannot be written there ({error.strerror or error}); make room, or "
+            f"set K710_CACHE to another folder"
+        ) from None
+    for old in folder.glob(f"{mine}*.arrow"):
+        if old != path:
+            _remove_if_unread(old)
     return ClipIndex(path)
 
 
