@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet
 
 from k710.errors import RemoteError, StoreError
@@ -58,6 +58,7 @@ EVENLY_STORED = "frames_evenly_stored"  # in a media file's metadata: all its fr
 MENDED = "`k710 verify MANIFEST --repair` makes the store whole again"
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TAR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar")
+_READERS = 4  # threads; media files are small and may be a thousand
 _LISTINGS = 3  # of a folder in which units come and go
 
 
@@ -110,34 +111,23 @@ class Store:
             raise StoreError(f"{self.media_folder}: a row names {name!r}, which is no tar of a store")
         return self.tars_folder / name
 
-    def rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names)) -> pa.Table:
+    def rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names), *, even_indices: bool = True) -> pa.Table:
         """All media rows of the profile, with the `unit` that wrote each; several of one clip where it was tried again.
 
-        Raises StoreError for a media file that cannot be read.
+        Without `even_indices`, frame_indices are null where they are `sampling.stored_indices` anyway. Raises
+        StoreError for a media file that cannot be read.
         """
-        files = self.unit_files()
-        names = list(columns)
-        if not files:
-            return MEDIA_SCHEMA.empty_table().select(names).append_column("unit", pa.array([], pa.string()))
+        files, names = self.unit_files(), list(columns)
         try:
-            for file in files:
-                unit_metadata(file)  # a newer version would be read wrongly
-            units_of = {str(copy_of(file).absolute()): file.stem for file in files}
-            dataset = pa.dataset.dataset(list(units_of), schema=MEDIA_SCHEMA, format="parquet")
-            table = dataset.to_table(columns=[*names, "__filename"])
+            with ThreadPoolExecutor(_READERS) as pool:
+                found = list(pool.map(lambda file: _rows_of(file, names, even_indices), files))
         except NewerStoreError:
             raise
         except (OSError, StoreError, pa.ArrowException) as error:
             self._blame_a_file(files)
             raise StoreError(f"{self.media_folder}: the media rows cannot be read: {error}") from None
-        paths = table["__filename"].combine_chunks().dictionary_encode()
-        units = pa.array([units_of[path] for path in paths.dictionary.to_pylist()], pa.string()).take(paths.indices)
-        return table.drop_columns("__filename").append_column("unit", units)
-
-    def evenly_stored(self) -> bool:
-        """Whether the frame_indices of all rows are `sampling.stored_indices`, as this version stores frames: then
-        nobody needs to read them. Raises StoreError for a media file that cannot be read."""
-        return all(unit_metadata(file).get(EVENLY_STORED) for file in self.unit_files())
+        empty = MEDIA_SCHEMA.empty_table().select(names).append_column("unit", pa.array([], pa.string()))
+        return pa.concat_tables([empty, *found])
 
     def _blame_a_file(self, files: Iterable[Location]) -> None:
         for file in files:
@@ -177,12 +167,24 @@ def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if digest != metadata.get("sha256"):
         raise StoreError(f"{file}: damaged: it does not say what was written")
-    # A newer minor version may have more columns, an older one fewer.
-    columns = [
-        rows[name] if name in rows.column_names else pa.nulls(len(rows), MEDIA_SCHEMA.field(name).type)
-        for name in MEDIA_SCHEMA.names
-    ]
-    return pa.table(columns, schema=MEDIA_SCHEMA), metadata
+    return _as_now(rows, MEDIA_SCHEMA.names), metadata
+
+
+def _rows_of(file: Location, names: Sequence[str], even_indices: bool) -> pa.Table:
+    """Columns of one media file, and its `unit`. Raises OSError, ArrowException or StoreError."""
+    # Not as a pyarrow dataset of all files: that reads each footer again, which is most of the work.
+    with pa.parquet.ParquetFile(copy_of(file).absolute()) as opened:
+        metadata = _metadata(file, opened.metadata.metadata)
+        left_out = "frame_indices" if metadata.get(EVENLY_STORED) and not even_indices else None
+        rows = opened.read([name for name in names if name != left_out], use_threads=False)
+    return _as_now(rows, names).append_column("unit", pa.repeat(file.stem, len(rows)))
+
+
+def _as_now(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Columns as this version has them: a newer minor version may have more of them, an older one fewer."""
+    schema = pa.schema([MEDIA_SCHEMA.field(name) for name in names])
+    columns = [rows[f.name] if f.name in rows.column_names else pa.nulls(len(rows), f.type) for f in schema]
+    return pa.table(columns, schema=schema)
 
 
 def unit_digest(rows: pa.Table, metadata: dict[str, Any]) -> str:
@@ -195,11 +197,18 @@ def unit_metadata(file: Location) -> dict[str, Any]:
     """What a media file says of its unit: profile, origin, tools; of an archive its address and the members seen."""
     try:
         # Absolute: Arrow takes s3:x for a URL.
-        found = (pa.parquet.read_metadata(copy_of(file).absolute()).metadata or {})[METADATA_KEY]
-        metadata: dict[str, Any] = json.loads(found)
-        version = str(metadata["schema_version"])
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        about = pa.parquet.read_metadata(copy_of(file).absolute()).metadata
+    except (OSError, pa.ArrowException) as error:
         _pass_on(error)
+        raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
+    return _metadata(file, about)
+
+
+def _metadata(file: Location, about: dict[bytes, bytes] | None) -> dict[str, Any]:
+    try:
+        metadata: dict[str, Any] = json.loads((about or {})[METADATA_KEY])
+        version = str(metadata["schema_version"])
+    except (KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise NewerStoreError(f"{file}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")

@@ -9,6 +9,7 @@ import shutil
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numbered_stores import LOOK, PROFILES, make_numbered, num_frames_of, numbers
 
@@ -117,7 +118,12 @@ def test_samples_of_one_clip_are_decoded_once(numbered, monkeypatch):
 def test_frames_that_were_stored_otherwise_are_the_ones_their_rows_name(numbered, own):
     """Rows say which frames are stored, so that another choice of them is no other format."""
     store = Store(own.path / "store", "frames")
-    assert store.evenly_stored()
+
+    def kept_indices():
+        found = store.rows(("frame_indices",), even_indices=False)["frame_indices"].to_pylist()
+        return [each and tuple(each) for each in found]
+
+    assert set(kept_indices()) == {None}
     place = own.dataset(**K400, profile="frames").index[0]
     assert place.frame_indices.tolist() == stored_indices(num_frames_of(place.clip_id), 64).tolist()
     every_other = {}
@@ -136,7 +142,7 @@ def test_frames_that_were_stored_otherwise_are_the_ones_their_rows_name(numbered
             settled_at = row["settled_at"] + timedelta(seconds=1)
             unit.carry({**row, "size": len(content), "sha256": sha256, "settled_at": settled_at}, content)
         unit.commit({})
-    assert not store.evenly_stored()
+    assert set(kept_indices()) == {None, *map(tuple, every_other.values())}
     dataset = own.dataset(**K400, profile="frames")
     for number in range(len(dataset)):
         clip = dataset[number]
@@ -191,9 +197,38 @@ def test_a_store_that_grew_is_read_anew_and_an_old_index_goes(own, tmp_path, k71
     more = own.dataset(**K400)
     assert len(fewer) < len(more) == 12
     assert fewer.fingerprint != more.fingerprint
-    assert not fewer.index.path.exists()
-    assert numbers(fewer[0].pixels) == fewer[0].frames.tolist()  # it is mapped: whoever reads it goes on
     assert own.dataset(**K400).index.path == more.index.path
+    again = pickle.loads(pickle.dumps(fewer))  # as a worker that is spawned gets it
+    for reader in (fewer, again):
+        assert numbers(reader[0].pixels) == reader[0].frames.tolist(), "it stays as long as somebody reads it"
+    old = [each.index.path for each in (fewer, more)]
+    del fewer, again, reader, more
+    os.utime(units[0])
+    assert own.dataset(**K400).index.path not in old
+    assert not any(path.exists() for path in old)
+
+
+def test_a_damaged_index_is_made_anew(own, tmp_path):
+    """Its message says to open the dataset again: that must help."""
+    dataset = own.dataset(**K400)
+    path, whole = dataset.index.path, dataset.index.path.read_bytes()
+    pickled = pickle.dumps(dataset)
+    del dataset
+    with pa.ipc.new_file(tmp_path / "other.arrow", pa.schema([("a", pa.int8())])):
+        pass
+    for damaged in (b"", whole[: len(whole) // 2], (tmp_path / "other.arrow").read_bytes()):
+        path.write_bytes(damaged)
+        with pytest.raises(LoadError, match=r"cannot be read .*; open it again"):
+            pickle.loads(pickled)
+        assert len(own.dataset(**K400)) == 12
+        assert path.read_bytes() == whole
+
+
+def test_an_index_that_cannot_be_written_says_what_to_do(own, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("K710_CACHE", str(tmp_path / "file"))
+    with pytest.raises(LoadError, match=r"file/index: the index .* cannot be written there .*K710_CACHE"):
+        own.dataset(**K400)
 
 
 def test_it_pickles_to_a_path(numbered):

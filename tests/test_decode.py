@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import av
 import numpy as np
@@ -147,6 +148,20 @@ def test_odd_sizes_keep_their_size(tmp_path):
         assert decode(made.read_bytes(), lambda n: np.array([0, 11]), decoder=decoder).shape == (2, 67, 101, 3)
 
 
+def test_a_clip_whose_size_changes_has_that_of_its_beginning(tmp_path):
+    """Streams that were recorded do; decord answers alike."""
+    for name, size in (("one", "128x96"), ("two", "192x144")):
+        source = ("-f", "lavfi", "-t", 1, "-i", f"testsrc=size={size}:rate=12")
+        ffmpeg(*source, "-c:v", "libx264", "-bsf:v", "h264_mp4toannexb", tmp_path / f"{name}.h264")
+    both = tmp_path / "both.h264"
+    both.write_bytes(b"".join((tmp_path / f"{name}.h264").read_bytes() for name in ("one", "two")))
+    ffmpeg("-r", 12, "-i", both, "-c", "copy", tmp_path / "both.mp4")
+    for decoder in DECODERS:
+        for wanted in ([0, 20], [20]):
+            pixels = decode((tmp_path / "both.mp4").read_bytes(), lambda n, w=wanted: np.array(w), decoder=decoder)
+            assert pixels.shape == (len(wanted), 96, 128, 3)
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize(
     "media", [b"", b"<html>", b"#EXTM3U\n#EXTINF:10,\n/etc/passwd\n", b"\x89PNG\r\n\x1a\n" + bytes(400)]
@@ -176,6 +191,20 @@ def test_a_damaged_frame_is_shown_as_its_neighbour_and_a_damaged_clip_is_refused
         media[begin : begin + 400] = bytes(400)
     with pytest.raises(LoadError, match="of 100 frames decode"):
         decode(bytes(media), lambda n: np.array([49, 50, 51]))
+
+
+def test_a_frame_that_decodes_once_and_not_again_is_damage(file_of, monkeypatch):
+    """As some damaged MPEG-4 and MJPEG does."""
+    everything, passes = decode_pyav._Clip._all, []
+
+    def fewer_every_time(clip):
+        passes.append(1)
+        return itertools.islice(everything(clip), 100 - len(passes) + 1)
+
+    monkeypatch.setattr(decode_pyav._Clip, "_jumping", lambda *arguments: {})
+    monkeypatch.setattr(decode_pyav._Clip, "_all", fewer_every_time)
+    with pytest.raises(LoadError, match="decodes once and not again"):
+        decode(file_of("avi"), lambda n: np.array([0, n - 1]))
 
 
 def test_containers_without_times_are_counted(file_of):

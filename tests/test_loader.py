@@ -186,6 +186,9 @@ def test_what_belongs_to_training_is_refused_in_evaluation(manifest, dataset):
     evaluation = manifest.dataset(view="k400", split="val", profile="frames")
     with pytest.raises(UsageError, match="belong to training"):
         evaluation.loader(batch_size=4, mix=Mix(0.8))
+    for nothing in (0, -3):
+        with pytest.raises(UsageError, match=f"batches of {nothing}; at least"):
+            evaluation.loader(batch_size=nothing)
     with pytest.raises(UsageError, match="at most 12"):
         dataset.loader(batch_size=24)
     with pytest.raises(UsageError, match="does not divide"):
@@ -255,6 +258,14 @@ def test_clips_that_fail_one_after_another_raise_all_the_same(own):
     assert [batch.weights.item() for batch in loader] == [0.0] * 7 + [1.0] * 4
 
 
+def test_the_repeats_of_one_clip_that_fails_are_no_row_of_clips(own):
+    break_clip(own, 3)
+    dataset = own.dataset(**K400, profile="frames", on_error="zero_weight")
+    loader = dataset.loader(batch_size=16, num_repeats=8, augment=PLAIN)
+    assert len(list(loader)) == 6
+    assert loader.num_failed == 8
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_worker_outlives_the_signals_of_others(dataset, number):
     """torchrun, SLURM and a terminal send them to all processes; the one that trains decides what to do."""
@@ -279,9 +290,28 @@ def test_a_worker_that_is_killed_is_one_error_and_the_position_is_kept(dataset, 
     for _ in range(3):
         seen += next(batches).samples
     (worker,) = loader._loader._iterator._workers
-    # While the next batch is waited for: elsewhere torch itself raises, in whatever the main thread is at.
     threading.Timer(0.05, os.kill, (worker.pid, signal.SIGKILL)).start()
     said = error_of(seen.extend(batch.samples) for batch in batches)
     assert said.startswith(f"worker {worker.pid} died, most often for want of memory")
     seen += [sample for _, samples in samples_of(loader) for sample in samples]
     assert seen == [sample for batch in EpochOrder(12, 9).batches(0, 1, Share()) for sample in batch]
+
+
+def test_a_worker_that_is_killed_during_a_step_is_missed_at_the_next_batch(dataset, monkeypatch):
+    """Torch would raise in the midst of the step, an error that nobody expects there."""
+    monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        loader = dataset.loader(batch_size=1, num_workers=1, augment=PLAIN, prefetch=1)
+        batches = iter(loader)
+        next(batches)
+        (worker,) = loader._loader._iterator._workers
+        worker.kill()
+        until_s = time.monotonic() + 0.3
+        while time.monotonic() < until_s:  # the step
+            pass
+        assert error_of(batches).startswith(f"worker {worker.pid} died")
+        assert {len(batch.samples) for batch in loader} == {1}
+        assert loader.epoch == 1
+    finally:
+        signal.signal(signal.SIGCHLD, before)

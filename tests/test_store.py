@@ -166,6 +166,7 @@ def test_a_media_file_that_the_disk_does_not_give_is_not_damaged(k710, settled, 
         raise PermissionError(13, f"Failed to open local file '{path}'. Detail: Permission denied")
 
     monkeypatch.setattr(pa.parquet, "read_metadata", refused)
+    monkeypatch.setattr(pa.parquet, "ParquetFile", refused)
     result = k710(*command.split(), manifest)
     assert result.exit_code == 1
     assert result.stderr == f"k710: Failed to open local file '{file}'. Detail: Permission denied\n"

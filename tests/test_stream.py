@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,6 +105,16 @@ def test_a_resume_goes_on_with_the_shards_that_are_not_done(stream, workers):
     assert again.state_dict() == {"seed": 4, "epoch": 1, "done": []}
 
 
+def test_the_last_batch_of_an_epoch_ends_it(stream):
+    """Saved there, a position must not bring back what that epoch has dropped."""
+    loader = stream.loader(batch_size=5, augment=PLAIN)
+    batches = iter(loader)
+    assert len([next(batches) for _ in range(len(loader))]) == 2
+    assert loader.state_dict() == {"seed": 4, "epoch": 1, "done": []}
+    assert list(batches) == []
+    assert loader.epoch == 1
+
+
 def test_the_states_of_all_ranks_make_one_position(stream):
     ranks = [stream.loader(batch_size=6, augment=PLAIN, share=Share(rank, 2)) for rank in (0, 1)]
     for rank in ranks:
@@ -133,11 +145,39 @@ def test_evaluation_shows_every_view_and_drops_nothing(packed):
     assert len(views) == len(set(views)) == 12 * 6
 
 
+def with_shards(stream, clips):
+    """The stream as if its shards had so many clips; to be counted, not to be read."""
+    shards = [{"file": f"k400-train-{number:06d}.tar", "clips": count} for number, count in enumerate(clips)]
+    return replace(stream, about=stream.about | {"shards": shards})
+
+
+def test_ranks_have_as_many_shards_however_many_workers_they_have(stream):
+    """A rank waits for no other, so what one has more than another is not seen in an epoch."""
+    for workers in (0, 3, 8):
+        ranks = [
+            with_shards(stream, [6] * 10).loader(batch_size=8, num_workers=workers, share=Share(rank, 4))
+            for rank in range(4)
+        ]
+        dealt = [list(itertools.chain(*rank._parts(number))) for number, rank in enumerate(ranks)]
+        assert sorted(map(len, dealt)) == [2, 2, 3, 3]
+        assert sorted(itertools.chain(*dealt)) == sorted(ranks[0].stream.shards)
+        assert {len(rank) for rank in ranks} == {6}
+
+
+def test_no_epoch_is_without_batches(stream):
+    """In the first, both ranks have some; in others, one has the small shard alone."""
+    with pytest.raises(UsageError, match="3 shards for 2 ranks x 1 workers and batches of 2: a rank may get none"):
+        with_shards(stream, [3, 3, 1]).loader(batch_size=4, share=Share(0, 2))
+    loader = with_shards(stream, [3, 3, 2]).loader(batch_size=4, share=Share(0, 2))
+    for loader.epoch in range(20):
+        assert len(loader) == 1
+
+
 def test_what_does_not_fit_is_refused(packed, sample, tmp_path):
     manifest, folder = packed
     with pytest.raises(LoadError, match=r"no shards there \(no shards.json that can be read\); `k710 pack`"):
         manifest.stream(tmp_path)
-    with pytest.raises(UsageError, match=r"4 shards for 8 ranks x 1 workers .*some get none"):
+    with pytest.raises(UsageError, match=r"4 shards for 8 ranks x 1 workers .*a rank may get none"):
         manifest.stream(folder / "h264-train").loader(batch_size=8, share=Share(0, 8))
     shutil.copytree(folder / "h264-train", tmp_path / "other")
     about = json.loads((tmp_path / "other/shards.json").read_text())

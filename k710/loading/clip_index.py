@@ -6,6 +6,8 @@ process holds its path and a mapping, so that copies for workers cost nothing an
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import json
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k710.download import cache_folder
 from k710.errors import LoadError
@@ -56,7 +59,10 @@ class Place(NamedTuple):
 
 
 class ClipIndex:
-    """The clips of a dataset by their position, in clip_id order. Opened anew from its path in every process."""
+    """The clips of a dataset by their position, in clip_id order. Opened anew from its path in every process, so the
+    file stays as long as one of them has it open."""
+
+    _held: int | None = None  # a descriptor with a lock that says so
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,6 +74,10 @@ class ClipIndex:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path = state["path"]
         self._open()
+
+    def __del__(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -90,11 +100,14 @@ class ClipIndex:
         return self._clip_ids
 
     def _open(self) -> None:
+        with contextlib.suppress(OSError):  # some file systems know no locks
+            self._held = os.open(self.path, os.O_RDONLY)
+            fcntl.flock(self._held, fcntl.LOCK_SH)
         try:
             self._table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
-        except (OSError, pa.ArrowException) as error:
+            self.about: dict[str, Any] = json.loads((self._table.schema.metadata or {})[b"k710"])
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise LoadError(f"{self.path}: the index of the dataset cannot be read ({error}); open it again") from None
-        self.about: dict[str, Any] = json.loads(self._table.schema.metadata[b"k710"])
         column = {name: _one(self._table[name]) for name in INDEX_SCHEMA.names}
         self._clip_ids = column["clip_id"]
         self.class_ids: npt.NDArray[np.int16] = column["class_id"].to_numpy()
@@ -104,23 +117,44 @@ class ClipIndex:
 
 
 def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipIndex:
-    """The index for `facts`, a JSON value that says all it depends on; `make` makes its table where there is none.
+    """The index for `facts`, a JSON value that says all it depends on; `make` makes its table where there is none, or
+    a damaged one.
 
-    An index of the same `slot` that other facts led to is removed: nothing grows while a store fills.
+    An index of the same `slot` that other facts led to is removed, unless somebody reads it: nothing grows while a
+    store fills. Raises LoadError where the index cannot be written.
     """
     folder = cache_folder() / "index"
     mine = f"{_hash(slot)}-"
     path = folder / f"{mine}{_hash([_VERSION, facts])}.arrow"
-    if not path.exists():
-        table = make()
-        pa.default_memory_pool().release_unused()  # a process that trains for weeks must not keep what making took
+    if path.exists():
+        with contextlib.suppress(LoadError):
+            return ClipIndex(path)
+    table = make()
+    pa.default_memory_pool().release_unused()  # a process that trains for weeks must not keep what making took
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
-        for old in folder.glob(f"{mine}*.arrow"):
-            if old != path:
-                old.unlink(missing_ok=True)
+    except OSError as error:
+        raise LoadError(
+            f"{folder}: the index of the dataset cannot be written there ({error.strerror or error}); make room, or "
+            f"set K710_CACHE to another folder"
+        ) from None
+    for old in folder.glob(f"{mine}*.arrow"):
+        if old != path:
+            _remove_if_unread(old)
     return ClipIndex(path)
+
+
+def _remove_if_unread(path: Path) -> None:
+    """A process that has the index open may still have to start workers, which open it by its path."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(handle)
 
 
 def index_table(columns: dict[str, pa.Array], about: dict[str, Any]) -> pa.Table:
@@ -135,11 +169,15 @@ def index_table(columns: dict[str, pa.Array], about: dict[str, Any]) -> pa.Table
 def _fingerprint(columns: dict[str, pa.Array]) -> str:
     """SHA-256 over which clips these are, with their classes and bytes: what a run records of its training data."""
     digest = hashlib.sha256()
-    ids = _one(columns["clip_id"]).to_pylist()
-    digest.update("\n".join(ids).encode())
+    digest.update(joined(_one(columns["clip_id"]), "\n"))
     for name in ("class_id", "digest"):
         digest.update(_one(columns[name]).to_numpy().tobytes())
     return digest.hexdigest()
+
+
+def joined(column: pa.StringArray, separator: str) -> pa.Buffer:
+    """`separator.join(column)` in UTF-8, without a Python object per row."""
+    return pc.binary_join(pa.ListArray.from_arrays([0, len(column)], column), separator)[0].as_buffer()
 
 
 def _list_reader(column: pa.ListArray) -> Callable[[int], Ints | None]:

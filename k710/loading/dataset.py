@@ -129,7 +129,8 @@ class ClipDataset(Dataset[LoadedClip]):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the exact list of clips, classes and bytes: what a run records of what it was trained on."""
+        """SHA-256 over the exact list of clips, classes and bytes (not those of a plain folder): what a run records of
+        what it was trained on."""
         return str(self.index.about["fingerprint"])
 
     @property

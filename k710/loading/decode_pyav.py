@@ -61,6 +61,7 @@ class _Clip:
         self._timed = bool(times) and None not in times and len(set(times)) == len(times)
         self._times: Ints = np.sort(np.array(times, np.int64)) if self._timed else np.zeros(0, np.int64)
         self._reformatter = VideoReformatter()
+        self._size = self._decoder.width, self._decoder.height  # the decoder's own change with the picture's
 
     def frames(self, choose: Choose) -> npt.NDArray[np.uint8]:
         if not self._timed:
@@ -116,6 +117,8 @@ class _Clip:
         nearest = stamps[np.abs(stamps[None, :] - asked[:, None]).argmin(axis=1)]
         among = set(nearest.tolist())
         found = {stamp: self._pixels(picture) for stamp, picture in self._all() if stamp in among}
+        if len(found) < len(among):  # after damage, what a decoder gives hangs on what it had before
+            raise LoadError("damaged: a frame decodes once and not again")
         return np.stack([found[stamp] for stamp in nearest.tolist()])
 
     def _all(self) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -132,8 +135,7 @@ class _Clip:
 
     def _pixels(self, picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
         """(height_px, width_px, 3) RGB, of the clip's size even where the picture's own changes, turned upright."""
-        size = self._decoder.width, self._decoder.height
-        rgb: Any = self._reformatter.reformat(picture, *size, format="rgb24").to_ndarray()
+        rgb: Any = self._reformatter.reformat(picture, *self._size, format="rgb24").to_ndarray()
         return np.rot90(rgb, round(picture.rotation / 90)) if picture.rotation else rgb
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import LoadError, UsageError
-from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table
+from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table, joined
 from k710.local_files import LocalFiles
 from k710.manifest import Manifest
 from k710.releases import SPLITS
@@ -31,10 +31,11 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
 
     def make() -> pa.Table:
         wanted = _wanted(manifest, view, split, dialect)
-        frames = _FRAMES[:1] if store.evenly_stored() else _FRAMES  # the indices would be a third of the whole index
-        media = store.rows((*_DECIDING, *_COPIED[1:], "tar", "sha256", *frames)).combine_chunks()
+        # Even indices are known without being kept: they would be a third of the whole index.
+        media = store.rows((*_DECIDING, *_COPIED[1:], "tar", "sha256", *_FRAMES), even_indices=False)
         # The columns that decide are narrow; the others are only moved once it is known which rows are taken.
-        rows = best(media.select([*_DECIDING, "unit"]).append_column("row", pa.array(np.arange(len(media)))))
+        deciding = media.select([*_DECIDING, "unit"]).append_column("row", pa.array(np.arange(len(media))))
+        rows = best(deciding.combine_chunks())
         rows = rows.append_column("place", pc.index_in(rows["clip_id"], wanted["clip_id"].combine_chunks()))
         rows = rows.filter(pc.is_valid(rows["place"]))
         num_failed = len(rows) - rows["failure"].null_count
@@ -44,8 +45,8 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
                 f"{store.root}: has no {view} {split} clip in profile {store.profile_folder} "
                 f"({len(wanted):,} are wanted, {num_failed:,} of them failed); `k710 fetch {manifest.path}` brings them"
             )
-        found = media.select([*_COPIED, *frames, "tar", "sha256"]).take(rows["row"])
-        columns = {name: found[name] for name in (*_COPIED, *frames)}
+        found = media.select([*_COPIED, *_FRAMES, "tar", "sha256"]).take(rows["row"])
+        columns = {name: found[name] for name in (*_COPIED, *_FRAMES)}
         columns["file"] = found["tar"].combine_chunks().dictionary_encode()
         for tar in columns["file"].dictionary.to_pylist():
             store.tar(tar)  # no name leads out of the folder
@@ -116,7 +117,7 @@ def _wanted(manifest: Manifest, name: str, split: str, dialect: str) -> pa.Table
 
 def _digests(sha256: pa.StringArray) -> pa.Array:
     """The first 16 hexadecimal digits of each as a number."""
-    digits = "".join(pc.utf8_slice_codeunits(sha256, 0, 16).to_pylist())
+    digits = joined(pc.utf8_slice_codeunits(sha256, 0, 16), "").to_pybytes().decode()
     return pa.array(np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64))
 
 

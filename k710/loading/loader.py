@@ -58,7 +58,8 @@ class ClipLoader:
             order = EpochOrder(len(dataset), dataset.seed, num_repeats)
             self._batches = TrainBatches(order, batch_size=batch_size, share=share, num_pieces=num_pieces)
         else:
-            size, views = max(batch_size // share.world_size, 1), len(dataset.views)
+            # A size below 1 stays one, and is refused.
+            size, views = max(batch_size // share.world_size, min(batch_size, 1)), len(dataset.views)
             self._batches = EvaluationBatches(len(dataset), num_views=views, batch_size=size, share=share)
         self.num_failed, self._failed = 0, FailedClips()
         self._workers = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)

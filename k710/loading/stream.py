@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ from k710.storage import Location, location
 
 if TYPE_CHECKING:
     from k710.manifest import Manifest
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class StreamLoader:
     In training each worker of each rank drops what is less than a batch at its end, and all ranks get the same number
     of batches. `state_dict` says which shards this rank has read to their end; `load_state_dict` takes those of all
     ranks, and the epoch goes on with the other shards, on any number of ranks and workers: clips of a shard that was
-    begun are seen again. Raises UsageError where there are fewer shards than workers.
+    begun are seen again. Raises UsageError where there are so few shards that a rank may get no batch.
     """
 
     def __init__(
@@ -118,15 +120,17 @@ class StreamLoader:
             raise UsageError(f"a batch of {batch_size} does not divide into {self._share.world_size} ranks")
         self._rank_batch = batch_size // self._share.world_size
         self._finish = Finish(augment or Augment(), mix, stream.how.training, len(stream.labels), dtype)
-        self._num_workers = num_workers
+        self._num_parts = max(num_workers, 1)
         options = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._workers = options | ({"persistent_workers": False} if num_workers else {})
         self.epoch, self.num_failed, self._failed = 0, 0, FailedClips()
         self._done: set[str] = set()
-        if not all(self._num_batches(rank) for rank in range(self._share.world_size)):
+        smallest = sorted(stream.shards.values())[: len(stream.shards) // self._share.world_size]
+        if not self._batches_of([sum(part) for part in self._dealt(smallest)]):
             raise UsageError(
-                f"{len(stream.shards)} shards for {self._share.world_size} ranks x {max(num_workers, 1)} workers and "
-                f"batches of {self._rank_batch}: some get none; pack more shards (--shard-clips), or take fewer workers"
+                f"{len(stream.shards)} shards for {self._share.world_size} ranks x {self._num_parts} workers and "
+                f"batches of {self._rank_batch}: a rank may get none; pack more shards (--shard-clips), or take fewer "
+                f"workers or smaller batches"
             )
 
     def __len__(self) -> int:
@@ -136,7 +140,7 @@ class StreamLoader:
         return min(self._num_batches(rank) for rank in range(self._share.world_size))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, and the shards that this rank has read to their end."""
+        """The epoch, and the shards that this rank has read to their end; after the last batch, the next epoch."""
         return {"seed": self.stream.how.seed, "epoch": self.epoch, "done": sorted(self._done)}
 
     def load_state_dict(self, *states: dict[str, Any]) -> None:
@@ -153,31 +157,44 @@ class StreamLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Raises LoadError where a shard or a clip fails, or a worker dies."""
-        parts = [self._part(slot) for slot in self._slots(self._share.rank)]
-        source = _Shards(self.stream, self._finish, parts, self.epoch, self._rank_batch)
+        source = _Shards(self.stream, self._finish, self._parts(self._share.rank), self.epoch, self._rank_batch)
         batches = checked_batches(DataLoader(source, batch_size=None, collate_fn=as_it_is, **self._workers))
-        for packed, finished in _first(batches, len(self)):
+        left = len(self)
+        if not left:
+            self._end_epoch()
+        for packed, finished in _first(batches, left):
             self.num_failed += self._failed.count(packed, training=self.stream.how.training)
             self._done |= set(finished)
+            left -= 1
+            if not left:
+                self._end_epoch()
             on_device = packed.to(self.device)
             yield on_device if self._packed else self._finish.apply(on_device)
+
+    def _end_epoch(self) -> None:
         self.epoch, self._done = self.epoch + 1, set()
 
-    def _slots(self, rank: int) -> range:
-        workers = max(self._num_workers, 1)
-        return range(rank * workers, (rank + 1) * workers)
+    def _parts(self, rank: int) -> list[list[str]]:
+        """The shards of each worker of a rank, in the order of the epoch; those that are done are dealt to nobody.
 
-    def _part(self, slot: int) -> list[str]:
-        """The shards of one worker of one rank, in the order of the epoch; those that are done are dealt to nobody."""
+        To ranks first: what one rank has more than another is not read in an epoch.
+        """
         names = list(self.stream.shards)
         if self.stream.how.training:
             numbers = RandomKey(self.stream.how.seed, self.epoch, 0).draws("order").raw(len(names))
             names = [names[number] for number in np.argsort(numbers, kind="stable")]
         left = [name for name in names if name not in self._done]
-        return left[slot :: self._share.world_size * max(self._num_workers, 1)]
+        return self._dealt(left[rank :: self._share.world_size])
+
+    def _dealt(self, shards: list[_T]) -> list[list[_T]]:
+        """One rank's shards, dealt to its workers."""
+        return [shards[worker :: self._num_parts] for worker in range(self._num_parts)]
 
     def _num_batches(self, rank: int) -> int:
-        clips = [sum(self.stream.shards[name] for name in self._part(slot)) for slot in self._slots(rank)]
+        return self._batches_of([sum(self.stream.shards[name] for name in part) for part in self._parts(rank)])
+
+    def _batches_of(self, clips: list[int]) -> int:
+        """How many batches come of workers with so many clips each."""
         if self.stream.how.training:
             return sum(count // self._rank_batch for count in clips)
         return sum(-(-count * len(self.stream.how.views) // self._rank_batch) for count in clips)

@@ -59,7 +59,7 @@ def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
     """What the workers made. An error is an answer too, raised here: torch would raise another, with the worker's
     traceback in its text. Raises WorkerDiedError where a worker is gone."""
     try:
-        for found in loader:
+        for found in _begun(loader):
             if isinstance(found, K710Error):
                 raise found
             yield found
@@ -72,20 +72,35 @@ def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
         ) from None
 
 
+def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
+    """`iter(loader)`. Torch sets a handler that raises for a dead worker in whatever the main thread is at, in the
+    midst of a training step; without it, the death shows where the next batch is waited for."""
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
+    return batches
+
+
 class FailedClips:
     """Watches for clips of weight 0. Two that fail in one small batch are bad luck; many in a row are a lost store."""
 
     def __init__(self) -> None:
         self._in_row = 0
+        self._last = ""
 
     def count(self, packed: PackedBatch, *, training: bool = True) -> int:
-        """How many clips of a batch failed. Raises LoadError in training where eight clips in a row, or more, did.
+        """How many samples of a batch failed. Raises LoadError in training where eight clips in a row, or more, did.
 
         In an evaluation a clip's views stand side by side, so a batch may fail whole.
         """
         weights = packed.weights.tolist()
         for weight, clip_id in zip(weights, packed.clip_ids, strict=True):
-            self._in_row = 0 if weight else self._in_row + 1
+            if weight:
+                self._in_row = 0
+            elif not self._in_row or clip_id != self._last:  # not the repeats of one clip
+                self._in_row += 1
+            self._last = clip_id
             if training and self._in_row >= _FAILED_IN_ROW:
                 raise LoadError(f"{self._in_row} clips in a row could not be read; the last: {packed.errors[clip_id]}")
         return weights.count(0.0)
