@@ -33,6 +33,7 @@ from small_stores import (
 
 from k710.fetch import verify
 from k710.fetch.jobs import Made, Measured
+from k710.fetch.profiles import read_profile
 from k710.fetch.scratch import scratch_folder
 from k710.store import Store, read_unit
 
@@ -140,7 +141,7 @@ def rows_that_changed(file: Path, tar: Path, rows: list[dict[str, Any]]) -> tupl
 def rows_and_tar(file: Path, tar: Path, rows: list[dict[str, Any]]) -> tuple[set[str], list[str]]:
     """What an altered tar says of its clips is not to be believed."""
     os.truncate(file, 10)
-    flip(tar, rows[1]["offset"] - 512 - 300)
+    tar.write_bytes(tar.read_bytes().replace(b'"num_frames": 1', b'"num_frames": 2'))
     return {row["clip_id"] for row in rows}, [f"{file}: damaged: "]
 
 
@@ -346,6 +347,8 @@ def test_a_recovery_that_was_killed_is_done_again(k710, manifest, store):
     os.truncate(file, 100)
     damaged = file.read_bytes()
     assert k710("verify", manifest, "--repair").exit_code == 0
+    profiles = [read_unit(unit)[1]["profile"] for unit in store.unit_files()]
+    assert profiles == [read_profile("h264").settings()] * 2, "the other unit says how such clips are made"
     file.write_bytes(damaged)
     assert k710("verify", manifest, "--repair").exit_code == 0
     assert stored(store) == before
@@ -361,7 +364,10 @@ def test_a_tar_that_is_intact_and_none_of_ours(k710, manifest, store):
             info = tarfile.TarInfo(name)
             info.size = 2
             tar.addfile(info, io.BytesIO(b"{}"))
-    for data in (content.getvalue(), b"", b"no tar" * 200, content.getvalue()[:1024]):
+    row = rows_of(store, file)[0]
+    own = bytearray((store.tars_folder / row["tar"]).read_bytes())
+    own[row["offset"]] ^= 1
+    for data in (content.getvalue(), b"", b"no tar" * 200, content.getvalue()[:1024], bytes(own)):
         name = f"{file.stem}-7-{hashlib.sha256(data).hexdigest()[:8]}.tar"
         (store.tars_folder / name).write_bytes(data)
     before = stored(store)
