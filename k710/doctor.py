@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -58,7 +59,12 @@ def examine(here: Here) -> list[Finding]:
     """What all checks find, in their order; they run side by side, since most wait for processes of their own."""
 
     def found(check: Callable[[Here], Iterable[Finding]]) -> list[Finding]:
-        return list(check(here))
+        try:
+            return list(check(here))
+        except OSError as error:  # one folder that cannot be looked into must not hide the other lines
+            where = f"{error.filename}: " if error.filename else ""
+            said = f"{where}{error.strerror or error}"
+            return [Finding(check.__name__.replace("_", " "), MISSING, said, "let this user read it, or take another")]
 
     with ThreadPoolExecutor(len(CHECKS)) as threads:
         return [finding for findings in threads.map(found, CHECKS.values()) for finding in findings]
@@ -257,7 +263,7 @@ def ray(here: Here) -> Iterable[Finding]:
 
 
 def s3fs(here: Here) -> Iterable[Finding]:
-    return _module("s3fs", "s3fs", use="only stores on S3 need it", install="s3fs")
+    return _module("s3fs", "s3fs", use="only stores on S3 need it", install="'k710[s3]'")
 
 
 def tensorboard(here: Here) -> Iterable[Finding]:
@@ -273,15 +279,23 @@ def disk(here: Here) -> Iterable[Finding]:
     elif here.store is not None:
         places["store"] = here.store
     for name, folder in places.items():
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        needed = name == "store"
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
+        existing, needed = _existing(folder), name == "store"
+        if not _can_be_written(existing):
             yield Finding(f"{name} disk", MISSING, f"{existing} cannot be written to", "take another folder", needed)
             continue
         free = shutil.disk_usage(existing).free
         few = free < wanted[name]
         advice = "k710 fetch --dry-run says what a fetch needs; --store puts it elsewhere" if few else ""
         yield Finding(f"{name} disk", WARNING if few else OK, f"{_size(free)} free in {existing}", advice, needed)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _can_be_written(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _at_url(store: RemotePath) -> Finding:
@@ -295,6 +309,10 @@ def _at_url(store: RemotePath) -> Finding:
 def cache(here: Here) -> Iterable[Finding]:
     """What was downloaded once, and what was made of it."""
     folder = cache_folder()
+    if not _can_be_written(existing := _existing(folder)):
+        use = "lists that are downloaded and stores at a URL need it"
+        yield Finding("cache", MISSING, f"{existing} cannot be written to; {use}", "set K710_CACHE to another folder")
+        return
     if not folder.is_dir():
         yield Finding("cache", OK, f"{folder}: nothing there yet")
         return
@@ -302,7 +320,7 @@ def cache(here: Here) -> Iterable[Finding]:
     total = 0
     for entry in sorted(folder.iterdir()):
         files = [entry] if entry.is_file() else [path for path in entry.rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files)
+        size = sum(map(_size_bytes, files))
         total += size
         # Files stand there under a hash of their address and their name; records and locks beside them say no more.
         if entry.is_dir():
@@ -311,6 +329,12 @@ def cache(here: Here) -> Iterable[Finding]:
             parts.append(f"{re.sub(r'^[0-9a-f]{16}-', '', entry.name)} {_size(size)}")
     shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
     yield Finding("cache", OK, f"{folder}: {_size(total)}" + (f" ({shown})" if shown else ""))
+
+
+def _size_bytes(file: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):  # runs remove theirs all the time
+        return file.stat().st_size
+    return 0
 
 
 def open_files(here: Here) -> Iterable[Finding]:

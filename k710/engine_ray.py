@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -24,6 +25,8 @@ from k710.storage import new_folder
 
 _ABORT_S = 5.0
 _CONNECT_S = 10.0
+_HEALTH_S = 90.0  # Ray itself asks for 40 s
+_FOUND_BY_RAY = "auto"
 _DEAD_S = 60.0  # after which Ray has long struck a dead machine off its list
 
 
@@ -65,6 +68,8 @@ def ray_engine(
 def _ray() -> Any:
     # What Ray holds back to say it once would come when the program ends, on stdout.
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # The first error is raised; of those of other machines Ray would print tracebacks.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     try:
         import ray
     except ImportError as error:
@@ -78,16 +83,16 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address is not None:
+    address = address or os.environ.get("RAY_ADDRESS") or _FOUND_BY_RAY
+    if address != _FOUND_BY_RAY:
         _check_address(address)
     in_main_thread = threading.current_thread() is threading.main_thread()
     # Ray puts a handler of its own in the place of ours, which asks for an orderly end.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = address or "this machine"
+        where = "this machine" if address == _FOUND_BY_RAY else address
         reason = str(error).strip().splitlines()[0][:300]
         raise EngineError(f"no Ray cluster at {where}: {reason}; `ray start --head` starts one") from None
     finally:
@@ -105,7 +110,8 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Raise UsageError for what is no HOST:PORT, EngineError where nobody listens, for which Ray would wait minutes."""
+    """Raise UsageError for what is no HOST:PORT, EngineError where nobody listens, for which Ray would wait minutes, or
+    another than Ray's head, such as its dashboard, for which it would wait for ever."""
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise UsageError(f"{address}: a Ray cluster is HOST:PORT; run this command on a machine of the cluster")
@@ -113,6 +119,17 @@ def _check_address(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except OSError as error:
         raise EngineError(f"no Ray cluster at {address}: {error.strerror or error}") from None
+    asks = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        done = subprocess.run(asks, stdin=subprocess.DEVNULL, capture_output=True, timeout=_HEALTH_S, check=False)  # noqa: S603
+        answered = done.returncode == 0
+    except subprocess.TimeoutExpired:
+        answered = False
+    if not answered:
+        raise EngineError(
+            f"no Ray cluster at {address}: whoever listens there is no head of one; its port is that of "
+            f"`ray start --head --port`, 6379 where none was given"
+        )
 
 
 class _GoneError(EngineError):

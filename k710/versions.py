@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import ManifestError
+from k710.remote import RemotePath
 from k710.storage import Location
 
 COMMIT = "dataset.json"
@@ -74,10 +75,17 @@ def named_version(path: Location) -> tuple[Location, str | None]:
     `MANIFEST/@VERSION`, as a shell completes a folder's name, is the same.
     """
     stem, at, version = path.name.rpartition("@")
-    if not at or path.exists():
+    if not at:
         return path, None
-    folder = path.parent / stem if stem else path.parent
-    return (folder, version) if (folder / COMMIT).exists() else (path, None)
+    if isinstance(path, RemotePath):
+        folder: Location = RemotePath(path.url.rpartition("@")[0])
+        # No bucket is called so, and to ask for it is an error; but abfs://container@account.host is a container.
+        is_version = "/" not in path.url.partition("://")[2] and _VERSION.fullmatch(version) is not None
+    else:
+        folder, is_version = path.parent / stem if stem else path.parent, False
+    if not is_version and path.exists():
+        return path, None
+    return (folder, version) if is_version or (folder / COMMIT).exists() else (path, None)
 
 
 def commit_of(folder: Location, version: str) -> Location:

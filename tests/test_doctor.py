@@ -60,7 +60,7 @@ GONE = "raise ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
         ("torch", "torch", True, "pip install torch"),
         ("decord", "decord", False, "pip install decord"),
         ("ray", "ray", False, "pip install 'k710[ray]'"),
-        ("s3fs", "s3fs", False, "pip install s3fs"),
+        ("s3fs", "s3fs", False, "pip install 'k710[s3]'"),
         ("tensorboard", "tensorboard", False, "pip install 'k710[tensorboard]'"),
     ],
 )
@@ -310,6 +310,31 @@ def test_the_cache(tmp_path, monkeypatch):
     for number in range(5):
         (tmp_path / "cache" / f"0123456789abcde{number}-train.csv").write_bytes(bytes(1000))
     assert one("cache").found.endswith(" and 3 more)")
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("K710_CACHE", str(tmp_path / "file" / "cache"))
+    found = one("cache")
+    assert (found.mark, found.advice) == (MISSING, "set K710_CACHE to another folder")
+    assert found.found.startswith(f"{tmp_path / 'file'} cannot be written to; ")
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("K710_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(doctor.os, "access", lambda folder, mode: False)  # root may write everywhere
+    assert one("cache").found.startswith(f"{tmp_path / 'cache'} cannot be written to; ")
+
+
+def test_a_folder_that_cannot_be_looked_into_hides_no_other_line(k710, tmp_path, only, monkeypatch):
+    def locked(here):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setitem(CHECKS, "shared_memory", locked)
+    locked.__name__ = "shared_memory"
+    result = k710("doctor", "--json")
+    findings = {each["name"]: each for each in json.loads(result.stdout)["findings"]}
+    assert findings["shared memory"]["mark"] == MISSING
+    assert findings["shared memory"]["found"] == f"{tmp_path}: Permission denied"
+    assert "open files" in findings
 
 
 def test_few_open_files_and_little_shared_memory(monkeypatch):

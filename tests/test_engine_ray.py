@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -22,9 +23,11 @@ from tiny_media import build, clip_bytes, fetched
 
 import k710 as package
 from k710 import __version__
+from k710.engine_ray import _connected
 from k710.manifest import open_manifest
 from k710.near_duplicates.pairs import read_pairs
 from k710.near_duplicates.signatures import SignatureFolder
+from k710.storage import location
 from k710.store import Store
 
 pytestmark = [needs_proc]
@@ -39,13 +42,16 @@ def on(machines: Machines) -> tuple[str, ...]:
 def machines(tmp_path_factory):
     """Two nodes whose ffmpeg thinks before it begins, so that there is time to kill something."""
     pytest.importorskip("ray")
-    folder = tmp_path_factory.mktemp("slow")
+    with Machines({"IMAGEIO_FFMPEG_EXE": str(thinking_ffmpeg(tmp_path_factory.mktemp("slow")))}) as found:
+        yield found
+
+
+def thinking_ffmpeg(folder: Path) -> Path:
     ffmpeg, real = folder / "ffmpeg", imageio_ffmpeg.get_ffmpeg_exe()
     thinks = 'case "$*" in *self-check*|*-version*) ;; *) sleep 0.1 ;; esac'
     ffmpeg.write_text(f'#!/bin/sh\n{thinks}\nexec "{real}" "$@"\n')
     ffmpeg.chmod(0o755)
-    with Machines({"IMAGEIO_FFMPEG_EXE": str(ffmpeg)}) as found:
-        yield found
+    return ffmpeg
 
 
 @pytest.fixture(autouse=True)
@@ -203,6 +209,44 @@ def driver(script: str, *arguments: object, cwd: Path | None = None) -> subproce
     """A Python of its own: Ray keeps threads and handlers in its process for good."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd)
+
+
+MAIN = "import sys\nfrom k710.cli import main\nmain(sys.argv[1:], prog_name='k710')"
+
+
+@slow
+def test_a_store_at_a_url(k710, world, tmp_path, s3):  # noqa: F811
+    """Two nodes with caches of their own fetch into a bucket, one of them dies, one lacks credentials."""
+    pytest.importorskip("ray")
+    manifest, store = world.copy(tmp_path), location(f"{s3.url}/a store")
+    with Machines({"IMAGEIO_FFMPEG_EXE": str(thinking_ffmpeg(tmp_path))}) as machines:
+        with Fetch(manifest, world.origin, more=("--store", str(store), *on(machines))) as fetch:
+            until(lambda: at_work(machines)[1] and s3.keys("a store/media"))
+            machines.nodes[1].kill("raylet/raylet")
+            assert fetch.process.wait(timeout=180) == 0, fetch.text()
+        assert f"This run: {len(world.hashes)} clips fetched" in fetch.text()
+        assert hashes(Store(store, "h264")) == world.hashes
+        machines.nodes.pop().end()
+        node = machines.add("env", "-u", "AWS_ACCESS_KEY_ID", "-u", "AWS_SECRET_ACCESS_KEY")
+        try:
+            options = ("--from", f"local:{world.origin}", "--store", f"{s3.url}/another")
+            done = driver(MAIN, "fetch", manifest, *options, *on(machines))
+        finally:
+            node.end()
+            machines.nodes.remove(node)
+        assert done.returncode == 1
+        assert "another/media/h264: Unable to locate credentials; docs/remote.md tells where" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert s3.keys("another") == [], "it is found out before anything is made"
+        (tmp_path / "clips").symlink_to(world.origin)
+        options = ("--from", "local:clips", "--scratch", "a:scratch", "--limit", 2, "--store", f"{s3.url}/third")
+        done = driver(MAIN, "fetch", manifest, *options, *on(machines), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert not (machines.folder / "a:scratch").exists(), "where this one stands, not where the node does"
+        for command in (("verify", "--decode"), ("near-duplicates", "--view", "k400")):
+            done = driver(MAIN, command[0], manifest, *command[1:], "--store", store, *on(machines))
+            assert done.returncode == 0, done.stderr
+    assert k710("verify", manifest, "--store", store, "--decode", "--workers", 1).exit_code == 0
 
 
 @slow
@@ -415,6 +459,26 @@ def test_no_cluster_there(refused):
     address = closed_url().removeprefix("http://").rstrip("/")
     said = refused("--engine", "ray", "--ray-address", address, code=1)
     assert said == f"k710: no Ray cluster at {address}: Connection refused\n"
+
+
+def test_another_service_there(refused, monkeypatch, loopback):
+    """As Ray's dashboard; Ray itself would wait for ever."""
+    pytest.importorskip("ray")
+    monkeypatch.setattr("k710.engine_ray._HEALTH_S", 3.0)
+    address = loopback.serve("/", b"a dashboard").removeprefix("http://").rstrip("/")
+    said = refused("--engine", "ray", "--ray-address", address, code=1)
+    assert said.startswith(f"k710: no Ray cluster at {address}: whoever listens there is no head of one; its port is ")
+
+
+def test_the_usual_address_is_none_to_look_at(monkeypatch):
+    """RAY_ADDRESS=auto, as many set it, is Ray's word for the cluster of this machine."""
+    ray = types.SimpleNamespace(is_initialized=lambda: False, init=None, shutdown=lambda: None)
+    asked = []
+    ray.init = lambda address, **options: asked.append(address)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with _connected(ray, None):
+        pass
+    assert asked == ["auto"]
 
 
 @pytest.mark.parametrize("address", ["ray://host:10001", "host", "host:", "host:port", "host:0", "host:99999", "local"])

@@ -559,6 +559,9 @@ def test_a_manifest_may_stand_at_the_root_of_a_bucket(s3, k710, sample):
     """An empty bucket passed for a file."""
     assert build(k710, s3.url).content_hash == sample.content_hash
     assert "584da9b5124f5ce5" in k710("versions", f"{s3.url}/").stdout
+    for url in (f"{s3.url}@584d", f"{s3.url}/@584d"):
+        assert k710("audit", url).stdout == k710("audit", sample.path).stdout
+    assert "holds no version 5555" in k710("audit", f"{s3.url}@5555").stderr
 
 
 def test_a_prune_spares_what_another_machine_may_be_about_to_commit(s3, k710, monkeypatch):

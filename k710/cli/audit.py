@@ -54,7 +54,7 @@ def command(
     if manifest is not None:
         from k710.manifest import open_manifest
 
-        if any(manifest.glob("k[467]00*")) and not (manifest / "dataset.json").exists():
+        if isinstance(manifest, Path) and any(manifest.glob("k[467]00*")) and not (manifest / "dataset.json").exists():
             raise click.UsageError(f"{manifest} is no manifest; to audit a folder of lists: --annotations {manifest}")
         clips = open_manifest(manifest).clips
     else:

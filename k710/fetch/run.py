@@ -56,6 +56,8 @@ def fetch(
     tally = Tally()
     if isinstance(store_root, RemotePath):
         store_root.check_writable()
+    if choices.scratch is not None:
+        choices = replace(choices, scratch=choices.scratch.absolute())  # where another machine stands is not known
     store = Store(store_root, choices.profile.folder)
     plan = Plan(manifest, store, choices)
     check_profile(store, choices.profile)
@@ -68,7 +70,7 @@ def fetch(
     planned(len(of_part(plan.missing(), choices.part)))
     shared = tuple(plan.local_files())
     if isinstance(store_root, Path):  # a URL is the same everywhere
-        store = Store(store_root.absolute(), store.profile_folder)  # where another machine stands is not known
+        store = Store(store_root.absolute(), store.profile_folder)
         shared = (store_root.absolute() / "scratch", *shared)
     opens = partial(_open_run, store=store, choices=choices, say=say)
     with engine(opens, workers=choices.workers, stop=stop, shared=shared) as opened:
@@ -164,7 +166,10 @@ def check_profile(store: Store, profile: Profile) -> None:
 
 
 def _check_tools(run: Run) -> None:
-    """Raise FetchError where ffmpeg cannot make a clip of a picture of its own: else all clips would get the blame."""
+    """Raise FetchError where ffmpeg cannot make a clip of a picture of its own: else all clips would get the blame;
+    RemoteError where this machine lacks what a store at a URL wants, which would show only when clips are put."""
+    if isinstance(run.store.root, RemotePath):
+        run.store.media_folder.exists()
     test = run.scratch / "self-check.mp4"
     picture = ["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=10:duration=2", "-c:v", "libx264", "-f", "mp4"]
     try:

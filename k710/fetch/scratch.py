@@ -33,7 +33,8 @@ def scratch_parent(store_root: Location, scratch: Path | None = None) -> Path:
             raise UsageError(f"--scratch is for a store at a URL; {store_root} has its own inside")
         return store_root / "scratch"
     name = hashlib.sha256(str(store_root).encode()).hexdigest()[:16]
-    return (cache_folder() / "scratch" if scratch is None else scratch) / name
+    # Absolute: in a relative name with a colon ffmpeg would see a protocol.
+    return (cache_folder() / "scratch" if scratch is None else scratch).absolute() / name
 
 
 @contextmanager

@@ -68,6 +68,7 @@ def verify(
     """
     if isinstance(store.root, Path):
         store = Store(store.root.absolute(), store.profile_folder)  # where another machine stands is not known
+    scratch = scratch and scratch.absolute()
     files = store.unit_files(anew=True)
     reports: dict[int, UnitReport] = {}
     opens = partial(_open_checkers, root=store.root, decode=decode, scratch=scratch)
