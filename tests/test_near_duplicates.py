@@ -626,6 +626,16 @@ def test_what_was_applied_depends_on_the_last_call_alone(k710, manifest, no_proc
     assert "Nothing to apply: no clip is to go." in result.stdout
 
 
+def test_an_earlier_version_does_not_become_the_current_one(k710, manifest, no_process):
+    first = open_manifest(manifest).content_hash
+    k710("near-duplicates", manifest, "--apply")
+    before = files_under(manifest)
+    result = k710("near-duplicates", f"{manifest}@{first[:8]}", "--apply", "--within-train")
+    assert result.exit_code == 2
+    assert f"this is {first[:16]}: only the current one can be changed" in result.stderr
+    assert files_under(manifest) == before
+
+
 def test_a_build_makes_a_manifest_without_it(k710, manifest, made, no_process):
     first = open_manifest(manifest).content_hash
     k710("near-duplicates", manifest, "--apply")
