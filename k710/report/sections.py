@@ -179,7 +179,13 @@ def _near_duplicates(found: dict[str, Any] | None) -> Section:
         return Section("near-duplicates", title, [_NOT_LOOKED])
     if "problem" in found:
         return Section("near-duplicates", title, [found["problem"]])
-    words = (
+    words = ""
+    if found["clips"] is not None and found["compared"] is not None:
+        words = (
+            f"{found['compared']:,} of {counted(found['clips'], 'clip')} compared (view {found['view']}, "
+            f"{found['threshold_bits']} of 256 bits). "
+        )
+    words += (
         f"{counted(found['pairs'], 'pair')} in {counted(found['groups'], 'group')}, {found['mirrored']:,} mirrored; "
         f"{counted(found['dropped'], 'clip')} proposed to be dropped, {found['out']:,} of them out of train."
     )
