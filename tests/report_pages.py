@@ -137,7 +137,8 @@ def hostile_manifest(folder: Path) -> Manifest:
         "clip_id": ids[:2], "other_clip_id": ids[1:3], "distance": [0.1, 0.2], "shift_s": [0.0, 1.0],
         "mirrored": [True, False], "group": [1, 1], "drop_clip_id": [ids[0], None], "kept_clip_id": [ids[1], None],
     }  # fmt: skip
-    write_pairs(manifest, pa.table(pairs, schema=PAIRS_SCHEMA), {}, [manifest.content_hash])
+    said = {"parameters": dict.fromkeys(("view", "threshold_bits"), ATTACKS[0]), "counts": {"clips": 5, "compared": 3}}
+    write_pairs(manifest, pa.table(pairs, schema=PAIRS_SCHEMA), said, [manifest.content_hash])
     write_run(folder / "runs" / ATTACKS[4], names=ATTACKS)
     return manifest
 

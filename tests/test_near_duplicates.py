@@ -626,6 +626,16 @@ def test_what_was_applied_depends_on_the_last_call_alone(k710, manifest, no_proc
     assert "Nothing to apply: no clip is to go." in result.stdout
 
 
+def test_an_earlier_version_does_not_become_the_current_one(k710, manifest, no_process):
+    first = open_manifest(manifest).content_hash
+    k710("near-duplicates", manifest, "--apply")
+    before = files_under(manifest)
+    result = k710("near-duplicates", f"{manifest}@{first[:8]}", "--apply", "--within-train")
+    assert result.exit_code == 2
+    assert f"this is {first[:16]}: only the current one can be changed" in result.stderr
+    assert files_under(manifest) == before
+
+
 def test_a_build_makes_a_manifest_without_it(k710, manifest, made, no_process):
     first = open_manifest(manifest).content_hash
     k710("near-duplicates", manifest, "--apply")
@@ -703,7 +713,9 @@ def test_audit(k710, manifest, no_process):
 
 
 def test_report_and_stats_tell_what_is_dropped_from_what_is_to_be(k710, manifest, no_process, tmp_path):
-    assert "8 clips proposed to be dropped, 0 of them out of train." in k710("stats", manifest).stdout
+    said = k710("stats", manifest).stdout
+    assert "16 of 16 clips compared (view k710, 40 of 256 bits). 12 pairs in 4 groups, 4 mirrored; " in said
+    assert "8 clips proposed to be dropped, 0 of them out of train." in said
     k710("near-duplicates", manifest, "--apply")
     said = k710("stats", manifest).stdout
     assert "8 clips proposed to be dropped, 6 of them out of train." in said

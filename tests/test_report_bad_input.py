@@ -16,6 +16,7 @@ from small_stores import clips_of, film, manifest_of, put
 from test_bad_input import assert_refused, files_of
 
 from k710 import open_manifest
+from k710.manifest import write_manifest
 from k710.report.figures.gather import gather
 from k710.report.filmstrips import read_strips
 from k710.report.galleries import make_galleries
@@ -114,6 +115,25 @@ def test_a_manifest_of_other_releases(k710, tmp_path, out, sources):
     columns, _ = tables_of(out.read_text())["All classes"]
     assert [name for name in columns if name.endswith("train")][1:] == [f"{name} train" for name in sources.split(",")]
     assert k710("stats", manifest).exit_code == 0
+
+
+def test_no_table_stands_there_empty(k710, tmp_path, out):
+    """A manifest of test lists alone, and one whose lists hold nothing."""
+    (tmp_path / "k400_test.csv").write_text("youtube_id,time_start,time_end,split\nvideo-00001,0,10,test\n")
+    manifest = tmp_path / "m"
+    built = k710("build", "--sources", "k400", "--splits", "test", "--annotations", tmp_path, "--out", manifest)
+    assert built.exit_code == 0, built.output
+    assert k710("report", manifest, "--out", out).exit_code == 0
+    assert "No clip has a label" in out.read_text()
+    assert all(rows for _, rows in tables_of(out.read_text()).values())
+    found = open_manifest(manifest)
+    nothing = dict.fromkeys(("rows", "kept", "unlabelled"), 0)
+    counts = found.about["counts"] | {"lists": [entry | nothing for entry in found.about["counts"]["lists"]], **nothing}
+    about = {key: found.about[key] for key in ("recipe", "sources")} | {"counts": counts}
+    write_manifest(tmp_path / "none", found.clips.slice(0, 0), about)
+    assert k710("report", tmp_path / "none", "--out", out).exit_code == 0
+    assert all(rows for _, rows in tables_of(out.read_text()).values())
+    assert 'class="plot"' not in out.read_text()
 
 
 def test_clips_that_do_not_decode_are_grey_and_counted(k710, tmp_path, out):

@@ -164,6 +164,12 @@ def test_numbers_sort_as_numbers_and_nothing_comes_last(browser, tmp_path):
         control.click()
         assert visit.column("one-1", 1) == ["1,200", "10.5%", "9", "-3", "", ""]
         visit.check()
+    histogram = Table(("kB", "clips"), [("800 to 1,000", 1), ("1,200 to 1,400", 2), ("1,000 to 1,200", 3)], "Bytes")
+    path.write_text(render_page("page", [Section("one", "One", [histogram])]))
+    with Visit(browser, path) as visit:
+        visit.page.locator("thead button").nth(0).click()
+        assert visit.column("one-1", 0) == ["800 to 1,000", "1,000 to 1,200", "1,200 to 1,400"]
+        visit.check()
 
 
 def test_search_narrows_and_tells(browser, report):

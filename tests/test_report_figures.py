@@ -261,8 +261,10 @@ def test_near_duplicates_are_read_and_grouped(tmp_path, k710):
         "distance": [0.5, 0.25, 0.125], "shift_s": [0, 0, 0], "mirrored": [False, True, False],
         "group": [2, 1, 1], "drop_clip_id": [None, ids[1], ids[2]], "kept_clip_id": [None, ids[0], ids[0]],
     }  # fmt: skip
-    write_pairs(manifest, pa.table(pairs, schema=PAIRS_SCHEMA), {}, [manifest.content_hash])
+    said = {"parameters": ["no", "view"], "counts": {"clips": "many", "compared": 3}}
+    write_pairs(manifest, pa.table(pairs, schema=PAIRS_SCHEMA), said, [manifest.content_hash])
     found = near_duplicate_figures(manifest)
+    assert [found[name] for name in ("view", "threshold_bits", "clips", "compared")] == [None, None, None, 3]
     assert (found["pairs"], found["groups"], found["mirrored"], found["dropped"]) == (3, 2, 1, 2)
     assert found["out"] == 0
     first, second = found["shown"]

@@ -15,7 +15,7 @@ from k710.build import CurationRecipe
 from k710.clips import list_rows
 from k710.curate import FATES, codes, curate
 from k710.errors import UsageError
-from k710.manifest import DROP_REASONS, NEAR_DUPLICATE, Manifest, content_hash, write_manifest
+from k710.manifest import DROP_REASONS, NEAR_DUPLICATE, Manifest, content_hash, open_manifest, write_manifest
 from k710.near_duplicates.find import Found
 from k710.near_duplicates.pairs import write_pairs
 from k710.recipes import make_recipe
@@ -46,10 +46,16 @@ def apply(manifest: Manifest, found: Found, *, within_train: bool) -> Manifest |
 
     What an earlier call took out and this one does not propose comes back: the result depends on lists, recipe, media
     and parameters, not on what was applied before. Returns None, and writes nothing but the pairs, where nothing
-    changes. The old version stays until `k710 prune`. Raises UsageError for pairs of another view than k710.
+    changes. The old version stays until `k710 prune`. Raises UsageError for pairs of another view than k710,
+    and for a version that is not the current one.
     """
     if found.about["parameters"]["view"] != "k710":
         raise UsageError("a release is what its lists say; only near-duplicates of --view k710 can be applied")
+    if (current := open_manifest(manifest.path).content_hash) != manifest.content_hash:
+        raise UsageError(
+            f"{manifest.path}: is at version {current[:16]} and this is {manifest.content_hash[:16]}: only the current "
+            "one can be changed"
+        )
     drops = chosen_drops(manifest.clips, found.pairs, within_train=within_train)
     clips = without(manifest.clips, drops)
     new_hash = content_hash(clips)

@@ -36,7 +36,7 @@ _SPOKEN = {
     "near_duplicate": "repeats a clip of another video",
 }
 _WIDE_PX, _BAR_PX = 560, 26
-_SHORT = 16  # letters beside a bar that a phone has room for
+_LETTER_PX, _BARS_PX = 7, 190  # of the names beside the bars, and what bars are readable in
 
 
 def chart_of(traces: Iterable[Any], title: str, table: Table, *, note: str = "", **layout: Any) -> Chart:
@@ -255,7 +255,7 @@ def bars(
         table,
         note=note,
         height=90 + _BAR_PX * len(names) + 24,
-        min_width_px=0 if max(map(len, names)) <= _SHORT else _WIDE_PX,
+        min_width_px=min(_WIDE_PX, _BARS_PX + _LETTER_PX * max(map(len, names))),
         half=half,
         barmode="stack",
         showlegend=len(series) > 1,

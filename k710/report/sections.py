@@ -64,7 +64,7 @@ def _attrition(figures: Figures, draw: bool) -> Section:
         return Section("attrition", "What became of the rows", ["This manifest holds no counts of its build."])
     beside = tables.printed_table(attrition) if attrition["beside_the_printed"] else attrition["why_it_differs"]
     blocks: list[Block] = [tables.fates_table(attrition), beside]
-    if draw:
+    if draw and attrition["flows"]:
         from k710.report.charts import attrition_chart
 
         blocks[0] = attrition_chart(attrition)
@@ -74,6 +74,8 @@ def _attrition(figures: Figures, draw: bool) -> Section:
 
 
 def _overlap(overlap: dict[str, Any]) -> Section:
+    if not overlap["lists"]:
+        return Section("overlap", "Overlaps and leaks", ["No list has a clip."])
     totals = ", ".join(f"{count:,} in {splits}" for splits, count in overlap["ids_by_splits"].items())
     blocks: list[Block] = [tables.overlap_table(overlap, "by_id"), tables.overlap_table(overlap, "by_clip")]
     blocks.append(f"Videos over all releases: {totals}.")
@@ -97,6 +99,8 @@ def _conflicts(conflicts: dict[str, Any]) -> Section:
 
 
 def _classes(classes: dict[str, Any], draw: bool) -> Section:
+    if not classes["rows"]:
+        return Section("classes", "Classes", ["No clip has a label; those of test lists have none."])
     drawn: list[Chart | Table | None] = [tables.imbalance_table(classes)]
     hit = tables.hit_table(classes)
     if hit.rows:
@@ -175,7 +179,13 @@ def _near_duplicates(found: dict[str, Any] | None) -> Section:
         return Section("near-duplicates", title, [_NOT_LOOKED])
     if "problem" in found:
         return Section("near-duplicates", title, [found["problem"]])
-    words = (
+    words = ""
+    if found["clips"] is not None and found["compared"] is not None:
+        words = (
+            f"{found['compared']:,} of {counted(found['clips'], 'clip')} compared (view {found['view']}, "
+            f"{found['threshold_bits']} of 256 bits). "
+        )
+    words += (
         f"{counted(found['pairs'], 'pair')} in {counted(found['groups'], 'group')}, {found['mirrored']:,} mirrored; "
         f"{counted(found['dropped'], 'clip')} proposed to be dropped, {found['out']:,} of them out of train."
     )

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from k710.errors import ManifestError
 from k710.manifest import Manifest
-from k710.near_duplicates.pairs import read_pairs
+from k710.near_duplicates.pairs import about_pairs, read_pairs
 from k710.near_duplicates.sides import taken_out
 
 SHOWN_GROUPS = 24
@@ -17,9 +17,10 @@ _SHOWN_OF_A_GROUP = 6
 
 
 def near_duplicate_figures(manifest: Manifest) -> dict[str, Any] | None:
-    """Counts of pairs and groups, and the groups of the nearest pairs; None where nobody has looked. Of the clips that
-    are proposed to be `dropped`, `out` are out of train. `problem`: why the pairs that are there cannot be shown, such
-    as that they are of an earlier version of the manifest."""
+    """Counts of pairs and groups, and the groups of the nearest pairs; None where nobody has looked. Of `clips` in
+    `view` `compared` were, both null where the file does not say; of the clips that are proposed to be `dropped`, `out`
+    are out of train. `problem`: why the pairs that are there cannot be shown, such as that they are of an earlier
+    version of the manifest."""
     try:
         table = read_pairs(manifest)
     except ManifestError as error:
@@ -33,7 +34,11 @@ def near_duplicate_figures(manifest: Manifest) -> dict[str, Any] | None:
     for pair in of_the_nearest.to_pylist():
         pairs[pair["group"]].append(pair)
     out = taken_out(manifest.clips)
+    about = about_pairs(table)
+    parameters, counts = (about.get(part) for part in ("parameters", "counts"))
     return {
+        **{key: _part(parameters, key) for key in ("view", "threshold_bits", "profile")},
+        **{key: _part(counts, key, int) for key in ("clips", "compared")},
         "pairs": len(table),
         "groups": len(groups),
         "mirrored": pc.sum(table["mirrored"]).as_py() or 0,
@@ -57,6 +62,12 @@ def _group(number: int, pairs: list[dict[str, Any]], out: set[str]) -> dict[str,
         "out": [clip_id for clip_id in dropped if clip_id in out],
         "kept": _distinct(pair["kept_clip_id"] for pair in pairs if pair["kept_clip_id"]),
     }
+
+
+def _part(found: Any, key: str, kind: type = object) -> Any:
+    """What a file of pairs says, which may be anything; None where it is not of that kind."""
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, kind) else None
 
 
 def _distinct(names: Iterable[str]) -> list[str]:

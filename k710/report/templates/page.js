@@ -53,7 +53,9 @@
     header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
     const rows = [...body.rows].map((row) => [row.cells[place].textContent.trim(), row]);
     const numeric = rows.every(([text]) => text === "" || !Number.isNaN(number(text)));
-    const compare = numeric ? (a, b) => number(a) - number(b) : (a, b) => a.localeCompare(b, "en", { numeric: true });
+    const plain = (text) => text.replace(/(\d),(?=\d{3})/g, "$1"); // 1,000 to 1,200 comes after 800 to 1,000
+    const natural = (a, b) => plain(a).localeCompare(plain(b), "en", { numeric: true });
+    const compare = numeric ? (a, b) => number(a) - number(b) : natural;
     const empty = (text) => text === "";
     rows.sort(([a], [b]) => {
       if (empty(a) || empty(b)) return empty(a) - empty(b);
