@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
 import shutil
+import tarfile
 from dataclasses import replace
 
 import pytest
@@ -213,6 +215,56 @@ def test_a_damaged_shard_is_one_clear_error(packed, tmp_path, how, said, workers
                 file.write(bytes(400))
     with pytest.raises(LoadError, match=said):
         next(iter(manifest.stream(tmp_path / "s").loader(batch_size=1, num_workers=workers, augment=PLAIN)))
+
+
+def rewritten(shard, suffix, change):
+    """A shard whose members of this suffix have another content."""
+    with tarfile.open(shard) as opened:
+        members = [(member, opened.extractfile(member).read()) for member in opened]
+    with tarfile.open(shard, "w") as written:
+        for member, content in members:
+            content = change(content) if member.name.endswith(suffix) else content
+            member.size = len(content)
+            written.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".cls", b"x"),
+        (".cls", b"400"),
+        (".json", b"null"),
+        (".mjpeg", b""),
+        (".json", {"num_frames": None}),
+        (".json", {"num_frames": 1}),
+        (".json", {"frame_indices": [0]}),
+        (".json", {"frame_indices": [3, 2, 1], "frame_offsets": [0, 10, 20]}),
+        (".json", {"frame_offsets": [0, 10**9], "frame_indices": [0, 1]}),
+    ],
+)
+def test_a_sample_that_contradicts_itself_is_one_clear_error(packed, tmp_path, suffix, content):
+    """A class beyond the last would otherwise end a GPU's process; the others, in a traceback."""
+    manifest, folder = packed
+    shutil.copytree(folder / "frames-train", tmp_path / "s")
+
+    def change(old):
+        return json.dumps(json.loads(old) | content).encode() if isinstance(content, dict) else content
+
+    for shard in (tmp_path / "s").glob("*.tar"):
+        rewritten(shard, suffix, change)
+    with pytest.raises(LoadError, match=r"clip sample-\S+ is no sample of k710 pack|has class 400; pack anew"):
+        clip_ids(manifest.stream(tmp_path / "s").loader(batch_size=1, packed=True))
+
+
+def test_a_damaged_list_of_shards_is_no_list(packed, tmp_path):
+    manifest, folder = packed
+    shutil.copytree(folder / "frames-train", tmp_path / "s")
+    about = json.loads((tmp_path / "s/shards.json").read_text())
+    for damaged in ({"view": ...}, {"dialect": ...}, {"shards": [about["shards"][0] | {"clips": -1}]}, {"shards": [3]}):
+        left = {name: value for name, value in (about | damaged).items() if value is not ...}
+        (tmp_path / "s/shards.json").write_text(json.dumps(left))
+        with pytest.raises(LoadError, match="no shards there"):
+            manifest.stream(tmp_path / "s")
 
 
 def test_clips_without_a_label_are_refused_by_training(packed, tmp_path):

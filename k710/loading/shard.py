@@ -63,9 +63,12 @@ def _media(path: Location, clip_id: str, parts: dict[str, bytes]) -> Media:
         if about.get("frame_offsets"):
             offsets = [*about["frame_offsets"], len(content)]
             indices = np.array(about["frame_indices"], np.int64)
+            rising = (np.diff([*indices, about["num_frames"]]) > 0).all() and offsets == sorted(offsets)
+            if not rising or len(indices) != len(offsets) - 1:
+                raise ValueError("its frames contradict one another")
             stored = StoredFrames(
                 about["num_frames"], indices, lambda at: [content[offsets[i] : offsets[i + 1]] for i in at.tolist()]
             )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise LoadError(f"{path}: clip {clip_id} is no sample of k710 pack ({error!r}); pack anew") from None
     return Media(clip_id, class_id, path.name, lambda: content, stored)

@@ -78,7 +78,10 @@ def open_stream(
     folder = location(shards)
     try:
         about = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
-        made_of, split, names = about["manifest"], about["split"], [str(shard["file"]) for shard in about["shards"]]
+        made_of, split, _, _ = (about[key] for key in ("manifest", "split", "view", "dialect"))
+        names = [str(shard["file"]) for shard in about["shards"]]
+        if not all(shard["clips"] > 0 for shard in about["shards"]):
+            raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
         raise LoadError(f"{folder}: no shards there (no {COMMIT} that can be read); `k710 pack` makes some") from None
     for name in names:
@@ -232,11 +235,13 @@ class _Shards(IterableDataset[Any]):
 
     def _clips(self, name: str) -> Iterator[LoadedClip]:
         how = self._stream.how
-        window = self._stream.shuffle_clips if how.training else 1
+        window, num_classes = self._stream.shuffle_clips if how.training else 1, len(self._stream.labels)
         draws = RandomKey(how.seed, self._epoch, name).draws("order")
         for number, media in enumerate(
             shard_media(self._stream.folder / name, self._stream.shards[name], window, draws)
         ):
+            if not NO_CLASS <= media.class_id < num_classes:
+                raise LoadError(f"{self._stream.folder / name}: {media.clip_id} has class {media.class_id}; pack anew")
             if how.training and media.class_id == NO_CLASS:
                 raise UsageError(f"{self._stream.folder / name}: {media.clip_id} has no label to train on")
             views = 1 if how.training else len(how.views)
