@@ -257,7 +257,7 @@ def ray(here: Here) -> Iterable[Finding]:
 
 
 def s3fs(here: Here) -> Iterable[Finding]:
-    return _module("s3fs", "s3fs", use="only stores on S3 need it", install="s3fs")
+    return _module("s3fs", "s3fs", use="only stores on S3 need it", install="'k710[s3]'")
 
 
 def tensorboard(here: Here) -> Iterable[Finding]:

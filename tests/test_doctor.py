@@ -60,7 +60,7 @@ GONE = "raise ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
         ("torch", "torch", True, "pip install torch"),
         ("decord", "decord", False, "pip install decord"),
         ("ray", "ray", False, "pip install 'k710[ray]'"),
-        ("s3fs", "s3fs", False, "pip install s3fs"),
+        ("s3fs", "s3fs", False, "pip install 'k710[s3]'"),
         ("tensorboard", "tensorboard", False, "pip install 'k710[tensorboard]'"),
     ],
 )
