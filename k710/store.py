@@ -171,7 +171,7 @@ def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
     try:
         rows = pa.parquet.ParquetFile(copy_of(file)).read()
         digest = unit_digest(rows, metadata)
-    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
+    except (OSError, pa.ArrowException, ValueError, OverflowError, LookupError) as error:  # Lookup: of a time zone
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if digest != metadata.get("sha256"):
         raise StoreError(f"{file}: damaged: it does not say what was written")

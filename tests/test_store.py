@@ -174,6 +174,17 @@ def test_no_flipped_bit_passes_for_data(store):
     assert refused > len(content) / 5 / 3
 
 
+def test_a_time_zone_that_is_none(store):
+    """One flipped bit makes ETC of UTC, which raises neither an ArrowException nor a ValueError."""
+    put(store, {IDS[0]: fake_media(IDS[0])})
+    file = store.unit_files()[0]
+    rows = read_unit(file)[0]
+    column = rows.column_names.index("settled_at")
+    rewritten(file, rows.set_column(column, "settled_at", rows["settled_at"].cast(pa.timestamp("ms", "ETC"))))
+    with pytest.raises(StoreError, match="damaged: .*ETC"):
+        read_unit(file)
+
+
 @pytest.mark.parametrize("command", ["status", "verify", "verify --repair"])
 def test_a_store_of_a_newer_version_is_refused(k710, settled, command):
     manifest, file = settled
