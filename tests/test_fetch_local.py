@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from tiny_media import LOOK, build, clip_bytes, clip_file, fetched, files_under, numbers, settled
 
-from k710.fetch import clip_pool
+from k710.containers import Container
+from k710.fetch import clip_pool, source_file
 from k710.fetch.from_local import LocalOrigin
 from k710.local_files import LocalFiles
 from k710.manifest import open_manifest
@@ -599,3 +600,12 @@ def test_a_full_disk_is_foreseen(fetch, small, tmp_path, monkeypatch):
     assert "1 clips need about" in result.stderr
     assert "0.0 GB are free; take --limit, fewer --splits, or another --store" in result.stderr
     assert not (tmp_path / "store").exists()
+
+
+def test_files_are_opened_as_every_pyav_knows_it(monkeypatch):
+    """PyAV 19 knows no stream_options; what is in `options` reaches every stream in 14 to 19."""
+    asked = {}
+    monkeypatch.setattr(source_file.av, "open", lambda file, **options: asked.update(options))
+    source_file.open_video(Path("x.mp4"), Container("mov", "mp4"))
+    assert set(asked) == {"format", "options"}
+    assert asked["options"].keys() == {"protocol_whitelist", "format_whitelist", "enable_drefs", "max_pixels"}
