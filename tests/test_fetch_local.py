@@ -555,7 +555,10 @@ def test_a_failure_elsewhere_does_not_count_against_a_clip_that_is_there(fetch, 
 def test_status_without_a_store(k710, small, tmp_path):
     result = k710("status", small, "--store", tmp_path / "none")
     assert result.exit_code == 1
-    assert result.stderr == f"k710: {tmp_path / 'none'}: no store there; `k710 fetch {small}` makes one\n"
+    assert (
+        result.stderr
+        == f"k710: {tmp_path / 'none'}: no store there; `k710 fetch {small} --store {tmp_path / 'none'}` makes one\n"
+    )
 
 
 def test_a_dry_run_writes_nothing(fetch, small, tmp_path):
@@ -600,6 +603,13 @@ def test_a_full_disk_is_foreseen(fetch, small, tmp_path, monkeypatch):
     assert "1 clips need about" in result.stderr
     assert "0.0 GB are free; take --limit, fewer --splits, or another --store" in result.stderr
     assert not (tmp_path / "store").exists()
+
+
+def test_a_local_origin_without_a_folder(k710, small):
+    """As --from local:$CLIPS is where CLIPS is not set: not the current folder, whatever is in it."""
+    result = k710("fetch", small, "--from", "local:")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("k710: unknown origin 'local:'; known: local:DIR, cvdf, ")
 
 
 def test_files_are_opened_as_every_pyav_knows_it(monkeypatch):

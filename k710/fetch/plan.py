@@ -64,7 +64,7 @@ class Choices:
         folder that is not there."""
         check_failures(self.retry)
         for origin in self.origins:
-            if origin.partition(":")[0] not in ("local", "cvdf", "youtube") or origin == "local":
+            if origin.partition(":")[0] not in ("local", "cvdf", "youtube") or origin in ("local", "local:"):
                 raise UsageError(f"unknown origin {origin!r}; known: local:DIR, cvdf, cvdf:URL, youtube, youtube:URL")
         self._check_youtube()
         for origin in self.origins:
