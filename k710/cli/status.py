@@ -10,7 +10,7 @@ from k710.storage import Location
 
 @click.command("status")
 @click.argument("manifest", type=FOLDER_OR_URL)
-@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(manifest: Location, store: Location | None, as_json: bool) -> None:
     """Show which clips the store has.

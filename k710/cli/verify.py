@@ -13,7 +13,7 @@ from k710.storage import Location
 
 @click.command("verify")
 @click.argument("manifest", type=FOLDER_OR_URL)
-@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--decode", is_flag=True, help="Decode every frame of every clip too.")
 @click.option("--repair", "mend", is_flag=True, help="Write damaged units anew from what is intact.")
 @SCRATCH
