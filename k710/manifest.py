@@ -196,10 +196,12 @@ def _open(folder: Location, commit: Location) -> Manifest:
     try:
         dataset = json.loads(commit.read_text(encoding="utf-8"))
         version, files = str(dataset["schema_version"]), [entry["file"] for entry in dataset["clips"]]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise ManifestError(
             f"{folder}: no manifest there (no {_COMMIT}); `k710 build --out {folder}` makes one"
         ) from None
+    except NotADirectoryError:
+        raise ManifestError(f"{folder}: no manifest, which is a folder that holds {_COMMIT}: this is a file") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(f"{commit}: damaged: {error!r}") from None
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+
+def writes_over() -> bool:
+    """Whether stderr is a terminal that can write a line over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @contextmanager
@@ -21,7 +27,7 @@ def download_progress(
     """
     if quiet:
         yield lambda done_bytes, total_bytes: None
-    elif sys.stderr.isatty():
+    elif writes_over():
         with _bar(title) as show:
             yield show
     else:
@@ -75,7 +81,7 @@ def clip_progress(
     class, clips/s, bytes, and the time that is left.
     """
     started_s, total, last_s = time.monotonic(), 0, time.monotonic()
-    on_terminal = sys.stderr.isatty()
+    on_terminal = writes_over()
     lock = threading.Lock()
 
     def planned(clips: int) -> None:
@@ -90,7 +96,9 @@ def clip_progress(
                 return
             last_s = now_s
             line = _clips_line(title, tally, total, now_s - started_s)
-            sys.stderr.write(f"\r\x1b[K{line}" if on_terminal else f"{line}\n")
+            if on_terminal:  # a line that breaks cannot be written over
+                line = "\r\x1b[K" + line[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]
+            sys.stderr.write(line if on_terminal else f"{line}\n")
             sys.stderr.flush()
 
     try:

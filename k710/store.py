@@ -155,6 +155,15 @@ def best(rows: pa.Table) -> pa.Table:
     return rows.filter(pa.array(np.concatenate([[True], first])))
 
 
+def fetch_command(manifest: Location, store: Store) -> str:
+    """The command that brings a manifest's clips into this store, for messages."""
+    profile, audio = store.profile_folder.removesuffix("-audio"), store.profile_folder.endswith("-audio")
+    words = ["k710 fetch", str(manifest)]
+    words += ["--store", str(store.root)] if store.root != manifest / "store" else []
+    words += ["--profile", profile] if profile != "h264" else []
+    return " ".join(words + ["--audio"] * audio)
+
+
 def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
     """The rows of one media file, and what it says of its unit. Raises StoreError for a damaged one, NewerStoreError
     for one that a newer version wrote, OSError for one that is there and cannot be read."""
@@ -162,7 +171,7 @@ def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
     try:
         rows = pa.parquet.ParquetFile(copy_of(file).absolute()).read()
         digest = unit_digest(rows, metadata)
-    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
+    except (OSError, pa.ArrowException, ValueError, OverflowError, LookupError) as error:  # Lookup: of a time zone
         _pass_on(error)
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if digest != metadata.get("sha256"):

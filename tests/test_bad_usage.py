@@ -166,8 +166,10 @@ def test_what_the_library_refuses(k710, arguments, exit_code, message):
 @pytest.mark.parametrize("command", ["audit", "prune", "export", "explain"])
 def test_no_manifest_there(k710, tmp_path, command):
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "nowhere", tmp_path / "file", tmp_path):
+    for folder in (tmp_path / "nowhere", tmp_path):
         assert_refused(run(k710, command, folder), f"{folder}: no manifest there (no dataset.json); `k710 build --out")
+    file = tmp_path / "file"
+    assert_refused(run(k710, command, file), f"{file}: no manifest, which is a folder that holds dataset.json")
 
 
 def run(k710: Callable[..., Any], command: str, folder: Path) -> Any:

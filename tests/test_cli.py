@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import click
@@ -174,3 +178,25 @@ def test_a_current_folder_that_is_gone(tmp_path):
         result = run(sys.executable, "-c", code, *arguments, cwd=tmp_path / "gone")
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr == "k710: the current folder is there no more; change to another\n"
+
+
+@pytest.mark.parametrize(("term", "columns"), [("xterm", 40), ("xterm", 200), ("dumb", 40)])
+def test_progress_fits_the_terminal(term, columns):
+    """A line that the terminal breaks is not written over; a dumb one writes nothing over."""
+    code = (
+        "import types\nfrom k710.progress import clip_progress\n"
+        "with clip_progress('clips', every_s=0) as (planned, told):\n"
+        "    planned(10**6)\n"
+        "    told(types.SimpleNamespace(settled=1000, bytes_stored=10**9, failed={'undecodable': 7, 'corrupt': 3}))\n"
+    )
+    code = code.replace("    told", "    import time; time.sleep(0.3)\n    told")
+    here, there = pty.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    subprocess.run([sys.executable, "-c", code], stderr=there, env=os.environ | {"TERM": term}, timeout=60, check=True)
+    os.close(there)
+    shown = os.read(here, 10_000).decode()
+    os.close(here)
+    lines = re.split(r"\r\x1b\[K|\r\n", shown)
+    assert max(map(len, lines)) < columns or term == "dumb"
+    assert "1,000 of 1,000,000 clips, 3 corrupt" in shown
+    assert ("\x1b" in shown) == (term == "xterm")

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from tiny_media import LOOK, build, clip_bytes, clip_file, fetched, files_under, numbers, settled
 
-from k710.fetch import clip_pool
+from k710.containers import Container
+from k710.fetch import clip_pool, source_file
 from k710.fetch.from_local import LocalOrigin
 from k710.local_files import LocalFiles
 from k710.manifest import open_manifest
@@ -622,7 +623,10 @@ def test_a_failure_elsewhere_does_not_count_against_a_clip_that_is_there(fetch, 
 def test_status_without_a_store(k710, small, tmp_path):
     result = k710("status", small, "--store", tmp_path / "none")
     assert result.exit_code == 1
-    assert result.stderr == f"k710: {tmp_path / 'none'}: no store there; `k710 fetch {small}` makes one\n"
+    assert (
+        result.stderr
+        == f"k710: {tmp_path / 'none'}: no store there; `k710 fetch {small} --store {tmp_path / 'none'}` makes one\n"
+    )
 
 
 def test_a_dry_run_writes_nothing(fetch, small, tmp_path):
@@ -667,3 +671,19 @@ def test_a_full_disk_is_foreseen(fetch, small, tmp_path, monkeypatch):
     assert "1 clips need about" in result.stderr
     assert "0.0 GB are free; take --limit, fewer --splits, or another --store" in result.stderr
     assert not (tmp_path / "store").exists()
+
+
+def test_a_local_origin_without_a_folder(k710, small):
+    """As --from local:$CLIPS is where CLIPS is not set: not the current folder, whatever is in it."""
+    result = k710("fetch", small, "--from", "local:")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("k710: unknown origin 'local:'; known: local:DIR, cvdf, ")
+
+
+def test_files_are_opened_as_every_pyav_knows_it(monkeypatch):
+    """PyAV 19 knows no stream_options; what is in `options` reaches every stream in 14 to 19."""
+    asked = {}
+    monkeypatch.setattr(source_file.av, "open", lambda file, **options: asked.update(options))
+    source_file.open_video(Path("x.mp4"), Container("mov", "mp4"))
+    assert set(asked) == {"format", "options"}
+    assert asked["options"].keys() == {"protocol_whitelist", "format_whitelist", "enable_drefs", "max_pixels"}

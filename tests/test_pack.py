@@ -287,7 +287,8 @@ def refused(k710: Any, *arguments: object, exit_code: int = 1) -> str:
 def test_where_nothing_is_in_the_store(k710, manifest, tmp_path):
     said = refused(k710, manifest, *OPTIONS, "--out", tmp_path / "s", "--profile", "source")
     store = manifest / "store"
-    assert said == f"k710: {store}: has no k400 train clip in profile source; `k710 fetch {manifest}` brings them\n"
+    told = f"`k710 fetch {manifest} --profile source` brings them"
+    assert said == f"k710: {store}: has no k400 train clip in profile source; {told}\n"
     assert not (tmp_path / "s").exists()
 
 

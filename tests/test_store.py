@@ -35,7 +35,17 @@ from k710.fetch import store_unit
 from k710.fetch.jobs import Made
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit, write_member
-from k710.store import MEDIA_SCHEMA, METADATA_KEY, Store, best, profiles_in, read_unit, unit_metadata, unit_name
+from k710.store import (
+    MEDIA_SCHEMA,
+    METADATA_KEY,
+    Store,
+    best,
+    fetch_command,
+    profiles_in,
+    read_unit,
+    unit_metadata,
+    unit_name,
+)
 
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 IDS = [clip.clip_id for clip in clips_of(12)]
@@ -211,6 +221,24 @@ def test_no_flipped_bit_passes_for_data(store):
             assert found.equals(rows), f"byte {at} of {len(content)}"
             assert said == metadata, f"byte {at} of {len(content)}"
     assert refused > len(content) / 5 / 3
+
+
+def test_a_time_zone_that_is_none(store, monkeypatch):
+    """One flipped bit makes ETC of UTC; how pyarrow takes it depends on whether pytz is installed."""
+    put(store, {IDS[0]: fake_media(IDS[0])})
+    file = store.unit_files()[0]
+    rows = read_unit(file)[0]
+    column = rows.column_names.index("settled_at")
+    rewritten(file, rows.set_column(column, "settled_at", rows["settled_at"].cast(pa.timestamp("ms", "ETC"))))
+    with pytest.raises(StoreError, match="damaged: "):
+        read_unit(file)
+
+    def no_zone(*_: object) -> None:
+        raise KeyError("ETC")
+
+    monkeypatch.setattr("k710.store.unit_digest", no_zone)
+    with pytest.raises(StoreError, match=r"damaged: 'ETC'"):
+        read_unit(file)
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "verify --repair"])
@@ -512,3 +540,16 @@ def test_a_unit_begins_with_what_it_needs_to_end(store, monkeypatch):
             with pytest.raises(OSError, match="No space"):
                 StoreUnit(store, "local", scratch)
         assert [path.name for path in scratch.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    ("root", "profile", "command"),
+    [
+        ("m/store", "h264", "k710 fetch m"),
+        ("shared", "h264", "k710 fetch m --store shared"),
+        ("m/store", "frames", "k710 fetch m --profile frames"),
+        ("shared", "source-audio", "k710 fetch m --store shared --profile source --audio"),
+    ],
+)
+def test_the_command_that_brings_clips_into_a_store(root, profile, command):
+    assert fetch_command(Path("m"), Store(Path(root), profile)) == command

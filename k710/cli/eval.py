@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Clips for --which-dialect.")
 @click.option("--common-with", type=ANY_PATH, help="Compare with another evaluation's --out.")
 @click.option("--out", type=FOLDER, help="Write predictions, classes, confusions and a summary into this folder.")
-@click.option("--store", type=FOLDER_OR_URL, help="Where the clips are. Default: MANIFEST/store.")
+@click.option("--store", type=FOLDER_OR_URL, help="Where the clips are.  [MANIFEST/store]")
 @click.option("--profile", default="h264", show_default=True, help="The encode profile of the clips.")
 @CACHE
 @CACHE_GB
 @click.option("--folder", type=FOLDER, help="Read clip files of a folder instead of a store.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Views at once.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", help="Default: fp32.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: a GPU where there is one.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True, help="Of the model."
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [a GPU where there is one]")
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Loader processes.")
 @click.option("--json", "as_json", is_flag=True, help="The summary, for machines.")
 def command(**options: Any) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--format", "form", required=True, help="csv, slowfast, videomae, mmaction2, parquet, hf or fiftyone.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files, one per split.")
 @click.option("--view", "view_name", default="k710", show_default=True, help="k710, or a release as published.")
-@click.option("--splits", type=COMMA_LIST, help="Default: every split that the view has.")
+@click.option("--splits", type=COMMA_LIST, help="Which splits.  [every one that the view has]")
 @click.option(
     "--dialect", default="canonical", show_default=True, help="Index order: canonical, uniformerv2, videomaev2."
 )

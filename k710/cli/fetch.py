@@ -142,7 +142,9 @@ def fetch_and_print(
 
 def _say(text: str) -> None:
     """A line of its own, also where the line of the progress stands."""
-    click.echo(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, err=True)
+    from k710.progress import writes_over
+
+    click.echo(f"\r\x1b[K{text}" if writes_over() else text, err=True)
 
 
 def print_status(manifest: Manifest, store: Location, profile_folder: str) -> None:

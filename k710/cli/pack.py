@@ -16,7 +16,7 @@ from k710.storage import Location
 @click.option("--split", default="train", show_default=True, help="train, val or test.")
 @click.option("--dialect", default="canonical", show_default=True, help="Index order of the classes.")
 @click.option("--out", type=FOLDER_OR_URL, help="Place of the shards.  [shards/VIEW-SPLIT]")
-@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
 @click.option("--shard-clips", type=click.IntRange(1), default=500, show_default=True, help="At most.")
 @click.option("--seed", default=0, show_default=True, help="Of the order.")

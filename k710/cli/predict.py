@@ -18,7 +18,7 @@ from k710.cli.common import ANY_PATH, print_json
 @click.option("--frames", "num_frames", type=click.IntRange(min=1), help="Frames of a view, where nothing tells it.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to print.")
 @click.option("--dialect", help="Index order of the head, where the file does not tell it.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: a GPU where there is one.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [a GPU where there is one]")
 @click.option("--json", "as_json", is_flag=True, help="Every class and its probability, for machines.")
 def command(
     files: tuple[Path, ...],

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 )
 @click.option("--dialect", "dialects", multiple=True, help="Index order of the head; told by the file if left out.")
 @click.option("--to-dialect", help="Index order of the new head: canonical (the default), uniformerv2, videomaev2.")
-@click.option("--out", type=ANY_PATH, help="Where to write. Default: NAME.LABELS.SUFFIX beside it.")
+@click.option("--out", type=ANY_PATH, help="Where to write.  [NAME.LABELS.SUFFIX beside it]")
 @click.option("--new-rows", type=click.Choice(["zero", "mean"]), help="Make rows for classes that no checkpoint knows.")
 @click.option("--head", help="The head's name, where the checkpoint has two.")
 @click.option("--show", is_flag=True, help="Print the mapping, a line for each class; doubtful ones are flagged.")
 @click.option("--dry-run", is_flag=True, help="Check and report, and write nothing.")
-@click.option("--keep-optimizer/--drop-optimizer", help="Keep optimizer state, moments picked too. Default: drop.")
+@click.option("--keep-optimizer/--drop-optimizer", help="Keep optimizer state, moments picked too.  [drop]")
 @click.option("--again", is_flag=True, help="Start from a checkpoint that was remapped already, as its record says.")
 @click.option("--force", is_flag=True, help="Replace what is there.")
 def command(
@@ -54,7 +54,7 @@ def command(
     combined: the body is the first one's, and rows of a class that several know are averaged.
 
     \b
-    Example:
+    Examples:
       k710 remap-head k710_uniformerv2_b16_8x224.pyth --to k400
       k710 remap-head k400.pyth k600.pyth k700.pyth --to k710 --out k710.pyth
     """

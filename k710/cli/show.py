@@ -14,7 +14,7 @@ from k710.storage import Location
 @click.argument("manifest", type=FOLDER_OR_URL)
 @click.option("--view", default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
 @click.option("--split", default="train", show_default=True, help="train, val or test.")
-@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
 @click.option("--folder", type=FOLDER, help="A plain folder of clip files, in the place of a store.")
 @click.option("--clips", "num_clips", type=click.IntRange(1, 50), default=4, show_default=True, help="How many.")

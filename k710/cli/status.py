@@ -10,7 +10,7 @@ from k710.storage import Location
 
 @click.command("status")
 @click.argument("manifest", type=FOLDER_OR_URL)
-@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(manifest: Location, store: Location | None, as_json: bool) -> None:
     """Show which clips the store has.
@@ -25,13 +25,13 @@ def command(manifest: Location, store: Location | None, as_json: bool) -> None:
     from k710.errors import StoreError
     from k710.fetch.status import status
     from k710.manifest import open_manifest
-    from k710.store import Store, profiles_in
+    from k710.store import Store, fetch_command, profiles_in
 
     opened = open_manifest(manifest)
     root = store_of(opened.path, store)
     profiles = list(profiles_in(root))
     if not profiles:
-        raise StoreError(f"{root}: no store there; `k710 fetch {manifest}` makes one")
+        raise StoreError(f"{root}: no store there; `{fetch_command(opened.path, Store(root, 'h264'))}` makes one")
     if as_json:
         found = {profile: [vars(line) for line in status(opened, Store(root, profile))] for profile in profiles}
         print_json(found)

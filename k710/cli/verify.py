@@ -13,7 +13,7 @@ from k710.storage import Location
 
 @click.command("verify")
 @click.argument("manifest", type=FOLDER_OR_URL)
-@click.option("--store", type=FOLDER_OR_URL, help="Folder of the media.  [MANIFEST/store]")
+@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--decode", is_flag=True, help="Decode every frame of every clip too.")
 @click.option("--repair", "mend", is_flag=True, help="Write damaged units anew from what is intact.")
 @SCRATCH
@@ -43,13 +43,14 @@ def command(
     from k710.errors import StoreError
     from k710.fetch.verify import orphan_tars, repair, verify
     from k710.manifest import open_manifest
-    from k710.store import Store, profiles_in
+    from k710.store import Store, fetch_command, profiles_in
 
     chosen = engine_of(engine, ray_address, workers=workers)
-    root = store_of(open_manifest(manifest).path, store)  # a mistyped name is no empty store
+    folder = open_manifest(manifest).path
+    root = store_of(folder, store)  # a mistyped name is no empty store
     profiles = list(profiles_in(root))
     if not profiles:
-        raise StoreError(f"{root}: no store there; `k710 fetch {manifest}` makes one")
+        raise StoreError(f"{root}: no store there; `{fetch_command(folder, Store(root, 'h264'))}` makes one")
     damaged, workers = 0, workers or os.cpu_count() or 1
     for profile in profiles:
         opened = Store(root, profile)

@@ -29,7 +29,7 @@ from k710.loading.shard import COMMIT, SHARD
 from k710.manifest import Manifest
 from k710.remote import RemotePath
 from k710.storage import HashedFile, Location, replacing
-from k710.store import Store
+from k710.store import Store, fetch_command
 from k710.views import split_of, view
 
 UNLABELLED = -1
@@ -132,7 +132,7 @@ def _rows(manifest: Manifest, store: Store, packing: Packing) -> tuple[list[dict
             joined = joined.append_column(field, wanted_here[field.name].cast(field.type))
     if not joined.num_rows:
         of_what = f"{packing.view} {packing.split} clip in profile {store.profile_folder}"
-        raise StoreError(f"{store.root}: has no {of_what}; `k710 fetch {manifest.path}` brings them")
+        raise StoreError(f"{store.root}: has no {of_what}; `{fetch_command(manifest.path, store)}` brings them")
     class_id = joined.column_names.index("class_id")
     joined = joined.set_column(class_id, "class_id", pc.fill_null(joined["class_id"], UNLABELLED))
     return joined.to_pylist(), wanted.num_rows - joined.num_rows

@@ -22,7 +22,6 @@ MAX_PIXELS = 8192 * 4352  # more than 8K; a larger claim is a bomb
 MAX_FPS = 240
 JUMP_S = 60.0  # between two frames: the clock of a transport stream is damaged
 TRIED_PACKETS = 200  # until the first picture
-_MAX_STREAMS = 64  # whose first pictures are looked at when a file is opened
 
 # Nothing but the file itself is ever opened, whatever it says.
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(DEMUXERS), "enable_drefs": "0"}
@@ -68,12 +67,10 @@ def container_of(path: Path) -> Container:
 
 def open_video(path: Path, container: Container) -> av.container.InputContainer:
     """The file opened by the demuxer of its container, which may open nothing else. Raises ClipError."""
-    # Opening decodes a little. The other containers do not know their streams before that.
-    limits: Any = None
-    if container.demuxer in ("mov", "matroska", "avi"):
-        limits = [{"max_pixels": str(MAX_PIXELS)}] * _MAX_STREAMS
+    # Opening decodes a little; what the container does not know, PyAV passes on to every stream that is known by then.
+    options = OPEN_OPTIONS | {"max_pixels": str(MAX_PIXELS)}
     try:
-        return av.open(f"file:{path.resolve()}", format=container.demuxer, options=OPEN_OPTIONS, stream_options=limits)
+        return av.open(f"file:{path.resolve()}", format=container.demuxer, options=options)
     except (av.error.FFmpegError, ValueError) as error:
         raise ClipError("undecodable", f"cannot be opened: {said(error)}") from None
 

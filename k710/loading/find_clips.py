@@ -13,7 +13,7 @@ from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_tab
 from k710.local_files import LocalFiles
 from k710.manifest import Manifest
 from k710.releases import SPLITS
-from k710.store import Store, best
+from k710.store import Store, best, fetch_command
 from k710.views import VIEWS, split_of, view, view_columns
 
 _DECIDING = ("clip_id", "failure", "settled_at")
@@ -43,7 +43,8 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
         if not len(rows):
             raise LoadError(
                 f"{store.root}: has no {view} {split} clip in profile {store.profile_folder} "
-                f"({len(wanted):,} are wanted, {num_failed:,} of them failed); `k710 fetch {manifest.path}` brings them"
+                f"({len(wanted):,} are wanted, {num_failed:,} of them failed); "
+                f"`{fetch_command(manifest.path, store)}` brings them"
             )
         found = media.select([*_COPIED, *_FRAMES, "tar", "sha256"]).take(rows["row"])
         columns = {name: found[name] for name in (*_COPIED, *_FRAMES)}

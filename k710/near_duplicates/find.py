@@ -22,7 +22,7 @@ from k710.near_duplicates.pairs import PAIRS_SCHEMA
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SETTINGS, SignatureFolder, Tally, make_missing, media_of, places_of
 from k710.releases import SPLITS
-from k710.store import Store, profiles_in
+from k710.store import Store, fetch_command, profiles_in
 
 DEFAULT_THRESHOLD_BITS = 40
 MAX_THRESHOLD_BITS = 64  # strangers are about 128 apart, and never much less than 80
@@ -77,7 +77,7 @@ def prepare(manifest: Manifest, store: Store, question: Question, *, mend: bool 
     if not len(media):
         raise StoreError(
             f"{store.root}: has none of the {len(clips):,} clips to compare in profile {store.profile_folder} "
-            f"({num_failed:,} of them failed); `k710 fetch {manifest.path}` brings them"
+            f"({num_failed:,} of them failed); `{fetch_command(manifest.path, store)}` brings them"
         )
     folder = SignatureFolder(store)
     known = folder.read_known()

@@ -16,7 +16,7 @@ from k710.report.figures.media import media_figures, media_of
 from k710.report.figures.near_duplicates import near_duplicate_figures
 from k710.report.figures.runs import run_figures
 from k710.storage import Location
-from k710.store import Store, profiles_in
+from k710.store import Store, fetch_command, profiles_in
 
 _USUAL_PROFILE = "h264"
 
@@ -60,7 +60,9 @@ def find_store(manifest: Manifest, root: Location | None, profile: str | None) -
     if not there and root is None and profile is None:
         return None
     if not there:
-        raise StoreError(f"{folder}: no store there; `k710 fetch {manifest.path}` makes one")
+        raise StoreError(
+            f"{folder}: no store there; `{fetch_command(manifest.path, Store(folder, _USUAL_PROFILE))}` makes one"
+        )
     if profile is not None and profile not in there:
         raise StoreError(f"{folder}: has no profile {profile!r}; it has {', '.join(there)}")
     return Store(folder, profile or (_USUAL_PROFILE if _USUAL_PROFILE in there else there[0]))
