@@ -148,7 +148,8 @@ def _from_rows(
         counts = ", ".join(f"{name} {count}" for count, name in sorted(class_counts().items()))
         raise CheckpointError(
             f"{checkpoint.path}: head {head.name} has {head.rows} rows, as no label set has ({counts})."
-            f"{likely_cause(head.rows)} If its classes are your own, name them in their order: --from LABELFILE"
+            f"{likely_cause(head.rows)} If its classes are your own, name them in their "
+            "order: k710 remap-head --from LABELFILE"
         )
     if label_set is None:
         said.append(f"label set {chosen} by its {head.rows} rows")
@@ -157,7 +158,8 @@ def _from_rows(
         if dialect is None:
             raise CheckpointError(
                 f"{checkpoint.path}: nothing tells the index order of its {head.rows} rows ({checkpoint.format.title}: "
-                f"{checkpoint.why}); say it with --dialect {'|'.join(DIALECTS)}, or give the names: --from LABELFILE"
+                f"{checkpoint.why}); say it with --dialect {'|'.join(DIALECTS)}, or give the names: "
+                "k710 remap-head --from LABELFILE"
             )
         said.append(f"dialect {dialect} by its form ({checkpoint.format.title})")
     else:
@@ -259,7 +261,7 @@ def _misnamed(checkpoint: Checkpoint, label_set: str, labels: Labels, said: list
         raise CheckpointError(
             f"{checkpoint.path}: its class names follow OpenGVLab's order of {label_set} but for {len(wrong)} of "
             f"{len(rows)} rows, and either may be wrong; say the order with --dialect uniformerv2, or stand by the "
-            "names with --from LABELFILE"
+            "names with k710 remap-head --from LABELFILE"
         )
     order = (name for name in (checkpoint.dialect, "videomaev2", "uniformerv2") if name)
     dialect = next(name for name in order if k710_classes_of(label_set, name) == shuffled.keys)
