@@ -98,6 +98,7 @@ def test_what_is_there_is_not_replaced_unasked(k710, released: Path):
     assert result.exit_code == 1
     assert "exists; write elsewhere with --out, or replace it with --force" in result.stderr
     assert out.read_bytes() == b"mine"
+    assert k710("remap-head", released, "--to", "k400", "--out", out, "--dry-run").stderr == result.stderr
     assert k710("remap-head", released, "--to", "k400", "--out", out, "--force").exit_code == 0
     assert k710("remap-head", released, "--to", "k600", "--out", released, "--force").exit_code == 0
     assert torch.load(released, weights_only=True)["backbone.transformer.proj.2.bias"].shape == (600,)

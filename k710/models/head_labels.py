@@ -93,7 +93,10 @@ def _csv_names(path: Path, text: str) -> list[str]:
     if name_column is None:
         raise LabelError(f"{path}: line 1: no column label, name or class; it has {', '.join(columns)}")
     id_column = next((column for column in ("id", "index", "class_id") if column in columns), None)
-    rows = list(reader)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise LabelError(f"{path}: line {reader.line_num}: not CSV: {error}") from None
     if id_column:
         try:
             rows.sort(key=lambda row: int(row[id_column]))

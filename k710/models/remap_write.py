@@ -66,6 +66,16 @@ def write_remap(
 
     Raises CheckpointError where `out` exists (unless `force`) and where optimizer state cannot be kept honestly.
     """
+    checkpoint, out = remap.sources[0].checkpoint, check_out(remap, out, force=force)
+    tensors, record = new_head(remap), make_record(remap)
+    if checkpoint.is_folder:
+        return out, write_folder(checkpoint, out, tensors, record, keep_optimizer=keep_optimizer)
+    return out, _write_file(remap, out, tensors, record, keep_optimizer)
+
+
+def check_out(remap: Remap, out: Path | None, *, force: bool) -> Path:
+    """Where the result goes. Raises CheckpointError where something is there (unless `force`), UsageError for a folder
+    where a file must be, and the other way round."""
     checkpoint = remap.sources[0].checkpoint
     out = default_out(remap) if out is None else out
     if out.exists() and not force:
@@ -73,10 +83,7 @@ def write_remap(
     if out.exists() and out.is_dir() != checkpoint.is_folder:
         kind = "folder" if checkpoint.is_folder else "file"
         raise UsageError(f"{out}: {checkpoint.path} is a {kind}, so --out must be one too")
-    tensors, record = new_head(remap), make_record(remap)
-    if checkpoint.is_folder:
-        return out, write_folder(checkpoint, out, tensors, record, keep_optimizer=keep_optimizer)
-    return out, _write_file(remap, out, tensors, record, keep_optimizer)
+    return out
 
 
 def _write_file(
