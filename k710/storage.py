@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -53,8 +54,11 @@ def local_folder(path: str | os.PathLike[str] | RemotePath, what: str) -> Path:
 def replacing(path: Location) -> Iterator[IO[bytes]]:
     """A binary file that takes the name `path` only when the block ends well; until then the old `path` stays.
 
-    An OSError (disk full, no permission) names `path`, and the temporary file is removed.
+    An OSError (disk full, no permission, a device or a pipe by that name) names `path`, and the temporary file is
+    removed.
     """
+    if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "is a device or a pipe, which no file may replace", str(path))
     with _temporary(path.parent, lambda: path, shown_as=path) as file:
         yield file
 

@@ -192,6 +192,16 @@ def test_a_write_that_fails_leaves_nothing(k710, released: Path, monkeypatch: py
         assert names(released.parent) == before
 
 
+def test_a_device_is_not_replaced(k710, released: Path):
+    pipe = released.with_name("pipe")
+    os.mkfifo(pipe)
+    result = k710("remap-head", released, "--to", "k400", "--out", pipe, "--force")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == f"k710: {pipe}: is a device or a pipe, which no file may replace"
+    assert pipe.is_fifo()
+    assert k710("inspect", pipe).stderr == f"k710: {pipe}: is a device or a pipe, not a file\n"
+
+
 def test_a_folder_that_holds_more_than_a_checkpoint_is_not_replaced(k710, tmp_path: Path):
     """Whoever names the wrong folder with --force loses neither what is in it nor the checkpoint itself."""
     folder = huggingface(tmp_path, 710)
