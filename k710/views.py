@@ -20,9 +20,7 @@ def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
     name of the class and `class_id` its index in the dialect; both are null in lists without labels. Raises
     UsageError for an unknown view or dialect.
     """
-    if name not in VIEWS:
-        raise UsageError(f"unknown view {name!r}; known: {', '.join(VIEWS)}")
-    prefix = _prefix(name)
+    prefix = _prefix(check_view(name))
     clips = clips.filter(pc.is_valid(clips[f"{prefix}split"]))
     names, canonical = class_names(name, dialect), class_names(name)
     index = {label: number for number, label in enumerate(names)}
@@ -36,6 +34,13 @@ def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
             "class_id": class_id,
         }
     )
+
+
+def check_view(name: str) -> str:
+    """The name itself. Raises UsageError for an unknown view."""
+    if name not in VIEWS:
+        raise UsageError(f"unknown view {name!r}; known: {', '.join(VIEWS)}")
+    return name
 
 
 def view_columns(name: str) -> tuple[str, ...]:

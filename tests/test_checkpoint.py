@@ -186,6 +186,16 @@ def test_a_folder_leaves_stale_copies_of_the_weights_behind(tmp_path: Path):
         write_remap(remap, tmp_path / "other", keep_optimizer=True)
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_an_index_of_something_else_is_of_no_concern(shards: int, tmp_path: Path):
+    folder = huggingface(tmp_path, 710, shards=shards)
+    for number, weight_map in enumerate(([1], {"a": [1]}, None)):
+        (folder / f"a{number}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    out, _ = write_remap(plan_remap([folder], to="k400", dialects=["canonical"]))
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in folder.iterdir())
+    assert describe(out)["label_set"] == "k400"
+
+
 def test_a_tensor_in_two_shards_is_refused(tmp_path: Path):
     """One of the two would get the new head, and a loader might take the other."""
     folder = huggingface(tmp_path, 710, shards=2, suffix="bin")

@@ -98,6 +98,7 @@ def test_what_is_there_is_not_replaced_unasked(k710, released: Path):
     assert result.exit_code == 1
     assert "exists; write elsewhere with --out, or replace it with --force" in result.stderr
     assert out.read_bytes() == b"mine"
+    assert k710("remap-head", released, "--to", "k400", "--out", out, "--dry-run").stderr == result.stderr
     assert k710("remap-head", released, "--to", "k400", "--out", out, "--force").exit_code == 0
     assert k710("remap-head", released, "--to", "k600", "--out", released, "--force").exit_code == 0
     assert torch.load(released, weights_only=True)["backbone.transformer.proj.2.bias"].shape == (600,)
@@ -189,6 +190,16 @@ def test_a_write_that_fails_leaves_nothing(k710, released: Path, monkeypatch: py
         assert result.exit_code == 1
         assert result.stderr.splitlines()[-1] == f"k710: {out}: No space left on device"
         assert names(released.parent) == before
+
+
+def test_a_device_is_not_replaced(k710, released: Path):
+    pipe = released.with_name("pipe")
+    os.mkfifo(pipe)
+    result = k710("remap-head", released, "--to", "k400", "--out", pipe, "--force")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith(f"k710: {pipe}: a device or a pipe, which a file would replace")
+    assert pipe.is_fifo()
+    assert k710("inspect", pipe).stderr == f"k710: {pipe}: is a device or a pipe, not a file\n"
 
 
 def test_a_folder_that_holds_more_than_a_checkpoint_is_not_replaced(k710, tmp_path: Path):

@@ -313,6 +313,20 @@ def test_an_archive_of_other_instructions_is_refused(tmp_path: Path):
         assert said in str(caught.value)
 
 
+def test_modules_without_end_are_refused(tmp_path: Path):
+    """One that holds itself; a thousand in one another; forty of which each holds the next one twice."""
+    module, held_twice = b"c__torch__\nM\n)\x81", b"}(X\x01\x00\x00\x00ah\x00X\x01\x00\x00\x00bh\x00ubq\x00"
+    held_once = b"}X\x01\x00\x00\x00ah\x00sbq\x00"
+    for data, said in (
+        (b"\x80\x02" + module + b"q\x00" + held_once + b".", "a module that contains itself"),
+        (b"\x80\x02" + module + b"q\x00" + (module + held_once) * 3_000 + b".", "recursion"),
+        (b"\x80\x02" + module + b"q\x00" + (module + held_twice) * 40 + b".", "more than 100,000 modules"),
+    ):
+        with pytest.raises(CheckpointError, match=r"forged\.pt: refused or damaged") as caught:
+            read_torchscript(forged(tmp_path, data))
+        assert said in str(caught.value)
+
+
 def test_a_damaged_archive(tmp_path: Path):
     path = openai(tmp_path, tower())
     name = "visual.conv1.weight"

@@ -300,7 +300,15 @@ def test_the_commands(k710, checkpoint, experiment, tmp_path):
     result = k710("eval", *how, "--view", "k400", "--which-dialect")
     assert "no order is clearly right" in result.stdout
     assert k710("eval", *how, "--view", "k400", "--crops", 2).exit_code == 2
-    assert k710("eval", *how, "--view", "k500").exit_code == 2
+    result = k710("eval", *how, "--view", "k500")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "k710: unknown view 'k500'; known: k710, k400, k600, k700, k700_2020\n",
+    )
+    lacking = ("--checkpoint", tmp_path / "k400.pt", *how[2:])
+    assert k710("remap-head", checkpoint, "--to", "k400", "--out", tmp_path / "k400.pt").exit_code == 0
+    result = k710("eval", *lacking, "--view", "k710")
+    assert "k710 remap-head --new-rows zero|mean makes rows" in result.stderr
     film = next(clips.iterdir())
     (tmp_path / "text.mp4").write_text("no film")
     result = k710("predict", film, tmp_path / "text.mp4", "--checkpoint", checkpoint, "--top", 2, *one)

@@ -395,6 +395,7 @@ def test_label_files(tmp_path: Path):
         ("id,name\nx,zumba\n", "column id does not count"),
         ("a,b\n1,2\n", "no column label, name or class; it has a, b"),
         ("", "no column"),
+        (f'label\nzumba\n"{"a" * 200_000}"\n', "line 2: not CSV: field larger than field limit"),
     ]:
         path.write_text(text)
         with pytest.raises(LabelError, match=said):

@@ -17,6 +17,8 @@ from small_runs import SMALL, STEPS, command, losses, same_weights, torchrun, wa
 
 import k710.train.memory
 from k710.errors import CheckpointError, K710Error, TrainError, UsageError
+from k710.models.remap import plan_remap
+from k710.models.remap_write import write_remap
 from k710.models.uniformerv2 import UniFormerV2
 from k710.train import checkpoints, loop
 from k710.train.average import Average
@@ -411,6 +413,13 @@ def test_what_can_be_known_is_known_before_the_first_step(start, experiment, uni
     assert "starts from nothing; --init is given" in str(refused(start, origin=best))
     assert "starts from a checkpoint: --init FILE" in str(refused(start, "start=checkpoint"))
     assert "starts from a CLIP image tower: --clip-weights FILE" in str(refused(start, "start=clip"))
+    assert str(
+        refused(start, "start=checkpoint", "head=remap", "view=k700", origin=Origin(init=tmp_path / "none"))
+    ) == (f"{tmp_path / 'none'}: no such file or folder")
+    shutil.copy(uninterrupted / "best.pt", tmp_path / "best.pt")
+    k400, _ = write_remap(plan_remap([tmp_path / "best.pt"], to="k400"))
+    lacking = refused(start, "start=checkpoint", "head=remap", origin=Origin(init=k400))
+    assert str(lacking).endswith("To take the body alone: --set head=new")
     other_size = refused(start, "start=checkpoint", "size_px=64", origin=best)
     assert isinstance(other_size, CheckpointError)
     assert "positional_embedding" in str(other_size)

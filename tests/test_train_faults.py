@@ -240,6 +240,19 @@ def test_two_runs_do_not_share_a_folder(start):
     train(start("run", *ONE, resume=True))
 
 
+def test_of_two_runs_that_begin_together_one_is_refused(start, tmp_path):
+    """The second would put its recipe in the place of the first one's, which then could not go on."""
+    begun = []
+
+    def meanwhile(line: str) -> None:
+        if not begun:
+            begun.append(start("run"))
+
+    with pytest.raises(TrainError, match="a run is there already"):
+        start("run", "lr=2e-3", say=meanwhile)
+    assert checkpoints.read_facts(tmp_path / "run")[0] == begun[0].recipe
+
+
 def test_blocks_may_be_computed_again_after_a_resume(start):
     """What the message of a GPU without memory advises."""
     with pytest.raises(StoppedError):

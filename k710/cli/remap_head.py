@@ -59,7 +59,7 @@ def command(
       k710 remap-head k400.pyth k600.pyth k700.pyth --to k710 --out k710.pyth
     """
     from k710.models.remap import plan_remap
-    from k710.models.remap_write import write_remap
+    from k710.models.remap_write import check_out, write_remap
 
     remap = plan_remap(
         checkpoints,
@@ -75,6 +75,7 @@ def command(
     if show:
         _table(remap)
     if dry_run:
+        check_out(remap, out, force=force)
         return
     path, notes = write_remap(remap, out, keep_optimizer=keep_optimizer, force=force)
     for note in notes:

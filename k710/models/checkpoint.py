@@ -137,8 +137,13 @@ def _read(path: Path) -> TorchFile | SafetensorsFile:
     raise CheckpointError(f"{path}: {guess}")
 
 
+def weights_name(folder: Path) -> str | None:
+    """The file of a Hugging Face folder that is its weights, or the index of those; None where there is none."""
+    return next((name for name in FOLDER_WEIGHTS if (folder / name).is_file()), None)
+
+
 def _weight_names(folder: Path) -> list[str]:
-    name = next((name for name in FOLDER_WEIGHTS if (folder / name).is_file()), None)
+    name = weights_name(folder)
     if name is None:
         found = sorted(
             path.name for path in folder.iterdir() if path.suffix in (".pt", ".pth", ".pyth", ".safetensors")

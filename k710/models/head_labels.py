@@ -93,7 +93,10 @@ def _csv_names(path: Path, text: str) -> list[str]:
     if name_column is None:
         raise LabelError(f"{path}: line 1: no column label, name or class; it has {', '.join(columns)}")
     id_column = next((column for column in ("id", "index", "class_id") if column in columns), None)
-    rows = list(reader)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise LabelError(f"{path}: line {reader.line_num}: not CSV: {error}") from None
     if id_column:
         try:
             rows.sort(key=lambda row: int(row[id_column]))
@@ -148,7 +151,8 @@ def _from_rows(
         counts = ", ".join(f"{name} {count}" for count, name in sorted(class_counts().items()))
         raise CheckpointError(
             f"{checkpoint.path}: head {head.name} has {head.rows} rows, as no label set has ({counts})."
-            f"{likely_cause(head.rows)} If its classes are your own, name them in their order: --from LABELFILE"
+            f"{likely_cause(head.rows)} If its classes are your own, name them in their "
+            "order: k710 remap-head --from LABELFILE"
         )
     if label_set is None:
         said.append(f"label set {chosen} by its {head.rows} rows")
@@ -157,7 +161,8 @@ def _from_rows(
         if dialect is None:
             raise CheckpointError(
                 f"{checkpoint.path}: nothing tells the index order of its {head.rows} rows ({checkpoint.format.title}: "
-                f"{checkpoint.why}); say it with --dialect {'|'.join(DIALECTS)}, or give the names: --from LABELFILE"
+                f"{checkpoint.why}); say it with --dialect {'|'.join(DIALECTS)}, or give the names: "
+                "k710 remap-head --from LABELFILE"
             )
         said.append(f"dialect {dialect} by its form ({checkpoint.format.title})")
     else:
@@ -259,7 +264,7 @@ def _misnamed(checkpoint: Checkpoint, label_set: str, labels: Labels, said: list
         raise CheckpointError(
             f"{checkpoint.path}: its class names follow OpenGVLab's order of {label_set} but for {len(wrong)} of "
             f"{len(rows)} rows, and either may be wrong; say the order with --dialect uniformerv2, or stand by the "
-            "names with --from LABELFILE"
+            "names with k710 remap-head --from LABELFILE"
         )
     order = (name for name in (checkpoint.dialect, "videomaev2", "uniformerv2") if name)
     dialect = next(name for name in order if k710_classes_of(label_set, name) == shuffled.keys)

@@ -77,7 +77,8 @@ def find_head(checkpoint: Checkpoint, *, name: str | None = None) -> Head:
         )
     if len(candidates) > 1:
         raise CheckpointError(
-            f"{checkpoint.path}: {len(candidates)} heads in it: {_list(candidates, checkpoint)}; pick one: --head NAME"
+            f"{checkpoint.path}: {len(candidates)} heads in it: {_list(candidates, checkpoint)}; pick one: "
+            "k710 remap-head --head NAME"
         )
     return _head(checkpoint, candidates[0])
 
@@ -139,4 +140,4 @@ def _why_none(checkpoint: Checkpoint) -> str:
     if any(".decoder." in f".{key}" or key.endswith("mask_token") for key in shapes):
         return " It looks like a masked pretraining, before any classes were learned."
     counts = ", ".join(map(str, sorted(class_counts())))
-    return f" No layer has a head's name, and none with {counts} rows has a bias; name it with --head NAME."
+    return f" No layer has a head's name, and none with {counts} rows has a bias; name it: k710 remap-head --head NAME."

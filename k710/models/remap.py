@@ -236,7 +236,7 @@ def _refuse_missing(sources: Sequence[Source], target: Labels, rows: Rows) -> No
         return
     unknown = unknown_names(target, rows)
     have = " and ".join(str(source.labels) for source in sources)
-    ways = f"--new-rows {' or --new-rows '.join(NEW_ROWS)} makes rows for them"
+    ways = f"k710 remap-head --new-rows {'|'.join(NEW_ROWS)} makes rows for them"
     if unknown and target.dialect == OWN_ORDER:
         alignment = Alignment()
         said = "; ".join(alignment.unknown(name) for name in unknown[:3])

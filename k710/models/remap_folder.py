@@ -7,14 +7,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from k710.errors import CheckpointError
-from k710.models.checkpoint import RECORD, Checkpoint, read_json
+from k710.models.checkpoint import RECORD, Checkpoint, read_json, weights_name
 from k710.storage import TEMPORARY_PREFIX, replacing
 
 # Copies of the weights in other forms, which would keep the old head; and what a trainer leaves beside them.
@@ -46,7 +46,8 @@ def write_folder(
             f"{folder}: {optimizers[0]} cannot be kept: its moments have no names; drop it with --drop-optimizer"
         )
     weights = [file.path.name for file in checkpoint.files]
-    index = _index_of(folder, weights)
+    index = weights_name(folder)
+    index = index if index and index.endswith(".index.json") else None
     stale = [name for name in names if _is_weight(name) and name not in (*weights, index)]
     _check_replaceable(out, {*names})
     try:
@@ -99,14 +100,6 @@ def _write_weights(checkpoint: Checkpoint, whole: Path, tensors: Mapping[str, to
         if changed:
             with replacing(whole / source.path.name) as file:
                 source.write(file, changed)
-
-
-def _index_of(folder: Path, weights: Sequence[str]) -> str | None:
-    """The index that led to these weight files; a single file has none."""
-    for path in sorted(folder.glob("*.index.json")):
-        if set(read_json(path).get("weight_map", {}).values()) == set(weights) and len(weights) > 0:
-            return path.name
-    return None
 
 
 def _new_config(config: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:

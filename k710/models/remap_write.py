@@ -66,6 +66,16 @@ def write_remap(
 
     Raises CheckpointError where `out` exists (unless `force`) and where optimizer state cannot be kept honestly.
     """
+    checkpoint, out = remap.sources[0].checkpoint, check_out(remap, out, force=force)
+    tensors, record = new_head(remap), make_record(remap)
+    if checkpoint.is_folder:
+        return out, write_folder(checkpoint, out, tensors, record, keep_optimizer=keep_optimizer)
+    return out, _write_file(remap, out, tensors, record, keep_optimizer)
+
+
+def check_out(remap: Remap, out: Path | None, *, force: bool) -> Path:
+    """Where the result goes. Raises CheckpointError where something is there (unless `force`), UsageError for a folder
+    where a file must be, and the other way round."""
     checkpoint = remap.sources[0].checkpoint
     out = default_out(remap) if out is None else out
     if out.exists() and not force:
@@ -73,10 +83,7 @@ def write_remap(
     if out.exists() and out.is_dir() != checkpoint.is_folder:
         kind = "folder" if checkpoint.is_folder else "file"
         raise UsageError(f"{out}: {checkpoint.path} is a {kind}, so --out must be one too")
-    tensors, record = new_head(remap), make_record(remap)
-    if checkpoint.is_folder:
-        return out, write_folder(checkpoint, out, tensors, record, keep_optimizer=keep_optimizer)
-    return out, _write_file(remap, out, tensors, record, keep_optimizer)
+    return out
 
 
 def _write_file(
@@ -163,7 +170,7 @@ class _Copies:
         if not isinstance(value, torch.Tensor):
             return self(value, depth + 1)
         own = isinstance(key, str) and next((n for n in self._shapes if f".{key}".endswith(f".{n}")), None)
-        if not own or tuple(value.shape) != self._shapes[own] or value.layout != torch.strided or value.is_meta:
+        if not own or not _is_plain(value, self._shapes[own]):
             return value
         if len(self._remap.sources) > 1:
             raise CheckpointError(
@@ -196,9 +203,7 @@ def _optimizer(remap: Remap, name: str, optimizer: Any) -> Any:
                 f"{where}{len(found)} parameters have the shape {list(shape)} of {key}, so its own is not certain{way}"
             )
         changed[found[0]] = {
-            moment: fill(remap.rows, [value])
-            if isinstance(value, torch.Tensor) and tuple(value.shape) == shape
-            else value
+            moment: fill(remap.rows, [value]) if _is_plain(value, shape) else value
             for moment, value in state[found[0]].items()
         }
     return {**optimizer, "state": changed}
@@ -206,4 +211,10 @@ def _optimizer(remap: Remap, name: str, optimizer: Any) -> Any:
 
 def _has_shape(slot: Any, shape: tuple[int, ...]) -> bool:
     values = slot.values() if isinstance(slot, dict) else ()
-    return any(isinstance(value, torch.Tensor) and tuple(value.shape) == shape for value in values)
+    return any(_is_plain(value, shape) for value in values)
+
+
+def _is_plain(value: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a value is a tensor of that shape, with its numbers in it."""
+    is_tensor = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
+    return is_tensor and tuple(value.shape) == shape

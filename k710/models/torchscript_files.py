@@ -31,6 +31,7 @@ _DTYPES = {
     "torch.BoolStorage": torch.bool,
 }
 _LONGEST_PICKLE_BYTES = 1 << 26  # OpenAI's largest has less than one MiB
+_MOST_MODULES = 100_000  # of which it has some hundreds
 
 
 @dataclass(frozen=True)
@@ -108,24 +109,29 @@ def read_torchscript(path: Path) -> TorchScriptFile:
                 raise CheckpointError(f"{path}: its data.pkl is longer than {_LONGEST_PICKLE_BYTES:,} bytes")
             program = archive.read(f"{root}data.pkl")
         top = _follow(program)
+        stored = dict(_tensors(top, "", frozenset(), iter(range(_MOST_MODULES)))) if isinstance(top, _Module) else None
     except CheckpointError:
         raise
     except Exception as error:  # a forged pickle can fail in any way, and each is the file's fault
         reason = str(error) or type(error).__name__
         raise CheckpointError(f"{path}: refused or damaged TorchScript archive: {reason}") from None
-    if not isinstance(top, _Module):
+    if stored is None:
         raise CheckpointError(f"{path}: holds no module")
-    return TorchScriptFile(path, root, dict(_tensors(top, "", frozenset())))
+    return TorchScriptFile(path, root, stored)
 
 
-def _tensors(module: _Module, prefix: str, inside: frozenset[int]) -> Iterator[tuple[str, _Stored]]:
+def _tensors(
+    module: _Module, prefix: str, inside: frozenset[int], budget: Iterator[int]
+) -> Iterator[tuple[str, _Stored]]:
     if id(module) in inside:
-        raise CheckpointError(f"a module that contains itself, at {prefix or 'the top'}")
+        raise ValueError(f"a module that contains itself, at {prefix or 'the top'}")
+    if next(budget, None) is None:  # a few modules that share modules can have more names than anyone can list
+        raise ValueError(f"more than {_MOST_MODULES:,} modules")
     for name, value in module.attributes.items():
         if isinstance(value, _Stored):
             yield f"{prefix}{name}", value
         elif isinstance(value, _Module):
-            yield from _tensors(value, f"{prefix}{name}.", inside | {id(module)})
+            yield from _tensors(value, f"{prefix}{name}.", inside | {id(module)}, budget)
 
 
 class _Mark:

@@ -140,12 +140,13 @@ def _refusal(
         if shown:
             more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
             lines.append(f"{len(shown)} {kind}: {'; '.join(shown[:8])}{more}")
-    hint = " Position embeddings of another size are resized on request: interpolate_positions=True."
-    hint = hint if POSITIONS in problems["misshapen"] else ""
+    hint = " Position embeddings of another size are resized on request: --interpolate-positions, "
+    hint = f"{hint}interpolate_positions=True." if POSITIONS in problems["misshapen"] else ""
     config = model.config
     return (
         f"{where}: does not fit UniFormerV2-{config.backbone} at {config.size_px} px, {config.num_classes} classes. "
-        f"{'. '.join(lines)}.{hint} Nothing was loaded; allow={[kind for kind in problems if problems[kind]]} lets it."
+        f"{'. '.join(lines)}.{hint} Nothing was loaded (in Python, "
+        f"allow={[kind for kind in problems if problems[kind]]} lets it)."
     )
 
 

@@ -71,6 +71,7 @@ def prepare(
             check_same(out, recipe, run.facts)
     with process.together():
         if process.is_first and found is None:
+            checkpoints.start_folder(out, resume=resume)  # again: another run may have begun there meanwhile
             checkpoints.write_facts(out, recipe, run.facts)
         if process.is_first and found is not None:
             checkpoints.set_aside(found[1])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from k710 import __version__
-from k710.errors import UsageError
+from k710.errors import CheckpointError, UsageError
 from k710.labels import class_names
 from k710.models.checkpoint import open_checkpoint
 from k710.models.clip_towers import load_clip
@@ -108,16 +108,18 @@ def _from_checkpoint(
     model: UniFormerV2, recipe: TrainRecipe, init: Path, dialect: str | None, interpolate_positions: bool
 ) -> list[str]:
     """Body as it is; of the head, the rows of the view's classes by name, or none."""
-    wanted = set(model.state_dict())
+    wanted, checkpoint = set(model.state_dict()), open_checkpoint(init)
     if recipe.head == "new":
-        checkpoint = open_checkpoint(init)
         names = {name: key for name, key in tensor_names(checkpoint).items() if not name.startswith(f"{HEAD}.")}
         found = {name: checkpoint.tensor(key) for name, key in names.items()}
         wanted = {name for name in wanted if not name.startswith(f"{HEAD}.")}
         said = ["the head is new: its rows are random"]
     else:
         # What its record says it is, it is, whether it was remapped before or not.
-        remap = plan_remap([init], to=recipe.view, dialects=[dialect] if dialect else [], again=True)
+        try:
+            remap = plan_remap([init], to=recipe.view, dialects=[dialect] if dialect else [], again=True)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}. To take the body alone: --set head=new") from None
         checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
         found = {name: rows.get(key, checkpoint.tensor(key)) for name, key in tensor_names(checkpoint).items()}
         said = [*remap.sources[0].said, f"the head: {len(remap.rows)} rows picked by class name, to {remap.target}"]

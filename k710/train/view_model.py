@@ -14,6 +14,7 @@ from k710.models.remap import new_head, plan_remap
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import UniFormerV2Config
 from k710.models.weights import config_of, fit, tensor_names
+from k710.views import check_view
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,11 @@ def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_fra
 
     Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
     index order where the file tells none; `num_frames` the frames of a view, else the recipe's, else 8. Raises
-    CheckpointError for what is no UniFormerV2, and where a class has no row or nothing tells the order.
+    CheckpointError for what is no UniFormerV2, and where a class has no row or nothing tells the order, UsageError for
+    an unknown view.
     """
     # What its record says it is, it is, whether it was remapped before or not.
-    remap = plan_remap([path], to=view, dialects=[dialect] if dialect else [], again=True)
+    remap = plan_remap([path], to=check_view(view), dialects=[dialect] if dialect else [], again=True)
     checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
     model, config_said = _model(checkpoint, len(remap.rows), num_frames)
     found = {name: rows.get(key, checkpoint.tensor(key)) for name, key in tensor_names(checkpoint).items()}
