@@ -6,6 +6,8 @@ import hashlib
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from datetime import timedelta
 
 import numpy as np
@@ -238,6 +240,16 @@ def test_it_pickles_to_a_path(numbered):
     again = pickle.loads(pickled)
     assert (again[2].pixels == dataset[2].pixels).all()
     assert isinstance(again.index, ClipIndex)
+
+
+def test_a_script_ends_without_a_word(numbered):
+    """Modules are taken down before what they hold: a file that is closed by then was reported as an error."""
+    script = (
+        "import sys\nimport k710.loading.loader\nfrom k710 import open_manifest\n"
+        "dataset = open_manifest(sys.argv[1]).dataset(view='k400')\ndataset[0]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, numbered.manifest.path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # What cannot be read.

@@ -102,7 +102,7 @@ def test_an_evaluation_reads_a_clip_once_for_all_its_views(remote, s3):
 def test_it_opens_with_few_requests_and_the_second_time_with_one(remote, s3):
     units = len(s3.keys("m/store/media/h264/"))
     first = requests_for(s3, lambda: remote.dataset(**K400))
-    assert len(first) == 1 + units + 2 + 2, "listing, units, two listings, the manifest's clips and their size"
+    assert len(first) == 1 + units + 1 + 2, "listing, units, a listing, the manifest's clips and their size"
     again = requests_for(s3, lambda: remote.dataset(**K400))
     assert len(again) == 1
     assert "list-type" in again[0][1]

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,8 +63,6 @@ class ClipIndex:
     """The clips of a dataset by their position, in clip_id order. Opened anew from its path in every process, so the
     file stays as long as one of them has it open."""
 
-    _held: int | None = None  # a descriptor with a lock that says so
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open()
@@ -74,10 +73,6 @@ class ClipIndex:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path = state["path"]
         self._open()
-
-    def __del__(self) -> None:
-        if self._held is not None:
-            os.close(self._held)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -101,8 +96,9 @@ class ClipIndex:
 
     def _open(self) -> None:
         with contextlib.suppress(OSError):  # some file systems know no locks
-            self._held = os.open(self.path, os.O_RDONLY)
-            fcntl.flock(self._held, fcntl.LOCK_SH)
+            held = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, held)
+            fcntl.flock(held, fcntl.LOCK_SH)
         try:
             self._table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
             self.about: dict[str, Any] = json.loads((self._table.schema.metadata or {})[b"k710"])

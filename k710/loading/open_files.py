@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,10 @@ class LocalFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: dict[str, int] = {}  # the last one used is the last
+        weakref.finalize(self, _close, self._open)  # not __del__: a process that ends has taken `os` down before
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}  # a worker opens its own
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # `os` itself may be gone already when a script ends.
-        for descriptor in getattr(self, "_open", {}).values():
-            close(descriptor)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalFiles, (self.folder,)  # a worker opens its own
 
     def read(self, file: str, start: int, size: int | None = None) -> bytes:
         """`size` bytes (default: all) from `start`, fewer where the file ends before. Raises OSError."""
@@ -51,6 +47,11 @@ class LocalFiles:
         if len(self._open) > _OPEN_FILES:
             os.close(self._open.pop(next(iter(self._open))))
         return descriptor
+
+
+def _close(files: dict[str, int]) -> None:
+    for descriptor in files.values():
+        os.close(descriptor)
 
 
 class RemoteFiles:
