@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import socket
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_stores import hashes
 from test_fetch_cvdf import Public, archive, name_of, named, public, rows_of  # noqa: F401
@@ -222,6 +225,27 @@ def archives_asked(public: Public) -> list[str]:  # noqa: F811
     """The archives that were read, each as often as it was."""
     gets = (request for request in public.server.requests if request.method == "GET" and not request.range)
     return sorted(request.path for request in gets if request.path.endswith("gz"))
+
+
+@settings(max_examples=8)  # an example plans a fetch for each part
+@given(st.integers(1, 12), st.lists(st.sampled_from([None, "gone", "gone_unconfirmed", "private"]), max_size=25))
+def test_parts_of_youtube_make_up_the_whole(small, tmp_path_factory, of, failures):
+    """New videos, videos that are gone, and those that were found gone once, two hours ago."""
+    manifest, where = open_manifest(small), "youtube:http://127.0.0.1:1/{id}"
+    store = Store(tmp_path_factory.getbasetemp() / "no store", "h264")
+    clip_ids = manifest.clips["clip_id"].to_pylist()
+    two_hours_ago = datetime.now(timezone.utc) - timedelta(hours=2)
+    rows = [(*pair, where, two_hours_ago) for pair in zip(clip_ids, failures, strict=False) if pair[1] is not None]
+    media = store.rows(("clip_id", "failure", "origin", "settled_at")).drop_columns("unit").schema
+    asked = []
+    for part in [Part(), *parts(of)]:
+        plan = Plan(manifest, store, Choices(read_profile("h264"), origins=(where,), part=part))
+        plan._media = pa.Table.from_pylist([dict(zip(media.names, row, strict=True)) for row in rows], schema=media)
+        stage = next(plan.stages())
+        asked.append(sorted(str(clip) for unit in stage.units for video in unit.videos for clip in video.clips))
+    assert sorted(itertools.chain(*asked[1:])) == asked[0]
+    settled = {clip_id for clip_id, failure, *_ in rows if failure != "gone_unconfirmed"}
+    assert asked[0] == sorted(set(clip_ids) - settled)
 
 
 @pytest.mark.parametrize("of", [2, 3, 7])
