@@ -180,6 +180,8 @@ def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
     try:
         rows = pa.parquet.ParquetFile(copy_of(file)).read()
         digest = unit_digest(rows, metadata)
+    except PermissionError:  # not damage: nothing is to be mended
+        raise
     except (OSError, pa.ArrowException, ValueError, OverflowError, LookupError) as error:  # Lookup: of a time zone
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if digest != metadata.get("sha256"):
@@ -204,6 +206,8 @@ def unit_metadata(file: Location) -> dict[str, Any]:
         found = (pa.parquet.read_metadata(copy_of(file)).metadata or {})[METADATA_KEY]
         metadata: dict[str, Any] = json.loads(found)
         version = str(metadata["schema_version"])
+    except PermissionError:
+        raise
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:

@@ -184,6 +184,21 @@ def test_no_flipped_bit_passes_for_data(store):
     assert refused > len(content) / 5 / 3
 
 
+@pytest.mark.parametrize("command", ["status", "verify", "verify --repair", "fetch --from local:."])
+def test_a_media_file_that_may_not_be_read_is_not_damaged(k710, settled, monkeypatch, command):
+    manifest, file = settled
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr("pyarrow.parquet.read_metadata", refused)
+    content = file.read_bytes()
+    result = k710(*command.split(), manifest)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f"k710: {file}: Permission denied\n")
+    assert file.read_bytes() == content
+
+
 def test_a_time_zone_that_is_none(store, monkeypatch):
     """One flipped bit makes ETC of UTC; how pyarrow takes it depends on whether pytz is installed."""
     put(store, {IDS[0]: fake_media(IDS[0])})
