@@ -166,7 +166,7 @@ def test_a_damaged_media_file_is_named(k710, settled, damage, command, tmp_path)
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "verify --repair"])
+@pytest.mark.parametrize("command", ["status", "verify", "verify --repair", "fetch --from local:."])
 def test_a_media_file_that_the_disk_does_not_give_is_not_damaged(k710, settled, command, monkeypatch):
     """A repair would throw it away, and its owner has but to allow this user to read it."""
     manifest, file = settled
