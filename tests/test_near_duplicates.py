@@ -435,11 +435,9 @@ def test_a_process_that_dies_says_nothing_of_its_clip(k710, made, tmp_path, monk
         "serve(lambda: lambda job: os.kill(os.getpid(), signal.SIGKILL))\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    pool, dies = signatures.ClipPool, {"module": "dies"}
+    pool = signatures.ClipPool
     with monkeypatch.context() as patched:
-        patched.setattr(
-            signatures, "ClipPool", lambda number, module, answer: pool(number, module="dies", answer=answer)
-        )
+        patched.setattr(signatures, "ClipPool", lambda number, **options: pool(number, **options | {"module": "dies"}))
         result = k710("near-duplicates", manifest, "--workers", 2)
     assert result.exit_code == 0, result.output
     assert result.stderr.count("the decoder crashed: SIGKILL") == 16
