@@ -427,6 +427,25 @@ def test_clips_that_cannot_be_read_are_tried_again(k710, made, tmp_path):
     assert "16 of 16 clips compared" in result.stdout
 
 
+def test_a_process_that_dies_says_nothing_of_its_clip(k710, made, tmp_path, monkeypatch):
+    """Of memory that ran out, or of a disk that hung: the next run may do better."""
+    manifest = Path(shutil.copytree(made, tmp_path / "m"))
+    (tmp_path / "dies.py").write_text(
+        "import os, signal\nfrom k710.fetch.clip_process import serve\n"
+        "serve(lambda: lambda job: os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    pool = signatures.ClipPool
+    with monkeypatch.context() as patched:
+        patched.setattr(signatures, "ClipPool", lambda number, **options: pool(number, **options | {"module": "dies"}))
+        result = k710("near-duplicates", manifest, "--workers", 2)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("the decoder crashed: SIGKILL") == 16
+    assert "0 of 16 clips compared" in result.stdout
+    assert "16 could not be read" in result.stdout
+    assert "16 of 16 clips compared" in k710("near-duplicates", manifest, "--workers", 2).stdout
+
+
 # Stopped.
 
 

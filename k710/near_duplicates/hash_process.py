@@ -33,12 +33,15 @@ class Hashed:
     """What came of a HashJob: the bytes of each column of hashes, or a failure and a message.
 
     `unreadable`: the store does not give the clip's bytes, which may be mended; `undecodable`: they are no video.
+    `settled`: the process said so, of these bytes. Where it died, of a disk that hung or of memory that ran out, the
+    pool answers in its place, and that holds for no other run.
     """
 
     clip_id: str
     failure: str | None = None
     message: str | None = None
     columns: dict[str, bytes] = field(default_factory=dict)
+    settled: bool = False
 
     def as_json(self) -> dict[str, Any]:
         text = {name: base64.b64encode(content).decode() for name, content in self.columns.items()}
@@ -74,8 +77,9 @@ def _load() -> Callable[[dict[str, Any]], dict[str, Any]]:
         try:
             hashes = hash_clip(frames_of(clip, content))
         except LoadError as error:
-            return Hashed(clip.clip_id, UNDECODABLE, str(error)).as_json()
-        return Hashed(clip.clip_id, columns={name: part.tobytes() for name, part in hashes._asdict().items()}).as_json()
+            return Hashed(clip.clip_id, UNDECODABLE, str(error), settled=True).as_json()
+        columns = {name: part.tobytes() for name, part in hashes._asdict().items()}
+        return Hashed(clip.clip_id, columns=columns, settled=True).as_json()
 
     return answer
 

@@ -29,7 +29,7 @@ from k710.errors import StoreError
 from k710.fetch.clip_pool import ClipPool
 from k710.near_duplicates.frames import COLUMNS, MAX_FRAMES, STEP_S, ClipMedia
 from k710.near_duplicates.hash_clip import RIM_SHARE, VARIANTS
-from k710.near_duplicates.hash_process import UNDECODABLE, Hashed, HashJob
+from k710.near_duplicates.hash_process import Hashed, HashJob
 from k710.near_duplicates.letterbox import MAX_BAR_LUMA, MAX_BAR_SHARE, MAX_BAR_STD
 from k710.remote import RemotePath
 from k710.remote_copies import bring_copies, copy_of
@@ -186,8 +186,9 @@ def make_missing(
 ) -> Tally:
     """Decode and hash clips (media rows), in `workers` processes, CLIPS_IN_A_FILE at a time, until `stop` is asked.
 
-    `engine`: `local_engine`, or another of its form. A clip that cannot be read is told and tried again by the next
-    run; one that does not decode is on record. Raises OSError where the disk is full; what was written before stays.
+    `engine`: `local_engine`, or another of its form. A clip that cannot be read, or whose process died, is told and
+    tried again by the next run; one that does not decode is on record. Raises OSError where the disk is full; what was
+    written before stays.
     """
     if not len(media):
         return Tally()
@@ -262,7 +263,7 @@ def _hash_unit(
         made: Hashed = future.result()
         tally += _tally_of(clip, made)
         tell(tally)
-        if made.failure in (None, UNDECODABLE):
+        if made.settled:
             empty = dict.fromkeys(HASHES, b"")
             row = {"clip_id": clip.clip_id, "sha256": clip.sha256, "failure": made.message if made.failure else None}
             found.append({**row, **(made.columns or empty)})
