@@ -44,7 +44,7 @@ MEDIA_SCHEMA = pa.schema(
         pa.field("duration_s", pa.float64()),
         pa.field("codec", pa.string()),
         pa.field("flags", pa.list_(pa.string())),  # short, trimmed, frozen, black
-        pa.field("origin", pa.string()),  # local:DIR, cvdf:SET or youtube; of a repair: recovered
+        pa.field("origin", pa.string()),  # local:DIR, cvdf:SET or youtube; see fetch/recover.py
         pa.field("came_from", pa.string()),  # the file in DIR, archive and member, or the address of the video
         pa.field("settled_at", pa.timestamp("ms", tz="UTC")),
         # Since 1.1, of the `frames` profile alone, for each stored JPEG: where it begins in the media, and which frame

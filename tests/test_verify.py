@@ -315,16 +315,37 @@ def test_rows_are_recovered_from_the_tars_but_for_where_the_clips_came_from(k710
     for unit_of_both in (name, other):
         os.truncate(fresh.media_folder / f"{unit_of_both}.parquet", 100)
     result = k710("verify", store.root.parent, "--store", fresh.root, "--repair")
-    assert "  4 clips of such units were taken from their tars; where they came from is lost\n" in result.stdout
+    assert "  4 clips of such units were taken from their tars; from which files is lost\n" in result.stdout
     after = {row["clip_id"]: row for row in fresh.best_rows().to_pylist()}
     assert tars(fresh) == tars_before
     assert before.keys() - after.keys() == {CLIPS[3].clip_id}, "no tar tells of a failure"
     for clip_id, row in after.items():
-        assert row["origin"] == "recovered"
+        assert row["origin"] == "local"
         assert row["came_from"] == row["tar"]
         assert abs(row["settled_at"] - before[clip_id]["settled_at"]).total_seconds() < 60
         assert {**row, **dict.fromkeys(FROM_THE_TAR)} == {**before[clip_id], **dict.fromkeys(FROM_THE_TAR)}
     assert {row["unit"] for row in after.values()} == {f"recovered-{name}", f"recovered-{other}"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "origin"),
+    [
+        ("local-0123abcd", "local"),
+        ("cvdf-k700_2020-train-part_0", "cvdf:k700_2020/train"),
+        ("cvdf-k400-replacement-replacement_for_corrupted_k400", "cvdf:k400/replacement"),
+        ("cvdf-k900-train-part_0", "recovered"),
+        ("youtube", "youtube"),
+        ("youtube-0123abcd", "recovered"),
+    ],
+)
+def test_the_origin_of_a_recovered_clip_is_told_by_its_units_name(store, tmp_path, unit, origin):
+    """An evaluation's fingerprint has the origins of its clips."""
+    fresh = Store(tmp_path / "fresh", "h264")
+    name = put(fresh, {CLIPS[0].clip_id: fake_media(CLIPS[0].clip_id)}, name=unit, origin="x")
+    os.truncate(fresh.media_folder / f"{name}.parquet", 100)
+    assert verify.repair(fresh, verify.verify(fresh)) == (0, 1)
+    [row] = fresh.rows().to_pylist()
+    assert (row["origin"], row["unit"]) == (origin, f"recovered-{name}")
 
 
 def test_a_recovered_unit_is_recovered_again_and_fetched_into(k710, fetched, manifest, store):

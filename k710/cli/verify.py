@@ -75,9 +75,7 @@ def command(
             whole = ", and what else units held whose rows cannot be read" if gone else ""
             click.echo(f"  repaired {len(broken):,} units; wanted again: {lost:,} clips{whole}")
             if recovered:
-                click.echo(
-                    f"  {recovered:,} clips of such units were taken from their tars; where they came from is lost"
-                )
+                click.echo(f"  {recovered:,} clips of such units were taken from their tars; from which files is lost")
         elif broken:
             damaged += len(broken)
     if damaged:

@@ -1,6 +1,7 @@
 """The clips of a unit whose media file cannot be read, out of its tars.
 
-A tar holds each clip with what it is. Where it came from stood in the media file alone, as did the clips that failed.
+A tar holds each clip with what it is. From which file it came stood in the media file alone, as did the clips that
+failed; from which origin, the unit's name tells.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import StoreError
+from k710.fetch.archive_sets import ARCHIVE_SETS, unit_prefix
 from k710.fetch.store_unit import FRAME_KEYS, SIDECAR_KEYS, StoreUnit, sha8
 from k710.storage import Location
 from k710.store import MEDIA_SCHEMA, Store, unit_metadata
 
-RECOVERED = "recovered"  # the origin of such clips, and how the names of their units begin
+RECOVERED = "recovered"  # how the names of such units begin; the origin of their clips where nothing tells it
+# By how the unit's name begins. Of which folder, `local` does not say.
+_ORIGINS = {"local-": "local"} | {unit_prefix(each, ""): each.origin for each in ARCHIVE_SETS}
+_YOUTUBE = re.compile("youtube-[0-9a-f]{8}")  # of a mirror there are two such numbers
 
 
 def recover(store: Store, file: Location, scratch: Path) -> int:
@@ -35,13 +40,13 @@ def recover(store: Store, file: Location, scratch: Path) -> int:
     name = ""
     for tar in store.tars_folder.glob("*.tar"):
         if found := own.fullmatch(tar.name):
-            rows += _rows_of(tar, found[1], scratch)
+            rows += _rows_of(tar, found[1], scratch, origin=_origin(stem))
     if rows:
         unit = StoreUnit(store, RECOVERED, scratch)
         try:
             for row in rows:
                 unit.carry(row, None)
-            about = {"unit": RECOVERED, "origin": RECOVERED} | _profile(store)
+            about = {"unit": RECOVERED, "origin": _origin(stem)} | _profile(store)
             name = unit.commit(about, name=f"{RECOVERED}-{stem}")
         except BaseException:
             unit.abandon()
@@ -51,11 +56,18 @@ def recover(store: Store, file: Location, scratch: Path) -> int:
     return len(rows)
 
 
-def _rows_of(tar: Location, hashed: str, scratch: Path) -> list[dict[str, Any]]:
+def _origin(stem: str) -> str:
+    """The origin of a unit's clips, as far as its name tells it."""
+    if _YOUTUBE.fullmatch(stem):
+        return "youtube"
+    return next((origin for begin, origin in _ORIGINS.items() if stem.startswith(begin)), RECOVERED)
+
+
+def _rows_of(tar: Location, hashed: str, scratch: Path, *, origin: str) -> list[dict[str, Any]]:
     """The rows of the clips in a tar; none where it is altered."""
     age_s = time.time() - tar.stat().st_mtime if isinstance(tar, Path) else tar.age_s or 0.0
     written_at = datetime.now(timezone.utc) - timedelta(seconds=age_s)
-    about = {"tar": tar.name, "origin": RECOVERED, "came_from": tar.name, "settled_at": written_at}
+    about = {"tar": tar.name, "origin": origin, "came_from": tar.name, "settled_at": written_at}
     with tar_here(tar, scratch) as path:
         if path is None or sha8(path) != hashed:
             return []
