@@ -21,7 +21,6 @@ from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit
 from k710.fetch.verify import read_media
 from k710.labels import class_names
-from k710.loading import open_files
 from k710.loading.clip_index import ClipIndex
 from k710.loading.order import Sample
 from k710.loading.random_key import RandomKey
@@ -337,15 +336,3 @@ def test_wrong_options_are_named(numbered):
         dataset(**K400, folder="nowhere")
     with pytest.raises(IndexError, match="clip 12 of 12"):
         dataset(**K400)[12]
-
-
-def test_a_script_that_ends_with_a_dataset_ends_quietly(tmp_path, monkeypatch):
-    """Python empties modules before it lets go of the last objects."""
-    (tmp_path / "x.tar").write_bytes(b"1234")
-    files = open_files.LocalFiles(tmp_path)
-    assert files.read("x.tar", 1, 2) == b"23"
-    (descriptor,) = files._open.values()
-    monkeypatch.setattr(open_files, "os", None)
-    del files
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(descriptor)
