@@ -9,8 +9,8 @@ import time
 import pytest
 
 from k710.engine import Stop
-from k710.fetch import breaker
-from k710.fetch.breaker import Breaker, Trouble
+from k710.fetch.youtube import breaker
+from k710.fetch.youtube.breaker import Breaker, Trouble
 
 TROUBLES = {"rate": Trouble(1, 3, "wait"), "network": Trouble(3, 2, "look"), "tools": Trouble(2, 0, "upgrade")}
 

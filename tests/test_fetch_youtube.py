@@ -34,17 +34,18 @@ from youtube_pages import AAC, OPTIONS, VP9, YoutubePages
 
 from k710.clip_names import ClipName
 from k710.engine import Stop
-from k710.fetch import breaker, estimate, youtube_gone
-from k710.fetch.breaker import Breaker, Trouble
+from k710.fetch import estimate
 from k710.fetch.from_youtube import YoutubeOrigin
 from k710.fetch.jobs import Made
 from k710.fetch.profiles import Profile
 from k710.fetch.unit_work import Tally, Work, _made_in_order
-from k710.fetch.youtube_downloads import Answer, Downloads
-from k710.fetch.youtube_gone import Suspicions
-from k710.fetch.youtube_options import YoutubeOptions
-from k710.fetch.youtube_session import Asking, Video
-from k710.fetch.youtube_verdict import TROUBLES
+from k710.fetch.youtube import breaker, gone
+from k710.fetch.youtube.breaker import Breaker, Trouble
+from k710.fetch.youtube.downloads import Answer, Downloads
+from k710.fetch.youtube.gone import Suspicions
+from k710.fetch.youtube.options import YoutubeOptions
+from k710.fetch.youtube.session import Asking, Video
+from k710.fetch.youtube.verdict import TROUBLES
 from k710.store import MEDIA_SCHEMA, METADATA_KEY, Store, unit_digest, unit_metadata
 
 MARK = uuid.uuid4().hex
@@ -246,7 +247,7 @@ def test_a_connection_that_breaks_is_taken_up(fetch, youtube, tmp_path):
 
 
 def test_a_download_that_takes_too_long_is_given_up(fetch, youtube, tmp_path, monkeypatch):
-    monkeypatch.setattr("k710.fetch.youtube_downloads._GRACE_S", 5.0)
+    monkeypatch.setattr("k710.fetch.youtube.downloads._GRACE_S", 5.0)
     stalls = youtube.format(134, BODY, 64, 48)
     youtube.server.pages[stalls["url"].removeprefix(youtube.server.url(""))].always = Fault(stall_at=500)
     youtube.serve(ALIVE, stalls)
@@ -425,7 +426,7 @@ def test_gone_needs_two_verdicts_an_hour_apart(fetch, youtube, tmp_path):
 
 
 def test_a_long_run_confirms_what_it_suspected(fetch, youtube, tmp_path, monkeypatch):
-    monkeypatch.setattr(youtube_gone, "CONFIRM_S", 0.0)
+    monkeypatch.setattr(gone, "CONFIRM_S", 0.0)
     youtube.serve(ALIVE, youtube.format(134, BODY, 64, 48))
     youtube.refuse("gone-gone-0", "Video unavailable")
     result = fetch(some("gone-gone-0", ALIVE), "--youtube-alive", ALIVE)

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k710.fetch.youtube_format import choose
+from k710.fetch.youtube.format import choose
 
 
 def video(format_id: str, width: int, height: int, size: int | None, **more: Any) -> dict[str, Any]:

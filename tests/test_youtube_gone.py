@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k710.fetch.youtube_gone import GONE, SUSPECTED, Suspicions
+from k710.fetch.youtube.gone import GONE, SUSPECTED, Suspicions
 from k710.store import MEDIA_SCHEMA
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from k710.fetch.youtube_options import YoutubeOptions
-from k710.fetch.youtube_process import Downloader
+from k710.fetch.youtube.options import YoutubeOptions
+from k710.fetch.youtube.process import Downloader
 
 
 def setup(tmp_path: Path, options: YoutubeOptions, **more: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_nothing_else_of_yt_dlp_is_switched_on(params, tmp_path):
 
 def test_it_ends_with_its_stdin(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "k710.fetch.youtube_process"],
+        [sys.executable, "-m", "k710.fetch.youtube.process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k710.fetch.failures import OF_THE_VIDEO
-from k710.fetch.youtube_verdict import NO_SPACE, TROUBLES, UNKNOWN, WARNINGS, plain, table, verdict, warning
+from k710.fetch.youtube.verdict import NO_SPACE, TROUBLES, UNKNOWN, WARNINGS, plain, table, verdict, warning
 
 REPORTED = [
     tuple(line.split("\t")) for line in Path(__file__).with_name("youtube_said.tsv").read_text("utf-8").splitlines()[1:]

@@ -17,9 +17,9 @@ from k710.errors import UsageError
 from k710.fetch.from_local import clip_of
 from k710.fetch.unit_work import Run, do_unit
 from k710.fetch.wanted import in_hash_order, to_do
-from k710.fetch.youtube_gone import Suspicions
-from k710.fetch.youtube_options import YoutubeOptions
-from k710.fetch.youtube_session import LOOKED_AT, WATCH_URL, Asking, Session, Video
+from k710.fetch.youtube.gone import Suspicions
+from k710.fetch.youtube.options import YoutubeOptions
+from k710.fetch.youtube.session import LOOKED_AT, WATCH_URL, Asking, Session, Video
 from k710.http_reader import is_web_address, without_password
 
 UNIT_VIDEOS = 50

@@ -34,7 +34,7 @@ from k710.fetch.from_youtube import VideoUnit, YoutubeOrigin, check_origin
 from k710.fetch.profiles import Profile
 from k710.fetch.unit_work import Run
 from k710.fetch.wanted import DEFAULT_SPLITS, of_part, to_do, wanted_ids
-from k710.fetch.youtube_options import YoutubeOptions
+from k710.fetch.youtube.options import YoutubeOptions
 from k710.local_files import first_file
 from k710.manifest import Manifest
 from k710.part import Part

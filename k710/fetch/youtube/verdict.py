@@ -1,6 +1,6 @@
 """What an answer of YouTube says: of the video, of the session, or nothing that is known.
 
-The texts are YouTube's and yt-dlp's own; `youtube_messages.csv` has them as patterns, tried in its order.
+The texts are YouTube's and yt-dlp's own; `messages.csv` has them as patterns, tried in its order.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from k710.fetch.breaker import Trouble
 from k710.fetch.failures import OF_THE_VIDEO
+from k710.fetch.youtube.breaker import Trouble
 from k710.http_reader import without_password
 
-TABLE = Path(__file__).with_name("youtube_messages.csv")
+TABLE = Path(__file__).with_name("messages.csv")
 NO_SPACE = "no_space"
 UNKNOWN = "unknown"
 MAX_TEXT = 300

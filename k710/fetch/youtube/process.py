@@ -50,7 +50,7 @@ class Downloader:
         import yt_dlp
         from yt_dlp.globals import plugin_dirs
 
-        from k710.fetch.youtube_format import selector
+        from k710.fetch.youtube.format import selector
 
         plugin_dirs.value = [setup["plugins"]] if setup["plugins"] else []
         self.version = yt_dlp.version.__version__

@@ -25,7 +25,7 @@ from k710.errors import FetchError
 from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.jobs import Span
 from k710.fetch.profiles import Profile
-from k710.fetch.youtube_options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YoutubeOptions
+from k710.fetch.youtube.options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YoutubeOptions
 from k710.http_reader import without_password
 
 START_S = 120.0  # to load yt-dlp and to read a browser's cookies
@@ -201,7 +201,7 @@ class _Process:
         places = {name: str(self._folder.absolute()) for name in ("TMPDIR", "XDG_CACHE_HOME", "DENO_DIR")}
         path = os.pathsep.join([str(self._folder.absolute() / "bin"), os.environ.get("PATH", os.defpath)])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "k710.fetch.youtube_process"],
+            [sys.executable, "-m", "k710.fetch.youtube.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from k710.clip_names import ClipName
-from k710.fetch.breaker import Breaker
 from k710.fetch.jobs import Candidate, ClipJob, Made
 from k710.fetch.store_unit import is_disk_full
 from k710.fetch.unit_work import DISK_FULL, Run, Work
-from k710.fetch.youtube_downloads import Answer, Downloads, DownloadsStoppedError
-from k710.fetch.youtube_gone import GONE, Suspicions
-from k710.fetch.youtube_options import YoutubeOptions
-from k710.fetch.youtube_verdict import NO_SPACE, TROUBLES, Verdict, plain, verdict, warning
+from k710.fetch.youtube.breaker import Breaker
+from k710.fetch.youtube.downloads import Answer, Downloads, DownloadsStoppedError
+from k710.fetch.youtube.gone import GONE, Suspicions
+from k710.fetch.youtube.options import YoutubeOptions
+from k710.fetch.youtube.verdict import NO_SPACE, TROUBLES, Verdict, plain, verdict, warning
 
 WATCH_URL = "https://www.youtube.com/watch?v={id}"
 MAX_TRIES = 3  # of one video in one run
