@@ -77,7 +77,8 @@ class Choices:
         self._check_youtube()
         for origin in self.origins:
             kind, _, where = origin.partition(":")
-            if kind == "local" and local_folder(where, "folder of clips") and not Path(where).is_dir():
+            if kind == "local" and not Path(where).is_dir():
+                local_folder(where, "folder of clips")  # a URL is another mistake
                 raise FetchError(f"{origin}: no such folder")
         return self
 
