@@ -21,7 +21,8 @@ PEAK_BYTES = 8 << 20  # four are needed, and an archive may have members by the 
 SECONDS = 20.0  # of the processor; a bomb of 5 GiB takes about six of them
 BOMBS = ("zeros_of_2_gib", "zeros_of_5_gib")
 
-# tarfile passes over a pax record that it cannot read; the member keeps its own name, which is looked at as any other.
+# An older tarfile passes over a pax record that it cannot read; the member keeps its own name, which is looked at as any
+# other. A newer one ends there.
 LENIENT = ("pax_record_beyond_header", "pax_record_without_sign")
 
 CLIPS = {
@@ -71,7 +72,11 @@ def test_an_archive_gives_what_it_must_and_nothing_else(name):
     if name in LENIENT:
         clips.pop(EVIL, None)
         assert sum(refused.values()) <= 1
-        assert (clips, damage) == (CLIPS, None)
+        if damage is None:
+            assert clips == CLIPS
+        else:
+            assert damage.endswith("invalid header")
+            assert clips.items() < CLIPS.items()
         return
     must, may = kind.must(CLIPS), kind.may(CLIPS)
     assert {found: clips.get(found) for found in must} == must
