@@ -28,6 +28,7 @@ _NO_KEYS = "no key or password belongs into a URL; docs/remote.md tells where cr
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::.*://)")
 # `user@` alone is a user of sftp://, or the container of abfs://; a colon and a number are a port.
 _KEY = re.compile(r"://([^/@]*:(?!\d+/)[^@]*|(?<=ttp://)[^/@]*|(?<=ttps://)[^/@]*)@", re.IGNORECASE)
+_TRIES = 9  # at a folder that another removes meanwhile
 
 
 def location(path: str | os.PathLike[str] | RemotePath) -> Location:
@@ -89,7 +90,7 @@ def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
     Raises MachineError where the file system has no locks, unless the block may do without (not `needed`).
     """
     while True:
-        with lock.open("a") as handle:
+        with _open_lock(lock) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError as error:
@@ -103,6 +104,16 @@ def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+def _open_lock(lock: Path) -> IO[str]:
+    """The lock, in a folder that is made again where it goes at this moment: one that was new, and whose writer failed,
+    takes it along."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(FileNotFoundError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            return lock.open("a")
+    return lock.open("a")
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

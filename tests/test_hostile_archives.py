@@ -21,8 +21,8 @@ PEAK_BYTES = 8 << 20  # four are needed, and an archive may have members by the 
 SECONDS = 20.0  # of the processor; a bomb of 5 GiB takes about six of them
 BOMBS = ("zeros_of_2_gib", "zeros_of_5_gib")
 
-# An older tarfile passes over a pax record that it cannot read; the member keeps its own name, which is looked at as any
-# other. A newer one ends there.
+# An older tarfile passes over a pax record that it cannot read; the member keeps its own name, which is looked at as
+# any other. A newer one ends there.
 LENIENT = ("pax_record_beyond_header", "pax_record_without_sign")
 
 CLIPS = {
