@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class ArchiveStream:
                     if not 0 <= ahead <= MAX_SKIPPED_BYTES:
                         raise DamagedArchiveError(f"a member claims {ahead:,} bytes")
                 elif info.isreg() and (data := tar.extractfile(info)):
-                    yield Member(PurePosixPath(info.name).name, info.size, _Data(data))
+                    yield Member(_parts(info.name)[-1], info.size, _Data(data))
 
 
 class _Info(tarfile.TarInfo):
@@ -152,11 +151,15 @@ def _why_refused(info: tarfile.TarInfo) -> str | None:
         return "device"
     if not 0 <= info.size <= MAX_MEMBER_BYTES:
         return "size"
-    name = info.name
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or _CONTROL.search(name):
+    name, parts = info.name, _parts(info.name)
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or _CONTROL.search(name):
         return "path"
     return None
+
+
+def _parts(name: str) -> list[str]:
+    """The folders of a member's name, and the file's. Not by pathlib, which interns them all: a name is not ours."""
+    return [part for part in name.split("/") if part not in ("", ".")]
 
 
 def _plain(source: _Readable) -> _Readable:
