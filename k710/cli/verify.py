@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of
 from k710.storage import Location
+
+if TYPE_CHECKING:
+    from k710.fetch.verify import UnitReport
 
 
 @click.command("verify")
@@ -59,25 +63,30 @@ def command(
         clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
         click.echo(f"{profile}: {clips:,} clips in {len(reports):,} units, {size / 1e6:,.1f} MB")
         for report in broken:
-            if report.unreadable:
-                click.echo(f"  {report.file.name}: {report.unreadable}")
-            for clip_id, reason in report.clips.items():
-                click.echo(f"  {report.file.name}: {clip_id}: {reason}")
-            for tar, reason in report.tars.items():
-                click.echo(f"  {report.file.name}: {tar}: {reason}")
+            _print_damage(report)
         readable = not any(report.unreadable for report in reports)
         orphans = orphan_tars(opened) if readable else []
         for path in orphans:
             click.echo(f"  {path.name}: no row names it; an interrupted run left it")
         if mend and (broken or orphans):
-            lost, recovered = repair(opened, reports, scratch=scratch)
-            gone = sum(report.unreadable is not None for report in broken)
-            whole = ", and what else units held whose rows cannot be read" if gone else ""
-            click.echo(f"  repaired {len(broken):,} units; wanted again: {lost:,} clips{whole}")
-            if recovered:
-                click.echo(f"  {recovered:,} clips of such units were taken from their tars; from which files is lost")
+            _print_repair(broken, *repair(opened, reports, scratch=scratch))
         elif broken:
             damaged += len(broken)
     if damaged:
         raise StoreError(f"{damaged:,} units are damaged; --repair writes them anew from what is intact")
     click.echo("Everything is as the rows say.")
+
+
+def _print_damage(report: UnitReport) -> None:
+    if report.unreadable:
+        click.echo(f"  {report.file.name}: {report.unreadable}")
+    for name, reason in [*report.clips.items(), *report.tars.items()]:
+        click.echo(f"  {report.file.name}: {name}: {reason}")
+
+
+def _print_repair(broken: list[UnitReport], lost: int, recovered: int) -> None:
+    gone = any(report.unreadable is not None for report in broken)
+    whole = ", and what else units held whose rows cannot be read" if gone else ""
+    click.echo(f"  repaired {len(broken):,} units; wanted again: {lost:,} clips{whole}")
+    if recovered:
+        click.echo(f"  {recovered:,} clips of such units were taken from their tars; from which files is lost")
