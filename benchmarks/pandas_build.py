@@ -101,7 +101,8 @@ def curate(rows: pd.DataFrame, clips: pd.DataFrame) -> None:
 
 
 def add_releases(rows: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
-    """Each release's own split and class of each clip, as published (val before test before train, should both be)."""
+    """Each release's own splits and class of each clip, as published; of several labels the first alphabetically, of
+    train and val before test."""
     for source in RELEASE_COLUMNS:
         published = rows.loc[rows["source"] == source, ["clip", "split", "split_rank", "release_class_id"]]
         published = published.sort_values(["clip", "split_rank", "release_class_id"]).drop_duplicates("clip")

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +14,7 @@ from k710.build import CurationRecipe
 from k710.errors import ManifestError
 from k710.labels import Synonym, class_names, published_synonyms
 from k710.manifest import Manifest
+from k710.memberships import in_splits_of, split_masks
 from k710.recipes import make_recipe
 from k710.releases import SOURCES, SPLITS
 from k710.views import VIEWS
@@ -137,8 +139,9 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _split_counts(clips: pa.Table, view: str) -> dict[str, int]:
-    counts = _value_counts(clips["split" if view == "k710" else f"{view}_split"])
-    return {split: counts[split] for split in SPLITS if split in counts}
+    masks = split_masks(clips["split" if view == "k710" else f"{view}_split"])
+    counts = {split: int(np.count_nonzero(in_splits_of(masks, (split,)))) for split in SPLITS}
+    return {split: count for split, count in counts.items() if count}
 
 
 def _doubts(clips: pa.Table, recipe: CurationRecipe) -> list[DoubtFacts]:
