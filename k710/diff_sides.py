@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.memberships import Masks, classes_in, mask_of
+from k710.memberships import Masks, classes_in, in_splits_of, mask_of
 from k710.releases import SPLITS
 
 NOT_LISTED = "not_listed"
@@ -96,7 +96,8 @@ class Pairs:
         Of a clip in several splits, the labels are those of the first split in which they differ, or that has one.
         """
         classes_a, classes_b = self.classes_a[:, index], self.classes_b[:, index]
-        differs = (classes_a >= 0) & (classes_b >= 0) & (classes_a != classes_b)
+        in_both = [in_splits_of((self.masks_a & self.masks_b)[index], (split,)) for split in SPLITS]
+        differs = np.stack(in_both) & (classes_a != classes_b)
 
         def label(classes: npt.NDArray[np.int16]) -> pa.Array:
             split = np.where(differs.any(axis=0), differs.argmax(axis=0), (classes >= 0).argmax(axis=0))
