@@ -64,12 +64,14 @@ class Pairs:
     @property
     def in_a(self) -> npt.NDArray[np.bool_]:
         """Which clips are in a split of A."""
-        return self.masks_a != 0
+        inside: npt.NDArray[np.bool_] = self.masks_a != 0
+        return inside
 
     @property
     def in_b(self) -> npt.NDArray[np.bool_]:
         """Which clips are in a split of B."""
-        return self.masks_b != 0
+        inside: npt.NDArray[np.bool_] = self.masks_b != 0
+        return inside
 
     def video_a(self, index: Ints) -> pa.Array:
         return self.a.youtube_id.take(pa.array(self.row_a[index]))

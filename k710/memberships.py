@@ -66,7 +66,8 @@ def split_masks(column: pa.ChunkedArray) -> Masks:
 def in_splits_of(masks: Masks, splits: Iterable[str]) -> Mask:
     """Which of the clips are in one of these splits."""
     wanted = np.uint8(sum(1 << SPLITS.index(split) for split in set(splits)))
-    return (masks & wanted) != 0
+    found: Mask = (masks & wanted) != 0
+    return found
 
 
 def split_column(masks: Masks) -> pa.DictionaryArray:
@@ -82,7 +83,8 @@ def split_column(masks: Masks) -> pa.DictionaryArray:
 
 def is_in_several(masks: Masks) -> Mask:
     """Which of the clips are in more than one split."""
-    return (masks & (masks - (masks > 0))) != 0
+    found: Mask = (masks & (masks - (masks > 0))) != 0
+    return found
 
 
 def memberships(masks: Masks) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8]]:

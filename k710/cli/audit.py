@@ -51,17 +51,30 @@ def command(
     if train is not None and evaluation is not None:
         _compare(train, evaluation, as_json)
         return
+    lists: list[dict[str, Any]] = []
     if manifest is not None:
         from k710.manifest import open_manifest
 
         if isinstance(manifest, Path) and any(manifest.glob("k[467]00*")) and not (manifest / "dataset.json").exists():
             raise click.UsageError(f"{manifest} is no manifest; to audit a folder of lists: --annotations {manifest}")
-        clips = open_manifest(manifest).clips
+        opened = open_manifest(manifest)
+        clips, lists = opened.clips, (opened.about.get("counts") or {}).get("lists", [])
     else:
-        clips = _clips_of_lists(annotations, sources, splits, synonyms)
+        clips, lists = _clips_of_lists(annotations, sources, splits, synonyms)
+    from k710.attrition import list_warnings
     from k710.audit import audit
+    from k710.errors import ManifestError
+    from k710.list_identity import misnamed
 
     found = audit(clips)
+    try:
+        warnings = list(list_warnings(lists, misnamed(clips)).values())
+    except (KeyError, TypeError) as error:
+        raise ManifestError(f"{manifest}: dataset.json is damaged: its counts lack a part ({error!r})") from None
+    if warnings:
+        found["list_warnings"] = warnings
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
     if as_json:
         print_json(found)
     else:
@@ -70,7 +83,7 @@ def command(
 
 def _clips_of_lists(
     annotations: str | None, sources: tuple[str, ...], splits: tuple[str, ...], synonyms: Path | None
-) -> pa.Table:
+) -> tuple[pa.Table, list[dict[str, Any]]]:
     from k710.annotations import read_list
     from k710.clips import clips_table
     from k710.curate import Policy, align, curate
@@ -79,7 +92,9 @@ def _clips_of_lists(
 
     files = annotation_files(annotations, check_sources(sources), check_splits(splits))
     alignment = Alignment(read_synonyms(synonyms) if synonyms else ())
-    return clips_table(curate(align([read_list(file) for file in files], alignment), Policy()))
+    read = [read_list(file) for file in files]
+    rows = [{"source": one.file.source, "split": one.file.split, "rows": one.num_rows} for one in read]
+    return clips_table(curate(align(read, alignment), Policy())), rows
 
 
 def _print(found: dict[str, Any]) -> None:
