@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from k710.audit import rows_leaked
 from k710.curate import FATES, Curated
 from k710.list_identity import misnamed, shortfalls
 from k710.overlap import Overlaps, conflicts, overlaps
@@ -27,7 +28,7 @@ def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Tab
         per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **fates})
     class_ids = clips["class_id"].fill_null(-1).to_numpy()
     found = overlaps(clips)
-    not_as_named = misnamed(clips)
+    not_as_named, leaked_rows = misnamed(clips), rows_leaked(rows)
     return {
         "lists": per_list,
         "rows": sum(entry["rows"] for entry in per_list),
@@ -38,7 +39,9 @@ def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Tab
         "classes": len(np.unique(class_ids[curated.split >= 0])),
         "leaks": leaks_by_pair(found),
         "conflicts": conflicts(clips).counts(),
+        # What the clips table alone does not tell, where there is any.
         **({"misnamed": not_as_named} if not_as_named else {}),
+        **({"leaked_rows": leaked_rows} if leaked_rows is not None else {}),
     }
 
 

@@ -115,7 +115,8 @@ def video_hashes(youtube_ids: pa.ChunkedArray) -> npt.NDArray[np.uint32]:
     mixed = head * np.uint64(0x9E3779B97F4A7C15) ^ tail * np.uint64(0xC2B2AE3D27D4EB4F)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finish of SplitMix64
         mixed = (mixed ^ mixed >> np.uint64(shift)) * np.uint64(factor)
-    return (mixed ^ mixed >> np.uint64(31)).astype(np.uint32)
+    hashes: npt.NDArray[np.uint32] = (mixed ^ mixed >> np.uint64(31)).astype(np.uint32)
+    return hashes
 
 
 def marks_text(lists: Mapping[List, pa.ChunkedArray]) -> str:

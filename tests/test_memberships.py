@@ -311,6 +311,26 @@ def test_near_duplicates_compare_it_on_the_side_that_is_asked_for(manifest):
     assert len(sides(splits=("train",))) == len(sides(splits=("val",))) == 2
 
 
+def test_rows_that_repeat_a_clip_in_one_list_count_as_rows(k710, tmp_path):
+    """Two rows of one clip, with one label or two, are two rows that leak, of one video."""
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    header = "label,youtube_id,time_start,time_end,split"
+    train = ["abseiling,clip-000000,0,10,train", "archery,clip-000000,0,10,train", "archery,clip-000001,0,10,train"]
+    val = ["archery,clip-000000,0,10,val", "archery,clip-000000,0,10,val", "archery,clip-000000,0,10,val"]
+    for split, lines in (("train", train), ("val", val)):
+        (lists / f"k400_{split}.csv").write_text("\n".join([header, *lines, ""]))
+    options = ("--sources", "k400", "--annotations", lists)
+    assert k710("build", *options, "--out", tmp_path / "m").exit_code == 0
+    counts = open_manifest(tmp_path / "m").about["counts"]
+    assert counts["fates"]["leaked"] == 2
+    figures = [json.loads(k710("stats", tmp_path / "m", "--json").stdout)["overlap"]]
+    figures += [json.loads(k710("audit", *what, "--json").stdout) for what in ((tmp_path / "m",), options)]
+    for found in figures:
+        leaked = {name: (one["leaked_rows"], one["leaked_videos"]) for name, one in found["policies"].items()}
+        assert leaked == {"train-purge": (2, 1), "val-purge": (3, 1)}
+
+
 # Real lists, posed as the train list of an older release: an oracle in pandas that knows no clips table.
 
 

@@ -69,14 +69,15 @@ def row_flows(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return flows
 
 
-def overlap_figures(clips: pa.Table) -> dict[str, Any]:
-    """What every two lists share, and what each policy would make of these lists. Needs curation's columns alone."""
+def overlap_figures(clips: pa.Table, leaked_rows: dict[str, int] | None = None) -> dict[str, Any]:
+    """What every two lists share, and what each policy would make of these lists. Needs curation's columns, and
+    `leaked_rows` of a build's counts where they have it."""
     found = overlaps(clips)
     return {
         "lists": [f"{source} {split}" for source, split in found.lists],
         "by_id": found.by_id.tolist(),
         "by_clip": found.by_clip.tolist(),
         "ids_by_splits": ids_by_splits(clips),
-        "policies": leaks_by_policy(clips),
+        "policies": leaks_by_policy(clips, leaked_rows),
         "near_duplicates": len(taken_out(clips)),
     }
