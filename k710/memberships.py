@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k710.errors import ManifestError
 from k710.releases import SOURCES, SPLITS
@@ -125,8 +126,12 @@ def classes_in(clips: pa.Table, prefix: str, split: str, masks: Masks | None = N
     if f"{prefix}class_ids" not in clips.column_names:
         return classes
     own = clips[f"{prefix}class_ids"]
-    for clip in np.flatnonzero(own.is_valid().to_numpy() & here).tolist():
-        before = int(masks[clip]) & ((1 << SPLITS.index(split)) - 1)
-        label = own[clip].as_py()[before.bit_count()]
-        classes[clip] = -1 if label is None else label
+    index = np.flatnonzero(own.is_valid().to_numpy() & here)
+    if not len(index):
+        return classes
+    lists = pa.concat_arrays(own.take(pa.array(index)).chunks)
+    lengths = pc.list_value_length(lists).to_numpy()
+    before = masks[index] & np.uint8((1 << SPLITS.index(split)) - 1)  # the splits that stand before this one
+    place = np.cumsum(lengths) - lengths + np.array([bits.bit_count() for bits in range(1 << len(SPLITS))])[before]
+    classes[index] = lists.flatten().fill_null(-1).to_numpy()[place]
     return classes
