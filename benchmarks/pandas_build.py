@@ -101,7 +101,7 @@ def curate(rows: pd.DataFrame, clips: pd.DataFrame) -> None:
 
 
 def add_releases(rows: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
-    """Each release's own split and class of each clip, as published (val before test before train, should both be)."""
+    """Each release's own split and class of each clip, as published; no list here has a clip in two of its splits."""
     for source in RELEASE_COLUMNS:
         published = rows.loc[rows["source"] == source, ["clip", "split", "split_rank", "release_class_id"]]
         published = published.sort_values(["clip", "split_rank", "release_class_id"]).drop_duplicates("clip")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from k710.audit import rows_leaked
 from k710.curate import FATES, Curated
+from k710.list_identity import misnamed, shortfalls
 from k710.overlap import Overlaps, conflicts, overlaps
 from k710.releases import PAPER_K710, SOURCES, SPLITS
 
@@ -26,6 +28,7 @@ def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Tab
         per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **fates})
     class_ids = clips["class_id"].fill_null(-1).to_numpy()
     found = overlaps(clips)
+    not_as_named, leaked_rows = misnamed(clips), rows_leaked(rows)
     return {
         "lists": per_list,
         "rows": sum(entry["rows"] for entry in per_list),
@@ -36,6 +39,9 @@ def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Tab
         "classes": len(np.unique(class_ids[curated.split >= 0])),
         "leaks": leaks_by_pair(found),
         "conflicts": conflicts(clips).counts(),
+        # What the clips table alone does not tell, where there is any.
+        **({"misnamed": not_as_named} if not_as_named else {}),
+        **({"leaked_rows": leaked_rows} if leaked_rows is not None else {}),
     }
 
 
@@ -90,12 +96,38 @@ def beside_the_printed(counts: dict[str, Any]) -> list[PrintedCount]:
     return [*printed, PrintedCount("K710 classes", counts["classes"], None, PAPER_K710["classes"])]
 
 
-def why_it_differs(recipe: dict[str, Any]) -> str:
-    """The sentence that explains the difference between a build and the paper's counts."""
+def list_warnings(lists: Sequence[dict[str, Any]], not_as_named: dict[str, str]) -> dict[str, str]:
+    """What is wrong with lists that are not the ones that their releases published, by list (`k600 val`).
+
+    `lists` and `not_as_named`: the parts `lists` and `misnamed` of a build's counts. Which list is whose is known of
+    val and test lists alone, how many rows a list lacks of most (list_identity.py).
+    """
+    found = {}
+    for name, other in not_as_named.items():
+        release, _, split = other.rpartition(" ")
+        source = name.split(" ")[0]
+        found[name] = (
+            f"{name}: the videos of this list are those of the {split} list of {SOURCES[release].title}. Put the list "
+            f"of {SOURCES[source].title} in its place, or name the file {release}_{split} and build with --sources "
+            f"{release}."
+        )
+    for one in shortfalls(lists):
+        found.setdefault(f"{one.source} {one.split}", str(one))
+    return found
+
+
+def why_it_differs(recipe: dict[str, Any], doubtful: Iterable[str] = ()) -> str:
+    """The sentence that explains the difference between a build and the paper's counts. `doubtful`: the lists that
+    `list_warnings` names."""
     if recipe["leak_policy"] == "val-purge":
         return (
             "The paper's counts fit train-purge. val-purge removes from val every video that some train list has, "
             "which most of K400's val is, so its val is far smaller: it reproduces no published list."
+        )
+    if names := ", ".join(doubtful):
+        return (
+            f"Not every list is the one that its release published ({names}), so these counts are not those that the "
+            "releases' whole lists give."
         )
     sentence = (
         "The paper counts the clips that its authors could still get from YouTube and counts no vanished one; this "

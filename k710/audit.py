@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from k710.clip_names import ClipName
 from k710.clips import list_rows
-from k710.curate import FATES, Policy, codes, curate
+from k710.curate import FATES, Policy, Rows, codes, curate, hold_out
 from k710.manifest import DROP_REASONS, NEAR_DUPLICATE
 from k710.overlap import LISTS, conflicts, overlaps, video_presence, video_starts
 from k710.releases import SPLITS
@@ -23,8 +23,9 @@ POLICIES = {
 }
 
 
-def audit(clips: pa.Table) -> dict[str, Any]:
-    """Overlaps, leaks under each policy and conflicts of a clips table, as plain data.
+def audit(clips: pa.Table, leaked_rows: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Overlaps, leaks under each policy and conflicts of a clips table, as plain data. `leaked_rows` is what
+    `rows_leaked` gives.
 
     `overlap` has a matrix by YouTube ID and one by clip, rows and columns as in `lists`. `policies` tells, for each
     policy, the train and val that it makes of these lists, and how many videos of that train stand in each val and
@@ -39,7 +40,7 @@ def audit(clips: pa.Table) -> dict[str, Any]:
         "lists": [f"{source} {split}" for source, split in found.lists],
         "overlap": {"by_id": found.by_id.tolist(), "by_clip": found.by_clip.tolist()},
         "ids_by_splits": ids_by_splits(clips),
-        "policies": leaks_by_policy(clips),
+        "policies": leaks_by_policy(clips, leaked_rows),
         "near_duplicates": int(np.count_nonzero(codes(clips["drop_reason"]) == DROP_REASONS.index(NEAR_DUPLICATE))),
         "conflicts": contradictions.counts(),
         "conflicting": {name: getattr(contradictions, name).to_pylist() for name in contradictions.counts()},
@@ -59,9 +60,19 @@ def ids_by_splits(clips: pa.Table) -> dict[str, int]:
     return counts
 
 
-def leaks_by_policy(clips: pa.Table) -> dict[str, dict[str, Any]]:
+def rows_leaked(rows: Rows) -> dict[str, int] | None:
+    """For each policy the list rows that it takes for leaked. None where no list has one clip in several rows: then
+    the clips table stands for every row."""
+    lists = rows.source.astype(np.int64) * len(SPLITS) + rows.split
+    if len(np.unique(rows.clip * np.int64(len(LISTS)) + lists)) == len(rows):
+        return None
+    return {name: int(np.count_nonzero(hold_out(rows, policy))) for name, policy in POLICIES.items()}
+
+
+def leaks_by_policy(clips: pa.Table, leaked_rows: Mapping[str, int] | None = None) -> dict[str, dict[str, Any]]:
     """For each policy that these lists allow: clips of train and val, the rows and videos that it takes for leaked (of
-    train lists, under val-purge of val lists), and train's videos in each evaluation list."""
+    train lists, under val-purge of val lists), and train's videos in each evaluation list. `leaked_rows` is what
+    `rows_leaked` gives."""
     rows = list_rows(clips)
     splits = {SPLITS[code] for code in np.unique(codes(rows["split"]))}
     starts, video_lists = video_starts(clips), video_presence(clips)
@@ -80,7 +91,7 @@ def leaks_by_policy(clips: pa.Table) -> dict[str, dict[str, Any]]:
         result[name] = {
             "train": int(np.count_nonzero(split == SPLITS.index("train"))),
             "val": int(np.count_nonzero(split == SPLITS.index("val"))),
-            "leaked_rows": int(np.count_nonzero(leaked)),
+            "leaked_rows": (leaked_rows or {}).get(name, int(np.count_nonzero(leaked))),
             "leaked_videos": len(np.unique(curated.rows.video[leaked])),
             "leaks": {list_: int(np.count_nonzero(video_lists[in_train] & bit)) for list_, bit in evaluation.items()},
         }

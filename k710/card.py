@@ -182,7 +182,8 @@ $ {facts.build_command()}
 
 {same} {where} Built with {tools or "unknown versions"}.
 
-{_table(["list", "rows", "rows left out", "SHA-256", "from"], lists)}"""
+{_table(["list", "rows", "rows left out", "SHA-256", "from"], lists)}""",
+        *map(plain, facts.list_warnings),
     ]
     if facts.synonyms:
         rows = facts.synonyms.items()

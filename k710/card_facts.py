@@ -6,13 +6,16 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k710.attrition import list_warnings
 from k710.build import CurationRecipe
 from k710.errors import ManifestError
 from k710.labels import Synonym, class_names, published_synonyms
 from k710.manifest import Manifest
+from k710.memberships import in_splits_of, split_masks
 from k710.recipes import make_recipe
 from k710.releases import SOURCES, SPLITS
 from k710.views import VIEWS
@@ -57,6 +60,7 @@ class CardFacts:
     classes: int  # of K710's clips
     reasons: dict[str, tuple[int, str]]  # drop reason: clips, and what it means
     lists: tuple[ListFacts, ...]
+    list_warnings: tuple[str, ...]  # lists that are not whole, or another release's
     recipe: CurationRecipe
     synonyms: dict[str, str]  # the user's own
     tools: dict[str, str]
@@ -98,6 +102,8 @@ def card_facts(manifest: Manifest) -> CardFacts:
     recipe = make_recipe(about["recipe"], CurationRecipe, where=str(manifest.path)).checked()
     try:
         lists = tuple(_list_facts(entry) for entry in about["sources"])
+        not_as_named = (about.get("counts") or {}).get("misnamed", {})
+        warnings = tuple(list_warnings(about["sources"], not_as_named).values())
         synonyms = {str(name): str(label) for name, label in about.get("synonyms", {}).items()}
         tools = {str(name): str(version) for name, version in about.get("tools", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -113,6 +119,7 @@ def card_facts(manifest: Manifest) -> CardFacts:
         classes=pc.count_distinct(clips["class_id"].filter(pc.is_valid(clips["split"]))).as_py(),
         reasons={name: (reasons[name], _REASONS.get(name, "decided after the build")) for name in sorted(reasons)},
         lists=lists,
+        list_warnings=warnings,
         recipe=recipe,
         synonyms=synonyms,
         tools=tools,
@@ -137,8 +144,9 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _split_counts(clips: pa.Table, view: str) -> dict[str, int]:
-    counts = _value_counts(clips["split" if view == "k710" else f"{view}_split"])
-    return {split: counts[split] for split in SPLITS if split in counts}
+    masks = split_masks(clips["split" if view == "k710" else f"{view}_split"])
+    counts = {split: int(np.count_nonzero(in_splits_of(masks, (split,)))) for split in SPLITS}
+    return {split: count for split, count in counts.items() if count}
 
 
 def _doubts(clips: pa.Table, recipe: CurationRecipe) -> list[DoubtFacts]:

@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curate import ROW_SCHEMA, Curated, Rows, codes, constant
+from k710.curate import ROW_SCHEMA, Curated, Rows, constant
 from k710.labels import class_names, k710_classes_of
-from k710.manifest import CLIPS_SCHEMA, DROP_REASONS
+from k710.manifest import DROP_REASONS, clips_schema
+from k710.memberships import classes_in, in_splits_of, label_columns, split_column, split_masks
 from k710.releases import SOURCES, SPLITS
 
 
@@ -17,7 +18,8 @@ def clips_table(curated: Curated) -> pa.Table:
     """The clips table (manifest.CLIPS_SCHEMA) in clip_id order.
 
     A clip's label comes from its train and val rows, by precedence of releases; labels that lost stand in
-    `other_class_ids`. Each release's own split and label are as published, whatever curation decided.
+    `other_class_ids`. Each release's own splits and labels are as published, whatever curation decided. The table has
+    `{release}_class_ids` too where the lists of one release label a clip differently (memberships.py).
     """
     rows = curated.rows
     num_clips = len(curated.split)
@@ -36,32 +38,36 @@ def clips_table(curated: Curated) -> pa.Table:
         "kept_clip_id": clip_ids.take(pa.array(curated.kept_clip, mask=curated.kept_clip < 0)),
     }
     for source in SOURCES:
-        split, label = _as_published(rows, source, num_clips)
-        columns[f"{source}_split"] = _named(split, SPLITS)
+        masks, classes = _as_published(rows, source, num_clips)
+        label, labels = label_columns(masks, classes)
+        columns[f"{source}_split"] = split_column(masks)
         columns[f"{source}_class_id"] = _nullable(label)
-    return pa.table(columns, schema=CLIPS_SCHEMA).combine_chunks()
+        if labels is not None:
+            columns[f"{source}_class_ids"] = labels
+    return pa.table(columns, schema=clips_schema(columns)).combine_chunks()
 
 
 def list_rows(clips: pa.Table) -> pa.Table:
-    """The list rows (curate.ROW_SCHEMA) that a clips table stands for: one for each clip and release that has it."""
+    """The list rows (curate.ROW_SCHEMA) that a clips table stands for: one for each clip and list that has it."""
     parts = []
     for source, release in SOURCES.items():
-        split = codes(clips[f"{source}_split"])
-        listed = np.flatnonzero(split >= 0)
-        if not len(listed):
-            continue
-        release_class = clips[f"{source}_class_id"].fill_null(-1).to_numpy()[listed]
+        masks = split_masks(clips[f"{source}_split"])
         to_k710 = np.array([*k710_classes_of(release.label_set), -1], np.int16)
-        place = clips.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(listed))
-        columns = [
-            constant(source, tuple(SOURCES), len(listed)),
-            pa.DictionaryArray.from_arrays(pa.array(split[listed]), list(SPLITS)),
-            pa.array(np.zeros(len(listed), np.int32)),
-            *place.columns,
-            pa.array(release_class),
-            pa.array(to_k710[release_class]),
-        ]
-        parts.append(pa.table(columns, schema=ROW_SCHEMA))
+        for split in SPLITS:
+            listed = np.flatnonzero(in_splits_of(masks, (split,)))
+            if not len(listed):
+                continue
+            release_class = classes_in(clips, f"{source}_", split, masks)[listed]
+            place = clips.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(listed))
+            columns = [
+                constant(source, tuple(SOURCES), len(listed)),
+                constant(split, SPLITS, len(listed)),
+                pa.array(np.zeros(len(listed), np.int32)),
+                *place.columns,
+                pa.array(release_class),
+                pa.array(to_k710[release_class]),
+            ]
+            parts.append(pa.table(columns, schema=ROW_SCHEMA))
     return pa.concat_tables(parts).combine_chunks() if parts else ROW_SCHEMA.empty_table()
 
 
@@ -82,19 +88,16 @@ def _other_class_ids(rows: Rows, class_id: npt.NDArray[np.int16]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(counts == 0))
 
 
-def _as_published(rows: Rows, source: str, num_clips: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int16]]:
-    """The split and class index that a release gives each clip; -1 where it has none.
-
-    No release is known to list one clip in two splits. Should one, the evaluation side is kept (val, then test), so
-    that its leak stays visible; of two labels in one split, the first alphabetically.
-    """
-    split, label = np.full(num_clips, -1, np.int8), np.full(num_clips, -1, np.int16)
+def _as_published(rows: Rows, source: str, num_clips: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
+    """(clips,) the splits in which a release lists each clip, as a mask of bits, and (splits, clips) the class index
+    that each split gives it, -1 for none. Of two labels in one split, the first alphabetically."""
+    masks, classes = np.zeros(num_clips, np.uint8), np.full((len(SPLITS), num_clips), -1, np.int16)
     of_source = rows.source == list(SOURCES).index(source)
-    for part in ("train", "test", "val"):
+    for number, part in enumerate(SPLITS):
         index = np.flatnonzero(of_source & rows.of_splits(part))[::-1]  # the last write, the first label, stays
-        split[rows.clip[index]] = SPLITS.index(part)
-        label[rows.clip[index]] = rows.release_class_id[index]
-    return split, label
+        masks[rows.clip[index]] |= np.uint8(1 << number)
+        classes[number][rows.clip[index]] = rows.release_class_id[index]
+    return masks, classes
 
 
 def _nullable(values: npt.NDArray[np.int16]) -> pa.Array:

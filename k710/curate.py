@@ -195,7 +195,7 @@ class Rows:
 
 def _clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Two numbers per row that sort as its clip_id does: eight bytes of the ID; three more and 20 bits per time."""
-    ids = _fixed_width(rows["youtube_id"], 11)
+    ids = fixed_width(rows["youtube_id"], 11)
     head = ids[:, :8].copy().view(">u8").ravel().astype(np.uint64)
     tail = np.zeros((len(ids), 4), np.uint8)
     tail[:, 1:] = ids[:, 8:]
@@ -204,7 +204,7 @@ def _clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.u
     return head, tail.view(">u4").ravel().astype(np.uint64) << np.uint64(40) | span
 
 
-def _fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
+def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
     """The bytes of a column of strings that all have the same length, one row of bytes each; no copy."""
     array = column.combine_chunks()
     array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array

@@ -15,6 +15,7 @@ from k710.diff_sides import Pairs, pair
 from k710.errors import ManifestError, UsageError
 from k710.labels import class_names
 from k710.manifest import Manifest
+from k710.memberships import in_splits_of
 from k710.releases import SPLITS
 from k710.store import Store
 from k710.views import VIEWS, view_columns
@@ -33,8 +34,9 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class GroupChange:
-    """The clips of one split, or of one label of it. `came` and `went` count clips that are in another split or under
-    another label on the other side, so that a + gained + came - lost - went = b."""
+    """The clips of one split, or of one label of it. `came` and `went` count clips that are in other splits alone, or
+    under another label, on the other side, so that a + gained + came - lost - went = b. A clip in several splits of a
+    release counts in each."""
 
     split: str
     label: str | None
@@ -145,7 +147,7 @@ def _change_of(pairs: Pairs) -> npt.NDArray[np.int8]:
     change[~in_a & in_b] = CHANGES.index("gained")
     change[in_a & ~in_b] = CHANGES.index("lost")
     change[in_a & in_b & elsewhere] = CHANGES.index("moved")
-    change[in_a & in_b & ~elsewhere & (pairs.class_a != pairs.class_b)] = CHANGES.index("relabelled")
+    change[in_a & in_b & ~elsewhere & np.any(pairs.classes_a != pairs.classes_b, axis=0)] = CHANGES.index("relabelled")
     outside = ~in_a & ~in_b
     change[outside & elsewhere] = CHANGES.index("outside")
     maybe = np.flatnonzero(outside & ~elsewhere)
@@ -195,22 +197,21 @@ def _changed_classes(pairs: Pairs, names: tuple[str, ...]) -> list[GroupChange]:
 def _groups(pairs: Pairs, *, with_labels: bool, names: tuple[str, ...]) -> list[GroupChange]:
     """Every split that has clips on either side, or every label of it."""
     width = len(names) + 1 if with_labels else 1  # one more for clips without a label
-    sides = []
-    for place, class_id, inside in (
-        (pairs.place_a, pairs.class_a, pairs.in_a),
-        (pairs.place_b, pairs.class_b, pairs.in_b),
-    ):
-        key = (place.astype(np.int64) - 1) * width + (class_id + 1 if with_labels else 0)
-        sides.append(np.where(inside, key, -1))
-    a, b = sides
+    in_a, in_b = pairs.in_a, pairs.in_b
 
     def count(keys: npt.NDArray[np.int64], of: Mask) -> npt.NDArray[np.int64]:
-        return np.bincount(keys[of], minlength=len(SPLITS) * width)
+        return np.bincount(keys[of], minlength=width)
 
-    columns = [count(a, a >= 0), count(b, b >= 0), count(b, (b >= 0) & (a < 0)), count(a, (a >= 0) & (b < 0))]
-    both = (a >= 0) & (b >= 0) & (a != b)
-    columns += [count(b, both), count(a, both)]
-    rows = np.stack(columns, axis=1)
+    parts = []
+    for number, split in enumerate(SPLITS):
+        a, b = (
+            np.where(in_splits_of(masks, (split,)), classes[number].astype(np.int64) + 1 if with_labels else 0, -1)
+            for masks, classes in ((pairs.masks_a, pairs.classes_a), (pairs.masks_b, pairs.classes_b))
+        )
+        columns = [count(a, a >= 0), count(b, b >= 0), count(b, (b >= 0) & ~in_a), count(a, (a >= 0) & ~in_b)]
+        columns += [count(b, (b >= 0) & in_a & (a != b)), count(a, (a >= 0) & in_b & (a != b))]
+        parts.append(np.stack(columns, axis=1))
+    rows = np.concatenate(parts)
     return [
         GroupChange(SPLITS[key // width], names[key % width - 1] if key % width else None, *rows[key].tolist())
         for key in np.flatnonzero(rows.any(axis=1)).tolist()

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.diff_sides import Pairs
+from k710.memberships import memberships
 from k710.releases import SPLITS
 
 MEDIA_COLUMNS = ("clip_id", "failure", "sha256")
@@ -23,7 +24,7 @@ Codes = npt.NDArray[np.int16]
 class MediaChange:
     """Clips of a split by what A's store and B's have of them; None where the side has no such clip, or no store."""
 
-    split: str  # of B where the clip is in one, else of A
+    split: str  # of B where the clip is in one, else of A; a clip in several counts in each
     a: str | None
     b: str | None
     clips: int
@@ -58,7 +59,7 @@ def media_changes(
 ) -> tuple[tuple[MediaChange, ...], MediaOfPairs | None]:
     """Counts of the clips in a split by their media on both sides, and the media pair by pair; nothing without media.
 
-    The counts add up to the clips that are in a split of A or of B.
+    The counts add up to the clips that are in a split of A or of B, each as often as it is in one of the view.
     """
     if media_a is None and media_b is None:
         return (), None
@@ -98,8 +99,8 @@ def _states(
 
 
 def _counts(pairs: Pairs, media: MediaOfPairs) -> list[MediaChange]:
-    index = np.flatnonzero(pairs.in_a | pairs.in_b)
-    split = np.where(pairs.in_b, pairs.place_b, pairs.place_a)[index].astype(np.int64) - 1
+    index, in_split = memberships(np.where(pairs.in_b, pairs.masks_b, pairs.masks_a))
+    split = in_split.astype(np.int64)
     width = len(media.states) + 1
     key = (split * width + media.a[index] + 1) * width + media.b[index] + 1
     keys, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)

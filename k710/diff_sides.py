@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k710.memberships import Masks, classes_in, in_splits_of, mask_of
 from k710.releases import SPLITS
 
 NOT_LISTED = "not_listed"
@@ -20,12 +21,12 @@ Number = TypeVar("Number", bound=np.signedinteger[Any])
 
 @dataclass(frozen=True)
 class Side:
-    """One table as columns: a place and a class per clip; -1 is no class."""
+    """One table as columns: a place per clip, and (splits, clips) its class in each split; -1 is no class."""
 
     clip_id: pa.Array
     youtube_id: pa.Array
     place: npt.NDArray[np.int8]
-    class_id: npt.NDArray[np.int16]
+    classes: npt.NDArray[np.int16]
     kept_clip_id: pa.Array | None
 
 
@@ -34,7 +35,7 @@ class Pairs:
     """Every clip that either side lists, once: those of A in its order, then those of B alone in its order.
 
     `row_a` and `row_b` are positions in the sides, -1 where one lacks the clip. Places index `places`: NOT_LISTED, the
-    splits, then the drop reasons.
+    splits, then what else the tables name: several splits at once, or a drop reason. Classes are (splits, pairs).
     """
 
     places: tuple[str, ...]
@@ -44,21 +45,33 @@ class Pairs:
     row_b: Ints
     place_a: npt.NDArray[np.int8]
     place_b: npt.NDArray[np.int8]
-    class_a: npt.NDArray[np.int16]
-    class_b: npt.NDArray[np.int16]
+    classes_a: npt.NDArray[np.int16]
+    classes_b: npt.NDArray[np.int16]
 
     def __len__(self) -> int:
         return len(self.row_a)
 
     @property
+    def masks_a(self) -> Masks:
+        """(pairs,) the splits of A that each clip is in, as bits."""
+        return _masks(self.places)[self.place_a]
+
+    @property
+    def masks_b(self) -> Masks:
+        """(pairs,) the splits of B that each clip is in, as bits."""
+        return _masks(self.places)[self.place_b]
+
+    @property
     def in_a(self) -> npt.NDArray[np.bool_]:
         """Which clips are in a split of A."""
-        return (self.place_a >= 1) & (self.place_a <= len(SPLITS))
+        inside: npt.NDArray[np.bool_] = self.masks_a != 0
+        return inside
 
     @property
     def in_b(self) -> npt.NDArray[np.bool_]:
         """Which clips are in a split of B."""
-        return (self.place_b >= 1) & (self.place_b <= len(SPLITS))
+        inside: npt.NDArray[np.bool_] = self.masks_b != 0
+        return inside
 
     def video_a(self, index: Ints) -> pa.Array:
         return self.a.youtube_id.take(pa.array(self.row_a[index]))
@@ -80,10 +93,17 @@ class Pairs:
         return different
 
     def columns(self, index: Ints, names: tuple[str, ...]) -> dict[str, pa.Array]:
-        """clip_id, a, b, label_a, label_b, kept_clip_id_a, kept_clip_id_b of some pairs, in their order."""
+        """clip_id, a, b, label_a, label_b, kept_clip_id_a, kept_clip_id_b of some pairs, in their order.
 
-        def label(class_id: npt.NDArray[np.int16]) -> pa.Array:
-            codes = class_id[index]
+        Of a clip in several splits, the labels are those of the first split in which they differ, or that has one.
+        """
+        classes_a, classes_b = self.classes_a[:, index], self.classes_b[:, index]
+        in_both = [in_splits_of((self.masks_a & self.masks_b)[index], (split,)) for split in SPLITS]
+        differs = np.stack(in_both) & (classes_a != classes_b)
+
+        def label(classes: npt.NDArray[np.int16]) -> pa.Array:
+            split = np.where(differs.any(axis=0), differs.argmax(axis=0), (classes >= 0).argmax(axis=0))
+            codes = classes[split, np.arange(len(index))]
             return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(names, pa.string()))
 
         def place(codes: npt.NDArray[np.int8]) -> pa.Array:
@@ -93,8 +113,8 @@ class Pairs:
             "clip_id": self.clip_ids(index),
             "a": place(self.place_a),
             "b": place(self.place_b),
-            "label_a": label(self.class_a),
-            "label_b": label(self.class_b),
+            "label_a": label(classes_a),
+            "label_b": label(classes_b),
             "kept_clip_id_a": _kept(self.a, self.row_a[index]),
             "kept_clip_id_b": _kept(self.b, self.row_b[index]),
         }
@@ -117,8 +137,14 @@ def pair(a: pa.Table, b: pa.Table, *, view: str) -> Pairs:
     return Pairs(
         places, one, other, row_a, row_b,
         _or(one.place, row_a, 0), _or(other.place, row_b, 0),
-        _or(one.class_id, row_a, -1), _or(other.class_id, row_b, -1),
+        np.stack([_or(classes, row_a, -1) for classes in one.classes]),
+        np.stack([_or(classes, row_b, -1) for classes in other.classes]),
     )  # fmt: skip
+
+
+def _masks(places: tuple[str, ...]) -> Masks:
+    """(places,) the splits that each place stands for, as bits."""
+    return np.array([mask_of(name) for name in places], np.uint8)
 
 
 def _listed(table: pa.Table, view: str) -> pa.Table:
@@ -135,10 +161,10 @@ def _side(table: pa.Table, view: str, places: tuple[str, ...]) -> Side:
     place = _codes(table[f"{prefix}split"], places)
     if "drop_reason" in table.column_names:
         place = np.maximum(place, _codes(table["drop_reason"], places))
-    class_id = table[f"{prefix}class_id"].fill_null(-1).to_numpy().astype(np.int16, copy=True)
-    class_id[(place < 1) | (place > len(SPLITS))] = -1
+    masks = _masks(places)[place]
+    classes = np.stack([classes_in(table, prefix, split, masks) for split in SPLITS])
     kept = _one_array(table["kept_clip_id"]) if "kept_clip_id" in table.column_names else None
-    return Side(_one_array(table["clip_id"]), _one_array(table["youtube_id"]), place, class_id, kept)
+    return Side(_one_array(table["clip_id"]), _one_array(table["youtube_id"]), place, classes, kept)
 
 
 def _codes(column: pa.ChunkedArray, places: tuple[str, ...]) -> npt.NDArray[np.int8]:

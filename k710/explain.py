@@ -16,8 +16,9 @@ from k710.curate import FATES, Curated, curate
 from k710.errors import ManifestError
 from k710.labels import class_names
 from k710.manifest import NEAR_DUPLICATE, Manifest
+from k710.memberships import lists_of
 from k710.recipes import make_recipe
-from k710.releases import SOURCES
+from k710.releases import SOURCES, SPLITS
 
 
 def explain(manifest: Manifest, name: ClipName) -> list[str]:
@@ -60,7 +61,7 @@ def near_duplicates_of(manifest: Manifest, clips: pa.Table) -> dict[str, str]:
 def _where(clip: dict[str, Any]) -> str:
     if clip["split"] == "train":
         return "in train"
-    lists = [f"{SOURCES[name].title} {clip[f'{name}_split']}" for name in SOURCES if clip[f"{name}_split"]]
+    lists = [f"{SOURCES[source].title} {split}" for source, split in lists_of(clip)]
     return f"held out ({', '.join(lists)})"
 
 
@@ -90,9 +91,9 @@ def _clip_story(
         fate = FATES[curated.fate[row]]
         if fate == "kept" and clip["clip_id"] in near:
             fate = NEAR_DUPLICATE
-        label = clip[f"{source}_class_id"]
-        says = "without a label" if label is None else f"{class_names(source)[label]!r} (class {label})"
-        yield f"  {SOURCES[source].title} {clip[f'{source}_split']}: {says}"
+        label = int(rows.release_class_id[row])
+        says = "without a label" if label < 0 else f"{class_names(source)[label]!r} (class {label})"
+        yield f"  {SOURCES[source].title} {SPLITS[rows.split[row]]}: {says}"
         yield f"    {fate}: {_why(fate, clip, recipe, near)}"
     yield f"  K710: {_verdict(clip)}"
     if clip["other_class_ids"]:

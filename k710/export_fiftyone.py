@@ -108,7 +108,9 @@ class _ByFolder:
 
     def __init__(self, files: LocalFiles, table: pa.Table) -> None:
         self._files = files
-        self._clips_of = Counter(table["youtube_id"].to_pylist()) if files.by_video else Counter()
+        # A clip that the view has in several splits is one clip of its video.
+        clips = dict(zip(table["clip_id"].to_pylist(), table["youtube_id"].to_pylist(), strict=True))
+        self._clips_of = Counter(clips.values()) if files.by_video else Counter()
 
     def __call__(self, row: dict[str, Any]) -> str | None:
         found = self._files.by_span.get(row["clip_id"])

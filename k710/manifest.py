@@ -32,6 +32,7 @@ import pyarrow.parquet
 from k710 import __version__
 from k710.errors import ManifestError
 from k710.labels import class_names
+from k710.memberships import CLASS_IDS_FIELDS, is_in_several, split_masks
 from k710.releases import SOURCES
 from k710.remote import RemotePath
 from k710.remote_copies import copy_of
@@ -40,7 +41,7 @@ from k710.versions import COMMIT as _COMMIT
 from k710.versions import commit_of, named_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pandas as pd
 
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from k710.loading.stream import ShardStream
 
 SCHEMA_VERSION = "1.0"
+# Of a table that names several splits of a release for one clip: a k710 that reads 1.0 alone must not read it.
+_SEVERAL_SPLITS_VERSION = "2.0"
+_KNOWN_MAJORS = ("1", "2")
 NEAR_DUPLICATE = "near_duplicate"  # given by `k710 near-duplicates --apply` alone, never by a build
 DROP_REASONS = ("duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE)
 
@@ -72,11 +76,23 @@ CLIPS_SCHEMA = pa.schema(
     ]
 )
 
+_ALL_COLUMNS = pa.schema([*CLIPS_SCHEMA, *CLASS_IDS_FIELDS])  # the last ones stand in few tables
+
+
+def clips_schema(columns: Iterable[str]) -> pa.Schema:
+    """The schema of a clips table with these columns: CLIPS_SCHEMA, and those of CLASS_IDS_FIELDS that it has."""
+    present = set(columns)
+    return pa.schema([*CLIPS_SCHEMA, *(field for field in CLASS_IDS_FIELDS if field.name in present)])
+
+
 # What the content hash is taken over: dictionaries and lists as text, slice by slice, since text is far larger.
-_HASHED_SCHEMA = pa.schema(
-    (field.name, pa.string() if pa.types.is_nested(field.type) or pa.types.is_dictionary(field.type) else field.type)
-    for field in CLIPS_SCHEMA
-)
+def _hashed_schema(columns: Iterable[str]) -> pa.Schema:
+    def form(kind: pa.DataType) -> pa.DataType:
+        return pa.string() if pa.types.is_nested(kind) or pa.types.is_dictionary(kind) else kind
+
+    return pa.schema((field.name, form(field.type)) for field in clips_schema(columns))
+
+
 _SLICE_ROWS = 1 << 16
 
 _CLIPS_FILE = re.compile(r"clips/clips-[0-9a-f]{16}\.parquet")
@@ -101,16 +117,22 @@ class Manifest:
         return self.read_clips()
 
     def read_clips(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The clips table, or some columns of it, read anew and not kept; raises as `clips`."""
+        """The clips table, or some columns of it, read anew and not kept; raises as `clips`.
+
+        With `{release}_class_id` comes `{release}_class_ids` where the table has it (memberships.py).
+        """
         return self._read_clips(self._checked_files(), columns)
 
     def _read_clips(self, files: list[str], columns: Sequence[str] | None = None) -> pa.Table:
+        several = {field.name.removesuffix("s"): field.name for field in CLASS_IDS_FIELDS}
+        class_ids = [several[name] for name in columns or several if name in several]
         try:
             # Without the explicit schema, a column that only later files have would vanish.
-            clips = pa.dataset.dataset(files, schema=CLIPS_SCHEMA, format="parquet")
-            return clips.to_table(columns=columns and list(columns))
+            dataset = pa.dataset.dataset(files, schema=_ALL_COLUMNS, format="parquet")
+            clips = dataset.to_table(columns=columns and [*columns, *class_ids])
         except (OSError, pa.ArrowException) as error:
             raise ManifestError(f"{self.path}: the clips table cannot be read: {error}") from None
+        return clips.drop_columns([name for name in class_ids if clips[name].null_count == clips.num_rows])
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -204,8 +226,10 @@ def _open(folder: Location, commit: Location) -> Manifest:
         raise ManifestError(f"{folder}: no manifest, which is a folder that holds {_COMMIT}: this is a file") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(f"{commit}: damaged: {error!r}") from None
-    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-        raise ManifestError(f"{folder}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
+    if version.split(".")[0] not in _KNOWN_MAJORS:
+        raise ManifestError(
+            f"{folder}: has schema version {version}, this k710 reads {_SEVERAL_SPLITS_VERSION} and older; upgrade k710"
+        )
     for file in files:
         if not _CLIPS_FILE.fullmatch(str(file)):
             raise ManifestError(f"{commit}: lists {file!r}, which is no clips file of this folder")
@@ -244,7 +268,7 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
             entry = _write_clips(folder, clips)
             clips_hash = hashing.result()
         dataset = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": _schema_version(clips),
             "content_hash": clips_hash,
             "clips": [entry],
             **details,
@@ -266,6 +290,11 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
     return Manifest(folder, dataset)
 
 
+def _schema_version(clips: pa.Table) -> str:
+    several = any(is_in_several(split_masks(clips[f"{source}_split"])).any() for source in SOURCES)
+    return _SEVERAL_SPLITS_VERSION if several else SCHEMA_VERSION
+
+
 @contextlib.contextmanager
 def _only_writer(folder: Location) -> Iterator[None]:
     """No other build or prune in this folder meanwhile: each removes files that nothing lists. At a URL there are no
@@ -281,18 +310,27 @@ def content_hash(clips: pa.Table) -> str:
     """SHA-256 of the clips table as CSV: the header, then a line per row, strings in double quotes, null as nothing,
     `other_class_ids` joined by semicolons. It holds no time, path or version."""
     sink = HashedFile()
-    with pa.csv.CSVWriter(sink, _HASHED_SCHEMA) as writer:
+    schema = _hashed_schema(clips.column_names)
+    with pa.csv.CSVWriter(sink, schema) as writer:
         for start in range(0, clips.num_rows, _SLICE_ROWS):
             part = clips.slice(start, _SLICE_ROWS)
-            columns = [_hashed_form(part[field.name], field.type) for field in _HASHED_SCHEMA]
-            writer.write_table(pa.table(columns, schema=_HASHED_SCHEMA))
+            columns = [_hashed_form(part[field.name], field.type) for field in schema]
+            writer.write_table(pa.table(columns, schema=schema))
     return sink.sha256
 
 
 def _hashed_form(column: pa.ChunkedArray, form: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_list(column.type):
-        return pc.binary_join(column.cast(pa.list_(pa.string())), ";")
+        return pa.chunked_array([_joined(chunk) for chunk in column.chunks], pa.string())
     return column.cast(form)
+
+
+def _joined(lists: pa.ListArray) -> pa.Array:
+    """Each list's numbers joined by semicolons, a null number as nothing; null for a null list."""
+    numbers = pc.fill_null(lists.flatten().cast(pa.string()), "")
+    ends = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).cumsum()
+    offsets = pa.array([0, *ends], pa.int32())
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, numbers, mask=lists.is_null()), ";")
 
 
 def _write_clips(folder: Location, clips: pa.Table) -> dict[str, Any]:
@@ -306,7 +344,7 @@ def _write_clips(folder: Location, clips: pa.Table) -> dict[str, Any]:
             # Sorted, clip_ids tell where a clip is; the other columns' ranges tell nothing.
             write_statistics=["clip_id"],
             # IDs do not repeat, but sorted they share their beginnings; everything else repeats.
-            use_dictionary=[field.name for field in CLIPS_SCHEMA if field.type != pa.string()],
+            use_dictionary=[field.name for field in clips.schema if field.type != pa.string()],
             column_encoding={"clip_id": "DELTA_BYTE_ARRAY", "youtube_id": "DELTA_BYTE_ARRAY"},
         )
     name = f"clips/clips-{file.sha256[:16]}.parquet"

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curate import codes
+from k710.memberships import split_masks
 from k710.releases import SOURCES, SPLITS
 
 LISTS = tuple((source, split) for source in SOURCES for split in SPLITS)  # one bit each in a presence mask
@@ -20,9 +20,7 @@ def clip_presence(clips: pa.Table) -> Presence:
     """For each clip, the lists it stands in: bit i for LISTS[i]."""
     presence = np.zeros(clips.num_rows, np.uint16)
     for number, source in enumerate(SOURCES):
-        split = codes(clips[f"{source}_split"])
-        listed = split >= 0
-        presence[listed] |= np.uint16(1) << (number * len(SPLITS) + split[listed]).astype(np.uint16)
+        presence |= split_masks(clips[f"{source}_split"]).astype(np.uint16) << np.uint16(number * len(SPLITS))
     return presence
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import UsageError
 from k710.labels import class_names
+from k710.memberships import classes_in, is_in_several, memberships, split_masks
 from k710.releases import SOURCES, SPLITS
 
 VIEWS = ("k710", *SOURCES)
@@ -16,12 +18,12 @@ _SHOWN = ("clip_id", "youtube_id", "time_start_s", "time_end_s")
 def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
     """The clips of a view: clip_id, youtube_id, time_start_s, time_end_s, split, label, class_id; in clip_id order.
 
-    `k710` is the curated dataset; a release is what its lists say, untouched by curation. `label` is the view's own
-    name of the class and `class_id` its index in the dialect; both are null in lists without labels. Raises
-    UsageError for an unknown view or dialect.
+    `k710` is the curated dataset; a release is what its lists say, untouched by curation: a clip that it lists in
+    several splits has a row for each. `label` is the view's own name of the class and `class_id` its index in the
+    dialect; both are null in lists without labels. Raises UsageError for an unknown view or dialect.
     """
     prefix = _prefix(check_view(name))
-    clips = clips.filter(pc.is_valid(clips[f"{prefix}split"]))
+    clips = _one_row_per_split(clips.filter(pc.is_valid(clips[f"{prefix}split"])), prefix)
     names, canonical = class_names(name, dialect), class_names(name)
     index = {label: number for number, label in enumerate(names)}
     to_dialect = pa.array([index[label] for label in canonical], pa.int16())
@@ -46,6 +48,24 @@ def check_view(name: str) -> str:
 def view_columns(name: str) -> tuple[str, ...]:
     """The columns of the clips table that `view` reads."""
     return (*_SHOWN, *(f"{_prefix(name)}{column}" for column in ("split", "class_id")))
+
+
+def _one_row_per_split(clips: pa.Table, prefix: str) -> pa.Table:
+    """The clips with a row for each split that they are in; `split` and `class_id` are those of the row."""
+    masks = split_masks(clips[f"{prefix}split"])
+    if not is_in_several(masks).any():
+        return clips
+    clip, split = memberships(masks)
+    by_split = np.stack([classes_in(clips, prefix, name, masks) for name in SPLITS])
+    class_id = by_split[split, clip]
+    columns = {
+        f"{prefix}split": pa.DictionaryArray.from_arrays(pa.array(split), pa.array(SPLITS, pa.string())),
+        f"{prefix}class_id": pa.array(class_id, mask=class_id < 0),
+    }
+    rows = clips.select(list(_SHOWN)).take(pa.array(clip))
+    for column, values in columns.items():
+        rows = rows.append_column(column, values)
+    return rows
 
 
 def _prefix(name: str) -> str:

@@ -56,12 +56,24 @@ def command(
 
         if isinstance(manifest, Path) and any(manifest.glob("k[467]00*")) and not (manifest / "dataset.json").exists():
             raise click.UsageError(f"{manifest} is no manifest; to audit a folder of lists: --annotations {manifest}")
-        clips = open_manifest(manifest).clips
+        opened = open_manifest(manifest)
+        clips, counts = opened.clips, opened.about.get("counts") or {}
     else:
-        clips = _clips_of_lists(annotations, sources, splits, synonyms)
+        clips, counts = _clips_of_lists(annotations, sources, splits, synonyms)
+    from k710.attrition import list_warnings
     from k710.audit import audit
+    from k710.errors import ManifestError
+    from k710.list_identity import misnamed
 
-    found = audit(clips)
+    try:
+        found = audit(clips, counts.get("leaked_rows"))
+        warnings = list(list_warnings(counts.get("lists", ()), misnamed(clips)).values())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(f"{manifest}: dataset.json is damaged: its counts lack a part ({error!r})") from None
+    if warnings:
+        found["list_warnings"] = warnings
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
     if as_json:
         print_json(found)
     else:
@@ -70,8 +82,10 @@ def command(
 
 def _clips_of_lists(
     annotations: str | None, sources: tuple[str, ...], splits: tuple[str, ...], synonyms: Path | None
-) -> pa.Table:
+) -> tuple[pa.Table, dict[str, Any]]:
+    """The clips table of the lists, and the rows that each has, as a build counts them."""
     from k710.annotations import read_list
+    from k710.audit import rows_leaked
     from k710.clips import clips_table
     from k710.curate import Policy, align, curate
     from k710.labels import Alignment, read_synonyms
@@ -79,7 +93,10 @@ def _clips_of_lists(
 
     files = annotation_files(annotations, check_sources(sources), check_splits(splits))
     alignment = Alignment(read_synonyms(synonyms) if synonyms else ())
-    return clips_table(curate(align([read_list(file) for file in files], alignment), Policy()))
+    read = [read_list(file) for file in files]
+    curated = curate(align(read, alignment), Policy())
+    rows = [{"source": one.file.source, "split": one.file.split, "rows": one.num_rows} for one in read]
+    return clips_table(curated), {"lists": rows, "leaked_rows": rows_leaked(curated.rows)}
 
 
 def _print(found: dict[str, Any]) -> None:

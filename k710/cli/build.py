@@ -105,8 +105,11 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
 
 
 def _print_beside_the_printed(dataset: dict[str, Any]) -> None:
-    from k710.attrition import MINIATURE, beside_the_printed, is_miniature, why_it_differs
+    from k710.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
 
+    warnings = list_warnings(dataset["counts"]["lists"], dataset["counts"].get("misnamed", {}))
+    for warning in warnings.values():
+        click.echo(f"Warning: {warning}", err=True)
     if is_miniature(dataset["counts"]):
         click.echo(f"{MINIATURE}\n")
         return
@@ -116,7 +119,7 @@ def _print_beside_the_printed(dataset: dict[str, Any]) -> None:
     ]
     columns = ["", "here", "first published", "paper", "here - paper"]
     print_table(columns, rows, title="Beside the releases' first lists and UniFormerV2, Table 10")
-    click.echo(f"{why_it_differs(dataset['recipe'])}\n")
+    click.echo(f"{why_it_differs(dataset['recipe'], warnings)}\n")
 
 
 def _print_leaks(leaks: list[dict[str, Any]]) -> None:

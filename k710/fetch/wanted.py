@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Collection, Iterable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +14,7 @@ from k710.errors import UsageError
 from k710.fetch.failures import ASKED_AGAIN
 from k710.fetch.jobs import Span
 from k710.manifest import Manifest
+from k710.memberships import in_splits_of, split_masks
 from k710.part import Part
 from k710.releases import SOURCES, SPLITS
 from k710.views import VIEWS
@@ -40,9 +42,8 @@ def wanted_mask(clips: pa.Table, *, view: str | None, splits: tuple[str, ...]) -
 
 def in_splits(clips: pa.Table, *, columns: tuple[str, ...], splits: tuple[str, ...]) -> pa.ChunkedArray:
     """Which rows of a clips table have one of `splits` in one of these split columns."""
-    names = pa.array(splits, pa.string())
-    masks = [pc.fill_null(pc.is_in(clips[column].cast(pa.string()), names), False) for column in columns]
-    return functools.reduce(pc.or_, masks)
+    masks = (in_splits_of(split_masks(clips[column]), splits) for column in columns)
+    return pa.chunked_array([pa.array(functools.reduce(np.logical_or, masks))])
 
 
 def wanted_ids(manifest: Manifest, *, view: str | None, splits: tuple[str, ...], limit: int | None) -> pa.Array:

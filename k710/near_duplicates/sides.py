@@ -13,6 +13,7 @@ from k710.build import CurationRecipe
 from k710.curate import Policy, codes
 from k710.errors import UsageError
 from k710.manifest import NEAR_DUPLICATE, Manifest
+from k710.memberships import in_splits_of, split_masks
 from k710.recipes import make_recipe
 from k710.releases import SOURCES, SPLITS
 from k710.views import VIEWS
@@ -26,11 +27,12 @@ COLUMNS = (
 def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str, ...] | None = None) -> pa.Table:
     """The clips to compare: clip_id, youtube_id, time_start_s, `side` (a split) and `rank` (0 for the newest release).
 
-    Of a release's view, a clip's side is its split there. Of k710, train is what curation put there, with what was left
-    out of it as a near-duplicate; val and test are all other clips that stand in such a list of any release, whether
-    K710 keeps them or not: a benchmark may hold them. `splits`: by default train and the holdout of the manifest's
-    recipe; of a release, all. Raises UsageError for an unknown view or split, or where nothing is left to compare,
-    RecipeError or UsageError where the manifest's recipe is damaged.
+    Of a release's view, a clip's side is its split there; of several splits the one of `splits` that comes first in
+    val, test, train. Of k710, train is what curation put there, with what was left out of it as a near-duplicate; val
+    and test are all other clips that stand in such a list of any release, whether K710 keeps them or not: a benchmark
+    may hold them. `splits`: by default train and the holdout of the manifest's recipe; of a release, all. Raises
+    UsageError for an unknown view or split, or where nothing is left to compare, RecipeError or UsageError where the
+    manifest's recipe is damaged.
     """
     if view not in VIEWS:
         raise UsageError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
@@ -40,7 +42,7 @@ def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str,
     if splits is None:
         splits = SPLITS if view != "k710" else ("train", *recipe.holdout)
     clips = manifest.read_clips(COLUMNS)
-    side = _side_in_k710(clips, recipe.leak_policy) if view == "k710" else codes(clips[f"{view}_split"])
+    side = _side_in_k710(clips, recipe.leak_policy) if view == "k710" else _side_in_release(clips, view, splits)
     wanted = np.isin(side, [SPLITS.index(split) for split in splits])
     if not wanted.any():
         raise UsageError(f"{manifest.path}: view {view} has no {' or '.join(splits)} clips")
@@ -70,8 +72,17 @@ def _side_in_k710(clips: pa.Table, leak_policy: str) -> npt.NDArray[np.int8]:
     return side
 
 
+def _side_in_release(clips: pa.Table, release: str, splits: tuple[str, ...]) -> npt.NDArray[np.int8]:
+    masks = split_masks(clips[f"{release}_split"])
+    side = np.full(len(clips), -1, np.int8)
+    for split in ("train", "test", "val"):  # the last one counts
+        if split in splits:
+            side[in_splits_of(masks, (split,))] = SPLITS.index(split)
+    return side
+
+
 def _any_release(clips: pa.Table, split: str) -> npt.NDArray[np.bool_]:
-    stands = (codes(clips[f"{source}_split"]) == SPLITS.index(split) for source in SOURCES)
+    stands = (in_splits_of(split_masks(clips[f"{source}_split"]), (split,)) for source in SOURCES)
     return functools.reduce(np.logical_or, stands)
 
 
@@ -81,8 +92,7 @@ def _rank(clips: pa.Table, policy: Policy) -> npt.NDArray[np.int8]:
     for is_train in (False, True):
         best = np.full(len(clips), len(SOURCES), np.int8)
         for source in SOURCES:
-            split = codes(clips[f"{source}_split"])
-            stands = split == SPLITS.index("train") if is_train else split >= 0
+            stands = in_splits_of(split_masks(clips[f"{source}_split"]), ("train",) if is_train else SPLITS)
             best[stands] = np.minimum(best[stands], policy.rank(source))
         rank = np.where(best < len(SOURCES), best, rank)
     return rank

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from k710.curate import codes
 from k710.manifest import Manifest
+from k710.memberships import lists_of
 from k710.releases import SOURCES
 from k710.report.figures.gather import Figures
 from k710.report.filmstrips import Strip, read_strips
@@ -153,7 +154,7 @@ def _filmstrip(one: Shown, strip: Strip, row: dict[str, Any] | None) -> Filmstri
             (),
             "not in this manifest",
         )
-    lists = ", ".join(f"{source} {row[f'{source}_split']}" for source in SOURCES if row[f"{source}_split"])
+    lists = ", ".join(f"{source} {split}" for source, split in lists_of(row))
     span = f"{row['time_start_s']} to {row['time_end_s']} s"
     k710 = f"K710 {row['split']}" if row["split"] else "not in K710"
     lines = (f"{span} · {k710}", lists, *([one.note] if one.note else []))

@@ -68,6 +68,7 @@ def _attrition(figures: Figures, draw: bool) -> Section:
         from k710.report.charts import attrition_chart
 
         blocks[0] = attrition_chart(attrition)
+    blocks += attrition["list_warnings"]
     if (malformed := tables.malformed_table(attrition)) is not None:
         blocks.append(malformed)
     return Section("attrition", "What became of the rows", blocks)

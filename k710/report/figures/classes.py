@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from k710.curate import codes
 from k710.fetch.failures import OF_THE_VIDEO
 from k710.labels import k710_classes_of
+from k710.memberships import classes_in, split_masks
 from k710.releases import SOURCES, SPLITS
 
 _NO_CLASS = -1
@@ -24,11 +25,10 @@ def class_figures(clips: pa.Table, labels: tuple[str, ...], media: pa.Table | No
     A release's clips are counted under the K710 class of the release's own label.
     """
     num_classes = len(labels)
-    columns = {f"K710 {split}": counts for split, counts in _by_split(clips["split"], _own(clips), num_classes).items()}
+    columns = {f"K710 {split}": counts for split, counts in _by_split(clips, "", None, num_classes).items()}
     for source, release in SOURCES.items():
         to_k710 = np.array([*k710_classes_of(release.label_set), _NO_CLASS])
-        class_id = to_k710[clips[f"{source}_class_id"].fill_null(_NO_CLASS).to_numpy()]
-        by_split = _by_split(clips[f"{source}_split"], class_id, num_classes)
+        by_split = _by_split(clips, f"{source}_", to_k710, num_classes)
         columns |= {f"{source} {split}": counts for split, counts in by_split.items()}
     fates = None if media is None else _fates(clips, media, num_classes)
     rows = [
@@ -49,13 +49,18 @@ def _own(clips: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _by_split(
-    split: pa.ChunkedArray, class_id: npt.NDArray[np.int64], num_classes: int
+    clips: pa.Table, prefix: str, to_k710: npt.NDArray[np.int64] | None, num_classes: int
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """(classes,) clips of each class in each split that has any; clips without a label are nobody's."""
-    split_code = codes(split)
+    """(classes,) clips of each class in each split that has any; clips without a label are nobody's.
+
+    `prefix`: of the release's columns; `to_k710`: the K710 class of each of its own, and _NO_CLASS at the end.
+    """
+    masks = split_masks(clips[f"{prefix}split"])
     found = {}
-    for number, name in enumerate(SPLITS):
-        of_split = class_id[(split_code == number) & (class_id >= 0)]
+    for name in SPLITS:
+        class_id = classes_in(clips, prefix, name, masks).astype(np.int64)
+        class_id = class_id if to_k710 is None else to_k710[class_id]
+        of_split = class_id[class_id >= 0]
         if len(of_split):
             found[name] = np.bincount(of_split, minlength=num_classes)
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k710.memberships import lists_of
 from k710.overlap import conflicts
 from k710.releases import SOURCES
 
@@ -53,7 +54,7 @@ def _clip(row: dict[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
         "label": row["label"],
         "other_labels": [labels[index] for index in row["other_class_ids"] or ()],
         "split": row["split"],
-        "lists": [f"{source} {row[f'{source}_split']}" for source in SOURCES if row[f"{source}_split"]],
+        "lists": [f"{source} {split}" for source, split in lists_of(row)],
     }
 
 

@@ -43,7 +43,7 @@ def gather(manifest: Manifest, *, store: Store | None, runs: Sequence[Path] = ()
     return Figures(
         manifest=_manifest(manifest),
         attrition=attrition_figures(manifest),
-        overlap=overlap_figures(clips),
+        overlap=overlap_figures(clips, (manifest.about.get("counts") or {}).get("leaked_rows")),
         conflicts=conflict_figures(clips, manifest.labels),
         classes=class_figures(clips, manifest.labels, media),
         media=None if store is None or media is None else media_figures(manifest, store, media),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from k710.attrition import MINIATURE, beside_the_printed, is_miniature, why_it_differs
+from k710.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
 from k710.audit import ids_by_splits, leaks_by_policy
 from k710.curate import FATES
 from k710.errors import ManifestError
@@ -41,6 +41,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
             }
             for one in (() if is_miniature(counts) else beside_the_printed(counts))
         ]
+        warnings = list_warnings(counts["lists"], counts.get("misnamed", {}))
         return {
             "policy": f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}",
             "rows": counts["rows"],
@@ -48,7 +49,8 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
             "fates": counts["fates"],
             "flows": row_flows(counts["lists"]),
             "beside_the_printed": beside,
-            "why_it_differs": MINIATURE if is_miniature(counts) else why_it_differs(recipe),
+            "why_it_differs": MINIATURE if is_miniature(counts) else why_it_differs(recipe, warnings),
+            "list_warnings": list(warnings.values()),
             "malformed": malformed[:SHOWN_MALFORMED],
             "num_malformed": len(malformed),
         }
@@ -67,14 +69,15 @@ def row_flows(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return flows
 
 
-def overlap_figures(clips: pa.Table) -> dict[str, Any]:
-    """What every two lists share, and what each policy would make of these lists. Needs curation's columns alone."""
+def overlap_figures(clips: pa.Table, leaked_rows: dict[str, int] | None = None) -> dict[str, Any]:
+    """What every two lists share, and what each policy would make of these lists. Needs curation's columns, and
+    `leaked_rows` of a build's counts where they have it."""
     found = overlaps(clips)
     return {
         "lists": [f"{source} {split}" for source, split in found.lists],
         "by_id": found.by_id.tolist(),
         "by_clip": found.by_clip.tolist(),
         "ids_by_splits": ids_by_splits(clips),
-        "policies": leaks_by_policy(clips),
+        "policies": leaks_by_policy(clips, leaked_rows),
         "near_duplicates": len(taken_out(clips)),
     }
