@@ -79,6 +79,11 @@ def is_split(text: str, split: str) -> bool:
     return SPLIT_SPELLINGS.get(text.strip().lower()) == split
 
 
+def is_any_split(text: str) -> bool:
+    """Whether a field names a split in one of its spellings."""
+    return text.strip().lower() in SPLIT_SPELLINGS
+
+
 def read_csv_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
     """The rows of a CSV list. No field of a list goes over a line's end, so a stray quote spoils one row and no more.
 
@@ -133,7 +138,7 @@ def read_json_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
     An ID may stand there twice (JSON allows it): both are read. Raises ListError where the file as a whole is no list.
     """
     try:
-        for line, youtube_id, entry in _json_entries(data.decode("utf-8-sig")):
+        for line, youtube_id, entry in json_entries(data.decode("utf-8-sig")):
             row = _json_row(line, youtube_id, entry, split)
             # Some of these files are a single line, so the line alone would not tell which entry it is.
             yield row if isinstance(row, Row) else BadRow(line, f"entry {quoted(youtube_id)}: {row.reason}")
@@ -145,7 +150,7 @@ def read_json_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
         raise ListError(f"not a JSON list: {error}") from None
 
 
-def _json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
+def json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
     """Line, key and value of every pair of a JSON object; a dict would keep only the last of two equal keys."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0
