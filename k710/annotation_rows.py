@@ -19,6 +19,8 @@ from k710.releases import SPLIT_SPELLINGS
 
 # A clip_id has six digits for a time.
 MAX_TIME_S = 999_999
+# The releases' clips last 10 s at most. One that lasts a quarter of an hour has its times in another unit.
+MAX_SPAN_S = 900
 MAX_LABEL_LENGTH = 200  # the longest class name has 49; what is far longer is no label, and no message could show it
 ID_PATTERN = "[A-Za-z0-9_-]{11}"
 _ID = re.compile(ID_PATTERN)
@@ -116,6 +118,8 @@ def _header(number: int, line: str, *, labelled: bool) -> tuple[list[str], str]:
     what = ""
     if missing := missing_columns(columns, labelled=labelled):
         what = f"no column {', '.join(missing)}"
+        if delimiter == "," and not missing_columns(split_fields(line.lower(), ";"), labelled=labelled):
+            what = "its fields are separated by semicolons; save it with commas or tabs"
     elif twice := [name for name in _COLUMNS if columns.count(name) > 1]:
         what = f"column {twice[0]} stands there twice"
     if what:
@@ -124,6 +128,8 @@ def _header(number: int, line: str, *, labelled: bool) -> tuple[list[str], str]:
 
 
 def _csv_row(line: int, fields: list[str], columns: list[str], split: str) -> Row | BadRow:
+    if [field.lower() for field in fields] == columns:
+        return BadRow(line, "the header again: lists were joined here; delete this line")
     if len(fields) != len(columns):
         return BadRow(line, f"{len(fields)} fields where the header has {len(columns)}: {quoted(','.join(fields))}")
     row = dict(zip(columns, fields, strict=True))
@@ -139,6 +145,11 @@ def read_json_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
     """
     try:
         for line, youtube_id, entry in json_entries(data.decode("utf-8-sig")):
+            if youtube_id == "database" and isinstance(entry, dict):
+                raise ListError(
+                    f"line {line}: an ActivityNet list: its videos stand below `database`, each with any number of "
+                    "segments; Kinetics' JSON has the YouTube IDs at its top, each with one segment"
+                )
             row = _json_row(line, youtube_id, entry, split)
             # Some of these files are a single line, so the line alone would not tell which entry it is.
             yield row if isinstance(row, Row) else BadRow(line, f"entry {quoted(youtube_id)}: {row.reason}")
@@ -214,6 +225,9 @@ def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str
         return BadRow(line, f"time_end {end_s} is not after time_start {start_s}")
     if end_s > MAX_TIME_S:
         return BadRow(line, f"time_end {end_s} is past {MAX_TIME_S} s")
+    if end_s - start_s > MAX_SPAN_S:
+        length = f"from {start_s:,} s to {end_s:,} s, {end_s - start_s:,} s"
+        return BadRow(line, f"{length}: Kinetics' clips last 10 s; divide the times by 1,000 if they are milliseconds")
     return Row(line, label or None, youtube_id, start_s, end_s)
 
 

@@ -180,7 +180,8 @@ def test_bad_files_of_names(tmp_path, text, message):
 
 WORDS = st.sampled_from(
     ["kinetics400", "kinetics700", "train_video", "annotations", "falling_man", "0wR5jVB-WPk",
-     "train_shard_000000_000999", "abcdefghijk_000001_000011", "abcdefghijk_1_11", "v_abcdefghijk", "kinetics400.256p.h264", "riding a bike", "a b"]
+     "train_shard_000000_000999", "abcdefghijk_000001_000011", "abcdefghijk_1_11",
+     "v_abcdefghijk", "kinetics400.256p.h264", "riding a bike", "a b"]
 )  # fmt: skip
 PARTS = WORDS | st.from_regex(r"[A-Za-z0-9_.-]{1,30}", fullmatch=True).filter(lambda part: part.strip("."))
 FOLDERS = st.lists(PARTS, max_size=4).map(lambda parts: "".join(f"{part}/" for part in parts))
