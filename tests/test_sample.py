@@ -133,6 +133,28 @@ def test_explains_own_hint_and_addresses(k710, tmp_path, video):
         assert k710("explain", address, "--manifest", where).stdout == whole.stdout
 
 
+def test_sources_splits_and_views_in_every_spelling(k710, sample, tmp_path):
+    plain = ("--sources", "k400,k700", "--splits", "train,val", "--precedence", "k400,k700", "--holdout", "val")
+    spelled = ("--sources", "K400,kinetics-700", "--splits", "Training,validation", "--precedence", "Kinetics400,K700")
+    for name, choices in (("plain", plain), ("spelled", (*spelled, "--holdout", "validate"))):
+        built = k710("build", "--annotations", "sample", "--out", tmp_path / name, *choices)
+        assert built.exit_code == 0, built.output
+    one, other = (open_manifest(tmp_path / name) for name in ("plain", "spelled"))
+    assert other.content_hash == one.content_hash
+    assert other.about["recipe"] == one.about["recipe"]
+    told = k710("audit", "--annotations", "sample", "--sources", "Kinetics-600", "--splits", "VALIDATION")
+    assert "k600 val" in told.stdout, told.output
+    export = ("export", sample.path, "--format", "csv", "--out", tmp_path / "out")
+    assert k710(*export, "--view", "Kinetics-400", "--splits", "validate").stdout.startswith(
+        f"{tmp_path / 'out/val.csv'}: 12"
+    )
+    (tmp_path / "empty").mkdir()
+    fetch = k710(
+        "fetch", sample.path, "--from", f"local:{tmp_path / 'empty'}", "--view", "K400", "--splits", "validation"
+    )
+    assert "unknown" not in fetch.output
+
+
 def test_audit_of_a_folder_of_lists_in_the_place_of_a_manifest(k710):
     result = k710("audit", LISTS)
     assert result.exit_code == 2
