@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k710.annotation_rows import ID_PATTERN, MAX_TIME_S, column_names, is_any_split, split_fields, whole_seconds
+from k710.annotation_rows import ID_PATTERN, MAX_TIME_S, column_names, is_any_split, quoted, split_fields, whole_seconds
 from k710.clip_paths import ClipName, clips_in_line, clips_in_path, parse_clip_name
 from k710.errors import ListError
 from k710.list_bytes import list_text
@@ -49,22 +49,24 @@ def read_named_list(path: Path, *, skip_unnamed: bool = False) -> NamedList:
         text = list_text(path)
         notes: list[str] = []
         if text.lstrip()[:1] in ("{", "["):
-            found: Iterable[tuple[int, _Found]] = names_in_json(text)
+            found: Iterable[tuple[int, _Found, str]] = names_in_json(text)
         else:
             found = _rows(text, notes)
-        names, skipped, unclear = [], [], {}
-        for number, named in found:
+        names, skipped, unclear, first_skipped = [], [], {}, ""
+        for number, named, row in found:
             if len(named) == 1:
                 names.append(named[0])
             elif named:
                 unclear[number] = named
             else:
+                first_skipped = first_skipped or row
                 skipped.append(number)
         if unclear:
             raise ListError(_unclear(unclear))
         if skipped and (not skip_unnamed or not names):
             way_out = "; --skip-unnamed skips such lines" if names else ""
-            raise ListError(f"{_count(skipped)} no YouTube ID and no clip: line {_lines(skipped)}{way_out}")
+            where = f"line {_lines(skipped)}. Line {skipped[0]} is {quoted(first_skipped)}"
+            raise ListError(f"{_count(skipped)} no YouTube ID and no clip: {where}{way_out}")
         if not names:
             raise ListError("the list is empty")
     except ListError as error:
@@ -104,14 +106,14 @@ def _repeats(names: Sequence[ClipName]) -> Iterator[str]:
         )
 
 
-def _rows(text: str, notes: list[str]) -> Iterator[tuple[int, _Found]]:
-    """The line number and the clips of every row of a text."""
+def _rows(text: str, notes: list[str]) -> Iterator[tuple[int, _Found, str]]:
+    """The line number and the clips of every row of a text, and the row itself."""
     numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not numbered:
         return
     parse, first = _parser([line for _, line in numbered], notes)
     for number, line in numbered[first:]:
-        yield number, parse(line)
+        yield number, parse(line), line.strip()
 
 
 def _parser(lines: Sequence[str], notes: list[str]) -> tuple[Callable[[str], _Found], int]:

@@ -13,16 +13,18 @@ from k710.errors import ListError
 _KEYS = ("youtube_id", "clip_id", "video_id", "id", "path", "video_path", "video", "file_name", "filename", "url")
 
 
-def names_in_json(text: str) -> Iterator[tuple[int, tuple[ClipName, ...]]]:
-    """The number and the clips of every entry: of an object with an ID for a key, of ActivityNet's `database`, of an
-    array of names, and of an array of objects with a name. Raises ListError for other JSON.
+def names_in_json(text: str) -> Iterator[tuple[int, tuple[ClipName, ...], str]]:
+    """The number, the clips and the text of every entry of a JSON list.
+
+    Read are an object with an ID for a key, ActivityNet's `database`, an array of names, and an array of objects with a
+    name. Raises ListError for other JSON.
 
     A number is a line; in an array, which is often a single line, it is the entry's place.
     """
     try:
         if text.lstrip()[:1] == "[":
             entries = json.loads(text)
-            yield from ((number, _clips_of_entry(entry)) for number, entry in enumerate(entries, 1))
+            yield from ((number, _clips_of_entry(entry), str(entry)) for number, entry in enumerate(entries, 1))
             return
         entries = list(json_entries(text))
         database = next((value for _, key, value in entries if key == "database" and isinstance(value, dict)), None)
@@ -33,7 +35,7 @@ def names_in_json(text: str) -> Iterator[tuple[int, tuple[ClipName, ...]]]:
     except (RecursionError, ValueError) as error:
         raise ListError(f"not a JSON list: {error}") from None
     for line, key, value in entries:
-        yield line, _with_span(clips_in_path(key), value)
+        yield line, _with_span(clips_in_path(key), value), key
 
 
 def _clips_of_entry(entry: Any) -> tuple[ClipName, ...]:

@@ -139,8 +139,8 @@ def test_the_real_form_of_every_release(tmp_path, sample):
         ("", "the list is empty"),
         ("\n \n", "the list is empty"),
         ("youtube_id,time_start\n", "the list is empty"),
-        ("abcdefghijk\nnonsense\n\nabc def\n", "2 lines name no YouTube ID and no clip: line 2, 4"),
-        ("x\n" * 25, "25 lines name no YouTube ID and no clip: line 1, 2, .*, 20, …$"),
+        ("abcdefghijk\nnonsense\n\nabc def\n", "2 lines name .*: line 2, 4. Line 2 is 'nonsense'; --skip"),
+        ("x\n" * 25, "25 lines name no YouTube ID and no clip: line 1, 2, .*, 20, …. Line 1 is 'x'$"),
         ("youtube_id,time_start,time_end\nabcdefghijk,a,11\n", "1 line names no YouTube ID and no clip: line 2"),
         ("youtube_id,time_start,time_end\nabcdefghijk,-1,11\n", "1 line names no YouTube ID and no clip: line 2"),
         ("youtube_id,time_start,time_end\nabcdefghijk,11,1\n", "1 line names no YouTube ID and no clip: line 2"),
@@ -344,7 +344,10 @@ def test_audit_skips_and_counts_on_request(k710, tmp_path):
     both = ("--train", tmp_path / "train.txt", "--eval", tmp_path / "eval.txt")
     refused = k710("audit", *both)
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "train.txt: 1 line names no YouTube ID and no clip: line 1; --skip-unnamed skips" in refused.stderr
+    assert (
+        "train.txt: 1 line names no YouTube ID and no clip: line 1. Line 1 is 'mine/xyz.mp4 0'; --skip-unnamed skips"
+        in refused.stderr
+    )
     result = k710("audit", *both, "--skip-unnamed")
     assert result.exit_code == 0
     assert "train.txt: skipped: 1 line names no video: line 1" in result.stderr
