@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from k710.clip_names import ClipName, parse_clip_name, read_clip_names, read_named_list
 from k710.clip_paths import _clips_in_any_line, clips_in_line, clips_in_path
 from k710.errors import ListError
+from k710.local_files import LocalFiles
 
 ID = "-0abcdefgh_"
 CLIP = f"{ID}_000012_000022"
@@ -354,3 +356,27 @@ def test_audit_skips_and_counts_on_request(k710, tmp_path):
     assert "Leak: 1 video of" in result.stdout
     found = json.loads(k710("audit", *both, "--skip-unnamed", "--json").stdout)
     assert found["skipped_lines"] == {"train": 1, "eval": 0}
+
+
+def test_a_folder_of_files_is_read_by_the_same_rule(tmp_path):
+    names = (f"{CLIP}.mp4", f"v_{ID}.mp4", "abcdefghijk_1_11.webm", "windsurfing.mp4", "video_00001.mp4", "xyz.mp4")
+    for name in names:
+        path = tmp_path / "train_shard_000000_000999" / "falling_man" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    files = LocalFiles(tmp_path)
+    assert set(files.by_span) == {CLIP, "abcdefghijk_000001_000011"}
+    assert set(files.by_video) == {ID}
+
+
+def test_a_member_of_an_archive_is_named_by_its_file(monkeypatch):
+    """The folder of a shard looks like a clip itself."""
+    from k710.fetch import from_cvdf
+
+    seen = []
+    monkeypatch.setattr(from_cvdf, "_pass_over", lambda member: seen.append(member.name))
+    members = [SimpleNamespace(name=f"train_shard_000000_000999/{CLIP}.mp4", data=None)]
+    reading = from_cvdf._Reading()
+    unit = SimpleNamespace(url="https://host/part_0.tar.gz", archive_set=None)
+    assert list(from_cvdf._wanted_members(members, unit, None, reading, frozenset())) == []
+    assert reading.members == {CLIP}
