@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from k710.annotation_rows import ID_PATTERN, MAX_TIME_S, column_names, is_any_split, quoted, split_fields, whole_seconds
-from k710.clip_paths import ClipName, clips_in_line, clips_in_path, parse_clip_name
+from k710.clip_paths import ClipName, clips_in_line, parse_clip_name
 from k710.errors import ListError
 from k710.list_bytes import list_text
 from k710.list_json import names_in_json
 
 __all__ = ["ClipName", "NamedList", "parse_clip_name", "read_clip_names", "read_named_list"]
 
-_ID_COLUMNS = ("youtube_id", "video_id", "video-id", "clip_id", "id")
-_PATH_COLUMNS = ("path", "video_path", "file", "filename", "file_name", "video", "url")
+# In the order in which they are asked.
+_NAMING_COLUMNS = (
+    *("youtube_ids", "video_id", "video-id", "clip_id", "id"),
+    *("path", "video_path", "video_paths", "file", "filename", "file_name", "video", "url"),
+)
 _RELEASE_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
 _SHOWN_LINES = 20
 _Found = tuple[ClipName, ...]
@@ -125,9 +128,11 @@ def _parser(lines: Sequence[str], notes: list[str]) -> tuple[Callable[[str], _Fo
     if "youtube_id" in columns:
         return _row_parser(columns, delimiter), 1
     if not clips_in_line(lines[0]):
-        for names, read in ((_ID_COLUMNS, clips_in_path), (_PATH_COLUMNS, clips_in_line)):
-            if column := next((name for name in names if name in columns), None):
-                return _column_parser(columns.index(column), delimiter, read), 1
+        named = [name for name in _NAMING_COLUMNS if name in columns]
+        parsers = [_column_parser(columns.index(name), delimiter) for name in named]
+        # An `id` may be a row's number: the first column counts that names a clip in the first row.
+        if parsers:
+            return next((parse for parse in parsers if len(lines) > 1 and parse(lines[1])), parsers[0]), 1
     elif release := _release_columns(lines, delimiter):
         notes.append(f"the first line names no columns; they are read as {','.join(release)}")
         return _row_parser(release, delimiter), 0
@@ -165,13 +170,13 @@ def _row_parser(columns: list[str], delimiter: str) -> Callable[[str], _Found]:
     return parse
 
 
-def _column_parser(number: int, delimiter: str, read: Callable[[str], _Found]) -> Callable[[str], _Found]:
+def _column_parser(number: int, delimiter: str) -> Callable[[str], _Found]:
     def parse(line: str) -> _Found:
         try:
             fields = split_fields(line, delimiter)
         except csv.Error:
             return ()
-        return read(fields[number]) if number < len(fields) else ()
+        return clips_in_line(fields[number]) if number < len(fields) else ()
 
     return parse
 

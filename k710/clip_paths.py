@@ -59,13 +59,16 @@ _IMAGES = frozenset(("jpg", "jpeg", "png", "webp", "bmp"))
 _VIDEOS = frozenset(("mp4", "mkv", "webm", "avi", "mov", "m4v", "flv", "3gp", "ts", "mpg", "mpeg", "wmv"))
 # Files that are only numbered; no release has such an ID.
 _NUMBERED = re.compile(
-    r"(?:videos?|clips?|frames?|images?|img|flow_[xy]|vid|parts?|shards?|chunk|split)[_-]?[0-9]+", re.I
+    r"(?:videos?|clips?|frames?|images?|img|flow_[xy]|vid|parts?|shards?|chunk|split|file|movie|scene|v)[_-]?[0-9]+"
+    r"|(?:train|val|valid|test)_[0-9]+",
+    re.I,
 )
 _FRAME = re.compile(r"(?:[A-Za-z_-]*[_-])?[A-Za-z]*[0-9]+")
 # What nearly every trainer's line looks like; read at once, since lists have half a million of them.
 _PLAIN = re.compile(rf"(?:[^,;:@\\\t?]*/)?({ID_PATTERN}(?:_[0-9]{{6}}_[0-9]{{6}})?\.(?:mp4|mkv|webm|avi))(?: [0-9]+)*")
 _NUMBERS = re.compile(r"(?:\s+-?[0-9]+(?:\.[0-9]+)?)+$")
 _RELEASE = re.compile(r"kinetics[467]\d0", re.I)
+_COLUMN = re.compile(r"youtube_ids|video_(?:names|paths|files)", re.I)  # a list's first line may say no more
 
 
 @dataclass(frozen=True)
@@ -232,8 +235,9 @@ def _class_keys() -> frozenset[str]:
 
 
 def _is_word(name: str) -> bool:
-    """Whether a name of 11 characters is a class (`windsurfing`, `ice_skating`), a release or a file's number."""
-    return bool(label_key(name) in _class_keys() or _RELEASE.fullmatch(name) or _NUMBERED.fullmatch(name))
+    """Whether a name of 11 characters is a class (`windsurfing`, `ice_skating`), a release, a column, or a number."""
+    patterns = (_RELEASE, _COLUMN, _NUMBERED)
+    return label_key(name) in _class_keys() or any(pattern.fullmatch(name) for pattern in patterns)
 
 
 def _distinct(names: Iterable[ClipName]) -> tuple[ClipName, ...]:

@@ -50,7 +50,8 @@ def test_ids_of_every_kind(youtube_id):
      "abcdefghijkl", "abcdefghijkl_000001_000011.mp4", "abcdefghijkl.mp4", "abcdefghij.mp4", "abcdefghi.jk",
      "abcdefghij\u00e9",
      "abc/def", "/", ".mp4", "\x00", "kinetics400", "Kinetics700.zip", "train_video.tar",
-     "/data/train_shard_000000_000999.tar", "windsurfing.mp4", "video_00001.mp4", "image_00001.jpg", "/a/b/part_000007",
+     "/data/train_shard_000000_000999.tar", "windsurfing.mp4", "video_00001.mp4", "image_00001.jpg", "train_00001.mp4",
+     "/a/b/part_000007",
      "abcdefghijk/xyz.mp4", "abcdefghijk folder/xyz.mp4 3", "/data/abcdefghijk folder/xyz.mp4 3", "abcdefghijk/xyz.jpg",
      "https://abcdefghijk", "https://abcdefghijk/", "https://abcdefghijk.com/get?id=1", "https://[abcdefghijk/",
      "https://www.youtube.com/channel/abcdefghijk", "https://www.youtube.com/watch?v=abcdefghijkl", "watch?v=short",
@@ -296,6 +297,8 @@ def test_a_list_without_its_header(tmp_path):
         f'{{"version": "1.3", "database": {{"v_{ID}": {{"annotations": []}}, "{CLIP}": {{}}}}}}',
         f"path,label\nkinetics400/{ID}.mp4,3\nkinetics400/{CLIP}.mp4,3\n",
         f"label\tvideo_id\nfalling_man\t{ID}\nfalling_man\t{CLIP}\n",
+        f"id,path,label\n0,kinetics400/{ID}.mp4,3\n1,kinetics400/{CLIP}.mp4,3\n",
+        f"youtube_ids\n{ID}\n{CLIP}\n",
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
