@@ -21,7 +21,7 @@ def command(id_or_clip: str, manifest: Location) -> None:
     Examples:
       k710 explain sample-0001 --manifest manifests/sample
       k710 explain sample-0001_000020_000030.mp4 --manifest manifests/sample
-      k710 explain --manifest manifests/sample -- -0abcdefghi
+      k710 explain https://youtu.be/sample-0001 --manifest manifests/sample
     """
     from k710.clip_paths import clip_in_path
     from k710.explain import explain
