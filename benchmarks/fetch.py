@@ -27,7 +27,7 @@ from typing import Any
 
 from build import machine
 
-from k710.clip_names import parse_clip_name
+from k710.clip_paths import clip_in_path
 from k710.fetch.encode import encode_command
 from k710.fetch.ffmpeg_binary import ffmpeg_version
 from k710.fetch.profiles import read_profile
@@ -66,7 +66,7 @@ def bare_pool(clips: Path, out: Path, workers: int) -> dict[str, float]:
     out.mkdir()
     profile, commands = read_profile("h264"), []
     for path in sorted(clips.glob("*.mp4")):
-        name, source = parse_clip_name(path.name), probe(path)
+        name, source = clip_in_path(path.name), probe(path)
         assert name is not None
         assert name.span_s is not None
         part = part_of(source, name.span_s, named_span=True, spans=[name.span_s])

@@ -19,6 +19,8 @@ from k710.releases import SPLIT_SPELLINGS
 
 # A clip_id has six digits for a time.
 MAX_TIME_S = 999_999
+# The releases' clips last 10 s at most. One that lasts a quarter of an hour has its times in another unit.
+MAX_SPAN_S = 900
 MAX_LABEL_LENGTH = 200  # the longest class name has 49; what is far longer is no label, and no message could show it
 ID_PATTERN = "[A-Za-z0-9_-]{11}"
 _ID = re.compile(ID_PATTERN)
@@ -79,6 +81,11 @@ def is_split(text: str, split: str) -> bool:
     return SPLIT_SPELLINGS.get(text.strip().lower()) == split
 
 
+def is_any_split(text: str) -> bool:
+    """Whether a field names a split in one of its spellings."""
+    return text.strip().lower() in SPLIT_SPELLINGS
+
+
 def read_csv_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
     """The rows of a CSV list. No field of a list goes over a line's end, so a stray quote spoils one row and no more.
 
@@ -111,6 +118,8 @@ def _header(number: int, line: str, *, labelled: bool) -> tuple[list[str], str]:
     what = ""
     if missing := missing_columns(columns, labelled=labelled):
         what = f"no column {', '.join(missing)}"
+        if delimiter == "," and not missing_columns(split_fields(line.lower(), ";"), labelled=labelled):
+            what = "its fields are separated by semicolons; save it with commas or tabs"
     elif twice := [name for name in _COLUMNS if columns.count(name) > 1]:
         what = f"column {twice[0]} stands there twice"
     if what:
@@ -119,6 +128,8 @@ def _header(number: int, line: str, *, labelled: bool) -> tuple[list[str], str]:
 
 
 def _csv_row(line: int, fields: list[str], columns: list[str], split: str) -> Row | BadRow:
+    if [field.lower() for field in fields] == columns:
+        return BadRow(line, "the header again: lists were joined here; delete this line")
     if len(fields) != len(columns):
         return BadRow(line, f"{len(fields)} fields where the header has {len(columns)}: {quoted(','.join(fields))}")
     row = dict(zip(columns, fields, strict=True))
@@ -133,7 +144,12 @@ def read_json_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
     An ID may stand there twice (JSON allows it): both are read. Raises ListError where the file as a whole is no list.
     """
     try:
-        for line, youtube_id, entry in _json_entries(data.decode("utf-8-sig")):
+        for line, youtube_id, entry in json_entries(data.decode("utf-8-sig")):
+            if youtube_id == "database" and isinstance(entry, dict):
+                raise ListError(
+                    f"line {line}: an ActivityNet list: its videos stand below `database`, each with any number of "
+                    "segments; Kinetics' JSON has the YouTube IDs at its top, each with one segment"
+                )
             row = _json_row(line, youtube_id, entry, split)
             # Some of these files are a single line, so the line alone would not tell which entry it is.
             yield row if isinstance(row, Row) else BadRow(line, f"entry {quoted(youtube_id)}: {row.reason}")
@@ -145,7 +161,7 @@ def read_json_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
         raise ListError(f"not a JSON list: {error}") from None
 
 
-def _json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
+def json_entries(text: str) -> Iterator[tuple[int, str, Any]]:
     """Line, key and value of every pair of a JSON object; a dict would keep only the last of two equal keys."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0
@@ -209,6 +225,9 @@ def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str
         return BadRow(line, f"time_end {end_s} is not after time_start {start_s}")
     if end_s > MAX_TIME_S:
         return BadRow(line, f"time_end {end_s} is past {MAX_TIME_S} s")
+    if end_s - start_s > MAX_SPAN_S:
+        length = f"from {start_s:,} s to {end_s:,} s, {end_s - start_s:,} s"
+        return BadRow(line, f"{length}: Kinetics' clips last 10 s; divide the times by 1,000 if they are milliseconds")
     return Row(line, label or None, youtube_id, start_s, end_s)
 
 

@@ -24,18 +24,20 @@ import pyarrow.csv
 from k710.annotation_rows import (
     ID_PATTERN,
     MAX_LABEL_LENGTH,
+    MAX_SPAN_S,
     MAX_TIME_S,
     BadRow,
     Row,
     column_names,
     is_split,
     missing_columns,
+    quoted,
     read_csv_rows,
     read_json_rows,
 )
 from k710.errors import ListError
 from k710.list_bytes import read_unpacked
-from k710.releases import SPLIT_SPELLINGS, SPLITS
+from k710.releases import SOURCES, SPLIT_SPELLINGS, SPLITS, source_pattern
 
 LIST_SCHEMA = pa.schema(
     [
@@ -48,6 +50,8 @@ LIST_SCHEMA = pa.schema(
 )
 
 _BAD_ROWS_SHOWN = 20
+_ARCHIVE = r"(?:\.tar(?:\.gz)?|\.tgz)"
+_LIST_SUFFIX = re.compile(r"\.(?:csv|txt|tsv|json|jsonl|xlsx?|parquet|zip|tgz|tar|gz)$", re.I)
 
 # Where pyarrow and `annotation_rows` may differ: pyarrow takes a hexadecimal time for a number and forgives what stands
 # behind a closing quote.
@@ -86,9 +90,9 @@ class AnnotationList:
 def find_lists(folder: Path, sources: Iterable[str], splits: Iterable[str]) -> list[ListFile]:
     """The list of each source and split under `folder`.
 
-    Looked for: `{source}_{split}.EXT`, `{source}/{split}.EXT` (a split in any of its spellings) and, for all splits of
-    a source at once, `{source}.tar.gz` or DeepMind's `kinetics{N}.tar.gz`. Raises ListError that names every missing
-    list, or every file where several claim one split.
+    Looked for: `{source}_{split}.EXT`, `{source}/{split}.EXT`, `{source}/annotations/{split}.EXT`, and for all splits
+    of a source at once `{source}.tar.gz`; each name in any of its spellings (`kinetics-400`, `validate`), in any case.
+    Raises ListError that names every missing list, or every file where several claim one split.
     """
     if not folder.is_dir():
         raise ListError(f"{folder}: no such folder of annotation lists")
@@ -109,27 +113,42 @@ def find_lists(folder: Path, sources: Iterable[str], splits: Iterable[str]) -> l
         count = "1 list is" if len(missing) == 1 else f"{len(missing)} lists are"
         raise ListError(
             f"{folder}: {count} missing: {', '.join(missing)} (or .txt, .json, each also .gz, or in folders as in "
-            "k400/train.csv). Put them there, or name what to build from with --sources and --splits."
+            f"k400/train.csv). {_not_recognised(folder)}Put them there, or name what to build from with --sources "
+            "and --splits."
         )
     return found
 
 
+def _not_recognised(folder: Path) -> str:
+    """A sentence on the files of a folder that are no source's list by their names and may be what is missing."""
+    taken = {path for source in SOURCES for paths in _claims(folder, source).values() for path in paths}
+    files = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)) if path.is_file())
+    names = [str(path.relative_to(folder)) for path in files if _LIST_SUFFIX.search(path.name) and path not in taken]
+    if not names:
+        return ""
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return f"Not recognised by their names: {', '.join(map(quoted, names[:10]))}{more}. "
+
+
 def _claims(folder: Path, source: str) -> dict[str, list[Path]]:
     """For each split, the files under `folder` whose names say that they are its list."""
-    archive = r"(?:\.tar(?:\.gz)?|\.tgz)"
-    split_file = rf"({'|'.join(SPLIT_SPELLINGS)})(?:\.(?:csv|txt|tsv|json)(?:\.gz)?|{archive})"
-    all_splits = rf"(?:{source}|{source.replace('k', 'kinetics')}){archive}"
+    name = source_pattern(source)
+    split_file = rf"({'|'.join(SPLIT_SPELLINGS)})(?:\.(?:csv|txt|tsv|json)(?:\.gz)?|{_ARCHIVE})"
     claims: dict[str, list[Path]] = {split: [] for split in SPLITS}
+
+    def claim(path: Path, pattern: str) -> bool:
+        match = re.fullmatch(pattern, path.name, re.I)
+        if match:
+            claims[SPLIT_SPELLINGS[match[1].lower()]].append(path)
+        return bool(match)
+
     for path in sorted(folder.iterdir()):
-        if re.fullmatch(all_splits, path.name):
+        if re.fullmatch(rf"{name}{_ARCHIVE}", path.name, re.I):
             for paths in claims.values():
                 paths.append(path)
-        elif match := re.fullmatch(rf"{source}_{split_file}", path.name):
-            claims[SPLIT_SPELLINGS[match[1]]].append(path)
-        elif path.name == source and path.is_dir():
-            for inner in sorted(path.iterdir()):
-                if match := re.fullmatch(split_file, inner.name):
-                    claims[SPLIT_SPELLINGS[match[1]]].append(inner)
+        elif not claim(path, rf"{name}[_-]{split_file}") and re.fullmatch(name, path.name, re.I) and path.is_dir():
+            for inner in sorted([*path.iterdir(), *path.glob("annotations/*")]):
+                claim(inner, rf"(?:{name}[_-])?{split_file}")
     return claims
 
 
@@ -239,4 +258,5 @@ def _is_good(table: pa.Table, split: str) -> bool:
         and pc.all(pc.less(table["time_start"], table["time_end"])).as_py()
         and pc.min(table["time_start"]).as_py() >= 0
         and pc.max(table["time_end"]).as_py() <= MAX_TIME_S
+        and pc.max(pc.subtract(table["time_end"], table["time_start"])).as_py() <= MAX_SPAN_S
     )

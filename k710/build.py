@@ -19,7 +19,7 @@ from k710.fates import write_fates
 from k710.labels import Alignment, Synonym
 from k710.manifest import Manifest, check_output, write_manifest
 from k710.recipes import as_dict
-from k710.releases import NEWEST_FIRST, check_sources, check_splits
+from k710.releases import NEWEST_FIRST, check_sources, check_splits, source_named
 from k710.storage import Location
 
 # Official lists are not the user's to mend: a few bad rows are dropped and reported instead of stopping the build.
@@ -46,11 +46,11 @@ class CurationRecipe:
                 f"train would be built without holding out {' and '.join(unread)}, since those lists are not read; "
                 f"add {','.join(unread)} to --splits"
             )
-        return CurationRecipe(check_sources(self.sources), splits, self.leak_policy, policy.holdout, self.precedence)
+        return CurationRecipe(check_sources(self.sources), splits, self.leak_policy, policy.holdout, policy.precedence)
 
     @property
     def policy(self) -> Policy:
-        return Policy(self.leak_policy, check_splits(self.holdout), self.precedence)
+        return Policy(self.leak_policy, check_splits(self.holdout), tuple(map(source_named, self.precedence)))
 
 
 def build(

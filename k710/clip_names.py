@@ -1,110 +1,193 @@
-"""Clip names in the wild: `{id}_{start:06d}_{end:06d}.mp4`, `{id}.mp4`, bare IDs, and the lines that contain them."""
+"""The clips that anyone's list names: clip files, trainers' lines, annotation lists, plain or gzipped, or JSON."""
 
 from __future__ import annotations
 
 import csv
-import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from k710.annotation_rows import ID_PATTERN, MAX_TIME_S, column_names, split_fields, whole_seconds
+from k710.annotation_rows import ID_PATTERN, MAX_TIME_S, column_names, is_any_split, quoted, split_fields, whole_seconds
+from k710.clip_paths import ClipName, clips_in_line, parse_clip_name
 from k710.errors import ListError
-from k710.labels import class_names, label_key
+from k710.list_bytes import list_text
+from k710.list_json import names_in_json
 
-_CLIP = re.compile(rf"(?<![A-Za-z0-9_-])({ID_PATTERN})_([0-9]{{6}})_([0-9]{{6}})(?![0-9])")
-_FILE = re.compile(rf"(?<![A-Za-z0-9_-])({ID_PATTERN})\.[A-Za-z0-9]{{2,4}}(?![A-Za-z0-9/\\])")
-_BARE = re.compile(ID_PATTERN)
+__all__ = ["ClipName", "NamedList", "parse_clip_name", "read_clip_names", "read_named_list"]
+
+# In the order in which they are asked.
+_NAMING_COLUMNS = (
+    *("youtube_ids", "video_id", "video-id", "clip_id", "id"),
+    *("path", "video_path", "video_paths", "file", "filename", "file_name", "video", "url"),
+)
+_RELEASE_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
+_SHOWN_LINES = 20
+_Found = tuple[ClipName, ...]
 
 
 @dataclass(frozen=True)
-class ClipName:
-    """What a name says: the video, and the span where it says one."""
+class NamedList:
+    """A list that was read: the clip of every row, the lines that were skipped, and what the user should know."""
 
-    youtube_id: str
-    span_s: tuple[int, int] | None = None
-
-    def __str__(self) -> str:
-        span = "_{:06d}_{:06d}".format(*self.span_s) if self.span_s else ""
-        return self.youtube_id + span
-
-
-def parse_clip_name(text: str) -> ClipName | None:
-    """The clip that a file name, a path, a list's line or a bare ID names; None where there is none.
-
-    >>> str(parse_clip_name("train/tying tie/-0abcdefghi_000012_000022.mp4 371"))
-    '-0abcdefghi_000012_000022'
-    """
-    if match := _CLIP.search(text):
-        return ClipName(match[1], (int(match[2]), int(match[3])))
-    if match := _FILE.search(text):
-        return ClipName(match[1])
-    # A bare ID at the start of the line, or behind the last slash of a path with spaces in it.
-    for part in (re.split(r"[,;\s]", text.strip(), maxsplit=1)[0], text.strip()):
-        name = re.split(r"[,;\s]", part.rsplit("/", 1)[-1], maxsplit=1)[0]
-        if _BARE.fullmatch(name) and not _is_class(name):
-            return ClipName(name)
-    return None
-
-
-@functools.cache
-def _class_keys() -> frozenset[str]:
-    return frozenset(map(label_key, class_names("k710")))
-
-
-def _is_class(name: str) -> bool:
-    """Whether a name is a class: `windsurfing` and `ice_skating` have the eleven characters of an ID."""
-    return label_key(name) in _class_keys()
+    path: Path
+    names: tuple[ClipName, ...]
+    skipped: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_clip_names(path: Path) -> list[ClipName]:
-    """The clips that a text file names, one a line, or an annotation list with its columns.
+    """The clips that a list names, as `read_named_list` reads it."""
+    return list(read_named_list(path).names)
 
-    Raises ListError with the lines that name no clip.
+
+def read_named_list(path: Path, *, skip_unnamed: bool = False) -> NamedList:
+    """The clips that a list names: one a line, an annotation list with its columns, or JSON; gzipped or not.
+
+    Raises ListError with the lines that name no clip, unless `skip_unnamed` has them skipped, and always with the lines
+    that may name one clip or another: they are not guessed.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ListError(f"{path}: not a text file in UTF-8: {error}") from None
-    numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    parse, first = _parser(numbered[0][1] if numbered else "")
-    names, bad = [], []
-    for number, line in numbered[first:]:
-        if name := parse(line):
-            names.append(name)
+        text = list_text(path)
+        notes: list[str] = []
+        if text.lstrip()[:1] in ("{", "["):
+            found: Iterable[tuple[int, _Found, str]] = names_in_json(text)
         else:
-            bad.append(number)
-    if bad:
-        lines = ", ".join(map(str, bad[:20])) + (", …" if len(bad) > 20 else "")
-        how_many = "1 line names" if len(bad) == 1 else f"{len(bad):,} lines name"
-        raise ListError(f"{path}: {how_many} no YouTube ID and no clip: line {lines}")
-    if not names:
-        raise ListError(f"{path}: the list is empty")
-    return names
+            found = _rows(text, notes)
+        names, skipped, unclear, first_skipped = [], [], {}, ""
+        for number, named, row in found:
+            if len(named) == 1:
+                names.append(named[0])
+            elif named:
+                unclear[number] = named
+            else:
+                first_skipped = first_skipped or row
+                skipped.append(number)
+        if unclear:
+            raise ListError(_unclear(unclear))
+        if skipped and (not skip_unnamed or not names):
+            way_out = "; --skip-unnamed skips such lines" if names else ""
+            where = f"line {_lines(skipped)}. Line {skipped[0]} is {quoted(first_skipped)}"
+            raise ListError(f"{_count(skipped)} no YouTube ID and no clip: {where}{way_out}")
+        if not names:
+            raise ListError("the list is empty")
+    except ListError as error:
+        raise ListError(f"{path}: {error}") from None
+    if skipped:
+        notes.append(f"skipped: {_count(skipped)} no video: line {_lines(skipped)}")
+    notes += _repeats(names)
+    return NamedList(path, tuple(names), tuple(skipped), tuple(f"{path}: {note}" for note in notes))
 
 
-def _parser(header_line: str) -> tuple[Callable[[str], ClipName | None], int]:
-    """What reads each line of a file, and the line to begin with: an annotation list has a header, other files none."""
+def _unclear(unclear: dict[int, _Found]) -> str:
+    number, named = next(iter(unclear.items()))
+    ids = " or ".join(str(name) for name in named)
+    how_many = "1 line names" if len(unclear) == 1 else f"{len(unclear):,} lines name"
+    return (
+        f"{how_many} more than one clip: line {_lines(list(unclear))}. Is the clip of line {number} {ids}? Add a first "
+        "line that names the columns, such as label,youtube_id,time_start,time_end,split, or keep one path a line"
+    )
+
+
+def _count(numbers: Sequence[int]) -> str:
+    return "1 line names" if len(numbers) == 1 else f"{len(numbers):,} lines name"
+
+
+def _lines(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:_SHOWN_LINES])) + (", …" if len(numbers) > _SHOWN_LINES else "")
+
+
+def _repeats(names: Sequence[ClipName]) -> Iterator[str]:
+    """A word on a list with far fewer videos than rows: its IDs may have been looked for in the wrong place."""
+    ids = dict.fromkeys(name.youtube_id for name in names)
+    if len(names) > 2 * len(ids):
+        videos = "1 video" if len(ids) == 1 else f"{len(ids):,} videos"
+        yield (
+            f"{len(names):,} rows name only {videos}, such as {next(iter(ids))}; if that is no YouTube ID, add a first "
+            "line that names the columns, with youtube_id among them"
+        )
+
+
+def _rows(text: str, notes: list[str]) -> Iterator[tuple[int, _Found, str]]:
+    """The line number and the clips of every row of a text, and the row itself."""
+    numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not numbered:
+        return
+    parse, first = _parser([line for _, line in numbered], notes)
+    for number, line in numbered[first:]:
+        yield number, parse(line), line.strip()
+
+
+def _parser(lines: Sequence[str], notes: list[str]) -> tuple[Callable[[str], _Found], int]:
+    """What reads each line of a file, and the line to begin with: some lists have a header, others none."""
     try:
-        columns, delimiter = column_names(header_line)
+        columns, delimiter = column_names(lines[0])
     except csv.Error:
         columns, delimiter = [], ","
-    if "youtube_id" not in columns:
-        return parse_clip_name, 0
+    if "youtube_id" in columns:
+        return _row_parser(columns, delimiter), 1
+    if not clips_in_line(lines[0]):
+        named = [name for name in _NAMING_COLUMNS if name in columns]
+        parsers = [_column_parser(columns.index(name), delimiter) for name in named]
+        # An `id` may be a row's number: the first column counts that names a clip in the first row.
+        if parsers:
+            return next((parse for parse in parsers if len(lines) > 1 and parse(lines[1])), parsers[0]), 1
+    elif release := _release_columns(lines, delimiter):
+        notes.append(f"the first line names no columns; they are read as {','.join(release)}")
+        return _row_parser(release, delimiter), 0
+    return clips_in_line, 0
 
-    def parse_row(line: str) -> ClipName | None:
+
+def _release_columns(lines: Sequence[str], delimiter: str) -> list[str]:
+    """The releases' columns where a first line has their form without naming them: ID, two times, and a split."""
+    try:
+        fields = split_fields(lines[0].lstrip("\ufeff"), delimiter)
+    except csv.Error:
+        return []
+    for skipped in (0, 1):  # test lists have no label
+        columns = list(_RELEASE_COLUMNS[skipped : skipped + len(fields)])
+        row = dict(zip(columns, fields, strict=False))
+        if len(fields) == len(columns) and is_any_split(row.get("split", "")) and _clip_of_row(row):
+            # A label may look like an ID. Classes repeat and videos hardly do; without that it is not decided.
+            label_first = len(clips_in_line(lines[0])) == 1 or _distinct(lines, 0) < _distinct(lines, 1)
+            return columns if label_first else []
+    return []
+
+
+def _distinct(lines: Sequence[str], column: int) -> int:
+    """How many values the column of a list without quotes has."""
+    return len({fields[column] for line in lines if len(fields := re.split("[,\t]", line)) > column})
+
+
+def _row_parser(columns: list[str], delimiter: str) -> Callable[[str], _Found]:
+    def parse(line: str) -> _Found:
         try:
-            row = dict(zip(columns, split_fields(line, delimiter), strict=False))
+            return _clip_of_row(dict(zip(columns, split_fields(line, delimiter), strict=False)))
         except csv.Error:
-            return None
-        if not _BARE.fullmatch(row.get("youtube_id", "")):
-            return None
-        if not (row.get("time_start") and row.get("time_end")):
-            return ClipName(row["youtube_id"])
-        start_s, end_s = whole_seconds(row["time_start"]), whole_seconds(row["time_end"])
-        if start_s is None or end_s is None or not 0 <= start_s < end_s <= MAX_TIME_S:
-            return None
-        return ClipName(row["youtube_id"], (start_s, end_s))
+            return ()
 
-    return parse_row, 1
+    return parse
+
+
+def _column_parser(number: int, delimiter: str) -> Callable[[str], _Found]:
+    def parse(line: str) -> _Found:
+        try:
+            fields = split_fields(line, delimiter)
+        except csv.Error:
+            return ()
+        return clips_in_line(fields[number]) if number < len(fields) else ()
+
+    return parse
+
+
+def _clip_of_row(row: dict[str, Any]) -> _Found:
+    """The clip of an annotation list's row."""
+    if not re.fullmatch(ID_PATTERN, row.get("youtube_id", "")):
+        return ()
+    if not (row.get("time_start") and row.get("time_end")):
+        return (ClipName(row["youtube_id"]),)
+    start_s, end_s = whole_seconds(row["time_start"]), whole_seconds(row["time_end"])
+    if start_s is None or end_s is None or not 0 <= start_s < end_s <= MAX_TIME_S:
+        return ()
+    return (ClipName(row["youtube_id"], (start_s, end_s)),)

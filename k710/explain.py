@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from k710.clip_names import ClipName
 from k710.clips import list_rows
 from k710.curate import FATES, Curated, curate
 from k710.errors import ManifestError
-from k710.labels import class_names
+from k710.labels import class_names, k710_classes_of
 from k710.manifest import NEAR_DUPLICATE, Manifest
 from k710.memberships import lists_of
 from k710.recipes import make_recipe
@@ -38,12 +39,17 @@ def explain(manifest: Manifest, name: ClipName) -> list[str]:
     curated = curate(list_rows(of_video), recipe.policy)
     near = near_duplicates_of(manifest, of_video)
     lines = [f"Video {name.youtube_id}: https://www.youtube.com/watch?v={name.youtube_id}"]
-    for number, clip in enumerate(of_video.to_pylist()):
+    clips = of_video.to_pylist()
+    for number, clip in enumerate(clips):
+        kept = next((other for other in clips if other["clip_id"] == clip["kept_clip_id"]), None)
         if name.span_s in (None, (clip["time_start_s"], clip["time_end_s"])):
-            lines += ["", *_clip_story(clip, number, curated, recipe, near)]
+            lines += ["", *_clip_story(clip, kept, number, curated, recipe, near)]
     others = of_video.num_rows - 1
     if name.span_s and others:
-        lines += ["", f"The video has {others} more clip{'s' * (others > 1)}: k710 explain -- {name.youtube_id}"]
+        # An ID may begin with a dash: it stands behind the options, after `--`.
+        where = shlex.quote(str(manifest.path))
+        command = f"k710 explain --manifest {where} -- {name.youtube_id}"
+        lines += ["", f"The video has {others} more clip{'s' * (others > 1)}: {command}"]
     return lines
 
 
@@ -82,8 +88,14 @@ def _pairs(manifest: Manifest) -> dict[tuple[str, str], str]:
 
 
 def _clip_story(
-    clip: dict[str, Any], number: int, curated: Curated, recipe: CurationRecipe, near: dict[str, str]
+    clip: dict[str, Any],
+    kept: dict[str, Any] | None,
+    number: int,
+    curated: Curated,
+    recipe: CurationRecipe,
+    near: dict[str, str],
 ) -> Iterator[str]:
+    """The lines on a clip; `kept` is the clip in whose favour it was left out."""
     yield f"{clip['clip_id']}, from {clip['time_start_s']} s to {clip['time_end_s']} s"
     rows = curated.rows
     for row in np.flatnonzero(rows.clip == number):
@@ -94,14 +106,35 @@ def _clip_story(
         label = int(rows.release_class_id[row])
         says = "without a label" if label < 0 else f"{class_names(source)[label]!r} (class {label})"
         yield f"  {SOURCES[source].title} {SPLITS[rows.split[row]]}: {says}"
-        yield f"    {fate}: {_why(fate, clip, recipe, near)}"
+        yield f"    {fate}: {_why(fate, clip, kept, recipe, near)}"
     yield f"  K710: {_verdict(clip)}"
-    if clip["other_class_ids"]:
-        names = ", ".join(repr(class_names("k710")[index]) for index in clip["other_class_ids"])
-        yield f"    lists disagree on its label; {names} lost to {clip['label']!r} ({_label_rule(recipe)})"
+    yield from _labels_that_lost(clip, recipe)
 
 
-def _why(fate: str, clip: dict[str, Any], recipe: CurationRecipe, near: dict[str, str]) -> str:
+def _labels_that_lost(clip: dict[str, Any], recipe: CurationRecipe) -> Iterator[str]:
+    """Which rule decided against each other label of a clip: precedence between releases, the alphabet within one.
+
+    Of two labels in the lists of one release the clips table keeps the first. So a label that no release has for its
+    own is a second label.
+    """
+    by_release = {
+        k710_classes_of(release.label_set)[clip[f"{name}_class_id"]]
+        for name, release in SOURCES.items()
+        if clip[f"{name}_class_id"] is not None and clip[f"{name}_split"] != "test"
+    }
+    lost = {index: repr(class_names("k710")[index]) for index in clip["other_class_ids"] or ()}
+    if between := ", ".join(name for index, name in lost.items() if index in by_release):
+        yield f"    lists disagree on its label; {between} lost to {clip['label']!r} ({_label_rule(recipe)})"
+    if within := ", ".join(name for index, name in lost.items() if index not in by_release):
+        yield (
+            f"    a release gives it two labels; {within} lost (of two labels in one release, the first alphabetically "
+            "counts)"
+        )
+
+
+def _why(
+    fate: str, clip: dict[str, Any], kept_clip: dict[str, Any] | None, recipe: CurationRecipe, near: dict[str, str]
+) -> str:
     if fate == "kept":
         return f"this row puts the clip into {clip['split']}"
     if fate == "same_clip":
@@ -109,7 +142,7 @@ def _why(fate: str, clip: dict[str, Any], recipe: CurationRecipe, near: dict[str
     if fate == NEAR_DUPLICATE:
         return f"its pictures repeat {near[clip['clip_id']]}"
     if fate == "duplicate_id":
-        kept, rule = clip["kept_clip_id"], f"({_label_rule(recipe)}, then the earliest span)"
+        kept, rule = clip["kept_clip_id"], f"({_clip_rule(clip, kept_clip, recipe)})"
         if kept in near:
             return f"{kept} of the same video was preferred {rule}, and then left out as a near-duplicate"
         return f"{kept} of the same video was kept {rule}"
@@ -118,6 +151,20 @@ def _why(fate: str, clip: dict[str, Any], recipe: CurationRecipe, near: dict[str
     if recipe.leak_policy == "val-purge":
         return "the video is in a train list, and val-purge removes such videos from val"
     return f"the video is in a {' or '.join(recipe.holdout)} list, which train must not meet"
+
+
+def _clip_rule(clip: dict[str, Any], kept: dict[str, Any] | None, recipe: CurationRecipe) -> str:
+    """What decided between two clips of a video: precedence, or, in lists of one release, the earliest span."""
+
+    def best(of: dict[str, Any]) -> str | None:
+        split = kept and kept["split"]
+        named = [name for name in SOURCES if of[f"{name}_split"] == split]
+        return min(named, key=recipe.policy.rank, default=None)
+
+    release = best(kept) if kept and kept["split"] else None
+    if release and best(clip) == release:
+        return f"both are in {SOURCES[release].title}, and the earliest span counts"
+    return f"{_label_rule(recipe)}, then the earliest span"
 
 
 def _label_rule(recipe: CurationRecipe) -> str:

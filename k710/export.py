@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
 from k710.errors import ManifestError, UsageError
@@ -19,6 +20,8 @@ from k710.views import split_of, splits_of
 # The name of a clip's file in the public archives and in most crawlers' folders.
 DEFAULT_TEMPLATE = "{clip_id}.mp4"
 TEMPLATE_FIELDS = ("clip_id", "youtube_id", "time_start_s", "time_end_s", "split", "label", "label_", "class_id")
+
+_BATCH_ROWS = 1 << 16
 
 
 def export(
@@ -34,8 +37,9 @@ def export(
     """Write one file per split of a view (views.view) into the folder `out`; returns rows by file name.
 
     Forms: `csv` (the releases' own columns), `parquet` (every column of the view), and for trainers a path and a class
-    index a line: `slowfast` ({split}.csv, as PySlowFast and UniFormerV2 read it), `videomae` ({split}.csv, VideoMAE
-    and VideoMAE V2), `mmaction2` ({split}.txt). `template` makes the path; its fields are TEMPLATE_FIELDS, and
+    index a line: `slowfast` ({split}.csv, as PySlowFast and UniFormerV2 read it), `videomae` ({split}.csv, VideoMAE and
+    finetuning with VideoMAE V2), `mmaction2` ({split}.txt); or `videomaev2-pretrain` ({split}.csv, `path 0 -1`, without
+    classes, as VideoMAE V2's pretraining reads it). `template` makes the path; its fields are TEMPLATE_FIELDS, and
     `label_` is the label with underscores for spaces. Raises UsageError for an unknown form or field, for a path that
     contains the separator, or for a split whose clips have no label where the form needs one; ManifestError where a
     file exists and `force` is not given, or for an ID with the end of a line.
@@ -115,16 +119,20 @@ def check_labelled(table: pa.Table, what: str) -> None:
 
 
 def _csv(table: pa.Table, template: str, separator: str) -> bytes:
-    """label,youtube_id,time_start,time_end,split: what the releases publish, so every reader of theirs reads this."""
+    """label,youtube_id,time_start,time_end,split: what the releases publish, so every reader of theirs reads this.
+
+    Fields are quoted where they need it and nowhere else: some readers take a quote for a part of the ID.
+    """
     columns = {"label": "label", "youtube_id": "youtube_id", "time_start": "time_start_s", "time_end": "time_end_s"}
     if table["label"].null_count == table.num_rows:
         del columns["label"]  # the releases' test lists have no such column
-    plain = {name: table[column] for name, column in (columns | {"split": "split"}).items()}
-    for name in {"label", "split"} & set(plain):
-        plain[name] = plain[name].cast(pa.string())
-    sink = pa.BufferOutputStream()
-    pa.csv.write_csv(pa.table(plain), sink, pa.csv.WriteOptions(quoting_style="needed"))
-    return bytes(sink.getvalue())
+    columns["split"] = "split"
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for batch in table.select(list(columns.values())).to_batches(max_chunksize=_BATCH_ROWS):
+        writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+    return text.getvalue().encode()
 
 
 def _parquet(table: pa.Table, template: str, separator: str) -> bytes:
@@ -138,7 +146,13 @@ def _path_and_class(table: pa.Table, template: str, separator: str) -> bytes:
     return "".join(f"{line}\n" for line in _lines(table, template, separator)).encode()
 
 
-def _lines(table: pa.Table, template: str, separator: str) -> Iterator[str]:
+def _path_and_no_frames(table: pa.Table, template: str, separator: str) -> bytes:
+    """Path, index of the first frame, number of frames; -1 says that the path is a video and not a folder of frames."""
+    return "".join(f"{line}\n" for line in _lines(table, template, separator, end=f"0{separator}-1")).encode()
+
+
+def _lines(table: pa.Table, template: str, separator: str, *, end: str | None = None) -> Iterator[str]:
+    """A path a line, with its class index behind it, or with `end`."""
     for row in clip_rows(table):
         path = template.format(**row)
         if separator in path:
@@ -148,12 +162,12 @@ def _lines(table: pa.Table, template: str, separator: str) -> Iterator[str]:
             )
         if len(path.splitlines()) > 1:  # no build takes such an ID; a manifest from elsewhere may hold one
             raise ManifestError(f"path {path!r} holds the end of a line: the manifest is damaged")
-        yield f"{path}{separator}{row['class_id']}"
+        yield f"{path}{separator}{row['class_id'] if end is None else end}"
 
 
 def clip_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     """The rows of a view with the fields that a path template may use."""
-    for batch in table.to_batches(max_chunksize=1 << 16):
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
         for row in batch.to_pylist():
             yield row | {"label_": (row["label"] or "").replace(" ", "_")}
 
@@ -162,6 +176,7 @@ FORMS: dict[str, tuple[str, Callable[[pa.Table, str, str], bytes]]] = {
     "csv": (".csv", _csv),
     "slowfast": (".csv", _path_and_class),
     "videomae": (".csv", _path_and_class),
+    "videomaev2-pretrain": (".csv", _path_and_no_frames),
     "mmaction2": (".txt", _path_and_class),
     "parquet": (".parquet", _parquet),
 }

@@ -21,6 +21,15 @@ from k710.errors import ListError
 # A list of half a million rows has 25 MB, or 150 MB as JSON; what has more than this is no list.
 MAX_LIST_BYTES = 1 << 30
 
+# What a file begins with that people take for a list, and what to do with it.
+_OTHER_FORMS = {
+    b"PK\x03\x04": "is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save the sheet as CSV in UTF-8",
+    b"\xff\xfe": "is text in UTF-16, not a text file in UTF-8; save it as UTF-8",
+    b"\xfe\xff": "is text in UTF-16, not a text file in UTF-8; save it as UTF-8",
+    b"PAR1": "is a Parquet file; save it as CSV",
+}
+
 
 def read_unpacked(path: Path, split: str) -> tuple[bytes, str]:
     """The bytes of the list of `split`, unpacked, and the SHA-256 of the file that holds it.
@@ -38,7 +47,34 @@ def read_unpacked(path: Path, split: str) -> tuple[bytes, str]:
     if data[257:262] == b"ustar":
         data = _member(data, split)
         data = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
+    _refuse_other_forms(data)
     return data, sha256
+
+
+def list_text(path: Path) -> str:
+    """The text of anyone's list, plain or gzipped; a pipe will do. Raises ListError for what is no text in UTF-8."""
+    with path.open("rb") as file:
+        data = file.read(MAX_LIST_BYTES + 1)
+    if len(data) > MAX_LIST_BYTES:
+        raise ListError(f"has more than {MAX_LIST_BYTES >> 20} MiB, which no list has")
+    data = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
+    if data[257:262] == b"ustar":
+        raise ListError("is a tar archive; unpack it and name the list inside")
+    _refuse_other_forms(data)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ListError(f"not a text file in UTF-8: {error}") from None
+
+
+def _refuse_other_forms(data: bytes) -> None:
+    for magic, what in _OTHER_FORMS.items():
+        if data.startswith(magic):
+            raise ListError(what)
+    # Without a byte order mark, UTF-16 still has a NUL in every other byte of plain text.
+    even, odd = data[:64:2], data[1:64:2]
+    if data[1:2] and ((all(even) and not any(odd)) or (all(odd) and not any(even))):
+        raise ListError(_OTHER_FORMS[b"\xff\xfe"])
 
 
 def _gunzip(raw: bytes) -> bytes:

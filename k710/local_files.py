@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from k710.clip_names import ClipName, parse_clip_name
+from k710.clip_names import ClipName
+from k710.clip_paths import clip_in_path
 from k710.errors import FetchError
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts"})
@@ -26,7 +27,7 @@ class LocalFiles:
         self.by_video: dict[str, list[str]] = {}
         self.num_files = 0
         for path in sorted(_walk(str(folder), frozenset())):
-            name = parse_clip_name(os.path.basename(path))
+            name = clip_in_path(os.path.basename(path))
             if name is None:
                 continue
             self.num_files += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from k710.errors import UsageError
@@ -91,14 +92,34 @@ NEWEST_FIRST = ("k700_2020", "k700", "k600", "k400")
 PAPER_K710 = {"train": 658_340, "val": 66_803, "classes": 710}
 
 
+def source_pattern(source: str) -> str:
+    """A regular expression for the spellings of a release, in any case: `k700_2020`, `Kinetics-700-2020`, ….
+
+    It has no groups, and `k700` does not match the beginning of another release's name alone: match the whole.
+    """
+    number, _, year = source.removeprefix("k").partition("_")
+    return rf"(?:k|kinetics[_-]?){number}" + (rf"[_-]{year}" if year else "")
+
+
+def source_named(name: str) -> str:
+    """The release that a name means in any of its spellings; else the name itself."""
+    return next((source for source in SOURCES if re.fullmatch(source_pattern(source), name, re.I)), name)
+
+
 def check_sources(names: tuple[str, ...]) -> tuple[str, ...]:
-    """`names` in the releases' own order, without repeats; raises UsageError for an unknown or empty selection."""
-    return _check(names, tuple(SOURCES), "source")
+    """The releases that `names` mean, in their own order, without repeats.
+
+    Any spelling will do (`K400`, `kinetics-400`). Raises UsageError for an unknown or empty selection.
+    """
+    return _check(tuple(map(source_named, names)), tuple(SOURCES), "source")
 
 
 def check_splits(names: tuple[str, ...]) -> tuple[str, ...]:
-    """`names` in the order train, val, test, without repeats; raises UsageError for an unknown or empty selection."""
-    return _check(names, SPLITS, "split")
+    """The splits that `names` mean (`validation` is val), in the order train, val, test, without repeats.
+
+    Raises UsageError for an unknown or empty selection.
+    """
+    return _check(tuple(SPLIT_SPELLINGS.get(name.lower(), name) for name in names), SPLITS, "split")
 
 
 def _check(names: tuple[str, ...], known: tuple[str, ...], what: str) -> tuple[str, ...]:

@@ -238,6 +238,96 @@ def test_both_layouts_and_every_spelling(tmp_path: Path, name: str) -> None:
     assert file == ListFile("k600", "val", tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["kinetics600_val.csv", "kinetics-600_val.csv", "Kinetics-600-val.csv", "K600_VAL.CSV", "k600_val.CSV.GZ",
+     "k600/annotations/val.csv", "K600/Val.csv", "kinetics600/annotations/validate.txt",
+     "kinetics-600/kinetics-600_val.csv", "kinetics_600/k600_val.csv", "Kinetics600.tar.gz"],
+)  # fmt: skip
+def test_names_as_people_have_them(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    for other in (name, "k700_val.csv", "k600_train.csv", "kinetics-6000_val.csv", "xkinetics600_val.csv"):
+        (tmp_path / other).write_text(csv_text())
+    (file,) = find_lists(tmp_path, ["k600"], ["val"])
+    assert file == ListFile("k600", "val", tmp_path / name)
+
+
+def test_every_spelling_of_the_newest_release(tmp_path: Path) -> None:
+    for name in ("kinetics700_2020_val.csv", "K700-2020_train.csv", "kinetics-700_val.csv"):
+        (tmp_path / name).write_text(csv_text())
+    files = find_lists(tmp_path, ["k700_2020"], ["val", "train"])
+    assert [file.path.name for file in files] == ["kinetics700_2020_val.csv", "K700-2020_train.csv"]
+    assert [file.path.name for file in find_lists(tmp_path, ["k700"], ["val"])] == ["kinetics-700_val.csv"]
+
+
+def test_two_spellings_of_one_list_are_not_chosen_from(tmp_path: Path) -> None:
+    for name in ("k400_val.csv", "kinetics-400_val.csv"):
+        (tmp_path / name).write_text(csv_text())
+    with pytest.raises(ListError, match=r"2 lists for k400 val: k400_val.csv, kinetics-400_val.csv; keep one of them"):
+        find_lists(tmp_path, ["k400"], ["val"])
+
+
+def test_files_that_were_not_recognised_are_named(tmp_path: Path) -> None:
+    (tmp_path / "k400").mkdir()
+    for name in ("k400_val.csv", "k400_trainlist.csv", "k400/train list.xlsx", "notes.md", "clip.mp4"):
+        (tmp_path / name).write_text(csv_text())
+    with pytest.raises(ListError) as caught:
+        find_lists(tmp_path, ["k400"], ["train", "val"])
+    assert "1 list is missing: k400_train.csv (" in str(caught.value)
+    assert "Not recognised by their names: 'k400_trainlist.csv', 'k400/train list.xlsx'. Put" in str(caught.value)
+    (tmp_path / "k400/train list.xlsx").unlink()
+    (tmp_path / "k400_trainlist.csv").unlink()
+    with pytest.raises(ListError, match=r"train.csv\). Put them there"):
+        find_lists(tmp_path, ["k400"], ["train", "val"])
+
+
+MILLISECONDS = csv_text().replace(",7,17,", ",7000,17000,")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            MILLISECONDS,
+            "1 bad row of 3\n  line 3: from 7,000 s to 17,000 s, 10,000 s: Kinetics' clips last 10 s; divide the times "
+            "by 1,000 if they are milliseconds",
+        ),
+        (json_text().replace("17.0", "17000.0"), "divide the times by 1,000 if they are milliseconds"),
+        (
+            csv_text() + csv_text(),
+            "1 bad row of 7\n  line 5: the header again: lists were joined here; delete this line",
+        ),
+        (
+            csv_text(delimiter=";"),
+            "line 1: its fields are separated by semicolons; save it with commas or tabs; the header is 'label;",
+        ),
+        ("youtube_id;time_start\n", "line 1: no column label, youtube_id, time_start, time_end; the header is"),
+        (
+            '{"version": "1.3", "database": {"abcdefghijk": {"annotations": []}}}',
+            "line 1: an ActivityNet list: its videos stand below `database`, each with any number of segments",
+        ),
+        (csv_text().encode("utf-16"), "is text in UTF-16, not a text file in UTF-8; save it as UTF-8"),
+        (csv_text().encode("utf-16-be"), "is text in UTF-16, not a text file in UTF-8; save it as UTF-8"),
+        (gzip.compress(csv_text().encode("utf-16")), "is text in UTF-16, not a text file in UTF-8; save it as UTF-8"),
+        (b"PK\x03\x04" + bytes(400), "is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV"),
+        (b"\xd0\xcf\x11\xe0" + bytes(400), "is an old Excel workbook; save the sheet as CSV in UTF-8"),
+    ],
+)
+def test_one_plain_sentence_each(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(ListError) as caught:
+        read(tmp_path, content)
+    assert message in str(caught.value)
+
+
+def test_the_longest_clip_that_is_read(tmp_path: Path) -> None:
+    """A quarter of an hour is no clip of Kinetics either, but it may be seconds."""
+    for end, good in ((907, True), (908, False)):
+        text = csv_text().replace(",7,17,", f",7,{end},")
+        assert (_parse_well_formed_csv(text.encode(), "val") is not None) == good
+        if good:
+            assert rows_of(read(tmp_path, text).table)[1][3] == end
+
+
 def test_the_lists_of_one_release_are_not_those_of_another(tmp_path: Path) -> None:
     """k700_2020_val.csv begins like a list of k700."""
     for name in ("k700_val.csv", "k700_2020_val.csv"):

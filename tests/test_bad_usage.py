@@ -45,7 +45,7 @@ def assert_wrong_usage(result: Any, *parts: str) -> None:
         ("--sources k800", "unknown source 'k800'; known: k400, k600, k700, k700_2020"),
         ("--sources K400", "unknown source 'K400'"),
         ("--splits foo", "unknown split 'foo'; known: train, val, test"),
-        ("--splits validate", "unknown split 'validate'"),
+        ("--splits evaluation", "unknown split 'evaluation'"),
         ("--holdout test", "holdout must be val or val,test, not test"),
         ("--holdout train", "holdout must be val or val,test, not train"),
         ("--holdout nothing", "unknown split 'nothing'"),

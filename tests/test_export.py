@@ -7,6 +7,7 @@ import string
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
@@ -140,9 +141,34 @@ def test_the_exported_releases_build_the_same_dataset(k710, everything, tmp_path
     assert again == first
 
 
+def test_csv_has_quotes_where_a_field_needs_them_alone(everything, tmp_path):
+    """The arranging script of the public archives strips quotes from labels, and takes those of an ID for its own."""
+    export(view(everything.clips, "k400"), tmp_path, form="csv", splits=("val",))
+    lines = (tmp_path / "val.csv").read_text().splitlines()
+    assert lines[:2] == ["label,youtube_id,time_start,time_end,split", "archery,leaked-4000,20,30,val"]
+    table = np.loadtxt(tmp_path / "val.csv", skiprows=1, dtype=str, delimiter=",")
+    assert table[:, 1].tolist() == split_of(view(everything.clips, "k400"), "val")["youtube_id"].to_pylist()
+    odd = pa.table({"youtube_id": ["a"], "time_start_s": [1], "time_end_s": [2], "split": ["val"], "label": ['"b", c']})
+    export(odd, tmp_path / "odd", form="csv")
+    assert (tmp_path / "odd/val.csv").read_text().splitlines()[1] == '"""b"", c",a,1,2,val'
+
+
+@pytest.mark.parametrize("separator", [" ", ","])
+def test_videomae_v2_pretrains_on_videos(k710, everything, tmp_path, separator):
+    """Its loader: `path, start, total = line.split(" ")[:3]`, and a negative total says that the path is a video."""
+    arguments = ("--format", "videomaev2-pretrain", "--view", "k600", "--template", "{label_}/{clip_id}.mp4")
+    result = k710("export", everything.path, *arguments, "--separator", separator, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    for split in ("train", "val", "test"):  # a class is not needed, so test lists are written too
+        lines = [line.split(separator) for line in (tmp_path / f"{split}.csv").read_text().splitlines()]
+        clips = [clip["clip_id"] for clip in everything.clips.to_pylist() if clip["k600_split"] == split]
+        assert [Path(path).stem for path, _, _ in lines] == clips
+        assert {(int(start), int(total)) for _, start, total in lines} == {(0, -1)}
+
+
 def test_csv_of_test_lists_has_no_label_column(everything, tmp_path):
     export(view(everything.clips, "k600"), tmp_path, form="csv", splits=("test",))
-    header, *rows = (tmp_path / "test.csv").read_text().replace('"', "").splitlines()
+    header, *rows = (tmp_path / "test.csv").read_text().splitlines()
     assert header == "youtube_id,time_start,time_end,split"
     assert rows == ["tested-6000,5,15,test", "tested-6001,30,40,test", "tested-6002,60,70,test"]
 
@@ -184,7 +210,7 @@ def test_underscored_labels_have_no_spaces(everything, tmp_path):
     [
         ("--view k800", 2, "unknown view 'k800'; known: k710, k400, k600, k700, k700_2020"),
         ("--dialect opengvlab", 2, "unknown dialect 'opengvlab'; known: canonical, uniformerv2, videomaev2"),
-        ("--format webdataset", 2, "unknown format 'webdataset'; known: csv, slowfast, videomae, mmaction2, parquet"),
+        ("--format webdataset", 2, "unknown format 'webdataset'; known: csv, slowfast, videomae, videomaev2-pretrain"),
         ("--splits foo", 2, "unknown split 'foo'"),
         ("--splits test", 2, "the view has no test clips; it has train, val"),
         ("--view k600", 2, "3 test clips have no label, which this format needs; leave them out with --splits"),

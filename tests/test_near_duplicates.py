@@ -747,6 +747,21 @@ def test_report_and_stats_tell_what_is_dropped_from_what_is_to_be(k710, manifest
     assert (page.count("<br>dropped<"), page.count("<br>to be dropped<")) == (6, 2)
 
 
+def test_a_group_of_many_clips_fits_a_terminal(capsys):
+    from k710.cli.stats import _print
+    from k710.report.parts import Section
+    from k710.report.tables import near_duplicate_table
+
+    clips = [f"abcdefghij{letter}_000001_000011" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    group = {"group": 7, "num_clips": 26, "distance": 1.5, "mirrored": False, "clips": clips[:6]}
+    table = near_duplicate_table({"groups": 1, "shown": [group | {"dropped": clips[1:], "out": clips[20:]}]})
+    _print(Section("near-duplicates", "Near-duplicates", [table]))
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 130
+    assert all(clip in printed for clip in clips[:6])
+    assert "and 13 more" in printed  # of 19 to be dropped six are shown
+
+
 def test_what_is_dropped_is_not_loaded(k710, manifest, no_process):
     k710("near-duplicates", manifest, "--apply")
     dataset = open_manifest(manifest).dataset(split="train")

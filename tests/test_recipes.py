@@ -149,7 +149,7 @@ def test_a_few_lines_cannot_fill_the_memory(tmp_path):
     [
         ("sources: []", "no source given"),
         ("sources: [k800]", "unknown source 'k800'"),
-        ("splits: [validate]", "unknown split 'validate'"),
+        ("splits: [evaluate]", "unknown split 'evaluate'"),
         ("leak_policy: none", "unknown leak policy 'none'"),
         ("holdout: []", "no split given"),
         ("holdout: [test]", "holdout must be val or val,test"),

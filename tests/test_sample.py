@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
+import pytest
+
 from k710.manifest import open_manifest
 from k710.sample import LISTS
 from k710.sample.generate import write_lists
@@ -88,6 +92,67 @@ def test_2020_joins_in(k710, tmp_path):
     assert "leaked: the video is in a val list" in story
     story = k710("explain", "sample-1004", "--manifest", tmp_path / "m").stdout
     assert "sample-1004_000080_000090 of the same video was kept (precedence k700_2020, k700, k600, k400" in story
+
+
+def test_explain_names_the_rule_that_decided(k710, sample, tmp_path):
+    """Precedence decides between releases; within one it is the alphabet for labels, the earliest span for clips."""
+    between = k710("explain", "two-labels0", "--manifest", sample.path).stdout
+    assert "lists disagree on its label; 'abseiling' lost to 'archery' (precedence k700, k600, k400)" in between
+    within = k710("explain", "two-labels1", "--manifest", sample.path).stdout
+    assert "a release gives it two labels; 'juggling balls' lost (of two labels in one release, the first" in within
+    assert "precedence" not in within
+    header = "label,youtube_id,time_start,time_end,split\n"
+    rows = ["archery,abcdefghijk,1,11", "archery,abcdefghijk,21,31", "abseiling,abcdefghijk,1,11"]
+    (tmp_path / "k400_train.csv").write_text(header + "".join(f"{row},train\n" for row in rows))
+    (tmp_path / "k400_val.csv").write_text(header + "archery,abcdefghijl,1,11,val\n")
+    built = k710("build", "--annotations", tmp_path, "--sources", "k400", "--out", tmp_path / "m")
+    assert built.exit_code == 0, built.output
+    story = k710("explain", "abcdefghijk_000021_000031", "--manifest", tmp_path / "m").stdout
+    assert "was kept (both are in Kinetics-400, and the earliest span counts)" in story
+    assert "precedence" not in story
+
+
+@pytest.mark.parametrize("video", ["two-spans-1", "-dash-spans"])
+def test_explains_own_hint_and_addresses(k710, tmp_path, video):
+    header = "label,youtube_id,time_start,time_end,split\n"
+    rows = "".join(f"archery,{video},{start},{start + 10},train\n" for start in (1, 21))
+    folder = tmp_path / "my lists"
+    folder.mkdir()
+    (folder / "k400_train.csv").write_text(header + rows)
+    (folder / "k400_val.csv").write_text(header + "archery,abcdefghijl,1,11,val\n")
+    where = folder / "m"
+    assert k710("build", "--annotations", folder, "--sources", "k400", "--out", where).exit_code == 0
+    whole = k710("explain", "--manifest", where, "--", video)
+    assert whole.exit_code == 0, whole.output
+    of_clip = k710("explain", "--manifest", where, "--", f"{video}_000001_000011")
+    hint = of_clip.stdout.splitlines()[-1]
+    assert hint.startswith("The video has 1 more clip: k710 explain --manifest ")
+    program, *arguments = shlex.split(hint.partition(": ")[2])
+    assert (program, k710(*arguments).stdout) == ("k710", whole.stdout)
+    for address in (f"https://www.youtube.com/watch?v={video}&t=10s", f"https://youtu.be/{video}", f"watch?v={video}"):
+        assert k710("explain", address, "--manifest", where).stdout == whole.stdout
+
+
+def test_sources_splits_and_views_in_every_spelling(k710, sample, tmp_path):
+    plain = ("--sources", "k400,k700", "--splits", "train,val", "--precedence", "k400,k700", "--holdout", "val")
+    spelled = ("--sources", "K400,kinetics-700", "--splits", "Training,validation", "--precedence", "Kinetics400,K700")
+    for name, choices in (("plain", plain), ("spelled", (*spelled, "--holdout", "validate"))):
+        built = k710("build", "--annotations", "sample", "--out", tmp_path / name, *choices)
+        assert built.exit_code == 0, built.output
+    one, other = (open_manifest(tmp_path / name) for name in ("plain", "spelled"))
+    assert other.content_hash == one.content_hash
+    assert other.about["recipe"] == one.about["recipe"]
+    told = k710("audit", "--annotations", "sample", "--sources", "Kinetics-600", "--splits", "VALIDATION")
+    assert "k600 val" in told.stdout, told.output
+    export = ("export", sample.path, "--format", "csv", "--out", tmp_path / "out")
+    assert k710(*export, "--view", "Kinetics-400", "--splits", "validate").stdout.startswith(
+        f"{tmp_path / 'out/val.csv'}: 12"
+    )
+    (tmp_path / "empty").mkdir()
+    fetch = k710(
+        "fetch", sample.path, "--from", f"local:{tmp_path / 'empty'}", "--view", "K400", "--splits", "validation"
+    )
+    assert "unknown" not in fetch.output
 
 
 def test_audit_of_a_folder_of_lists_in_the_place_of_a_manifest(k710):

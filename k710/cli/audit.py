@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--synonyms", type=FILE, help="With --annotations: CSV with the columns name,label, as for build.")
 @click.option("--train", type=FILE, help="Your own train list: IDs, clip file names or trainer lines, one a line.")
 @click.option("--eval", "evaluation", type=FILE, help="Your own evaluation list, to compare with --train.")
+@click.option("--skip-unnamed", is_flag=True, help="With --train and --eval: skip and count lines that name no video.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, the conflicting clips by name, for machines.")
 def command(
     manifest: Location | None,
@@ -31,6 +32,7 @@ def command(
     synonyms: Path | None,
     train: Path | None,
     evaluation: Path | None,
+    skip_unnamed: bool,
     as_json: bool,
 ) -> None:
     """Find overlaps, leaks and conflicts.
@@ -49,8 +51,10 @@ def command(
     if (train is None) != (evaluation is None):
         raise click.UsageError("--train and --eval go together")
     if train is not None and evaluation is not None:
-        _compare(train, evaluation, as_json)
+        _compare(train, evaluation, skip_unnamed, as_json)
         return
+    if skip_unnamed:
+        raise click.UsageError("--skip-unnamed goes with --train and --eval")
     if manifest is not None:
         from k710.manifest import open_manifest
 
@@ -124,20 +128,25 @@ def _print(found: dict[str, Any]) -> None:
     click.echo("  (`--json` names them, `k710 explain` tells the story of each)")
 
 
-def _compare(train: Path, evaluation: Path, as_json: bool) -> None:
+def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -> None:
     from k710.audit import compare_names
-    from k710.clip_names import read_clip_names
+    from k710.clip_names import read_named_list
 
-    found = compare_names(read_clip_names(train), read_clip_names(evaluation))
+    lists = [read_named_list(path, skip_unnamed=skip_unnamed) for path in (train, evaluation)]
+    for note in (note for named in lists for note in named.notes):
+        click.echo(note, err=True)
+    found = compare_names(lists[0].names, lists[1].names)
     if as_json:
-        print_json(found)
+        skipped = {side: len(named.skipped) for side, named in zip(("train", "eval"), lists, strict=True)}
+        print_json(found | {"skipped_lines": skipped})
         return
     rows = [[str(path), *found[side].values()] for path, side in ((train, "train"), (evaluation, "eval"))]
     print_table(
         ["list", "rows", "videos", "clips"], [*rows, ["in both", None, found["shared_ids"], found["shared_clips"]]]
     )
     if found["ids"]:
-        click.echo(f"Leak: {found['shared_ids']:,} videos of {evaluation} are in {train}:")
+        shared = "1 video" if found["shared_ids"] == 1 else f"{found['shared_ids']:,} videos"
+        click.echo(f"Leak: {shared} of {evaluation} {'is' if found['shared_ids'] == 1 else 'are'} in {train}:")
         for youtube_id in found["ids"][:20]:
             click.echo(f"  {youtube_id}")
         if len(found["ids"]) > 20:

@@ -51,6 +51,26 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic since cli
         return parts
 
 
+class Spelled(click.ParamType):  # type: ignore[type-arg]
+    """A split or a view in any of its spellings: `validation`, `K400`. What is none of them, the library refuses."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from k710.releases import SPLIT_SPELLINGS, source_named
+
+        named = source_named if self.name == "view" else lambda text: SPLIT_SPELLINGS.get(text.lower(), text)
+        return tuple(map(named, value)) if isinstance(value, tuple) else named(value)
+
+
+class SplitList(CommaList):
+    """Splits, each in any of its spellings."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return tuple(SPLIT.convert(super().convert(value, param, ctx), param, ctx))
+
+
 class OrUrl(click.ParamType):  # type: ignore[type-arg]
     """A path of this machine, or a URL that fsspec reads: what holds a manifest or a store."""
 
@@ -67,6 +87,8 @@ class OrUrl(click.ParamType):  # type: ignore[type-arg]
 
 
 COMMA_LIST = CommaList()
+SPLIT, VIEW = Spelled("split"), Spelled("view")
+SPLIT_LIST = SplitList()
 SCRATCH = click.option("--scratch", type=FOLDER, help="Where a run works, for a store at a URL.  [the cache folder]")
 CACHE = click.option("--cache", type=FOLDER, help="Keep clips of a store at a URL in this folder.")
 CACHE_GB = click.option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import FILE, FOLDER_OR_URL, PATH_OR_URL, named_store, print_json, print_table
+from k710.cli.common import FILE, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store, print_json, print_table
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _COUNTS = ("A", "B", "gained", "lost", "came", "went")
 @click.command("diff")
 @click.argument("a", type=PATH_OR_URL)
 @click.argument("b", type=PATH_OR_URL)
-@click.option("--view", default="k710", show_default=True, help="k710, or a release as published.")
+@click.option("--view", type=VIEW, default="k710", show_default=True, help="k710, or a release as published.")
 @click.option("--store-a", type=FOLDER_OR_URL, help="Media of A.  [A/store, where there is one]")
 @click.option("--store-b", type=FOLDER_OR_URL, help="Media of B.  [B/store, where there is one]")
 @click.option("--profile", default="h264", show_default=True, help="Which encode profile of the stores.")

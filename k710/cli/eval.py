@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, print_json, print_table
+from k710.cli.common import (
+    ANY_PATH,
+    CACHE,
+    CACHE_GB,
+    FOLDER,
+    FOLDER_OR_URL,
+    SPLIT,
+    VIEW,
+    one_message,
+    print_json,
+    print_table,
+)
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -17,8 +28,8 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.option("--checkpoint", required=True, type=ANY_PATH, help="What to evaluate.")
 @click.option("--manifest", required=True, type=FOLDER_OR_URL, help="The manifest whose clips it is evaluated on.")
-@click.option("--view", required=True, help="k710, k400, k600, k700 or k700_2020: whose clips and classes.")
-@click.option("--split", default="val", show_default=True, help="train, val or test.")
+@click.option("--view", type=VIEW, required=True, help="k710, k400, k600, k700 or k700_2020: whose clips and classes.")
+@click.option("--split", type=SPLIT, default="val", show_default=True, help="train, val or test.")
 @click.option("--clips", "num_clips", type=click.IntRange(min=1), default=4, show_default=True, help="Temporal clips.")
 @click.option("--crops", "num_crops", type=click.IntRange(1, 3), default=3, show_default=True, help="Crops: 1 or 3.")
 @click.option("--frames", "num_frames", type=click.IntRange(min=1), help="Frames of a view, where nothing tells it.")

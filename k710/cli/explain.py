@@ -15,18 +15,21 @@ from k710.storage import Location
 def command(id_or_clip: str, manifest: Location) -> None:
     """Tell the story of a clip.
 
-    In which lists it stands, what became of each row, and why; given a YouTube ID, of every clip of the video.
+    In which lists it stands, what became of each row, and why; given a YouTube ID or address, of all its clips.
 
     \b
     Examples:
       k710 explain sample-0001 --manifest manifests/sample
       k710 explain sample-0001_000020_000030.mp4 --manifest manifests/sample
+      k710 explain https://youtu.be/sample-0001 --manifest manifests/sample
     """
-    from k710.clip_names import parse_clip_name
+    from k710.clip_paths import clip_in_path
     from k710.explain import explain
     from k710.manifest import open_manifest
 
-    name = parse_clip_name(id_or_clip)
+    name = clip_in_path(id_or_clip)
     if name is None:
-        raise click.UsageError(f"{id_or_clip!r} is no YouTube ID (11 characters) and no clip ({{id}}_000010_000020)")
+        raise click.UsageError(
+            f"{id_or_clip!r} is no YouTube ID (11 characters), no address of a video and no clip ({{id}}_000010_000020)"
+        )
     click.echo("\n".join(explain(open_manifest(manifest), name)))

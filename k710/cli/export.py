@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FOLDER, FOLDER_OR_URL, PATH_OR_URL, named_store
+from k710.cli.common import COMMA_LIST, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("manifest", type=PATH_OR_URL)
-@click.option("--format", "form", required=True, help="csv, slowfast, videomae, mmaction2, parquet, hf or fiftyone.")
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf or fiftyone.",
+)
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files, one per split.")
-@click.option("--view", "view_name", default="k710", show_default=True, help="k710, or a release as published.")
+@click.option(
+    "--view", "view_name", type=VIEW, default="k710", show_default=True, help="k710, or a release as published."
+)
 @click.option("--splits", type=COMMA_LIST, help="Which splits.  [every one that the view has]")
 @click.option(
     "--dialect", default="canonical", show_default=True, help="Index order: canonical, uniformerv2, videomaev2."
@@ -109,7 +116,7 @@ def _fiftyone(
         click.echo(f"left out, since {given['videos']} has no file of them: {missing}")
 
 
-_LISTS = ("slowfast", "videomae", "mmaction2")
+_LISTS = ("slowfast", "videomae", "videomaev2-pretrain", "mmaction2")
 # The formats that each option is for.
 _OF_FORM = {
     "template": (*_LISTS, "fiftyone"),

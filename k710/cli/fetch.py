@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, print_table
+from k710.cli.common import (
+    COMMA_LIST,
+    ENGINE,
+    FOLDER_OR_URL,
+    RAY_ADDRESS,
+    SCRATCH,
+    SPLIT_LIST,
+    VIEW,
+    engine_of,
+    print_table,
+)
 from k710.cli.youtube_options import youtube_options
 from k710.storage import Location
 
@@ -33,8 +43,8 @@ MAX_TOLD = 20  # of the videos that gave no answer
 )
 @click.option("--profile", default="h264", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
 @click.option("--audio", is_flag=True, help="Keep the sound.")
-@click.option("--view", help="Only clips of this view: k710, k400, k600, k700, k700_2020.")
-@click.option("--splits", type=COMMA_LIST, default="train,val", show_default=True, help="Only clips of these splits.")
+@click.option("--view", type=VIEW, help="Only clips of this view: k710, k400, k600, k700, k700_2020.")
+@click.option("--splits", type=SPLIT_LIST, default="train,val", show_default=True, help="Only clips of these splits.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N clips, taken at random, always the same.")
 @click.option("--retry", type=COMMA_LIST, default=(), help="Try failed clips of these classes again, such as corrupt.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")

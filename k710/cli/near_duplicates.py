@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, ENGINE, FOLDER_OR_URL, RAY_ADDRESS, engine_of, print_json, print_table
+from k710.cli.common import (
+    ENGINE,
+    FOLDER_OR_URL,
+    RAY_ADDRESS,
+    SPLIT_LIST,
+    VIEW,
+    engine_of,
+    print_json,
+    print_table,
+)
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -26,8 +35,10 @@ _SHOWN = 20
 @click.argument("manifest", type=FOLDER_OR_URL)
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
-@click.option("--view", default="k710", show_default=True, help="k710, or a release as published: k400, k600, …")
-@click.option("--splits", type=COMMA_LIST, help="Splits to compare.  [k710: train and the holdout; a release: all]")
+@click.option(
+    "--view", type=VIEW, default="k710", show_default=True, help="k710, or a release as published: k400, k600, …"
+)
+@click.option("--splits", type=SPLIT_LIST, help="Splits to compare.  [k710: train and the holdout; a release: all]")
 @click.option("--threshold", type=int, metavar="BITS", help="In how many of 256 bits two frames may differ.  [40]")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that decode.  [one per core]")
 @ENGINE

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import FOLDER_OR_URL
+from k710.cli.common import FOLDER_OR_URL, SPLIT, VIEW
 from k710.storage import Location
 
 
 @click.command("pack")
 @click.argument("manifest", type=FOLDER_OR_URL)
-@click.option("--view", default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
-@click.option("--split", default="train", show_default=True, help="train, val or test.")
+@click.option("--view", type=VIEW, default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
+@click.option("--split", type=SPLIT, default="train", show_default=True, help="train, val or test.")
 @click.option("--dialect", default="canonical", show_default=True, help="Index order of the classes.")
 @click.option("--out", type=FOLDER_OR_URL, help="Place of the shards.  [shards/VIEW-SPLIT]")
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")

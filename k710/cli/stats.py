@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from k710.report.parts import Cell, Section, Table
 
 SHOWN_ROWS = 30
+SHOWN_NAMES = 6  # of a cell that lists clips
 
 
 @click.command("stats")
@@ -68,7 +69,7 @@ def _print_bounded(table: Table) -> None:
     def shown(cell: Cell) -> str | int | None:
         text = cell.text if isinstance(cell, Link) else cell
         # What decoders and lists said may hold codes that a terminal obeys.
-        return "".join(c if c.isprintable() else "\ufffd" for c in text) if isinstance(text, str) else text
+        return _narrow("".join(c if c.isprintable() else "\ufffd" for c in text)) if isinstance(text, str) else text
 
     rows = [[shown(cell) for cell in row] for row in table.rows[:SHOWN_ROWS]]
     more = table.more + len(table.rows) - len(rows)
@@ -77,3 +78,12 @@ def _print_bounded(table: Table) -> None:
         click.echo(f"and {more:,} more" + ("" if table.more else "; --json has all") + "\n")
     if table.note:
         click.echo(f"{table.note}\n")
+
+
+def _narrow(text: str) -> str:
+    """A list of names with one name a line: a group of near-duplicates would be wider than any terminal."""
+    names = text.split(", ")
+    if len(names) == 1 or any(" " in name or len(name) < 11 for name in names):
+        return text
+    more = [f"and {len(names) - SHOWN_NAMES:,} more"] if len(names) > SHOWN_NAMES else []
+    return "\n".join([*names[:SHOWN_NAMES], *more])

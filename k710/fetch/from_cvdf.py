@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from k710.clip_names import parse_clip_name
+from k710.clip_paths import clip_in_path
 from k710.engine import Stop
 from k710.errors import DownloadError
 from k710.fetch.archive_sets import ArchiveSet, unit_prefix
@@ -103,7 +103,7 @@ def _wanted_members(
 ) -> Iterator[Work]:
     archive_name = unit.url.rsplit("/", 1)[-1]
     for member in stream:
-        clip = parse_clip_name(member.name)
+        clip = clip_in_path(member.name)
         if clip is None or clip.span_s is None or str(clip) in reading.members:
             continue
         if str(clip) not in wanted or not run.claim(str(clip), unit.archive_set.origin):

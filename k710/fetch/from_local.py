@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from k710.clip_names import ClipName, parse_clip_name
+from k710.clip_names import ClipName
+from k710.clip_paths import clip_in_path
 from k710.fetch.jobs import Candidate, ClipJob
 from k710.fetch.store_unit import utf_8
 from k710.fetch.unit_work import Run, Work, do_unit
@@ -74,7 +75,7 @@ class LocalOrigin:
 
 def clip_of(clip_id: str) -> ClipName:
     """The video and the span that a clip_id names."""
-    name = parse_clip_name(clip_id)
+    name = clip_in_path(clip_id)
     assert name is not None
     assert name.span_s is not None
     return name

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.clip_names import parse_clip_name
+from k710.clip_paths import clip_in_path
 from k710.diff import CHANGES, Difference, GroupChange
 from k710.report import charts
 from k710.report.page import render_page
@@ -97,7 +97,7 @@ def _clips(found: Difference) -> Section:
 
 def _link(clip_id: str) -> Cell:
     """The clip's place on YouTube; a damaged manifest may name clips that have none."""
-    name = parse_clip_name(clip_id)
+    name = clip_in_path(clip_id)
     return youtube(name.youtube_id, name.span_s[0], clip_id) if name and name.span_s else clip_id
 
 
