@@ -101,9 +101,9 @@ def test_pyav_and_decord_give_the_same_pixels(file_of):
 
 def test_only_what_is_needed_is_decoded(file_of, monkeypatch):
     packets = []
-    decoded = decode_pyav._decoded
+    decoded = decode_pyav.decoded
     monkeypatch.setattr(
-        decode_pyav, "_decoded", lambda decoder, packet: packets.append(packet) or decoded(decoder, packet)
+        decode_pyav, "decoded", lambda decoder, packet: packets.append(packet) or decoded(decoder, packet)
     )
     decode(file_of("h264"), lambda n: np.array([20, 85]), decoder="pyav")
     assert sum(packet is not None for packet in packets) == (20 - 16 + 1) + (85 - 80 + 1)
@@ -152,10 +152,10 @@ def test_a_clip_whose_size_changes_has_that_of_its_beginning(tmp_path):
     """Streams that were recorded do; decord answers alike."""
     for name, size in (("one", "128x96"), ("two", "192x144")):
         source = ("-f", "lavfi", "-t", 1, "-i", f"testsrc=size={size}:rate=12")
-        ffmpeg(*source, "-c:v", "libx264", "-bsf:v", "h264_mp4toannexb", tmp_path / f"{name}.h264")
+        ffmpeg(*source, "-c:v", "libx264", "-bf", 0, "-bsf:v", "h264_mp4toannexb", tmp_path / f"{name}.h264")
     both = tmp_path / "both.h264"
     both.write_bytes(b"".join((tmp_path / f"{name}.h264").read_bytes() for name in ("one", "two")))
-    ffmpeg("-r", 12, "-i", both, "-c", "copy", tmp_path / "both.mp4")
+    ffmpeg("-r", 12, "-i", both, "-c", "copy", "-bsf:v", "setts=ts=N/(12*TB)", tmp_path / "both.mp4")
     for decoder in DECODERS:
         for wanted in ([0, 20], [20]):
             pixels = decode((tmp_path / "both.mp4").read_bytes(), lambda n, w=wanted: np.array(w), decoder=decoder)
