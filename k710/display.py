@@ -25,7 +25,7 @@ _UPRIGHT: Matrix = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
 @dataclass(frozen=True)
 class Display:
-    """What is done to a decoded picture. `pixel_aspect`: width by height of its pixels; `matrix`: the display matrix."""
+    """What is done to a decoded picture. `pixel_aspect`: width by height of its pixels; `matrix`: as files have it."""
 
     pixel_aspect: Fraction = Fraction(1)
     matrix: Matrix = _UPRIGHT
@@ -120,7 +120,9 @@ class ScreenPixels:
         return display.upright(rgb)
 
     def _stretched(self, picture: av.VideoFrame, width_px: int, height_px: int) -> av.VideoFrame:
-        """As ffmpeg's `scale` does it, before colours are changed: both in one step would take colours from elsewhere."""
+        """Scaled as ffmpeg does it, before colours are changed: both in one step would blur the colours."""
         own = picture.format
         kept = "rgb24" if own.is_rgb or own.has_palette else own.name
-        return self._reformatter.reformat(picture, width_px, height_px, format=kept, interpolation=Interpolation.BICUBIC)
+        return self._reformatter.reformat(
+            picture, width_px, height_px, format=kept, interpolation=Interpolation.BICUBIC
+        )

@@ -33,6 +33,8 @@ FILES = {
     "mkv": {"container": ".mkv", "options": {"g": "30", "bf": "2"}},
     "avi": {"container": ".avi", "codec": "mpeg4", "options": {"g": "20"}},
     "avi_b_frames": {"container": ".avi", "codec": "mpeg4", "options": {"g": "20", "bf": "2"}},
+    "avi_h264": {"container": ".avi", "options": {"g": "20", "bf": "0"}},
+    "avi_h264_b_frames": {"container": ".avi", "options": {"g": "250", "bf": "3", "b_strategy": "0"}},
     "mpeg4": {"codec": "mpeg4", "options": {"g": "20", "bf": "2"}},
     "vp9": {
         "container": ".webm",

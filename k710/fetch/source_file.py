@@ -70,9 +70,7 @@ def open_video(path: Path, container: Container) -> av.container.InputContainer:
     options = OPEN_OPTIONS | {"max_pixels": str(MAX_PIXELS)}
     try:
         # Titles in other encodings than UTF-8 are many, and none is looked at.
-        return av.open(
-            f"file:{path.resolve()}", format=container.demuxer, options=options, metadata_errors="replace"
-        )
+        return av.open(f"file:{path.resolve()}", format=container.demuxer, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise ClipError("undecodable", f"cannot be opened: {said(error)}") from None
 

@@ -2,14 +2,14 @@
 
 All packets are read first, which is cheap, so it is known which frame each of them holds. For a wanted frame, decoding
 starts at the last key frame before it, or goes on from the frame before where that is nearer; and H.264 frames that
-nothing refers to are skipped unless they are wanted themselves. The result is what decoding everything would give. Files
-whose packets do not say which frame they hold (picture_times.py) are decoded from beginning to end.
+nothing refers to are skipped unless they are wanted themselves. The result is what decoding everything would give.
+
+Files whose packets do not say which frame they hold (picture_times.py) are decoded from beginning to end.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,14 @@ import numpy.typing as npt
 from k710.containers import Container
 from k710.display import MAX_PIXELS, ScreenPixels
 from k710.errors import LoadError
-from k710.loading.picture_times import times_can_be_trusted
+from k710.loading.picture_times import num_pictures_held, times_can_be_trusted
 
 if TYPE_CHECKING:
     from k710.loading.decode import Choose
     from k710.loading.random_key import Ints
 
 MAX_LOST_SHARE = 0.05  # of the frames; the store takes in no clip that has lost more
+_HELD_BACK = 2  # frames that a decoder may not give at the ends of a file without times
 
 _INTRA = 1  # FFmpeg's number of a picture that needs no other
 _OPTIONS = {"protocol_whitelist": "", "enable_drefs": "0"}
@@ -132,9 +133,11 @@ class _Clip:
         if self._timed and np.any(np.diff(stamps) < 0):  # a decoder knows the order, and what it was told was wrong
             self._timed = False
             stamps = np.array([stamp for stamp, _ in self._all()], np.int64)
-        num_lost = len(self._times) - len(stamps) if self._timed else self._num_lost
-        if not len(stamps) or num_lost > MAX_LOST_SHARE * (len(stamps) + num_lost):
-            raise LoadError(f"{len(stamps)} of {len(stamps) + num_lost or len(self._packets)} frames decode")
+        num_held = num_pictures_held(self._packets, self._decoder.name)
+        num_lost = max(num_held - len(stamps), 0 if self._timed else self._num_lost)
+        allowed = MAX_LOST_SHARE * num_held + (0 if self._timed else _HELD_BACK)
+        if not len(stamps) or num_lost > allowed:
+            raise LoadError(f"{len(stamps)} of {max(num_held, len(stamps) + num_lost)} frames decode")
         num_frames = len(self._times) if self._timed else self._num_pictures
         indices = choose(num_frames)
         stamps.sort()

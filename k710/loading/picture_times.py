@@ -36,12 +36,23 @@ def times_can_be_trusted(packets: Sequence[Any], decoder: Any, *, demuxer: str) 
     return not decoder.has_b_frames and (demuxer != "avi" or decoder.name != "h264")
 
 
+def num_pictures_held(packets: Sequence[Any], codec: str) -> int:
+    """How many pictures the packets hold that are to be shown, as far as that can be seen without decoding."""
+    return sum(_pictures_in(packet, codec) for packet in packets if not packet.is_discard)
+
+
 def _one_picture_each(packets: Sequence[Any], codec: str) -> bool:
     if codec in _ONE_PICTURE:
         return True
-    if codec == "mpeg4":
-        contents = (bytes(packet) for packet in packets)
-        return all(len(content) >= _MIN_PICTURE_BYTES and content.count(_PICTURE_CODE) == 1 for content in contents)
-    if codec == "vp8":
-        return all(bytes(packet)[0] >> 4 & 1 for packet in packets)  # a bit says whether the picture is shown
+    if codec in ("mpeg4", "vp8"):
+        return all(_pictures_in(packet, codec) == 1 for packet in packets)
     return False
+
+
+def _pictures_in(packet: Any, codec: str) -> int:
+    if codec == "mpeg4":
+        content = bytes(packet)
+        return 0 if len(content) < _MIN_PICTURE_BYTES else max(1, content.count(_PICTURE_CODE))
+    if codec == "vp8":
+        return bytes(packet)[0] >> 4 & 1  # a bit says whether the picture is shown
+    return 1
