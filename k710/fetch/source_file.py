@@ -130,6 +130,8 @@ def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence
         return Part(start_s, length_s, whole=False)
     if len(spans) == 1 and lasts_s < length_s:
         return Part(None, lasts_s, whole=True)  # a clip that its video cut short; flagged once it is measured
+    if len(spans) == 1 and lasts_s <= length_s + TRIMMED_S:  # too short to be the whole video
+        return Part(None, length_s, whole=False, flags=("trimmed",))
     raise ClipError("mismatch", f"lasts {lasts_s:.1f} s: neither the clip of {length_s} s nor a video up to {end_s} s")
 
 
