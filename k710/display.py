@@ -94,7 +94,8 @@ class Display:
 
 def display_of(picture: av.VideoFrame, pixel_aspect: Fraction | None) -> Display:
     """How `picture` is shown; `pixel_aspect` is what its stream says, None or 0 where it says nothing."""
-    matrix = next((data for data in picture.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    side_data: Any = picture.side_data
+    matrix = next((data for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
     numbers = _UPRIGHT if matrix is None else tuple(np.frombuffer(bytes(matrix), np.int32)[:9].tolist())
     return Display(pixel_aspect or Fraction(1), numbers if len(numbers) == 9 else _UPRIGHT)
 

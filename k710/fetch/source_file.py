@@ -12,7 +12,8 @@ import av.error
 import numpy as np
 
 from k710.containers import DEMUXERS, SNIFF_BYTES, Container, sniff
-from k710.display import MAX_PIXELS, display_of
+from k710.display import MAX_PIXELS as MAX_PIXELS
+from k710.display import display_of
 from k710.fetch.failures import ClipError
 from k710.fetch.jobs import Span
 
