@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_bytes import ffmpeg
 from tiny_media import LOOK, build, clip_bytes, clip_file, fetched, numbers, settled
 
 from k710.containers import Container
@@ -25,6 +27,8 @@ from k710.fetch.make_clip import make_clip
 from k710.fetch.profiles import Profile, read_profile
 from k710.fetch.source_file import TOLERANCE_S, TRIMMED_S, Part, SourceFile, container_of, part_of, probe
 from k710.fetch.wanted import to_do
+from k710.loading.decode import decode
+from k710.loading.jpegs import decode_jpegs
 from k710.sample.motions import Look
 from k710.sample.numbered import numbered_frames, read_number
 
@@ -326,7 +330,11 @@ def test_a_file_named_by_the_span(lasts_s, expected):
         (300.0, (SPAN,), Part(20, 10, whole=False)),
         (300.0, (SPAN, (40, 50)), Part(20, 10, whole=False)),
         (35.0, (SPAN, (40, 50)), Part(20, 10, whole=False)),  # ends inside the other one, which is none of its affair
-        (15.0, (SPAN,), "mismatch"),
+        (10.9, (SPAN,), Part(None, 10, whole=False, flags=("trimmed",))),  # cut at key frames, as much of Kinetics-400
+        (11.1, (SPAN,), Part(None, 10, whole=False, flags=("trimmed",))),
+        (15.0, (SPAN,), Part(None, 10, whole=False, flags=("trimmed",))),
+        (15.1, (SPAN,), "mismatch"),
+        (10.9, (SPAN, (40, 50)), "mismatch"),
         (300.0, (SPAN, (0, 300)), "ambiguous"),
     ],
 )
@@ -368,7 +376,7 @@ def test_a_part_lies_within_its_file_and_is_never_guessed(lasts_s, span, others,
         assert lasts_s <= length_s + TOLERANCE_S  # a file that is kept as it is holds nothing but the clip
     if part.start_s is None and not part.whole:
         assert part.flags == ("trimmed",)
-        assert named_span
+        assert named_span or lasts_s < span[1] - TOLERANCE_S
         assert TOLERANCE_S < lasts_s - length_s <= TRIMMED_S
     if not named_span and len(spans) > 1:
         assert part.start_s is not None  # only a cut at the span's own place is sure
@@ -385,8 +393,6 @@ def test_less_than_the_span_is_kept_and_flagged(tmp_path):
 
 
 def test_a_still_or_black_picture_is_kept_and_flagged(tmp_path):
-    import numpy as np
-
     from k710.sample.footage import write_video
 
     for level, flag in ((200, "frozen"), (0, "black")):
@@ -413,6 +419,109 @@ def test_what_is_no_clip(tmp_path, spoil, failure, profile):
     assert made.failure == failure
     assert made.message
     assert made.path is None
+
+
+# What an edit list hides, and what a title says, is no part of the clip.
+
+
+def cut_without_encoding(path: Path, *, start_s: float, gop_frames: int) -> Path:
+    """A cut by copying packets: those back to the key frame are in it, and an edit list hides them."""
+    whole = clip_file(path.with_name("whole.mp4"), seconds=60, options={"g": str(gop_frames), "bf": "2"})
+    ffmpeg("-ss", start_s, "-i", whole, "-t", 3, "-c", "copy", path)
+    return path
+
+
+@pytest.mark.parametrize("hidden", [15, 250])
+def test_hidden_packets_do_not_count(tmp_path, hidden):
+    """However many they are: 250 are more than are tried until a picture decodes, and more than a clip may have."""
+    clip = cut_without_encoding(tmp_path / "clip.mp4", start_s=hidden / LOOK.fps, gop_frames=600)
+    with av.open(str(clip)) as file:
+        assert sum(packet.is_discard for packet in file.demux(video=0)) >= hidden
+    assert probe(clip).duration_s == pytest.approx(3, abs=0.5)
+    left = numbers(clip)
+    assert left[0] == hidden
+    for profile in (SOURCE, H264):
+        made = make(tmp_path, clip, span=(0, 3), profile=profile)
+        assert made.measured is not None, made
+        assert (made.failure, made.flags) == (None, ())
+        shown = decode(made_file(made).read_bytes(), lambda n: np.arange(n))
+        assert made.measured.num_frames == len(shown)
+        assert [read_number(frame) for frame in shown] == left[: len(shown)]
+        assert len(shown) >= (len(left) if profile is SOURCE else 3 * LOOK.fps)
+
+
+TITLE = "Überraschung: café".encode("latin-1")
+
+
+@pytest.mark.parametrize("container", [".mp4", ".mkv", ".avi", ".flv"])
+def test_a_title_that_is_not_utf_8_refuses_no_clip(tmp_path, container):
+    """Of the file and of a stream; it says nothing of the picture."""
+    marked = b"A" * len(TITLE)
+    clip, out = clip_file(tmp_path / "clip.mp4"), tmp_path / f"titled{container}"
+    said = [f"{key}={marked.decode()}" for key in ("title", "artist", "service_name", "handler_name")]
+    per_file = [part for text in said[:3] for part in ("-metadata", text)]
+    per_stream = [part for text in (said[0], said[3]) for part in ("-metadata:s:v:0", text)]
+    ffmpeg("-i", clip, "-c", "copy", *per_file, *per_stream, out)
+    assert marked in out.read_bytes()
+    out.write_bytes(out.read_bytes().replace(marked, TITLE))
+    with pytest.raises(UnicodeDecodeError):
+        av.open(str(out))
+    for profile in (SOURCE, H264):
+        made = make(tmp_path, out, profile=profile)
+        assert len(decode(made_file(made).read_bytes(), lambda n: np.arange(n))) == 20
+
+
+# A clip has one shape, whoever reads it.
+
+
+@pytest.mark.parametrize(
+    ("picture", "display"),
+    [
+        ("setsar=64/51", ""),
+        ("setsar=8/9", "-display_rotation 90"),
+        ("null", "-display_hflip"),
+        ("null", "-display_vflip"),
+        ("null", "-display_rotation 90 -display_hflip"),
+        ("null", "-display_rotation 270"),
+        ("setsar=2/1", "-display_rotation 180 -display_hflip"),
+        ("null", "-display_rotation 30"),
+    ],
+)
+def test_a_clip_has_one_shape_in_all_profiles(tmp_path, picture, display):
+    clip, wide = tmp_path / "clip.mp4", tmp_path / "wide.mp4"
+    source = ("-f", "lavfi", "-t", 2, "-i", "testsrc2=size=160x120:rate=10")
+    ffmpeg(*source, "-vf", picture, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", 10, wide)
+    ffmpeg(*display.split(), "-i", wide, "-c", "copy", clip)
+    shown = {}
+    for profile in (SOURCE, H264, read_profile("frames")):
+        made = make(tmp_path, clip, profile=replace(profile, crf=10))
+        assert made.measured is not None, made
+        content = made_file(made).read_bytes()
+        if profile.codec == "frames":
+            assert made.frame_offsets is not None
+            jpegs = [content[begin:] for begin in made.frame_offsets]
+            pixels = decode_jpegs(jpegs[:1])
+        else:
+            pixels = decode(content, lambda n: np.array([0]))
+        assert (made.measured.height, made.measured.width) == pixels.shape[1:3]
+        shown[profile.name] = pixels[0].astype(int)
+    for name in ("h264", "frames"):
+        assert shown[name].shape == shown["source"].shape
+        assert np.abs(shown[name] - shown["source"]).mean() < 8
+
+
+def test_an_avi_of_empty_chunks_is_whole(tmp_path):
+    """Where a rate is none of AVI's, and in recordings, chunks without a byte say that the picture before stays."""
+    clip, copy = clip_file(tmp_path / "clip.mp4"), tmp_path / "copy.avi"
+    ffmpeg("-i", clip, "-c", "copy", copy)
+    with av.open(str(copy)) as file:
+        assert file.streams.video[0].frames > 100  # of which 20 are pictures
+    for profile in (SOURCE, H264):
+        made = make(tmp_path, copy, profile=profile)
+        assert made.measured is not None, made
+        assert made.measured.num_frames == len(decode(made_file(made).read_bytes(), lambda n: np.arange(n)))
+        if profile is SOURCE:
+            assert made.measured.num_frames == 20
 
 
 def index_first(video: Path, out: Path) -> Path:

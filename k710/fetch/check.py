@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from k710.containers import Container
+from k710.display import Display, display_of
 from k710.fetch.failures import ClipError
 from k710.fetch.jobs import Measured
 from k710.fetch.source_file import open_video, video_stream
@@ -36,6 +37,8 @@ class _Reading:
 
     times_s: list[float] = field(default_factory=list)
     last_duration_s: float = 0.0
+    num_hidden: int = 0  # packets that an edit list hides
+    num_pictures: int = 0  # that decoded, undamaged
     num_lost: int = 0
     size: tuple[int, int] = (0, 0)
     pictures: list[npt.NDArray[Any]] = field(default_factory=list)  # (32, 32) each, grey
@@ -47,16 +50,22 @@ def measure(path: Path, container: Container, *, decode_all: bool) -> Measured:
     with open_video(path, container) as file:
         stream = video_stream(file)
         found = _read(file, stream, decode_all=decode_all)
-        claimed, codec = stream.frames, stream.codec_context.name
+        tick_s = float(stream.time_base or 0)
+        claimed, codec = stream.frames - found.num_hidden, stream.codec_context.name
     if not decode_all and len(found.pictures) < FEW_PICTURES:
         return measure(path, container, decode_all=True)
     if not found.pictures:
         raise ClipError("undecodable", "no picture decodes")
-    num_frames = len(found.times_s) - found.num_lost
+    # A packet may hold two pictures or none, as in AVI: where all were decoded, pictures are counted.
+    num_frames = found.num_pictures if decode_all else len(found.times_s) - found.num_lost
     if found.num_lost > MAX_LOST_SHARE * len(found.times_s):
         raise ClipError("corrupt", f"{found.num_lost} of {len(found.times_s)} frames do not decode")
-    if num_frames < (1 - MAX_LOST_SHARE) * claimed - 1:
-        raise ClipError("corrupt", f"{num_frames} of {claimed} frames are there")
+    num_there = len(found.times_s) - found.num_lost
+    if container.demuxer == "avi" and tick_s:  # whose header counts chunks, also those without a picture in them
+        covered_s = max(found.times_s) - min(found.times_s) + _usual_gap_s(found.times_s)
+        num_there = max(num_there, round(covered_s / tick_s) - found.num_lost)
+    if num_there < (1 - MAX_LOST_SHARE) * claimed - 1:
+        raise ClipError("corrupt", f"{num_there} of {claimed} frames are there")
     duration_s = max(found.times_s) - min(found.times_s) + (found.last_duration_s or _usual_gap_s(found.times_s))
     if num_frames < MIN_FRAMES or duration_s < MIN_DURATION_S:
         raise ClipError("short", f"{num_frames} frames in {duration_s:.1f} s")
@@ -66,9 +75,12 @@ def measure(path: Path, container: Container, *, decode_all: bool) -> Measured:
 
 def _read(file: av.container.InputContainer, stream: av.VideoStream, *, decode_all: bool) -> _Reading:
     found, looked_s, tick_s = _Reading(), -math.inf, float(stream.time_base or 0)
+    display: Display | None = None
     every_s = _EVERY_S if decode_all else float(stream.duration or 0) * tick_s / _KEY_PICTURES
     for packet in _packets(file, stream):
-        if packet.size:
+        if packet.is_discard:
+            found.num_hidden += 1
+        elif packet.size:
             at_s = _next_s(found.times_s, stream) if packet.pts is None else packet.pts * tick_s
             found.times_s.append(at_s)
             found.last_duration_s = (packet.duration or 0) * tick_s
@@ -83,8 +95,9 @@ def _read(file: av.container.InputContainer, stream: av.VideoStream, *, decode_a
             continue
         for picture in pictures:
             found.num_lost += picture.is_corrupt
-            turned = picture.rotation % 180 != 0
-            found.size = (picture.height, picture.width) if turned else (picture.width, picture.height)
+            found.num_pictures += not picture.is_corrupt
+            display = display or display_of(picture, stream.sample_aspect_ratio)
+            found.size = display.size(picture.width, picture.height)
             if not decode_all or picture.time is None or picture.time >= looked_s + every_s:
                 looked_s = looked_s if picture.time is None or not decode_all else picture.time
                 found.pictures.append(_small(picture))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import av.error
 import numpy as np
 
 from k710.containers import DEMUXERS, SNIFF_BYTES, Container, sniff
+from k710.display import MAX_PIXELS as MAX_PIXELS
+from k710.display import display_of
 from k710.fetch.failures import ClipError
 from k710.fetch.jobs import Span
 
 TOLERANCE_S = 0.5  # between a span and the file that is cut to it: crawlers cut at frames of their own choice
 TRIMMED_S = 5.0  # a file of a span that lasts at most this much longer was cut at key frames, and loses its end
-MAX_PIXELS = 8192 * 4352  # more than 8K; a larger claim is a bomb
 MAX_FPS = 240
 JUMP_S = 60.0  # between two frames: the clock of a transport stream is damaged
 TRIED_PACKETS = 200  # until the first picture
@@ -70,7 +70,8 @@ def open_video(path: Path, container: Container) -> av.container.InputContainer:
     # Opening decodes a little; what the container does not know, PyAV passes on to every stream that is known by then.
     options = OPEN_OPTIONS | {"max_pixels": str(MAX_PIXELS)}
     try:
-        return av.open(f"file:{path.resolve()}", format=container.demuxer, options=options)
+        # Titles in other encodings than UTF-8 are many, and none is looked at.
+        return av.open(f"file:{path.resolve()}", format=container.demuxer, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise ClipError("undecodable", f"cannot be opened: {said(error)}") from None
 
@@ -101,8 +102,9 @@ def probe(path: Path) -> SourceFile:
         duration_s = max(packets.duration_s, _claimed_s(file, stream, packets))
         if packets.num_video > MAX_FPS * max(duration_s, 1):
             raise ClipError("mismatch", f"has {packets.num_video:,} frames in {duration_s:.1f} s")
-        width_px = max(1, round(picture.width * (stream.sample_aspect_ratio or Fraction(1))))
-        shown = (width_px, picture.height) if picture.rotation % 180 == 0 else (picture.height, width_px)
+        shown = display_of(picture, stream.sample_aspect_ratio).size(picture.width, picture.height)
+        if shown[0] * shown[1] > MAX_PIXELS:
+            raise ClipError("undecodable", f"is shown as {shown[0]}x{shown[1]} pixels")
         gone, gap_s = frames_gone(packets.video_s), longest_gap_s(packets.video_s)
         return SourceFile(path, container, stream.index, context.name, *shown, duration_s, gone, gap_s)
 
@@ -129,6 +131,8 @@ def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence
         return Part(start_s, length_s, whole=False)
     if len(spans) == 1 and lasts_s < length_s:
         return Part(None, lasts_s, whole=True)  # a clip that its video cut short; flagged once it is measured
+    if len(spans) == 1 and lasts_s <= length_s + TRIMMED_S:  # too short to be the whole video
+        return Part(None, length_s, whole=False, flags=("trimmed",))
     raise ClipError("mismatch", f"lasts {lasts_s:.1f} s: neither the clip of {length_s} s nor a video up to {end_s} s")
 
 
@@ -140,12 +144,14 @@ class _Packets:
     end_s: float = 0.0  # of the video
     last_s: float = 0.0  # of all streams
     jumps: int = 0
-    num_video: int = 0
+    num_video: int = 0  # of those that are shown
 
     def add(self, packet: Any, *, is_video: bool) -> None:
+        if packet.is_discard:  # an edit list hides it
+            return
         self.num_video += is_video
         at = packet.dts if packet.pts is None else packet.pts
-        if at is None or packet.time_base is None or packet.is_discard:
+        if at is None or packet.time_base is None:
             return
         tick_s = float(packet.time_base)
         at_s, end_s = at * tick_s, (at + (packet.duration or 0)) * tick_s

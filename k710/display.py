@@ -1,0 +1,129 @@
+"""How a decoded picture stands on a screen: with square pixels, upright, and not mirrored.
+
+Every reader of clips asks here, so that a clip has one shape in all profiles. The rules are those by which ffmpeg turns
+pictures by itself (its option `autorotate`), since ffmpeg makes the profiles that encode.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.filter import Graph
+from av.video.reformatter import Interpolation, VideoReformatter
+
+MAX_PIXELS = 8192 * 4352  # more than 8K; a larger claim is a bomb
+
+Matrix = tuple[int, ...]  # nine numbers, row by row, of which the first four of the left 2 x 2 turn and mirror
+_UPRIGHT: Matrix = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True)
+class Display:
+    """What is done to a decoded picture. `pixel_aspect`: width by height of its pixels; `matrix`: as files have it."""
+
+    pixel_aspect: Fraction = Fraction(1)
+    matrix: Matrix = _UPRIGHT
+
+    @property
+    def angle(self) -> int:
+        """By how many degrees the picture is turned clockwise, from 0 to 359."""
+        across, down = (math.hypot(self.matrix[at], self.matrix[at + 3]) for at in (0, 1))
+        if not across or not down:
+            return 0  # no matrix at all: ffmpeg leaves such pictures as they are
+        return round(math.degrees(math.atan2(self.matrix[1] / down, self.matrix[0] / across))) % 360
+
+    @property
+    def is_sideways(self) -> bool:
+        """Whether width and height are exchanged."""
+        return self.angle in (90, 270)
+
+    @property
+    def is_quarter_turn(self) -> bool:
+        """Whether the picture is turned by quarters at most, and not mirrored."""
+        a, b, c, d = (self.matrix[at] for at in (0, 1, 3, 4))
+        return a * d > b * c and (a == d == 0 or b == c == 0)
+
+    def unturned_size(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """Width and height with square pixels, before the picture is turned.
+
+        A picture that must be stretched gets even sides, as the profiles that encode give them to every picture.
+        """
+        stretched_px = max(1, round(width_px * self.pixel_aspect))
+        if stretched_px == width_px:
+            return width_px, height_px
+        return max(2, 2 * round(stretched_px / 2)), max(2, 2 * round(height_px / 2))
+
+    def size(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """Width and height on the screen of a picture that decodes to `width_px` x `height_px`."""
+        across, down = self.unturned_size(width_px, height_px)
+        return (down, across) if self.is_sideways else (across, down)
+
+    def upright(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """`pixels` (height_px, width_px, 3) turned by quarters and mirrored; other angles are `turned_freely`."""
+        matrix, angle = self.matrix, self.angle
+        if angle == 0:
+            return pixels[::-1] if matrix[4] < 0 else pixels
+        if angle == 90:
+            return pixels.swapaxes(0, 1) if matrix[3] > 0 else np.rot90(pixels, -1)
+        if angle == 180:
+            return pixels[:: -1 if matrix[4] < 0 else 1, :: -1 if matrix[0] < 0 else 1]
+        if angle == 270:
+            return np.rot90(pixels, -1)[::-1] if matrix[3] < 0 else np.rot90(pixels, 1)
+        return pixels
+
+    def turned_freely(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The picture turned where its angle is none of the quarters: its size stays, and corners become black."""
+        if self.angle % 90 == 0:
+            return picture
+        graph = Graph()
+        graph.link_nodes(
+            graph.add_buffer(width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1)),
+            graph.add("rotate", f"{self.angle}*PI/180"),
+            graph.add("buffersink"),
+        ).configure()
+        graph.push(picture)
+        turned: av.VideoFrame = graph.pull()  # type: ignore[assignment]  # a graph of pictures gives pictures
+        return turned
+
+
+def display_of(picture: av.VideoFrame, pixel_aspect: Fraction | None) -> Display:
+    """How `picture` is shown; `pixel_aspect` is what its stream says, None or 0 where it says nothing."""
+    side_data: Any = picture.side_data
+    matrix = next((data for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
+    numbers = _UPRIGHT if matrix is None else tuple(np.frombuffer(bytes(matrix), np.int32)[:9].tolist())
+    return Display(pixel_aspect or Fraction(1), numbers if len(numbers) == 9 else _UPRIGHT)
+
+
+class ScreenPixels:
+    """Makes RGB of the pictures of a clip, all of one size even where the decoded size changes."""
+
+    def __init__(self, width_px: int, height_px: int, pixel_aspect: Fraction | None) -> None:
+        """`width_px` x `height_px`: the decoded size of the clip's beginning."""
+        self._decoded, self._pixel_aspect = (width_px, height_px), pixel_aspect
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
+        """The picture as it is shown, uint8 (height_px, width_px, 3). Raises ValueError for a size that is a bomb."""
+        display = display_of(picture, self._pixel_aspect)
+        width_px, height_px = display.unturned_size(*self._decoded)
+        if width_px * height_px > MAX_PIXELS:
+            raise ValueError(f"is shown as {width_px}x{height_px} pixels")
+        picture = display.turned_freely(picture)
+        if (width_px, height_px) != self._decoded:
+            picture = self._stretched(picture, width_px, height_px)
+        rgb: Any = self._reformatter.reformat(picture, width_px, height_px, format="rgb24").to_ndarray()
+        return display.upright(rgb)
+
+    def _stretched(self, picture: av.VideoFrame, width_px: int, height_px: int) -> av.VideoFrame:
+        """Scaled as ffmpeg does it, before colours are changed: both in one step would blur the colours."""
+        own = picture.format
+        kept = "rgb24" if own.is_rgb or own.has_palette else own.name
+        return self._reformatter.reformat(
+            picture, width_px, height_px, format=kept, interpolation=Interpolation.BICUBIC
+        )
