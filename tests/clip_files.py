@@ -147,6 +147,9 @@ def bare(folder: Path, vision: dict[str, Tensor]) -> Path:
     return path
 
 
+# The forms in which nothing tells the activation.
+UNTOLD = ("openclip", "openclip training", "openclip safetensors", "bare")
+
 FORMS: dict[str, Callable[[Path, dict[str, Tensor]], Path]] = {
     "openai": openai,
     "huggingface": huggingface,

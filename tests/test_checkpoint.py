@@ -251,7 +251,7 @@ def test_harmless_values_of_training_loops_are_read_and_written_back(tmp_path: P
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (np.zeros(3), "numpy.ndarray"),
+        (np.array([{}], dtype=object), "a value of numpy of dtype 'O8'"),
         (np.datetime64("2020-01-01"), "a value of numpy of dtype 'M8'"),
         (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
     ],

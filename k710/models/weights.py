@@ -16,7 +16,7 @@ from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoint import Checkpoint, open_checkpoint
 from k710.models.formats import bare
 from k710.models.uniformerv2 import UniFormerV2
-from k710.models.uniformerv2_config import UniFormerV2Config, config_from_shapes
+from k710.models.uniformerv2_config import ACTIVATIONS, UniFormerV2Config, config_from_shapes
 
 POSITIONS = "positional_embedding"
 PROBLEMS = ("missing", "unexpected", "misshapen")
@@ -69,8 +69,16 @@ def model_from_checkpoint(path: str | Path, *, interpolate_positions: bool = Fal
 
 
 def config_of(checkpoint: Checkpoint) -> UniFormerV2Config | None:
-    """The configuration that a checkpoint's shapes tell, or None where they are of no UniFormerV2."""
-    return config_from_shapes({name: checkpoint.tensors[key][1] for name, key in tensor_names(checkpoint).items()})
+    """The configuration that a checkpoint's shapes tell, or None where they are of no UniFormerV2.
+
+    No shape tells the activation: the recipe of a k710 checkpoint does, and the public code has quick_gelu alone.
+    """
+    shapes = {name: checkpoint.tensors[key][1] for name, key in tensor_names(checkpoint).items()}
+    config = config_from_shapes(shapes)
+    run = checkpoint.payload.get("run")
+    recipe = run.get("recipe") if isinstance(run, Mapping) else None
+    activation = recipe.get("activation") if isinstance(recipe, Mapping) else None
+    return replace(config, activation=activation) if config and activation in ACTIVATIONS else config
 
 
 def tensor_names(checkpoint: Checkpoint) -> dict[str, str]:
