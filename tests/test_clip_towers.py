@@ -11,7 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from clip_files import FORMS, UNTOLD, bare, config, huggingface, huggingface_names, openai, openclip, tower, whole
+from clip_files import (
+    FORMS,
+    UNTOLD,
+    bare,
+    config,
+    huggingface,
+    huggingface_names,
+    huggingface_vision,
+    openai,
+    openclip,
+    openclip_folder,
+    tower,
+    whole,
+)
 from safetensors.torch import save
 from torch import Tensor
 
@@ -184,6 +197,83 @@ def test_the_activation_is_the_towers(activation: str | None, told: str, tmp_pat
             assert f"and this model has {ours}" in message
             assert f"--set activation={told}" in message
             load_clip(model, path, allow=["activation"])
+
+
+@pytest.mark.parametrize(
+    ("write", "options", "told"),
+    [
+        (huggingface_vision, {"activation": "gelu"}, "gelu"),
+        (openclip_folder, {"quick_gelu": True}, "quick_gelu"),
+        (openclip_folder, {"quick_gelu": False}, "gelu"),
+        (openclip_folder, {"quick_gelu": None}, "gelu"),
+    ],
+)
+def test_the_activation_is_what_stands_beside_the_tower(write, options: dict, told: str, tmp_path: Path):
+    folder = write(tmp_path, tower(), **options)
+    (weights,) = folder.glob("*.safetensors")
+    for path in (folder, weights):
+        assert open_tower(path).activation == told
+        other = "gelu" if told == "quick_gelu" else "quick_gelu"
+        assert f"--set activation={told}" in refusal(UniFormerV2(replace(TINY, activation=other)), path)
+        load_clip(UniFormerV2(replace(TINY, activation=told)), path)
+        # The user's word is for files that tell nothing: it does not overrule one that tells.
+        assert "was trained with" in refusal(UniFormerV2(replace(TINY, activation=other)), path, activation=other)
+
+
+def test_an_activation_that_nothing_tells_is_asked_for(tmp_path: Path):
+    for form in UNTOLD:
+        path = FORMS[form](tmp_path, tower())
+        message = refusal(UniFormerV2(TINY), path)
+        assert "--set activation=quick_gelu or --set activation=gelu" in message
+        assert "was trained with gelu, and this model has quick_gelu" in refusal(
+            UniFormerV2(TINY), path, activation="gelu"
+        )
+        load_clip(UniFormerV2(replace(TINY, activation="gelu")), path, activation="gelu")
+
+
+def test_an_activation_that_the_model_lacks_is_refused(tmp_path: Path):
+    path = huggingface(tmp_path, tower(), activation="gelu_pytorch_tanh")
+    message = refusal(UniFormerV2(TINY), path)
+    assert (
+        "trained with gelu_pytorch_tanh (hidden_act of config.json), and the model has quick_gelu and gelu alone"
+        in message
+    )
+
+
+def test_published_file_names_tell_the_activation_if_their_hash_fits(tmp_path: Path):
+    path = bare(tmp_path, tower())
+    digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    for name, told in (
+        ("vit_b16.pth", "quick_gelu"),
+        ("l14_fullcc2.5b.pt", "quick_gelu"),
+        (f"vit_b_16-laion400m_e32-{digits}.pt", "gelu"),
+        ("vit_b_16-laion400m_e32-00000000.pt", None),
+        (f"vit-base-p16-res224_clip-rgb_20221219-{digits}.pth", "quick_gelu"),
+        ("ViT-B-16-quickgelu.pt", "quick_gelu"),
+        ("mine.pt", None),
+    ):
+        assert open_tower(path.rename(tmp_path / name)).activation == told
+        path = tmp_path / name
+
+
+def test_an_openclip_repository_by_id(tmp_path: Path, loopback, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_ENDPOINT", loopback.url(""))
+    monkeypatch.chdir(tmp_path)
+    folder = openclip_folder(tmp_path, tower(), quick_gelu=None)
+    for path in folder.iterdir():
+        loopback.serve(f"/owner/open/resolve/main/{path.name}", path.read_bytes())
+    assert "trained with gelu (open_clip_config.json)" in refusal(UniFormerV2(TINY), "owner/open", cache="cache")
+
+
+def test_another_backbone_is_not_advised_to_resize(tmp_path: Path):
+    """A tower of 32 px patches has fewer positions, and no resizing makes it one of 16 px."""
+    vision = tower(grid=2)
+    vision["conv1.weight"] = torch.zeros(64, 3, 16, 16)
+    path = bare(tmp_path, vision)
+    for resize in (False, True):
+        message = refusal(UniFormerV2(TINY), path, activation="quick_gelu", interpolate_positions=resize)
+        assert "--interpolate-positions" not in message
+        assert "another backbone: width 64 and patches of 16 px, where tiny has 64 and 8 px" in message
 
 
 def test_the_activation_of_openai_is_known_and_of_openclip_is_not(tmp_path: Path):

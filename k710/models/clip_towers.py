@@ -115,8 +115,8 @@ def _check_activation(tower: Tower, ours: str, said: str | None) -> None:
     theirs = tower.activation or said
     if theirs is None:
         raise CheckpointError(
-            f"{tower.source}: nothing tells whether this tower was trained with quick_gelu (OpenAI's, MetaCLIP's, DFN's)"
-            " or with gelu (most others of OpenCLIP); a wrong one changes every token. Say which: "
+            f"{tower.source}: nothing tells whether this tower was trained with quick_gelu (OpenAI's, MetaCLIP's, "
+            "DFN's) or with gelu (most others of OpenCLIP); a wrong one changes every token. Say which: "
             "k710 train --set activation=quick_gelu or --set activation=gelu, in Python "
             'load_clip(…, activation="gelu"); or give the folder with its config.json or open_clip_config.json'
         )

@@ -171,6 +171,9 @@ def read_torch(path: Path) -> TorchFile:
         names = ", ".join(map(repr, list(payload)[:8])) or "nothing"
         raise CheckpointError(f"{path}: no state dict in it; it holds {names}, and none of {', '.join(ENTRIES)}")
     found = TorchFile(path, payload, entry, legacy)
+    # Where torch.distributed.tensor was imported, torch makes them, each with this process's part alone.
+    if any(f"{type(value).__module__}.".startswith(_DISTRIBUTED) for value in found.state.values()):
+        raise CheckpointError(f"{path}: {_SHARDED}")
     _check_sizes(found)
     return found
 
