@@ -69,7 +69,10 @@ def test_the_names_of_the_test_files_are_those_of_the_public_model():
     assert set(uniformerv2_names(24, frozen=True)) == {name for name, _ in frozen if "proj.2" not in name}
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if not form.startswith("huggingface")])
+# Those of trainers have more that belongs to the head's rows: test_checkpoint_trainers.py.
+@pytest.mark.parametrize(
+    "form", [form for form in FORMS if not form.startswith(("huggingface", "mmengine", "lightning", "deepspeed"))]
+)
 def test_everything_but_the_head_stays_bit_for_bit(form: str, tmp_path: Path):
     path = FORMS[form][0](tmp_path, 710)
     before = open_checkpoint(path)

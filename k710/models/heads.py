@@ -69,7 +69,7 @@ def likely_cause(rows: int) -> str:
                 "folders in which some classes have no clip."
             )
         if 0 < rows - count <= _FEW:
-            own = "1 class of your own, or a background class" if rows - count == 1 else f"{rows - count} of your own"
+            own = "one of your own, or a background class" if rows - count == 1 else f"{rows - count} of your own"
             return f" {rows} rows are most likely {count} Kinetics classes and {own}."
     return ""
 
