@@ -6,11 +6,15 @@ Row i of a head is the constant i, so that a remapped head shows where each of i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from collections import OrderedDict
-from collections.abc import Callable
+import sys
+import types
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -141,6 +145,91 @@ def _videomaev2(entry: str | None) -> Callable[[Path, int], Path]:
     return write
 
 
+class HistoryBuffer:
+    """As MMEngine's is pickled: curves as arrays, and the methods of its class that summarise them."""
+
+    def __init__(self) -> None:
+        self.state = {
+            "max_length": 1_000_000,
+            "_log_history": np.array([0.5, 0.25]),
+            "_count_history": np.array([1, 1]),
+            "statistics_methods": {"mean": HistoryBuffer.mean},
+        }
+
+    def mean(self) -> float:
+        return 0.0
+
+    def __getstate__(self) -> dict:
+        return self.state
+
+
+@contextlib.contextmanager
+def mmengine_in_place() -> Iterator[None]:
+    """Whatever is pickled meanwhile names MMEngine's class, as in a file that MMEngine wrote."""
+    module = types.ModuleType("mmengine.logging.history_buffer")
+    module.HistoryBuffer = HistoryBuffer
+    HistoryBuffer.__module__ = HistoryBuffer.mean.__module__ = module.__name__
+    packages = {name: types.ModuleType(name) for name in ("mmengine", "mmengine.logging")}
+    sys.modules.update({**packages, module.__name__: module})
+    try:
+        yield
+    finally:
+        for name in (*packages, module.__name__):
+            del sys.modules[name]
+
+
+def mmengine(folder: Path, rows: int) -> Path:
+    """`epoch_3.pth` as MMEngine's runner leaves it."""
+    names = [f"backbone.{name}".replace("transformer.proj.0", "transformer.norm") for name in uniformerv2_names(1, 1)]
+    state = with_head(body(names), "cls_head.fc_cls", rows)
+    path = folder / "epoch_3.pth"
+    runtime = OrderedDict(epoch=np.int64(2), palette=np.arange(6).reshape(2, 3), best=np.float64(0.5))
+    with mmengine_in_place():
+        content = {
+            "meta": {"epoch": np.int64(3), "iter": 6, "cfg": "", "dataset_meta": {}},
+            "state_dict": state,
+            "message_hub": {
+                "log_scalars": OrderedDict({"train/loss": HistoryBuffer(), "train/lr": HistoryBuffer()}),
+                "runtime_info": runtime,
+                "resumed_keys": OrderedDict(epoch=True),
+            },
+            "optimizer": adam_state(state),
+            "param_schedulers": [{"milestones": Counter({2: 1}), "last_step": 2}],
+            "ema_state_dict": {"steps": torch.tensor(6), **{f"module.{key}": each for key, each in state.items()}},
+        }
+        torch.save(content, path)
+    return path
+
+
+def lightning(folder: Path, rows: int) -> Path:
+    """As Lightning's Trainer.save_checkpoint writes it: `hyper_parameters` are what it builds the module from."""
+    state = uniformerv2(rows, prefix="model.")
+    path = folder / "last.ckpt"
+    content = {
+        "epoch": 2,
+        "global_step": 8,
+        "pytorch-lightning_version": "2.6.6",
+        "state_dict": state,
+        "loops": {},
+        "callbacks": {},
+        "optimizer_states": [adam_state(state)],
+        "lr_schedulers": [{"last_epoch": 2}],
+        "hparams_name": "kwargs",
+        "hyper_parameters": {"num_classes": rows, "width": 4, "head": {"num_labels": rows}, "output_dim": rows},
+    }
+    torch.save(content, path)
+    return path
+
+
+def deepspeed(folder: Path, rows: int) -> Path:
+    """`mp_rank_00_model_states.pt` of DeepSpeed."""
+    state = uniformerv2(rows, prefix="")
+    path = folder / "mp_rank_00_model_states.pt"
+    shapes = OrderedDict((key, tensor.shape) for key, tensor in state.items())
+    torch.save({"module": state, "optimizer": None, "param_shapes": [shapes], "ds_version": "0.16.3"}, path)
+    return path
+
+
 def own(folder: Path, rows: int) -> Path:
     from k710.labels import class_names, label_list_sha256
 
@@ -200,6 +289,9 @@ FORMS: dict[str, tuple[Callable[[Path, int], Path], str, str | None]] = {
     "uniformerv2 before torch 1.6": (_bare("backbone.", legacy=True), "uniformerv2", "uniformerv2"),
     "uniformerv2 training": (training, "uniformerv2-training", "uniformerv2"),
     "uniformerv2 safetensors": (single_safetensors, "uniformerv2", "uniformerv2"),
+    "mmengine": (mmengine, "mmaction2", "canonical"),
+    "lightning": (lightning, "uniformerv2", "uniformerv2"),
+    "deepspeed": (deepspeed, "uniformerv2", "uniformerv2"),
     "mmaction2": (mmaction2, "mmaction2", "canonical"),
     "videomaev2 module": (_videomaev2("module"), "videomaev2", "videomaev2"),
     "videomaev2 model": (_videomaev2("model"), "videomaev2", "videomaev2"),

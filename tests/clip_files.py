@@ -121,6 +121,35 @@ def huggingface_bin(folder: Path, vision: dict[str, Tensor]) -> Path:
     return path
 
 
+def huggingface_vision(folder: Path, vision: dict[str, Tensor], *, activation: str | None = "quick_gelu") -> Path:
+    """A CLIPVisionModel by itself as transformers 5 saves it: without `vision_model.` before its names."""
+    folder = folder / "clip-vision-tiny"
+    folder.mkdir()
+    names = {name.removeprefix("vision_model."): tensor for name, tensor in huggingface_names(vision).items()}
+    left_out = ("visual_projection.", "text_model.", "logit_scale", "embeddings.position_ids")
+    save_file(
+        {name: each for name, each in names.items() if not name.startswith(left_out)}, folder / "model.safetensors"
+    )
+    described = {"architectures": ["CLIPVisionModel"], "model_type": "clip_vision_model", "hidden_act": activation}
+    (folder / "config.json").write_text(json.dumps(described))
+    return folder
+
+
+def openclip_folder(folder: Path, vision: dict[str, Tensor], *, quick_gelu: bool | None = True) -> Path:
+    """A folder as OpenCLIP pushes it to a hub."""
+    folder = folder / "CLIP-ViT-tiny"
+    folder.mkdir()
+    save_file(whole(vision), folder / "open_clip_model.safetensors")
+    model: dict = {
+        "embed_dim": OUT,
+        "vision_cfg": {"layers": LAYERS, "width": WIDTH, "patch_size": PATCH_PX},
+        "text_cfg": {},
+    }
+    model |= {} if quick_gelu is None else {"quick_gelu": quick_gelu}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
+    return folder
+
+
 def openclip(folder: Path, vision: dict[str, Tensor]) -> Path:
     path = folder / "open_clip_pytorch_model.bin"
     torch.save(whole(vision), path)
@@ -147,10 +176,15 @@ def bare(folder: Path, vision: dict[str, Tensor]) -> Path:
     return path
 
 
+# The forms in which nothing tells the activation.
+UNTOLD = ("openclip", "openclip training", "openclip safetensors", "bare")
+
 FORMS: dict[str, Callable[[Path, dict[str, Tensor]], Path]] = {
     "openai": openai,
     "huggingface": huggingface,
     "huggingface bin": huggingface_bin,
+    "huggingface vision model": huggingface_vision,
+    "openclip folder": openclip_folder,
     "openclip": openclip,
     "openclip training": openclip_training,
     "openclip safetensors": openclip_safetensors,

@@ -11,7 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from clip_files import FORMS, bare, config, huggingface, huggingface_names, openai, openclip, tower, whole
+from clip_files import (
+    FORMS,
+    UNTOLD,
+    bare,
+    config,
+    huggingface,
+    huggingface_names,
+    huggingface_vision,
+    openai,
+    openclip,
+    openclip_folder,
+    tower,
+    whole,
+)
 from safetensors.torch import save
 from torch import Tensor
 
@@ -40,7 +53,7 @@ def test_every_form_gives_the_same_start(form: str, downsample: bool, tmp_path: 
     vision = tower()
     model = UniFormerV2(replace(TINY, local="double" if downsample else "none", temporal_downsample=downsample))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    loaded = load_clip(model, FORMS[form](tmp_path, vision))
+    loaded = load_clip(model, FORMS[form](tmp_path, vision), activation="quick_gelu" if form in UNTOLD else None)
     state = model.state_dict()
     for name in before.keys() - set(loaded.loaded):
         assert torch.equal(state[name], before[name]), "what CLIP does not have keeps its initialisation"
@@ -63,7 +76,7 @@ def test_the_start_computes_what_clip_computes(tmp_path: Path):
     """The class token after the last block, against torch's own transformer layers with the same weights."""
     vision = {name: tensor.float() for name, tensor in tower().items()}
     model = UniFormerV2(TINY).eval()
-    load_clip(model, openclip(tmp_path, vision))
+    load_clip(model, openclip(tmp_path, vision), activation="quick_gelu")
     clip = torch.randn(1, 3, 1, 32, 32)
     x = torch.nn.functional.conv2d(clip[:, :, 0], vision["conv1.weight"], stride=8).flatten(2).transpose(1, 2)
     x = torch.cat([vision["class_embedding"].expand(1, 1, -1), x], 1) + vision["positional_embedding"]
@@ -96,7 +109,8 @@ def test_positions_of_another_size_are_resized_on_request_alone(tmp_path: Path):
     expected = resize_positions(tower(grid=6)["positional_embedding"], 4, "test").float()
     assert torch.equal(model.positional_embedding, expected)
     # None is resized where none has to be.
-    assert load_clip(model, bare(tmp_path, tower()), interpolate_positions=True).interpolated == ()
+    loaded = load_clip(model, bare(tmp_path, tower()), interpolate_positions=True, activation="quick_gelu")
+    assert loaded.interpolated == ()
 
 
 @pytest.mark.parametrize(("small", "large"), [(16, 24), (8, 12)])
@@ -137,15 +151,15 @@ def test_missing_unexpected_and_misshapen_are_listed_and_let_through_on_request(
     vision["class_embedding"] = torch.zeros(63)
     path = bare(tmp_path, vision)
     model = UniFormerV2(TINY)
-    message = refusal(model, path)
+    message = refusal(model, path, activation="quick_gelu")
     assert str(path) in message
     assert "1 missing: ln_pre.bias" in message
     assert "1 unexpected: transformer.resblocks.0.ls_1.gamma" in message
     assert "1 misshapen: class_embedding (63,), want (64,)" in message
     assert "allow=['missing', 'unexpected', 'misshapen']" in message
-    assert "missing" in refusal(model, path, allow=("unexpected", "misshapen"))
+    assert "missing" in refusal(model, path, allow=("unexpected", "misshapen", "activation"))
     before = model.class_embedding.clone()
-    loaded = load_clip(model, path, allow=("missing", "unexpected", "misshapen"))
+    loaded = load_clip(model, path, allow=("missing", "unexpected", "misshapen"), activation="quick_gelu")
     assert (loaded.missing, loaded.misshapen) == (("ln_pre.bias",), ("class_embedding",))
     assert loaded.unexpected == ("transformer.resblocks.0.ls_1.gamma",)
     assert torch.equal(model.class_embedding, before)
@@ -155,7 +169,7 @@ def test_missing_unexpected_and_misshapen_are_listed_and_let_through_on_request(
 
 
 def test_a_tower_of_another_size_is_refused(tmp_path: Path):
-    message = refusal(UniFormerV2(TINY), bare(tmp_path, tower(layers=6)))
+    message = refusal(UniFormerV2(TINY), bare(tmp_path, tower(layers=6)), activation="quick_gelu")
     assert "24 unexpected: transformer.resblocks.4.attn.in_proj_weight" in message
     assert "and 16 more" in message
     assert "does not fit UniFormerV2-tiny at 32 px, 10 classes" in message
@@ -165,7 +179,7 @@ def test_a_huggingface_layer_without_its_keys_is_missing_and_unexpected(tmp_path
     state = huggingface_names(tower())
     del state["vision_model.encoder.layers.1.self_attn.k_proj.weight"]
     torch.save(state, tmp_path / "w.bin")
-    message = refusal(UniFormerV2(TINY), tmp_path / "w.bin")
+    message = refusal(UniFormerV2(TINY), tmp_path / "w.bin", activation="quick_gelu")
     assert "1 missing: transformer.resblocks.1.attn.in_proj_weight" in message
     assert "2 unexpected: encoder.layers.1.self_attn." in message
 
@@ -178,8 +192,88 @@ def test_the_activation_is_the_towers(activation: str | None, told: str, tmp_pat
         if ours == told:
             load_clip(model, path)
         else:
-            assert f"trained with {told}, and this model has {ours}" in refusal(model, path)
+            message = refusal(model, path)
+            assert f"trained with {told} (" in message
+            assert f"and this model has {ours}" in message
+            assert f"--set activation={told}" in message
             load_clip(model, path, allow=["activation"])
+
+
+@pytest.mark.parametrize(
+    ("write", "options", "told"),
+    [
+        (huggingface_vision, {"activation": "gelu"}, "gelu"),
+        (openclip_folder, {"quick_gelu": True}, "quick_gelu"),
+        (openclip_folder, {"quick_gelu": False}, "gelu"),
+        (openclip_folder, {"quick_gelu": None}, "gelu"),
+    ],
+)
+def test_the_activation_is_what_stands_beside_the_tower(write, options: dict, told: str, tmp_path: Path):
+    folder = write(tmp_path, tower(), **options)
+    (weights,) = folder.glob("*.safetensors")
+    for path in (folder, weights):
+        assert open_tower(path).activation == told
+        other = "gelu" if told == "quick_gelu" else "quick_gelu"
+        assert f"--set activation={told}" in refusal(UniFormerV2(replace(TINY, activation=other)), path)
+        load_clip(UniFormerV2(replace(TINY, activation=told)), path)
+        # The user's word is for files that tell nothing: it does not overrule one that tells.
+        assert "was trained with" in refusal(UniFormerV2(replace(TINY, activation=other)), path, activation=other)
+
+
+def test_an_activation_that_nothing_tells_is_asked_for(tmp_path: Path):
+    for form in UNTOLD:
+        path = FORMS[form](tmp_path, tower())
+        message = refusal(UniFormerV2(TINY), path)
+        assert "--set activation=quick_gelu or --set activation=gelu" in message
+        assert "was trained with gelu, and this model has quick_gelu" in refusal(
+            UniFormerV2(TINY), path, activation="gelu"
+        )
+        load_clip(UniFormerV2(replace(TINY, activation="gelu")), path, activation="gelu")
+
+
+def test_an_activation_that_the_model_lacks_is_refused(tmp_path: Path):
+    path = huggingface(tmp_path, tower(), activation="gelu_pytorch_tanh")
+    message = refusal(UniFormerV2(TINY), path)
+    assert (
+        "trained with gelu_pytorch_tanh (hidden_act of config.json), and the model has quick_gelu and gelu alone"
+        in message
+    )
+
+
+def test_published_file_names_tell_the_activation_if_their_hash_fits(tmp_path: Path):
+    path = bare(tmp_path, tower())
+    digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    for name, told in (
+        ("vit_b16.pth", "quick_gelu"),
+        ("l14_fullcc2.5b.pt", "quick_gelu"),
+        (f"vit_b_16-laion400m_e32-{digits}.pt", "gelu"),
+        ("vit_b_16-laion400m_e32-00000000.pt", None),
+        (f"vit-base-p16-res224_clip-rgb_20221219-{digits}.pth", "quick_gelu"),
+        ("ViT-B-16-quickgelu.pt", "quick_gelu"),
+        ("mine.pt", None),
+    ):
+        assert open_tower(path.rename(tmp_path / name)).activation == told
+        path = tmp_path / name
+
+
+def test_an_openclip_repository_by_id(tmp_path: Path, loopback, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_ENDPOINT", loopback.url(""))
+    monkeypatch.chdir(tmp_path)
+    folder = openclip_folder(tmp_path, tower(), quick_gelu=None)
+    for path in folder.iterdir():
+        loopback.serve(f"/owner/open/resolve/main/{path.name}", path.read_bytes())
+    assert "trained with gelu (open_clip_config.json)" in refusal(UniFormerV2(TINY), "owner/open", cache="cache")
+
+
+def test_another_backbone_is_not_advised_to_resize(tmp_path: Path):
+    """A tower of 32 px patches has fewer positions, and no resizing makes it one of 16 px."""
+    vision = tower(grid=2)
+    vision["conv1.weight"] = torch.zeros(64, 3, 16, 16)
+    path = bare(tmp_path, vision)
+    for resize in (False, True):
+        message = refusal(UniFormerV2(TINY), path, activation="quick_gelu", interpolate_positions=resize)
+        assert "--interpolate-positions" not in message
+        assert "another backbone: width 64 and patches of 16 px, where tiny has 64 and 8 px" in message
 
 
 def test_the_activation_of_openai_is_known_and_of_openclip_is_not(tmp_path: Path):
@@ -224,7 +318,7 @@ def test_by_huggingface_id(tmp_path: Path, loopback, monkeypatch: pytest.MonkeyP
     loopback.serve("/owner/clip-tiny/resolve/main/model.safetensors", save(names))
     loopback.serve("/owner/clip-tiny/resolve/main/config.json", config("gelu"))
     message = refusal(UniFormerV2(TINY), "owner/clip-tiny", cache="cache")
-    assert "owner/clip-tiny: was trained with gelu" in message
+    assert "owner/clip-tiny: was trained with gelu (hidden_act of config.json)" in message
     load_clip(UniFormerV2(replace(TINY, activation="gelu")), "owner/clip-tiny", cache="cache")
     # Older repositories have pytorch_model.bin alone.
     torch.save(names, "w.bin")

@@ -119,7 +119,7 @@ def test_the_numbers_of_a_quantised_model_are_not_taken_for_weights(tmp_path: Pa
     model, path = trained(), tmp_path / "int8.pth"
     key = "transformer.resblocks.0.mlp.c_fc.weight"
     torch.save({**model.state_dict(), key: torch.ones(256, 64, dtype=torch.int8)}, path)
-    with pytest.raises(CheckpointError, match=r"c_fc\.weight and 0 more are torch\.int8, not floating-point numbers"):
+    with pytest.raises(CheckpointError, match=r"c_fc\.weight is int8, not floating-point numbers"):
         load_checkpoint(model, path)
 
 

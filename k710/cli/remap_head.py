@@ -102,7 +102,7 @@ def _report(remap: Remap) -> None:
 
 
 def _notes(remap: Remap) -> list[str]:
-    from k710.labels import Alignment
+    from k710.labels import DIALECTS, Alignment
     from k710.models.remap import unknown_names
 
     # A misspelt name would else pass for a class of one's own.
@@ -111,9 +111,9 @@ def _notes(remap: Remap) -> list[str]:
     if len(remap.sources) > 1:
         notes.append(f"the body is that of {first.checkpoint.path}; the other heads were trained on other bodies")
     if first.labels.dialect not in ("canonical", remap.target.dialect) and remap.target.dialect == "canonical":
+        keeps = f" (--to-dialect {first.labels.dialect} keeps it)" if first.labels.dialect in DIALECTS else ""
         notes.append(
-            f"the order changes from {first.labels.dialect} to canonical; lists in the old order no longer fit "
-            f"(--to-dialect {first.labels.dialect} keeps it)"
+            f"the order changes from {first.labels.dialect} to canonical; lists in the old order no longer fit{keeps}"
         )
     if all(origins == ((0, row),) for row, origins in enumerate(remap.rows)) and len(remap.rows) == first.head.rows:
         notes.append("no row moves: the head has these classes in this order already")

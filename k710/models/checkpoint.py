@@ -36,7 +36,8 @@ class Checkpoint:
     """A checkpoint as it was found.
 
     `files` hold the weights (several where they are sharded), `tensors` maps each tensor's name to its dtype, shape and
-    file; `config` is a Hugging Face folder's config.json; `record` is what k710 wrote of the head, if it did.
+    file; `config` is a Hugging Face folder's config.json; `record` is what k710 wrote of the head, if it did, and
+    `record_in` where it stands: "sidecar", "k710" (its own form), "config", or "weights".
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Checkpoint:
     dialect: str | None = field(init=False)
     tensors: dict[str, tuple[str, Shape, int]] = field(init=False)
     record: dict[str, Any] | None = field(init=False)
+    record_in: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.tensors = {}
@@ -71,7 +73,7 @@ class Checkpoint:
                 f"{self.path}: {OWN_MARK} is {payload[OWN_MARK]!r}, and this k710 reads {OWN_VERSION}; "
                 "use the k710 that wrote it"
             )
-        self.record = find_record(self)
+        self.record, self.record_in = find_record(self)
 
     @property
     def is_folder(self) -> bool:
@@ -118,6 +120,8 @@ def _read(path: Path) -> TorchFile | SafetensorsFile:
         why = "is a device or a pipe, not a file" if path.exists() else "missing; the folder's index names it"
         raise CheckpointError(f"{path}: {why}")
     size = path.stat().st_size
+    if path.suffix == ".distcp":
+        _refuse_parts(path.parent)
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith((ZIP_MAGIC, LEGACY_MAGIC)):
@@ -145,6 +149,7 @@ def weights_name(folder: Path) -> str | None:
 def _weight_names(folder: Path) -> list[str]:
     name = weights_name(folder)
     if name is None:
+        _refuse_parts(folder)
         found = sorted(
             path.name for path in folder.iterdir() if path.suffix in (".pt", ".pth", ".pyth", ".safetensors")
         )
@@ -160,6 +165,17 @@ def _weight_names(folder: Path) -> list[str]:
         if Path(shard).name != shard:  # an index never leads out of its folder
             raise CheckpointError(f"{folder / name}: names {shard!r}, which is no file of this folder")
     return names
+
+
+def _refuse_parts(folder: Path) -> None:
+    """Raises CheckpointError for a folder of torch.distributed.checkpoint, or one around it."""
+    for inside in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
+        if (inside / ".metadata").is_file() and any(inside.glob("*.distcp")):
+            raise CheckpointError(
+                f"{inside}: a folder of torch.distributed.checkpoint, as FSDP leaves it: each process wrote a part, "
+                "and no part is a checkpoint. If you trust it, since that runs code of the folder, make one file of "
+                f"it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {inside} FILE.pt; give FILE.pt"
+            )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -191,8 +207,8 @@ def sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}.k710.json")
 
 
-def find_record(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """What k710 wrote of the head, wherever the form has room for it; a sidecar must fit its file.
+def find_record(checkpoint: Checkpoint) -> tuple[dict[str, Any] | None, str | None]:
+    """What k710 wrote of the head and where, wherever the form has room for it; a sidecar must fit its file.
 
     Raises CheckpointError for a sidecar of another file and for a record that is no record.
     """
@@ -204,32 +220,38 @@ def find_record(checkpoint: Checkpoint) -> dict[str, Any] | None:
                 f"{beside}: describes another file than {checkpoint.path.name}: its file_sha256 differs; one of the "
                 "two was replaced. Restore the pair, or remove the sidecar if it is the stale one"
             )
-        return _checked(record, beside)
-    return _checked(_record_inside(checkpoint), checkpoint.path)
+        return _checked(record, beside), "sidecar"
+    record, place = _record_inside(checkpoint)
+    return (None, None) if record is None else (_checked(record, checkpoint.path), place)
 
 
-def _record_inside(checkpoint: Checkpoint) -> Any:
+def _record_inside(checkpoint: Checkpoint) -> tuple[Any, str]:
     first = checkpoint.files[0]
     if checkpoint.format.name == "k710":
-        return checkpoint.payload.get("head")
+        return checkpoint.payload.get("head"), "k710"
     if isinstance(first, SafetensorsFile) and RECORD in (first.metadata or {}):
-        text = (first.metadata or {})[RECORD]
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return text
+        return _json_or_text((first.metadata or {})[RECORD]), "weights"
     if checkpoint.config and RECORD in checkpoint.config:
-        return checkpoint.config[RECORD]
+        return checkpoint.config[RECORD], "config"
     if isinstance(first, SafetensorsFile):
-        return None
+        return None, "weights"
     if first.entry is not None:
-        return first.payload.get(RECORD)
-    return (getattr(first.payload, "_metadata", None) or {}).get(RECORD)
+        return first.payload.get(RECORD), "weights"
+    record = (getattr(first.payload, "_metadata", None) or {}).get(RECORD)
+    if record is None:  # a plain dict has no _metadata
+        comment = _json_or_text(first.comment)
+        record = comment.get(RECORD) if isinstance(comment, dict) else None
+    return record, "weights"
 
 
-def _checked(record: Any, where: Path) -> dict[str, Any] | None:
-    if record is None:
-        return None
+def _json_or_text(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _checked(record: Any, where: Path) -> dict[str, Any]:
     labels = record.get("labels") if isinstance(record, Mapping) else None
     if not isinstance(labels, list) or not all(isinstance(label, str) and is_utf8(label) for label in labels):
         raise CheckpointError(f"{where}: its record of the head has no list of labels")

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from k710.download import cached
 from k710.errors import CheckpointError, DownloadError, UsageError
-from k710.models.checkpoint import file_sha256, open_checkpoint, read_config, read_json
+from k710.models.checkpoint import FOLDER_WEIGHTS, file_sha256, open_checkpoint, read_config, read_json
+from k710.models.clip_activations import OPENCLIP_CONFIG, activation_of
 from k710.models.formats import bare
 from k710.models.torchscript_files import is_torchscript, read_torchscript
 from k710.models.uniformerv2 import UniFormerV2
+from k710.models.uniformerv2_config import ACTIVATIONS
 from k710.models.weights import PROBLEMS, Loaded, fit
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
@@ -36,7 +38,13 @@ OPENAI_TOWERS = {
 DROPPED = ("proj", "ln_post.weight", "ln_post.bias")
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+# The files of a Hugging Face repository that hold a tower, each with the one that describes it.
+_HUB_FILES = {
+    "model.safetensors": "config.json",
+    "pytorch_model.bin": "config.json",
+    "open_clip_model.safetensors": OPENCLIP_CONFIG,
+    "open_clip_pytorch_model.bin": OPENCLIP_CONFIG,
+}
 
 # Hugging Face's CLIPVisionModel, where its names are not OpenAI's. `pre_layrnorm` is spelled so there.
 _HUGGINGFACE = {
@@ -57,12 +65,16 @@ _HUGGINGFACE_PARTS = {
 
 @dataclass(frozen=True)
 class Tower:
-    """An image tower under OpenAI's names, its patch convolution still 2D. `activation` is None where nothing tells."""
+    """An image tower under OpenAI's names, its patch convolution still 2D.
+
+    `activation` is None where nothing tells; `activation_said` is how it is known.
+    """
 
     source: str
     path: Path
     tensors: dict[str, Tensor]
     activation: str | None
+    activation_said: str = ""
 
 
 def load_clip(
@@ -73,6 +85,7 @@ def load_clip(
     interpolate_positions: bool = False,
     sha256: str | None = None,
     cache: str | Path | None = None,
+    activation: str | None = None,
 ) -> Loaded:
     """Start `model` from a CLIP image tower; everything else of it keeps its initialisation.
 
@@ -80,23 +93,45 @@ def load_clip(
     (`openai/clip-vit-base-patch16`, `id@revision`). What is fetched is kept in the cache (`k710.download`). `sha256` is
     checked where given; for OpenAI's addresses it is known. `allow` lets some of PROBLEMS through, or "activation": a
     tower of another activation than the model's. `interpolate_positions` resizes the position embedding (224 and 336
-    px). Raises CheckpointError, DownloadError, or UsageError, and leaves the model as it was.
+    px). `activation` is the user's word on what the tower was trained with, for the files that nothing tells it of (see
+    `activation_of`). Raises CheckpointError, DownloadError, or UsageError, and leaves the model as it was.
     """
     tower = open_tower(source, sha256=sha256, cache=cache)
     wanted = [name for name in model.state_dict() if _of_clip(name)]
     if strange := sorted(set(allow) - {*PROBLEMS, "activation"}):
         raise UsageError(f"allow={strange}: want some of {', '.join(PROBLEMS)}, activation")
-    if tower.activation not in (None, model.config.activation) and "activation" not in allow:
-        raise CheckpointError(
-            f"{tower.source}: was trained with {tower.activation}, and this model has {model.config.activation}; make "
-            f'the model with activation="{tower.activation}", or allow={["activation"]}'
-        )
+    if "activation" not in allow:
+        _check_activation(tower, model.config.activation, activation)
     found = {name: tensor for name, tensor in tower.tensors.items() if name not in DROPPED}
     if "conv1.weight" in found:
         found["conv1.weight"] = inflate(found["conv1.weight"], model.conv1.weight.shape[2])
     allowed = set(allow) & set(PROBLEMS)
     loaded = fit(model, found, wanted, tower.source, allow=allowed, interpolate_positions=interpolate_positions)
     return replace(loaded, dropped=tuple(name for name in DROPPED if name in tower.tensors))
+
+
+def _check_activation(tower: Tower, ours: str, said: str | None) -> None:
+    """Raises CheckpointError unless the tower was trained with the model's activation, by the file or by the user."""
+    theirs = tower.activation or said
+    if theirs is None:
+        raise CheckpointError(
+            f"{tower.source}: nothing tells whether this tower was trained with quick_gelu (OpenAI's, MetaCLIP's, "
+            "DFN's) or with gelu (most others of OpenCLIP); a wrong one changes every token. Say which: "
+            "k710 train --set activation=quick_gelu or --set activation=gelu, in Python "
+            'load_clip(…, activation="gelu"); or give the folder with its config.json or open_clip_config.json'
+        )
+    if theirs not in ACTIVATIONS:
+        raise CheckpointError(
+            f"{tower.source}: was trained with {theirs} ({tower.activation_said}), and the model has "
+            f"{' and '.join(ACTIVATIONS)} alone"
+        )
+    if theirs != ours or said not in (None, theirs):
+        why = f" ({tower.activation_said})" if tower.activation else ""
+        raise CheckpointError(
+            f"{tower.source}: was trained with {theirs}{why}, and this model has {ours}; make the model with "
+            f"activation={theirs}: k710 train --set activation={theirs}; in Python UniFormerV2Config(activation="
+            f'"{theirs}"), or allow={["activation"]}'
+        )
 
 
 def _of_clip(name: str) -> bool:
@@ -126,11 +161,12 @@ def open_tower(source: str | Path, *, sha256: str | None = None, cache: str | Pa
         )
     if is_torchscript(path):
         archive = read_torchscript(path)
-        tensors, activation = _pick(archive.describe(), archive, str(path)), "quick_gelu"
-        return Tower(str(source), path, tensors, activation)
+        tensors = _pick(archive.describe(), archive, str(path))
+        return Tower(str(source), path, tensors, "quick_gelu", "a TorchScript archive, as OpenAI's are")
     checkpoint = open_checkpoint(path)
     shapes = {key: (dtype, shape) for key, (dtype, shape, _) in checkpoint.tensors.items()}
-    return Tower(str(source), path, _pick(shapes, checkpoint, str(path)), _activation(config or checkpoint.config))
+    told_by = activation_of(str(source), path, config or checkpoint.config)
+    return Tower(str(source), path, _pick(shapes, checkpoint, str(path)), *told_by)
 
 
 def _locate(source: str, cache: str | Path | None) -> tuple[Path, dict[str, Any] | None]:
@@ -139,29 +175,28 @@ def _locate(source: str, cache: str | Path | None) -> tuple[Path, dict[str, Any]
     if address.startswith(("http://", "https://")):
         return cached(address, cache=cache).path, None
     if Path(source).exists() or not _HUB_ID.fullmatch(source):
-        return Path(source), read_config(Path(source)) if Path(source).is_dir() else None
+        return _here(Path(source)), read_config(Path(source)) if Path(source).is_dir() else None
     name, _, revision = source.partition("@")
     base = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{name}/resolve/{revision or 'main'}"
-    for file in _HUB_FILES:
+    for file, config in _HUB_FILES.items():
         try:
             path = cached(f"{base}/{file}", cache=cache).path
         except DownloadError as error:
             if f"{base}/{file}: 404" not in str(error):
                 raise
             continue
-        return path, read_json(cached(f"{base}/config.json", cache=cache).path)
+        return path, read_json(cached(f"{base}/{config}", cache=cache).path)
     raise CheckpointError(
         f"{source}: no such file or folder here, and {base} has none of {', '.join(_HUB_FILES)}; OpenAI's own towers "
         f"are {', '.join(OPENAI_TOWERS)}"
     )
 
 
-def _activation(config: Mapping[str, Any] | None) -> str | None:
-    """What a Hugging Face config.json says; its CLIP has quick_gelu where it says nothing."""
-    if config is None:
-        return None
-    vision = config.get("vision_config", config)
-    return str(vision.get("hidden_act", "quick_gelu")) if isinstance(vision, Mapping) else None
+def _here(path: Path) -> Path:
+    """The file of a folder as OpenCLIP leaves it; any other file or folder as it is."""
+    if path.is_dir() and not any((path / name).is_file() for name in FOLDER_WEIGHTS):
+        return next((path / name for name in _HUB_FILES if (path / name).is_file()), path)
+    return path
 
 
 def _pick(shapes: Mapping[str, Any], file: Any, where: str) -> dict[str, Tensor]:
@@ -175,6 +210,10 @@ def _pick(shapes: Mapping[str, Any], file: Any, where: str) -> dict[str, Tensor]
             break
     else:  # the tower alone, as the release and MMAction2 keep it
         prefix, inside = "", keys
+    if not prefix and "embeddings.patch_embedding.weight" in keys:
+        # Hugging Face's CLIPVisionModel by itself, since transformers 5; `bare` took `encoder.` for a wrapper's.
+        prefix = "vision_model."
+        inside = {f"encoder.{name}" if name.startswith("layers.") else name: key for name, key in keys.items()}
     positions = "embeddings.position_embedding.weight" if prefix == "vision_model." else "positional_embedding"
     if positions not in inside or not any("resblocks.0." in name or "layers.0." in name for name in inside):
         raise CheckpointError(

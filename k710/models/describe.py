@@ -6,13 +6,18 @@ import math
 import re
 import reprlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from k710.errors import CheckpointError
+from k710.labels import DIALECTS, LABEL_SETS
 from k710.models.checkpoint import Checkpoint, open_checkpoint
 from k710.models.formats import model_name
-from k710.models.head_labels import source_labels
+from k710.models.head_labels import current_record, source_labels
 from k710.models.heads import Head, find_head
 from k710.models.torch_files import TorchFile
 from k710.models.uniformerv2_config import preset_name
@@ -20,6 +25,13 @@ from k710.models.weights import config_of
 
 # Statistics of batch norm, which are stored like parameters and are none.
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+_KINETICS = re.compile(r"k(?:inetics)?-?(?:400|600|700|710)")
+
+# What `k710 remap-head` adds to a name: `.k400`, `.k700_2020`, `.k600-uniformerv2`.
+_OF_A_REMAP = re.compile(rf"\.(?:{'|'.join(LABEL_SETS)})(?:-(?:{'|'.join(DIALECTS)}))?(?=\.[^.]*$|$)")
+
+_DEPTH = 16
 
 # The lines of a UniFormerV2 or MMAction2 configuration that tell of the data and of what it started from.
 _CONFIG_LINE = re.compile(
@@ -63,7 +75,7 @@ def _labels(checkpoint: Checkpoint, name: str | None) -> dict[str, Any]:
     except CheckpointError as error:
         found["known_by"] = [str(error).removeprefix(f"{checkpoint.path}: ")]
         return found
-    record = checkpoint.record or {}
+    record = current_record(checkpoint, head) or {}
     found |= {"label_set": labels.label_set, "dialect": labels.dialect, "label_sha256": labels.sha256, "known_by": said}
     if record.get("remapped_from"):
         found["remapped_from"] = record["remapped_from"]
@@ -96,22 +108,51 @@ def _architecture(checkpoint: Checkpoint) -> str | None:
 
 def _training(checkpoint: Checkpoint) -> list[str]:
     """Traces of the training: the file's name, the configuration's lines on data, how far it went."""
-    traces = []
-    named = re.findall(r"k(?:inetics)?-?(?:400|600|700|710)", checkpoint.path.name.casefold())
-    if named:
-        traces.append(f"its file name says {', '.join(dict.fromkeys(named))}")
+    traces = _told_by_names(checkpoint)
     payload = checkpoint.payload
+    run = payload.get("run") if isinstance(payload.get("run"), dict) else {}
+    recipe = (run or {}).get("recipe")
+    if isinstance(recipe, dict) and isinstance(recipe.get("view"), str):
+        traces.append(f"its run's recipe says view {recipe['view']}")
     meta = payload.get("meta") if isinstance(payload.get("meta"), dict) else {}
     for text in (payload.get("cfg"), (meta or {}).get("cfg")):
         if isinstance(text, str):
             lines = (f"{key} = {value.strip()}" for key, value in _CONFIG_LINE.findall(text))
             traces += [f"its configuration says {line}" for line in dict.fromkeys(lines)]
     traces += [
-        f"{key} {reprlib.repr(value)}"  # lists of lists can make a text of it that fills the memory
+        f"{key} {reprlib.repr(_plain(value))}"  # lists of lists can make a text of it that fills the memory
         for key, value in {**(meta or {}), **payload}.items()
-        if key in ("epoch", "iter", "step")
+        if key in ("epoch", "iter", "step", "global_step")
     ]
     return [_printable(trace) for trace in traces]
+
+
+def _told_by_names(checkpoint: Checkpoint) -> list[str]:
+    """What file names say of the training: the name of a remapped head's original, since a remap chose the other."""
+    record = checkpoint.record or {}
+    origins = _originals(record.get("remapped_from") or ())
+    for name, whose in origins or [(checkpoint.path.name, "its file name")]:
+        # Remapped, and the record lost: what `k710 remap-head` put before the suffix is the head's, not the training's.
+        named = _KINETICS.findall(_OF_A_REMAP.sub("", name.casefold()))
+        if named:
+            return [f"{whose} says {', '.join(dict.fromkeys(named))}"]
+    return []
+
+
+def _originals(sources: Any, depth: int = 0) -> list[tuple[str, str]]:
+    """The file names of the checkpoints that were there before any remap, and what they are."""
+    found = []
+    for source in sources if isinstance(sources, list | tuple) and depth < _DEPTH else ():
+        if isinstance(source, Mapping):
+            before = _originals(source.get("remapped_from"), depth + 1)
+            found += before or [(str(source.get("file")), "the name of the file that it was remapped from")]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy, or a tensor of one number, as a number of Python."""
+    single = isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+    return value.item() if single and not getattr(value, "is_meta", False) else value
 
 
 def _other_entries(checkpoint: Checkpoint) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from k710.annotation_rows import is_utf8
 from k710.errors import CheckpointError, LabelError, UsageError
@@ -124,23 +126,84 @@ def source_labels(
     """
     if dialect is not None:
         check_dialect(dialect)
-    if checkpoint.record:
+    stale = why_stale(checkpoint, head)
+    if checkpoint.record and stale is None:
         return _from_record(checkpoint, head, label_set, dialect, again)
+    said = [stale] if stale else []
     if label_set is not None and label_set not in LABEL_SETS:
         if dialect is not None:
             raise UsageError(f"--dialect {dialect} and the list {label_set}: a list has its own order")
         labels = read_label_file(Path(label_set))
         _check_rows(checkpoint, head, labels.label_set, len(labels.names))
-        return labels, [f"rows named by {label_set}"]
+        return labels, [*said, f"rows named by {label_set}"]
     if label_set is not None:
         _check_rows(checkpoint, head, label_set, len(class_names(label_set)))
-    said: list[str] = []
-    names = config_names(checkpoint, head.rows)
+    names = config_names(checkpoint, head.rows) if _names_count(checkpoint, head, stale) else None
     if names and dialect is None:
         named = _from_names(checkpoint, names, said)
         if named:
             return named, said
     return _from_rows(checkpoint, head, label_set, dialect, said)
+
+
+def current_record(checkpoint: Checkpoint, head: Head) -> dict[str, Any] | None:
+    """The record, unless there is none or it is stale."""
+    return None if why_stale(checkpoint, head) else checkpoint.record
+
+
+def why_stale(checkpoint: Checkpoint, head: Head) -> str | None:
+    """A sentence where the record is of another head than the file has by now; None where it fits, or there is none.
+
+    Trainers save what they do not know along: a config.json with the record, and a head that has learned other classes.
+    k710's own form and a sidecar are written with their head, so a record there is never stale.
+    """
+    record = checkpoint.record
+    if record is None or checkpoint.record_in not in ("config", "weights"):
+        return None
+    recorded = _recorded(record)
+    stale = f"its k710 record, {recorded}, is stale: "
+    if len(recorded.names) != head.rows:
+        return f"{stale}it names {len(recorded.names)} classes, and the head has {head.rows} rows"
+    names = config_names(checkpoint, head.rows)
+    if names is None or _are_placeholders(names):
+        # Whatever wrote a record into config.json wrote the names too.
+        in_config = checkpoint.record_in == "config"
+        return f"{stale}config.json no longer names these classes in id2label" if in_config else None
+    keys = labels_of_names("own", names).keys
+    if keys == recorded.keys or (checkpoint.record_in == "weights" and _were_the_names(record, names, keys)):
+        return None
+    row = next(row for row, key in enumerate(keys) if key != recorded.keys[row])
+    return f"{stale}row {row} is {names[row]!r} by the class names in the file, not {recorded.names[row]!r}"
+
+
+def _recorded(record: Mapping[str, Any]) -> Labels:
+    labels = labels_of_names(record["label_set"], record["labels"])
+    return Labels(record["label_set"], record["dialect"], labels.names, labels.keys)
+
+
+def _names_count(checkpoint: Checkpoint, head: Head, stale: str | None) -> bool:
+    """Whether the class names in the file are believed: not where they and a record in the weights contradict."""
+    record = checkpoint.record
+    return not stale or checkpoint.record_in == "config" or len((record or {})["labels"]) != head.rows
+
+
+def _were_the_names(record: Mapping[str, Any], names: Sequence[str], keys: tuple[int | str, ...]) -> bool:
+    """Whether these are the names of a head before it was remapped: a remap of weights alone leaves them in place."""
+    for source in record.get("remapped_from") or ():
+        if source.get("label_sha256") == label_list_sha256(names):
+            return True
+        known = source["label_set"] in LABEL_SETS and source["dialect"] in DIALECTS
+        if known and labels_of_set(source["label_set"], source["dialect"]).keys == keys:
+            return True
+    return False
+
+
+_PLACEHOLDER = re.compile(r"(?:label|class)?[ _-]?\d+", re.IGNORECASE)
+
+
+def _are_placeholders(names: Sequence[str]) -> bool:
+    """LABEL_0, LABEL_1, …, or numbers: what stands where nobody gave names."""
+    return all(_PLACEHOLDER.fullmatch(name.strip()) for name in names)
 
 
 def _from_rows(
@@ -157,12 +220,13 @@ def _from_rows(
     if label_set is None:
         said.append(f"label set {chosen} by its {head.rows} rows")
     if dialect is None:
-        dialect = checkpoint.dialect
+        stale = why_stale(checkpoint, head)
+        dialect = checkpoint.dialect if stale is None else None  # it is no longer what was published
         if dialect is None:
+            why = stale or f"{checkpoint.format.title}: {checkpoint.why}"
             raise CheckpointError(
-                f"{checkpoint.path}: nothing tells the index order of its {head.rows} rows ({checkpoint.format.title}: "
-                f"{checkpoint.why}); say it with --dialect {'|'.join(DIALECTS)}, or give the names: "
-                "k710 remap-head --from LABELFILE"
+                f"{checkpoint.path}: nothing tells the index order of its {head.rows} rows ({why}); say it with "
+                f"--dialect {'|'.join(DIALECTS)}, or give the names: k710 remap-head --from LABELFILE"
             )
         said.append(f"dialect {dialect} by its form ({checkpoint.format.title})")
     else:
@@ -174,8 +238,7 @@ def _from_record(
     checkpoint: Checkpoint, head: Head, label_set: str | None, dialect: str | None, again: bool
 ) -> tuple[Labels, list[str]]:
     record = checkpoint.record or {}
-    labels = labels_of_names(record["label_set"], record["labels"])
-    labels = Labels(record["label_set"], record["dialect"], labels.names, labels.keys)
+    labels = _recorded(record)
     before = record.get("remapped_from")
     if before and not again:
         sources = ", ".join(f"{x.get('file')}, {x.get('label_set')} ({x.get('dialect')})" for x in before)
@@ -190,8 +253,16 @@ def _from_record(
         and LABEL_SETS.get(label_set, label_set) != LABEL_SETS.get(labels.label_set, labels.label_set)
     ):
         asked = f"{label_set or labels.label_set} ({dialect or labels.dialect})"
-        raise CheckpointError(f"{checkpoint.path}: its record says that the head is {labels}, not {asked}")
+        raise CheckpointError(
+            f"{checkpoint.path}: its record says that the head is {labels}, not {asked}{_way_out(checkpoint)}"
+        )
     return labels, [f"{labels} by its own record"]
+
+
+def _way_out(checkpoint: Checkpoint) -> str:
+    where = {"config": "remove k710 from config.json", "weights": "have it saved without its k710 record"}
+    way = where.get(checkpoint.record_in or "")
+    return f"; if the head has learned other classes since, {way}" if way else ""
 
 
 def _check_rows(checkpoint: Checkpoint, head: Head, wanted: str, num_classes: int) -> None:
@@ -223,8 +294,11 @@ def config_names(checkpoint: Checkpoint, rows: int) -> tuple[str, ...] | None:
 def _from_names(checkpoint: Checkpoint, names: tuple[str, ...], said: list[str]) -> Labels | None:
     """Labels by the file's own names where these are Kinetics classes, after a check against the published orders."""
     labels = labels_of_names("own", names)
+    if _are_placeholders(names):
+        return None
     if sum(isinstance(key, int) for key in labels.keys) < len(names) / 2:
-        return None  # LABEL_0, LABEL_1, …
+        said.append("rows named by the file's own class names, which are not those of Kinetics")
+        return labels
     label_set = class_counts().get(len(names))
     if label_set is None:
         said.append("rows named by the file's own class names")

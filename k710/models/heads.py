@@ -17,16 +17,21 @@ _LIKELY = {
     51: "HMDB51's classes",
     101: "UCF101's classes",
     174: "Something-Something's 174 classes: a model finetuned on it has lost its Kinetics head",
-    200: "the classes of ActivityNet or HACS",
+    200: "the classes of ActivityNet, HACS or Mini-Kinetics",
     339: "the classes of Moments in Time",
-    401: "400 Kinetics classes and one of your own, or a background class",
     512: "the width of CLIP's projection (B models), which is no classification head",
-    711: "710 Kinetics classes and one of your own, or a background class",
     768: "the width of CLIP's projection (L models) or of a B model, which is no classification head",
     1000: "ImageNet's classes",
     1024: "the width of an L model, which is no classification head",
     21841: "ImageNet-21k's classes",
 }
+
+
+# What torch, bitsandbytes and GPTQ keep beside quantised weights.
+_QUANTISED = (".zero_point", ".SCB", ".qweight", ".qzeros")
+
+# A head with so many classes more or fewer than a label set was most likely made for that set.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,19 @@ def likely_cause(rows: int) -> str:
     if rows in class_counts():
         name = class_counts()[rows]
         return f" {rows} rows are most likely a head of {name}: say --from {name}, or leave --from out."
-    return f" {rows} rows are most likely {_LIKELY[rows]}." if rows in _LIKELY else ""
+    if rows in _LIKELY:
+        return f" {rows} rows are most likely {_LIKELY[rows]}."
+    for count, name in class_counts().items():
+        if 0 < count - rows <= _FEW:
+            lacking = "1 class" if count - rows == 1 else f"{count - rows} classes"
+            return (
+                f" {rows} rows are most likely {name} without {lacking}: labels that were counted from a list or from "
+                "folders in which some classes have no clip."
+            )
+        if 0 < rows - count <= _FEW:
+            own = "one of your own, or a background class" if rows - count == 1 else f"{rows - count} of your own"
+            return f" {rows} rows are most likely {count} Kinetics classes and {own}."
+    return ""
 
 
 def find_head(checkpoint: Checkpoint, *, name: str | None = None) -> Head:
@@ -135,8 +152,12 @@ def _why_none(checkpoint: Checkpoint) -> str:
     shapes = checkpoint.bare_shapes()
     if "visual.proj" in shapes or "text_projection" in shapes:
         return " It looks like the whole of CLIP, whose projection is no classification head."
+    if "embeddings.class_embedding" in shapes or "vision_model.embeddings.class_embedding" in shapes:
+        return " It looks like CLIP's image encoder, from which models start; a head comes with training."
     if "class_embedding" in shapes and "transformer.temporal_cls_token" not in shapes:
         return " It looks like CLIP's image encoder, from which models start; a head comes with training."
+    if any(key.endswith(_QUANTISED) for key in shapes):
+        return " It is quantised, so no head has rows that could be picked; give the checkpoint that it was made from."
     if any(".decoder." in f".{key}" or key.endswith("mask_token") for key in shapes):
         return " It looks like a masked pretraining, before any classes were learned."
     counts = ", ".join(map(str, sorted(class_counts())))

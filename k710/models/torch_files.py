@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
+import io
 import re
 import warnings
 import zipfile
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-import numpy as np
 import torch
 
 from k710.errors import CheckpointError
+from k710.models.harmless import HARMLESS, NUMPY_VALUE
 from k710.models.safetensors_files import Sink
 
 # The first bytes of a file of torch before 1.6: a pickle of torch's own magic number.
@@ -28,38 +28,16 @@ ENTRIES = ("model_state", "state_dict", "module", "model", "model_state_dict")
 # A tensor larger than its file repeats what is there; one that is not larger than this does no harm.
 _REPEATED_BYTES = 1 << 30
 
-_NUMPY_VALUE = "a value of numpy"
+# Tensors of which each process holds a part.
+_DISTRIBUTED = ("torch.distributed.tensor.", "torch.distributed._tensor.", "torch.distributed._shard")
+_SHARDED = (
+    "refused: its tensors are DTensors or ShardedTensors, of which each process holds a part, as FSDP leaves them. "
+    "Have whole tensors saved where the file was made: torch.distributed.checkpoint.state_dict.get_model_state_dict "
+    "with StateDictOptions(full_state_dict=True, cpu_offload=True), then torch.save"
+)
 
-
-class _NumpyDtype:
-    """Stands in for `numpy.dtype` while a file is read: numpy's own `__setstate__` would believe forged flags."""
-
-    def __init__(self, code: str = "", *_: Any) -> None:
-        self.code, self.order = code, "<"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
-
-    def __reduce__(self) -> Any:
-        # Left alone in a file, it cannot be written as what it was, and as this class nobody could read it.
-        raise CheckpointError(f"it holds a dtype of numpy ({self.code!r}), which cannot be written anew; remove it")
-
-
-def _numpy_scalar(dtype: _NumpyDtype, data: bytes) -> Any:
-    """A number of numpy, as training loops leave among their own values; any other kind of dtype is refused."""
-    if not re.fullmatch("[fiu][1248]|b1", dtype.code) or dtype.order not in ("<", "|", "="):
-        raise ValueError(f"{_NUMPY_VALUE} of dtype {dtype.code!r}")
-    return np.frombuffer(data, np.dtype(dtype.code), count=1)[0]
-
-
-# Beyond what torch allows by itself: a bag of attributes (VideoMAE's `args`), whose rebuilding only fills its
-# __dict__, and numbers of numpy, rebuilt by the two stand-ins above. Neither can call anything.
-_HARMLESS: list[Any] = [
-    argparse.Namespace,
-    (_NumpyDtype, "numpy.dtype"),
-    (_numpy_scalar, "numpy.core.multiarray.scalar"),
-    (_numpy_scalar, "numpy._core.multiarray.scalar"),
-]
+# What a zip file has room for at its end.
+_COMMENT_BYTES = 0xFFFF
 
 
 @dataclass(frozen=True)
@@ -78,6 +56,14 @@ class TorchFile:
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = self.payload if self.entry is None else self.payload[self.entry]
         return state
+
+    @property
+    def comment(self) -> bytes:
+        """What stands at the end of a zip file, where no loader looks; empty for the form before torch 1.6."""
+        if self.legacy:
+            return b""
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.comment
 
     def describe(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """dtype and shape of every tensor, in the file's order."""
@@ -102,10 +88,12 @@ class TorchFile:
         entries: Mapping[str, Any] | None = None,
         dropped: tuple[str, ...] = (),
         state_metadata: Mapping[str, Any] | None = None,
+        comment: bytes = b"",
     ) -> None:
         """Write the file with these `tensors` and top-level `entries` in place of its own, and all else as it was.
 
         `state_metadata` joins the `_metadata` that an OrderedDict of `Module.state_dict` carries; others have none.
+        `comment` stands at the end of a zip file, where it has room; the form before torch 1.6 has none.
         """
         state = copy.copy(self.state)  # keeps the type and, of an OrderedDict, the attribute _metadata
         for key, tensor in tensors.items():
@@ -122,12 +110,46 @@ class TorchFile:
         payload.update(entries or {})
         for name in dropped:
             del payload[name]
+        commented = _Commented(file, b"" if self.legacy or len(comment) > _COMMENT_BYTES else comment)
         try:
-            torch.save(payload, cast("IO[bytes]", file), _use_new_zipfile_serialization=not self.legacy)
+            torch.save(payload, cast("IO[bytes]", commented), _use_new_zipfile_serialization=not self.legacy)
+            commented.finish()
         except CheckpointError as error:
             raise CheckpointError(f"{self.path}: {error}") from None
         except RuntimeError as error:  # torch hides the system's reason inside its own
             raise OSError(f"torch could not write it ({_first_line(error)}); is the disk full?") from None
+
+
+class _Commented(io.RawIOBase):
+    """Passes a zip file on with a comment: its last two bytes are the comment's length, which torch leaves at zero."""
+
+    def __init__(self, file: Sink, comment: bytes) -> None:
+        self._file, self._comment, self._held = file, comment, b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if not self._comment:
+            self._file.write(data)
+            return len(data)
+        end = self._held + bytes(data[-2:])
+        if len(data) > 2:
+            self._file.write(self._held)
+            self._file.write(data[:-2])
+            end = bytes(data[-2:])
+        else:
+            self._file.write(end[:-2])
+        self._held = end[-2:]
+        return len(data)
+
+    def finish(self) -> None:
+        """Write what was held back, and the comment. Raises OSError where torch ended the file in another way."""
+        if not self._comment:
+            return
+        if self._held != b"\0\0":
+            raise OSError("torch ended the file otherwise than a zip file ends")
+        self._file.write(len(self._comment).to_bytes(2, "little") + self._comment)
 
 
 def read_torch(path: Path) -> TorchFile:
@@ -136,7 +158,7 @@ def read_torch(path: Path) -> TorchFile:
         legacy = file.read(4) != ZIP_MAGIC
     if not legacy:
         _check_archive(path)
-    with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+    with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's doubts about a file; what it cannot read it refuses
         try:
             payload = torch.load(path, map_location="cpu", weights_only=True, mmap=not legacy)
@@ -149,6 +171,9 @@ def read_torch(path: Path) -> TorchFile:
         names = ", ".join(map(repr, list(payload)[:8])) or "nothing"
         raise CheckpointError(f"{path}: no state dict in it; it holds {names}, and none of {', '.join(ENTRIES)}")
     found = TorchFile(path, payload, entry, legacy)
+    # Where torch.distributed.tensor was imported, torch makes them, each with this process's part alone.
+    if any(f"{type(value).__module__}.".startswith(_DISTRIBUTED) for value in found.state.values()):
+        raise CheckpointError(f"{path}: {_SHARDED}")
     _check_sizes(found)
     return found
 
@@ -207,10 +232,12 @@ def _why_refused(path: Path, legacy: bool, error: Exception) -> str:
             refused = []
     if not refused and "Unsupported operand" in str(error):
         return "refused: not written as torch.save writes by itself (pickle protocol 2), and not read in any other way"
-    if not refused and str(error).startswith(_NUMPY_VALUE):
-        return f"refused: it holds {error}, and of numpy only plain numbers are read"
+    if not refused and str(error).startswith(NUMPY_VALUE):
+        return f"refused: it holds {error}, and of numpy only plain numbers and arrays of these are read"
     if not refused:
         return f"damaged, or cut short in a download ({path.stat().st_size:,} bytes): {_first_line(error)}"
+    if any(name.startswith(_DISTRIBUTED) for name in refused):
+        return _SHARDED
     more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
     return (
         f"refused: it holds more than tensors and plain values: {', '.join(refused[:3])}{more}. Loading these would "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoint import Checkpoint, open_checkpoint
 from k710.models.formats import bare
 from k710.models.uniformerv2 import UniFormerV2
-from k710.models.uniformerv2_config import UniFormerV2Config, config_from_shapes
+from k710.models.uniformerv2_config import ACTIVATIONS, UniFormerV2Config, config_from_shapes
 
 POSITIONS = "positional_embedding"
 PROBLEMS = ("missing", "unexpected", "misshapen")
@@ -69,8 +69,16 @@ def model_from_checkpoint(path: str | Path, *, interpolate_positions: bool = Fal
 
 
 def config_of(checkpoint: Checkpoint) -> UniFormerV2Config | None:
-    """The configuration that a checkpoint's shapes tell, or None where they are of no UniFormerV2."""
-    return config_from_shapes({name: checkpoint.tensors[key][1] for name, key in tensor_names(checkpoint).items()})
+    """The configuration that a checkpoint's shapes tell, or None where they are of no UniFormerV2.
+
+    No shape tells the activation: the recipe of a k710 checkpoint does, and the public code has quick_gelu alone.
+    """
+    shapes = {name: checkpoint.tensors[key][1] for name, key in tensor_names(checkpoint).items()}
+    config = config_from_shapes(shapes)
+    run = checkpoint.payload.get("run")
+    recipe = run.get("recipe") if isinstance(run, Mapping) else None
+    activation = recipe.get("activation") if isinstance(recipe, Mapping) else None
+    return replace(config, activation=activation) if config and activation in ACTIVATIONS else config
 
 
 def tensor_names(checkpoint: Checkpoint) -> dict[str, str]:
@@ -109,7 +117,7 @@ def fit(
     # Copied into a weight, the numbers of a quantised one would pass for it.
     if whole := [name for name in both if state[name].is_floating_point() and not found[name].is_floating_point()]:
         raise CheckpointError(
-            f"{where}: {whole[0]} and {len(whole) - 1} more are {found[whole[0]].dtype}, not floating-point "
+            f"{where}: {_tensors(whole)} {str(found[whole[0]].dtype).removeprefix('torch.')}, not floating-point "
             "numbers; give the checkpoint that it was quantised from"
         )
     problems = {
@@ -122,6 +130,12 @@ def fit(
     loaded = tuple(name for name in both if name not in problems["misshapen"])
     model.load_state_dict({name: found[name] for name in loaded}, strict=False)
     return Loaded(where, loaded, interpolated, **problems)
+
+
+def _tensors(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"{names[0]} is"
+    return f"{names[0]} and {len(names) - 1} {'other is' if len(names) == 2 else 'others are'}"
 
 
 def _refusal(
@@ -140,14 +154,31 @@ def _refusal(
         if shown:
             more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
             lines.append(f"{len(shown)} {kind}: {'; '.join(shown[:8])}{more}")
-    hint = " Position embeddings of another size are resized on request: --interpolate-positions, "
-    hint = f"{hint}interpolate_positions=True." if POSITIONS in problems["misshapen"] else ""
-    config = model.config
+    config, hint = model.config, ""
+    conv = found.get("conv1.weight")
+    if problems["misshapen"] == (POSITIONS,) and _can_be_resized(found[POSITIONS], state[POSITIONS]):
+        hint = " Position embeddings of another size are resized on request: --interpolate-positions, "
+        hint += "interpolate_positions=True."
+    elif (
+        conv is not None
+        and conv.ndim > 3
+        and (conv.shape[0], conv.shape[-1]) != (config.vit.width, config.vit.patch_px)
+    ):
+        hint = (
+            f" This is another backbone: width {conv.shape[0]} and patches of {conv.shape[-1]} px, where "
+            f"{config.backbone} has {config.vit.width} and {config.vit.patch_px} px."
+        )
     return (
         f"{where}: does not fit UniFormerV2-{config.backbone} at {config.size_px} px, {config.num_classes} classes. "
         f"{'. '.join(lines)}.{hint} Nothing was loaded (in Python, "
         f"allow={[kind for kind in problems if problems[kind]]} lets it)."
     )
+
+
+def _can_be_resized(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether these are a class token and a square of patches, as wide as the model's."""
+    side = math.isqrt(max(len(theirs) - 1, 0)) if theirs.ndim == 2 else 0
+    return side > 0 and side**2 + 1 == len(theirs) and theirs.shape[1:] == ours.shape[1:]
 
 
 def resize_positions(positions: Tensor, grid: int, where: str) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from k710.errors import RecipeError, UsageError
+from k710.models.uniformerv2_config import ACTIVATIONS
 from k710.recipes import YAML_ERRORS, checked_value, make_recipe, read_recipe, recipe_path
 
 VIEWS = ("k710", "k400", "k600", "k700", "k700_2020")
@@ -66,6 +67,7 @@ class TrainRecipe:
     erase_prob: float = 0.0
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
+    activation: str | None = None  # of the backbone: quick_gelu or gelu; none: quick_gelu, if the image tower says so
     num_repeats: int = 1
     seed: int = 6666
     validate_every_epochs: int = 1
@@ -78,6 +80,8 @@ class TrainRecipe:
         for key, allowed in choices.items():
             if (value := getattr(self, key)) not in allowed:
                 raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
+        if self.activation not in (None, *ACTIVATIONS):
+            raise RecipeError(f"{where}: activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
         for key, (low, high) in _RANGES.items():
             value = getattr(self, key)
             if not low <= value <= high:  # nor is NaN

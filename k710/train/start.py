@@ -12,13 +12,13 @@ import torch
 from k710 import __version__
 from k710.errors import CheckpointError, UsageError
 from k710.labels import class_names
-from k710.models.checkpoint import open_checkpoint
+from k710.models.checkpoint import Checkpoint, open_checkpoint
 from k710.models.clip_towers import load_clip
 from k710.models.head_labels import labels_of_set
 from k710.models.remap import new_head, plan_remap
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import UniFormerV2Config, preset
-from k710.models.weights import fit, tensor_names
+from k710.models.weights import config_of, fit, tensor_names
 from k710.train.recipe import TrainRecipe
 
 HEAD = "transformer.proj.2"
@@ -48,6 +48,7 @@ def config_of_recipe(recipe: TrainRecipe) -> UniFormerV2Config:
         drop_path=recipe.drop_path,
         global_drop_path=recipe.global_drop_path,
         checkpoint_blocks=recipe.checkpoint_blocks,
+        activation=recipe.activation or "quick_gelu",
     )
 
 
@@ -97,11 +98,25 @@ def start_model(
     model = UniFormerV2(config_of_recipe(recipe))
     said: Sequence[str] = ("from nothing: all weights are random",)
     if clip_weights is not None:
-        loaded = load_clip(model, clip_weights, interpolate_positions=interpolate_positions)
+        loaded = load_clip(
+            model, clip_weights, interpolate_positions=interpolate_positions, activation=recipe.activation
+        )
         said = [f"from the image tower {loaded.source}: {len(loaded.loaded)} tensors"]
     if init is not None:
         said = _from_checkpoint(model, recipe, init, dialect, interpolate_positions)
     return Start(model, head_record(recipe.view), tuple(said))
+
+
+def _check_activation(checkpoint: Checkpoint, model: UniFormerV2) -> None:
+    """Raises CheckpointError where a checkpoint of k710 has another activation than the recipe. Of others the public
+    code has quick_gelu alone; whoever changed that code says so in the recipe.
+    """
+    config = config_of(checkpoint) if checkpoint.format.name == "k710" else None
+    if config is not None and config.activation != model.config.activation:
+        raise CheckpointError(
+            f"{checkpoint.path}: its backbone was trained with {config.activation}, and the recipe's model has "
+            f"{model.config.activation}: --set activation={config.activation}"
+        )
 
 
 def _from_checkpoint(
@@ -109,6 +124,7 @@ def _from_checkpoint(
 ) -> list[str]:
     """Body as it is; of the head, the rows of the view's classes by name, or none."""
     wanted, checkpoint = set(model.state_dict()), open_checkpoint(init)
+    _check_activation(checkpoint, model)
     if recipe.head == "new":
         names = {name: key for name, key in tensor_names(checkpoint).items() if not name.startswith(f"{HEAD}.")}
         found = {name: checkpoint.tensor(key) for name, key in names.items()}
