@@ -233,6 +233,17 @@ def test_what_is_written_is_read_again(checkpoint, experiment, tmp_path):
         common(k710, ["elsewhere"])
 
 
+def test_an_evaluation_names_its_checkpoint_for_readers_in_other_folders(
+    k710, checkpoint, experiment, tmp_path, monkeypatch
+):
+    manifest, clips = experiment
+    monkeypatch.chdir(checkpoint.parent)
+    how = ("--manifest", manifest.path, "--folder", clips, "--view", "k400", "--clips", 1, "--crops", 1)
+    result = k710("eval", "--checkpoint", "best.pt", *how, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out/summary.json").read_text())["checkpoint"] == str(checkpoint)
+
+
 def test_a_view_without_that_split_is_refused(checkpoint, experiment, tmp_path):
     with pytest.raises(UsageError, match="k700_2020 has no val clips"):
         run(checkpoint, experiment, view="k700_2020")

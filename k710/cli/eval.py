@@ -98,7 +98,7 @@ def _evaluate(
     evaluation = evaluate(model, opened, process, media, num_workers=workers, **options)
     if not process.is_first:
         return
-    about = {"checkpoint": str(checkpoint), "num_frames": model.model.config.num_frames}
+    about = {"checkpoint": str(checkpoint.absolute()), "num_frames": model.model.config.num_frames}
     about |= {"precision": options["precision"], "profile": media.profile_name}
     if out is not None:
         write_evaluation(out, evaluation, about)

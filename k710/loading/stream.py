@@ -90,7 +90,7 @@ def open_stream(
     if made_of != manifest.content_hash:
         raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {manifest.content_hash[:16]}; pack anew")
     how = how_to_load(training=split == "train" if training is None else training, **options)
-    return ShardStream(folder, about, how, max(shuffle_clips, 1))
+    return ShardStream(folder.resolve(), about, how, max(shuffle_clips, 1))
 
 
 class StreamLoader:

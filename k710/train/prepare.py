@@ -173,9 +173,14 @@ def facts_of(
         "profile": media.profile_name,
         "clips": {name: _clips(clips) for name, clips in (("train", train), ("val", val)) if clips is not None},
         "labels": {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
-        "start": {"clip_weights": origin.clip_weights, "init": str(origin.init) if origin.init else None},
+        "start": {"clip_weights": _recorded(origin.clip_weights), "init": _recorded(origin.init)},
         "versions": {"k710": __version__, "torch": str(torch.__version__)},
     }
+
+
+def _recorded(source: str | Path | None) -> str | None:
+    """A file by its absolute path, since the record is read from other folders; a name or an address as it is."""
+    return str(Path(source).absolute()) if source is not None and Path(source).exists() else source and str(source)
 
 
 def _origin(start: dict[str, Any]) -> str:
