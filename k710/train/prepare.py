@@ -180,7 +180,9 @@ def facts_of(
 
 def _recorded(source: str | Path | None) -> str | None:
     """A file by its absolute path, since the record is read from other folders; a name or an address as it is."""
-    return str(Path(source).absolute()) if source is not None and Path(source).exists() else source and str(source)
+    if source is None:
+        return None
+    return str(Path(source).absolute() if Path(source).exists() else source)
 
 
 def _origin(start: dict[str, Any]) -> str:
