@@ -65,7 +65,7 @@ def export_fiftyone(
     info = {
         "default_classes": list(class_names(view_name, dialect)),
         "view": view_name,
-        "content_hash": manifest.content_hash,
+        "content_hash": manifest.checked_content_hash(),
     }
     with new_folder(out):
         with replacing(out / SAMPLES) as file:

@@ -32,6 +32,7 @@ import pyarrow.parquet
 from k710 import __version__
 from k710.errors import ManifestError
 from k710.labels import class_names
+from k710.manifest_checks import table_problem
 from k710.releases import SOURCES
 from k710.remote import RemotePath
 from k710.remote_copies import copy_of
@@ -107,10 +108,14 @@ class Manifest:
     def _read_clips(self, files: list[str], columns: Sequence[str] | None = None) -> pa.Table:
         try:
             # Without the explicit schema, a column that only later files have would vanish.
-            clips = pa.dataset.dataset(files, schema=CLIPS_SCHEMA, format="parquet")
-            return clips.to_table(columns=columns and list(columns))
+            opened = pa.dataset.dataset(files, schema=CLIPS_SCHEMA, format="parquet")
+            clips = opened.to_table(columns=columns and list(columns))
         except (OSError, pa.ArrowException) as error:
             raise ManifestError(f"{self.path}: the clips table cannot be read: {error}") from None
+        # The hashes of the files may have been made to fit.
+        if problem := table_problem(clips):
+            raise ManifestError(f"{self.path}: the clips table is damaged or was not written by k710: {problem}")
+        return clips
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -149,10 +154,21 @@ class Manifest:
         return open_stream(self, shards, **options)
 
     def verify(self) -> None:
-        """Read every file whole and compare with the hashes of dataset.json. Raises ManifestError on any difference."""
-        clips = self._read_clips(self._checked_files(anew=True))
+        """Read every file whole and compare with the hashes of dataset.json; look at every row's IDs and classes.
+        Raises ManifestError on any difference."""
+        self._check_rows(self._read_clips(self._checked_files(anew=True)))
+
+    def checked_content_hash(self) -> str:
+        """The content hash, once the rows were found to have it: for what publishes it. Raises ManifestError."""
+        self._check_rows(self.read_clips())
+        return self.content_hash
+
+    def _check_rows(self, clips: pa.Table) -> None:
         if (found := content_hash(clips)) != self.content_hash:
-            raise ManifestError(f"{self.path}: content hash is {found}, dataset.json says {self.content_hash}")
+            raise ManifestError(
+                f"{self.path}: the rows have content hash {found}, dataset.json says {self.content_hash}: one of the "
+                "two was changed after the build. Build it anew, or take a copy that `k710 verify` passes"
+            )
 
     def _checked_files(self, *, anew: bool = False) -> list[str]:
         """The clips files, on this machine: a file with other columns would be read too, with null for what it lacks.

@@ -34,10 +34,11 @@ def command(
     engine: str,
     ray_address: str | None,
 ) -> None:
-    """Check the store, clip by clip.
+    """Check the manifest and the store, clip by clip.
 
-    Compares every clip's bytes with the hash in its media row, and every tar with the hash in its name. Damage ends
-    with exit code 1; with --repair the damaged clips are wanted again, and the next fetch brings them.
+    Compares the manifest's files and rows with its hashes, and looks at every clip's ID. Then compares every clip's
+    bytes with the hash in its media row, and every tar with the hash in its name. Damage ends with exit code 1; with
+    --repair the damaged clips of the store are wanted again, and the next fetch brings them.
 
     \b
     Example:
@@ -50,7 +51,9 @@ def command(
     from k710.store import Store, fetch_command, profiles_in
 
     chosen = engine_of(engine, ray_address, workers=workers)
-    folder = open_manifest(manifest).path
+    opened_manifest = open_manifest(manifest)
+    opened_manifest.verify()
+    folder = opened_manifest.path
     root = store_of(folder, store)  # a mistyped name is no empty store
     profiles = list(profiles_in(root))
     if not profiles:

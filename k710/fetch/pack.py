@@ -76,7 +76,7 @@ def pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, f
     order = class_mixed_order(np.array([row["class_id"] for row in rows], np.int16), packing.seed)
     about: dict[str, Any] = {
         **vars(packing),
-        "manifest": manifest.content_hash,
+        "manifest": manifest.checked_content_hash(),
         "profile": store.profile_folder,
         "clips": len(rows),
         "missing": missing,
