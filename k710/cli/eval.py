@@ -125,21 +125,29 @@ def _print(evaluation: Evaluation) -> None:
             click.echo(f"{len(names):,} {what}: {', '.join(names[:3])}{more}")
     click.echo(
         f"{evaluation.view} {evaluation.split}, {evaluation.num_clips} clips x {evaluation.num_crops} crops: "
-        f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, mean class {scores['mean_class']:.2%}; "
+        f"{_scores_text(scores)}; "
         f"{counts['evaluated']:,} of {counts['in_split']:,} clips, fingerprint {evaluation.fingerprint[:16]}"
     )
+
+
+def _scores_text(scores: dict[str, float | None]) -> str:
+    top1, top5, mean_class = (scores[name] for name in ("top1", "top5", "mean_class"))
+    if top1 is None or top5 is None or mean_class is None:
+        return "no score, since no clip has a label"
+    return f"top-1 {top1:.2%}, top-5 {top5:.2%}, mean class {mean_class:.2%}"
 
 
 def _common(evaluation: Evaluation, other: Any) -> dict[str, Any]:
     """Both evaluations on the clips that both have."""
     from k710.train.evaluate import common
     from k710.train.evaluation_files import compare
+    from k710.train.scores import without_nan
 
     part = common(evaluation, other.clip_ids)
     return {
         "num_clips": len(part.predictions.clip_ids),
-        "here": part.scores,
-        "there": compare(part, other),
+        "here": without_nan(part.scores),
+        "there": without_nan(compare(part, other)),
         "checkpoint_there": other.summary["checkpoint"],
         "same_clips": evaluation.fingerprint == other.summary["fingerprint"],
     }
@@ -147,9 +155,12 @@ def _common(evaluation: Evaluation, other: Any) -> dict[str, Any]:
 
 def _print_common(shared: dict[str, Any]) -> None:
     same = "the two are of the same clips"
+    here, there = (
+        "no label" if shared[side]["top1"] is None else f"{shared[side]['top1']:.2%}" for side in ("here", "there")
+    )
     click.echo(
-        f"on the {shared['num_clips']:,} clips of both: top-1 {shared['here']['top1']:.2%} here, "
-        f"{shared['there']['top1']:.2%} there ({shared['checkpoint_there']}); "
+        f"on the {shared['num_clips']:,} clips of both: top-1 {here} here, "
+        f"{there} there ({shared['checkpoint_there']}); "
         + (same if shared["same_clips"] else "the two are of different clips, compare only this line")
     )
 

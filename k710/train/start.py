@@ -20,6 +20,7 @@ from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import UniFormerV2Config, preset
 from k710.models.weights import fit, tensor_names
 from k710.train.recipe import TrainRecipe
+from k710.train.view_model import check_weights
 
 HEAD = "transformer.proj.2"
 
@@ -98,6 +99,7 @@ def start_model(
     said: Sequence[str] = ("from nothing: all weights are random",)
     if clip_weights is not None:
         loaded = load_clip(model, clip_weights, interpolate_positions=interpolate_positions)
+        check_weights(model, Path(clip_weights))
         said = [f"from the image tower {loaded.source}: {len(loaded.loaded)} tensors"]
     if init is not None:
         said = _from_checkpoint(model, recipe, init, dialect, interpolate_positions)
@@ -124,4 +126,5 @@ def _from_checkpoint(
         found = {name: rows.get(key, checkpoint.tensor(key)) for name, key in tensor_names(checkpoint).items()}
         said = [*remap.sources[0].said, f"the head: {len(remap.rows)} rows picked by class name, to {remap.target}"]
     loaded = fit(model, found, wanted, str(init), interpolate_positions=interpolate_positions)
+    check_weights(model, init)
     return [f"from {init}: {len(loaded.loaded)} tensors ({checkpoint.format.title})", *said]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from k710.errors import CheckpointError
 from k710.models.checkpoint import Checkpoint, open_checkpoint
 from k710.models.head_labels import Labels, source_labels
@@ -40,6 +42,7 @@ def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_fra
     model, config_said = _model(checkpoint, len(remap.rows), num_frames)
     found = {name: rows.get(key, checkpoint.tensor(key)) for name, key in tensor_names(checkpoint).items()}
     fit(model, found, model.state_dict().keys(), str(path))
+    check_weights(model, path)
     said = [*remap.sources[0].said, f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}"]
     return ViewModel(model.eval(), remap.target, (config_said, *said))
 
@@ -52,6 +55,7 @@ def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | 
     model, config_said = _model(checkpoint, head.rows, num_frames)
     found = {name: checkpoint.tensor(key) for name, key in tensor_names(checkpoint).items()}
     fit(model, found, model.state_dict().keys(), str(path))
+    check_weights(model, path)
     return ViewModel(model.eval(), labels, (config_said, *said))
 
 
@@ -61,7 +65,19 @@ def model_with_any_head(path: Path, *, num_frames: int | None = None) -> UniForm
     model, _ = _model(checkpoint, find_head(checkpoint).rows, num_frames)
     found = {name: checkpoint.tensor(key) for name, key in tensor_names(checkpoint).items()}
     fit(model, found, model.state_dict().keys(), str(path))
+    check_weights(model, path)
     return model.eval()
+
+
+def check_weights(model: UniFormerV2, path: Path) -> None:
+    """Raises CheckpointError where a weight that was loaded from `path` is NaN or infinite: no answer comes of it."""
+    bad = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        more = f" and {len(bad) - 1} more tensors hold" if len(bad) > 1 else " holds"
+        raise CheckpointError(
+            f"{path}: {bad[0]}{more} NaN or infinite numbers: the training that wrote it diverged, or the file is "
+            "damaged; take an earlier checkpoint"
+        )
 
 
 def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[UniFormerV2, str]:

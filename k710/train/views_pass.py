@@ -15,6 +15,7 @@ from k710.errors import TrainError
 from k710.loading.augment import Augment
 from k710.loading.dataset import ClipDataset
 from k710.train.process import Process
+from k710.train.scores import check_finite
 from k710.train.step import DTYPES
 
 
@@ -50,7 +51,8 @@ def predict_views(
 
     As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `batch_size`
     views are taken at once by each process; `told` hears of the clips done by this process. Raises LoadError where a
-    loader's worker dies, TrainError where a GPU has no room for the views, and what `told` raises.
+    loader's worker dies, TrainError where a GPU has no room for the views or a score is not finite, and what `told`
+    raises.
     """
     was_training, num_views = model.training, len(dataset.views)
     model.eval()
@@ -73,6 +75,9 @@ def predict_views(
                 logits = model(batch.pixels)
             probabilities = logits.float().softmax(-1).double().cpu().numpy()
             failed |= batch.errors
+            read = [number for number, clip_id in enumerate(batch.clip_ids) if clip_id not in batch.errors]
+            names = [f"clip {batch.clip_ids[number]}" for number in read]
+            check_finite(probabilities[read], names, precision=precision)
             for row, sample, clip_id in zip(probabilities, batch.samples, batch.clip_ids, strict=True):
                 place = sample.clip - mine.start
                 sums[place] += row
