@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,15 +54,19 @@ def command(**options: Any) -> None:
 
 
 def _eval(*, device: str | None, **options: Any) -> None:
+    from k710.train.evaluation_files import held_folder
     from k710.train.media import media_of
     from k710.train.process import joined
 
-    with joined(device) as process:
+    with joined(device) as process, contextlib.ExitStack() as stack:
         media = media_of(options)
         if options.pop("which_dialect"):
             _which_dialect(process, media, **options)
-        else:
-            _evaluate(process, media, **options)
+            return
+        with process.together():
+            if process.is_first:
+                stack.enter_context(held_folder(options["out"]))
+        _evaluate(process, media, **options)
 
 
 def _evaluate(
@@ -81,15 +86,13 @@ def _evaluate(
 ) -> None:
     from k710.manifest import open_manifest
     from k710.train.evaluate import evaluate
-    from k710.train.evaluation_files import check_comparable, check_writable, read_predictions, write_evaluation
+    from k710.train.evaluation_files import check_comparable, read_predictions, write_evaluation
     from k710.train.view_model import model_for_view
 
     with process.together():
         other = read_predictions(common_with) if common_with else None
         if other is not None:
             check_comparable(other, options["view"])
-        if out is not None and process.is_first:
-            check_writable(out)
         model = model_for_view(checkpoint, options["view"], dialect=dialect, num_frames=num_frames)
         opened = open_manifest(manifest)
     if process.is_first:

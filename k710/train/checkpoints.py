@@ -179,6 +179,7 @@ def check_room(run: Path, needed_bytes: int) -> None:
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
     """The folder of a run for the time of the block, swept. Raises TrainError where another process has it."""
+    (run / FOLDER).mkdir(parents=True, exist_ok=True)
     with (run / FOLDER / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

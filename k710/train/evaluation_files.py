@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.parquet
 
 from k710.errors import TrainError
 from k710.loading.clip_index import NO_CLASS
-from k710.storage import TEMPORARY_PREFIX, new_folder, replacing
+from k710.storage import TEMPORARY_PREFIX, held, new_folder, replacing
 from k710.train.evaluate import Evaluation
 from k710.train.scores import accuracies, ranks
 
@@ -102,8 +103,23 @@ def read_predictions(path: Path) -> Written:
     return found
 
 
+@contextlib.contextmanager
+def held_folder(folder: Path | None) -> Iterator[None]:
+    """The folder of an evaluation as this process's alone for the time of the block.
+
+    It is made, and seen to take files, before an evaluation of hours and not after it. Nothing happens for None. Raises
+    OSError, and BusyError where another process evaluates into it.
+    """
+    if folder is None:
+        yield
+        return
+    with new_folder(folder), held(folder, folder / ".lock"):
+        check_writable(folder)
+        yield
+
+
 def check_writable(folder: Path) -> None:
-    """Make the folder, and see that it takes files: before an evaluation of hours, not after it. Raises OSError."""
+    """Make the folder, and see that it takes files. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{TEMPORARY_PREFIX}try").open("wb"):
         pass

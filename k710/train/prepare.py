@@ -70,11 +70,13 @@ def prepare(
         if resumed is not None and process.is_first:
             check_same(out, recipe, run.facts)
     with process.together():
-        if process.is_first and found is None:
-            checkpoints.start_folder(out, resume=resume)  # again: another run may have begun there meanwhile
-            checkpoints.write_facts(out, recipe, run.facts)
-        if process.is_first and found is not None:
-            checkpoints.set_aside(found[1])
+        if process.is_first:
+            with checkpoints.locked(out):
+                if found is not None:
+                    checkpoints.set_aside(found[1])
+                else:
+                    checkpoints.start_folder(out, resume=resume)  # again: another run may have begun there meanwhile
+                    checkpoints.write_facts(out, recipe, run.facts)
     for sentence in found[1].values() if found else ():
         say(f"{sentence}; going on from the one before it")
     if resumed is not None:
