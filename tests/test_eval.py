@@ -393,10 +393,13 @@ def test_the_commands(k710, checkpoint, experiment, tmp_path):
     film = next(clips.iterdir())
     (tmp_path / "text.mp4").write_text("no film")
     result = k710("predict", film, tmp_path / "text.mp4", "--checkpoint", checkpoint, "--top", 2, *one)
-    assert result.exit_code == 0
+    assert result.exit_code == 1, "a script must not take a part for the whole"
     assert result.stdout.startswith(f"{film}: ")
     assert "text.mp4: no video file" in result.stderr
-    assert "1 of 2 files could not be read" in result.stderr
+    assert result.stderr.endswith("k710: 1 of 2 files could not be read\n")
+    result = k710("predict", film, tmp_path / "text.mp4", "--checkpoint", checkpoint, "--json", *one)
+    assert result.exit_code == 1
+    assert [one["file"] for one in json.loads(result.stdout)] == [str(film)]
     data = json.loads(k710("predict", film, "--checkpoint", checkpoint, "--json", *one).stdout)
     assert len(data[0]["probabilities"]) == 710
     assert k710("predict", tmp_path / "text.mp4", "--checkpoint", checkpoint).exit_code == 1

@@ -229,7 +229,7 @@ def test_the_cache_stays_within_its_bytes(remote, s3, numbered, tmp_path):
     dataset = remote.dataset(**K400, cache=tmp_path / "cache", cache_bytes=room)
     here = numbered.manifest.dataset(**K400)
     for _ in range(2):
-        list(dataset.loader(batch_size=3, num_workers=2, packed=True))
+        list(dataset.loader(batch_size=3, num_workers=2, packed=True, epoch=0))
         found = [path.stat().st_size for path in kept(tmp_path / "cache")]
         assert 0 < sum(found) <= room
         assert int((tmp_path / "cache" / "bytes").read_text()) == sum(found)

@@ -85,8 +85,10 @@ def _evaluate(
     **options: Any,
 ) -> None:
     from k710.manifest import open_manifest
+    from k710.train.doubts import doubts
     from k710.train.evaluate import evaluate
     from k710.train.evaluation_files import check_comparable, read_predictions, write_evaluation
+    from k710.train.trained_on import overlaps, sentences, unrecorded
     from k710.train.view_model import model_for_view
 
     with process.together():
@@ -103,6 +105,14 @@ def _evaluate(
         return
     about = {"checkpoint": str(checkpoint.absolute()), "num_frames": model.model.config.num_frames}
     about |= {"precision": options["precision"], "profile": media.profile_name}
+    shared_with = overlaps(model.runs, opened, evaluation)
+    about |= {"trained_on": [overlap.summary() for overlap in shared_with]}
+    for sentence in (
+        *doubts(evaluation, model.head),
+        *sentences(shared_with, len(evaluation.predictions.clip_ids)),
+        *unrecorded(model.runs),
+    ):
+        click.echo(f"note: {sentence}", err=True)
     if out is not None:
         write_evaluation(out, evaluation, about)
     shared = _common(evaluation, other) if other is not None else None

@@ -23,6 +23,7 @@ from k710.train.recipe import TrainRecipe
 from k710.train.view_model import check_weights
 
 HEAD = "transformer.proj.2"
+START_NAMES = {"clip": "CLIP image tower", "checkpoint": "checkpoint"}
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def head_record(view: str) -> dict[str, Any]:
 def check_start(recipe: TrainRecipe, *, clip_weights: str | None, init: Path | None) -> None:
     """Raises UsageError unless exactly what the recipe starts from is given."""
     wants = {
-        "clip": "a CLIP image tower: --clip-weights FILE (ViT-B/16, ViT-L/14 and ViT-L/14@336px fetch OpenAI's)",
-        "checkpoint": "a checkpoint: --init FILE, such as the best.pt of a run on Kinetics-710",
+        "clip": f"a {START_NAMES['clip']}: --clip-weights FILE (ViT-B/16, ViT-L/14 and ViT-L/14@336px fetch OpenAI's)",
+        "checkpoint": f"a {START_NAMES['checkpoint']}: --init FILE, such as the best.pt of a run on Kinetics-710",
         "nothing": "nothing",
     }[recipe.start]
     given = {"clip": clip_weights is not None, "checkpoint": init is not None}
