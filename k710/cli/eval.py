@@ -12,7 +12,9 @@ from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, on
 from k710.storage import Location
 
 if TYPE_CHECKING:
+    from k710.manifest import Manifest
     from k710.train.evaluate import Evaluation
+    from k710.train.view_model import ViewModel
 
 
 @click.command("eval")
@@ -85,10 +87,8 @@ def _evaluate(
     **options: Any,
 ) -> None:
     from k710.manifest import open_manifest
-    from k710.train.doubts import doubts
     from k710.train.evaluate import evaluate
     from k710.train.evaluation_files import check_comparable, read_predictions, write_evaluation
-    from k710.train.trained_on import overlaps, sentences, unrecorded
     from k710.train.view_model import model_for_view
 
     with process.together():
@@ -105,14 +105,7 @@ def _evaluate(
         return
     about = {"checkpoint": str(checkpoint.absolute()), "num_frames": model.model.config.num_frames}
     about |= {"precision": options["precision"], "profile": media.profile_name}
-    shared_with = overlaps(model.runs, opened, evaluation)
-    about |= {"trained_on": [overlap.summary() for overlap in shared_with]}
-    for sentence in (
-        *doubts(evaluation, model.head),
-        *sentences(shared_with, len(evaluation.predictions.clip_ids)),
-        *unrecorded(model.runs),
-    ):
-        click.echo(f"note: {sentence}", err=True)
+    about |= {"trained_on": _note(model, opened, evaluation)}
     if out is not None:
         write_evaluation(out, evaluation, about)
     shared = _common(evaluation, other) if other is not None else None
@@ -122,6 +115,18 @@ def _evaluate(
     _print(evaluation)
     if shared is not None:
         _print_common(shared)
+
+
+def _note(model: ViewModel, manifest: Manifest, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Say what puts the number in doubt; returns what it shares with the clips that the checkpoint was trained on."""
+    from k710.train.doubts import doubts
+    from k710.train.trained_on import overlaps, sentences, unrecorded
+
+    shared = overlaps(model.runs, manifest, evaluation)
+    notes = [*doubts(evaluation, model.head), *sentences(shared, len(evaluation.predictions.clip_ids))]
+    for sentence in (*notes, *unrecorded(model.runs)):
+        click.echo(f"note: {sentence}", err=True)
+    return [overlap.summary() for overlap in shared]
 
 
 def _print(evaluation: Evaluation) -> None:

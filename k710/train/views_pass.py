@@ -13,6 +13,7 @@ from torch import nn
 
 from k710.errors import TrainError
 from k710.loading.augment import Augment
+from k710.loading.batch import Batch
 from k710.loading.dataset import ClipDataset
 from k710.train.process import Process
 from k710.train.scores import check_finite
@@ -75,9 +76,7 @@ def predict_views(
                 logits = model(batch.pixels)
             probabilities = logits.float().softmax(-1).double().cpu().numpy()
             failed |= batch.errors
-            read = [number for number, clip_id in enumerate(batch.clip_ids) if clip_id not in batch.errors]
-            names = [f"clip {batch.clip_ids[number]}" for number in read]
-            check_finite(probabilities[read], names, precision=precision)
+            _check_scores(batch, probabilities, precision)
             for row, sample, clip_id in zip(probabilities, batch.samples, batch.clip_ids, strict=True):
                 place = sample.clip - mine.start
                 sums[place] += row
@@ -87,6 +86,13 @@ def predict_views(
     model.train(was_training)
     assert (seen == num_views).all(), "a view was left out or seen twice"
     return _together(dataset, process, clip_ids, sums / num_views, seen, failed)
+
+
+def _check_scores(batch: Batch, probabilities: npt.NDArray[np.float64], precision: str) -> None:
+    """Raises TrainError for scores that are not finite, but for those of clips that could not be read."""
+    read = [number for number, clip_id in enumerate(batch.clip_ids) if clip_id not in batch.errors]
+    names = [f"clip {batch.clip_ids[number]}" for number in read]
+    check_finite(probabilities[read], names, precision=precision)
 
 
 @contextlib.contextmanager
