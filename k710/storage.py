@@ -107,17 +107,17 @@ def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held(target: Path, lock: Path | None = None) -> Iterator[None]:
+def held(target: Location, lock: Path | None = None) -> Iterator[None]:
     """`target`, a folder or a file that is being written, as this process's alone for the time of the block.
 
-    `lock` is a file that is there for that time, by default `.NAME.lock` beside the target.
+    `lock` is a file that is there for that time, by default `.NAME.lock` beside the target; of a URL it must be given.
 
     Raises BusyError at once where another process has it. A file system without locks holds nobody back.
     """
-    if _is_device_or_pipe(target):  # refused by what writes it
+    if isinstance(target, Path) and _is_device_or_pipe(target):  # refused by what writes it
         yield
         return
-    lock = _lock_beside(target) if lock is None else lock
+    lock = _lock_beside(Path(str(target))) if lock is None else lock
     try:
         with new_folder(lock.parent):
             while True:

@@ -106,7 +106,7 @@ def _held(out: Location) -> AbstractContextManager[None]:
     if isinstance(out, Path):
         return held(out)
     name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
-    return held(Path(str(out)), cache_folder() / "locks" / f"{name}.lock")
+    return held(out, cache_folder() / "locks" / f"{name}.lock")
 
 
 def _check_name(out: Location) -> None:

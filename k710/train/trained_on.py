@@ -73,7 +73,11 @@ def sentences(shared: list[Overlap], num_clips: int) -> list[str]:
         elif one.num_clips:
             clips = f"{one.num_clips:,} of {num_clips:,} evaluated {'clip is' if num_clips == 1 else 'clips are'}"
             top1 = one.others["top1"]
-            rest = "no labelled clip is of another video" if top1 is None else f"top-1 on the others is {top1:.2%}"
+            rest = (
+                "no labelled clip of another video is left to score"
+                if top1 is None
+                else f"top-1 on the others is {top1:.2%}"
+            )
             said.append(f"{clips} of videos in {trained}: it may have seen them in training; {rest}")
     return said
 
