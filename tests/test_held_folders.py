@@ -16,7 +16,7 @@ from k710.errors import BusyError
 from k710.fetch import pack as packing
 from k710.fetch.pack import Packing, pack
 from k710.manifest import open_manifest
-from k710.storage import held
+from k710.storage import held, location, replacing
 from k710.store import Store
 
 
@@ -131,3 +131,31 @@ def test_every_command_that_writes_a_place_holds_it(k710, manifest, tmp_path, na
     if name not in ("eval", "near-duplicates"):  # these bytes are no video
         assert k710(*words).exit_code == 0
         assert not list(tmp_path.rglob(".*")), "no lock is left"
+
+
+def test_two_packs_to_one_url_are_told_apart(manifest, tmp_path, monkeypatch):
+    """On one machine by a lock; of two machines, by the shards that are there when they are to be committed."""
+    monkeypatch.setenv("K710_CACHE", str(tmp_path / "cache"))
+    opened, store = open_manifest(manifest), Store(manifest / "store", "h264")
+    out = location("memory://held/shards")
+    write_shard = packing._write_shard
+
+    def second_begins(*arguments):
+        with pytest.raises(BusyError, match="memory://held/shards: another process is writing there"):
+            pack(opened, store, out, Packing("k400", "train", shard_clips=5, seed=2), force=True)
+        return write_shard(*arguments)
+
+    monkeypatch.setattr(packing, "_write_shard", second_begins)
+    pack(opened, store, out, Packing("k400", "train", shard_clips=5, seed=1))
+    assert json.loads((out / "shards.json").read_text(encoding="utf-8"))["seed"] == 1
+
+    def other_machine_puts_its_own(path, *arguments):
+        about = write_shard(path, *arguments)
+        with replacing(path.parent / "k400-train-000099.tar") as file:
+            file.write(b"another's")
+        return about
+
+    monkeypatch.setattr(packing, "_write_shard", other_machine_puts_its_own)
+    with pytest.raises(BusyError, match="holds other shards than were written: another pack is at work there"):
+        pack(opened, store, out, Packing("k400", "train", shard_clips=5, seed=1), force=True)
+    assert not (out / "shards.json").exists(), "what is mixed is not committed"
