@@ -16,7 +16,7 @@ from k710.errors import ManifestError, UsageError
 from k710.fetch.status import SplitStatus, status
 from k710.manifest import Manifest
 from k710.releases import SOURCES
-from k710.storage import replacing
+from k710.storage import held, replacing
 from k710.store import Store
 
 # The Hub's own names of sizes.
@@ -67,10 +67,11 @@ def check_card_place(manifest: Manifest, path: Path) -> None:
 
 def write_card(path: Path, text: str, *, force: bool = False) -> None:
     """Write a card, whole or not at all. Raises ManifestError where a file is there and `force` is not given."""
-    if path.exists() and not force:
-        raise ManifestError(f"{path}: exists already; --force replaces it")
-    with replacing(path) as file:
-        file.write(text.encode())
+    with held(path):
+        if path.exists() and not force:
+            raise ManifestError(f"{path}: exists already; --force replaces it")
+        with replacing(path) as file:
+            file.write(text.encode())
 
 
 def _header(facts: CardFacts, rows: int, data_files: list[dict[str, Any]]) -> dict[str, Any]:

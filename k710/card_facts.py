@@ -113,7 +113,7 @@ def card_facts(manifest: Manifest) -> CardFacts:
     clips = manifest.read_clips(columns)
     reasons = _value_counts(clips["drop_reason"])
     return CardFacts(
-        content_hash=manifest.content_hash,
+        content_hash=manifest.checked_content_hash(),
         rows=clips.num_rows,
         counts={view: _split_counts(clips, view) for view in VIEWS if view == "k710" or view in recipe.sources},
         classes=pc.count_distinct(clips["class_id"].filter(pc.is_valid(clips["split"]))).as_py(),

@@ -71,12 +71,13 @@ def cached(url: str, *, cache: str | Path | None = None, **options: Unpack[Optio
 
 
 def cache_folder() -> Path:
-    """`$K710_CACHE`, else `$XDG_CACHE_HOME/k710`, else `~/.cache/k710`. Raises DownloadError where there is no home."""
+    """`$K710_CACHE`, else `$XDG_CACHE_HOME/k710`, else `~/.cache/k710`, as an absolute path. Raises DownloadError where
+    there is no home."""
     try:
         if own := os.environ.get("K710_CACHE"):
-            return Path(own).expanduser()
+            return Path(own).expanduser().absolute()
         shared = os.environ.get("XDG_CACHE_HOME")
-        return (Path(shared) if shared else Path.home() / ".cache") / "k710"
+        return (Path(shared).absolute() if shared else Path.home() / ".cache") / "k710"
     except RuntimeError:
         raise DownloadError("this user has no home folder to cache in; set K710_CACHE to a folder") from None
 

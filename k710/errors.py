@@ -65,5 +65,9 @@ class RemoteError(K710Error):
     """A URL that does not answer, refuses, or has no such bucket. No OSError: that would be this machine's disk."""
 
 
+class BusyError(K710Error):
+    """A folder or a file that another process is writing at this moment."""
+
+
 class ReportError(K710Error):
     """A report that cannot be made: a folder that is not there, runs that cannot be read."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from k710.errors import ManifestError, UsageError
-from k710.storage import new_folder, replacing
+from k710.storage import held, new_folder, replacing
 from k710.views import split_of, splits_of
 
 # The name of a clip's file in the public archives and in most crawlers' folders.
@@ -51,8 +51,9 @@ def export(
     if not separator or set(separator) & set("\r\n"):
         raise UsageError(f"separator {separator!r} does not separate the two fields of a line")
     parts = split_parts(table, splits)
-    check_out(out, [f"{split}{suffix}" for split in parts], force=force)
-    write_files(out, {f"{split}{suffix}": write(part, template, separator) for split, part in parts.items()})
+    with held_folder(out):
+        check_out(out, [f"{split}{suffix}" for split in parts], force=force)
+        write_files(out, {f"{split}{suffix}": write(part, template, separator) for split, part in parts.items()})
     return {f"{split}{suffix}": part.num_rows for split, part in parts.items()}
 
 
@@ -65,6 +66,15 @@ def split_parts(table: pa.Table, splits: tuple[str, ...] = ()) -> dict[str, pa.T
         if split not in known:
             raise UsageError(f"the view has no {split} clips; it has {', '.join(known) or 'none at all'}")
     return {split: split_of(table, split) for split in splits or known}
+
+
+@contextlib.contextmanager
+def held_folder(out: Path) -> Iterator[None]:
+    """`out` as this export's alone for the time of the block. Raises BusyError where another process has it, and
+    ManifestError for a manifest, which is left as it is."""
+    check_out(out, (), force=True)
+    with new_folder(out), held(out, out / ".lock"):
+        yield
 
 
 def check_out(out: Path, names: Iterable[str], *, force: bool) -> None:

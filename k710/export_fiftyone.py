@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 
 from k710.errors import FetchError
-from k710.export import DEFAULT_TEMPLATE, check_labelled, check_out, check_template, clip_rows, split_parts
+from k710.export import DEFAULT_TEMPLATE, check_labelled, check_out, check_template, clip_rows, held_folder, split_parts
 from k710.labels import class_names
 from k710.local_files import LocalFiles
 from k710.manifest import Manifest
-from k710.storage import new_folder, replacing
+from k710.storage import replacing
 from k710.views import view
 
 SAMPLES, METADATA = "samples.json", "metadata.json"
@@ -58,16 +58,16 @@ def export_fiftyone(
     parts = split_parts(table, splits)
     for part in parts.values() if videos is None and fields & {"label", "label_", "class_id"} else ():
         check_labelled(part, "the template")
-    check_out(out, [METADATA, SAMPLES], force=force)
     find = _by_template(template) if videos is None else _ByFolder(LocalFiles(videos.resolve()), table)
     samples: Counter[str] = Counter(dict.fromkeys(parts, 0))
     missing: Counter[str] = Counter(dict.fromkeys(parts, 0))
     info = {
         "default_classes": list(class_names(view_name, dialect)),
         "view": view_name,
-        "content_hash": manifest.content_hash,
+        "content_hash": manifest.checked_content_hash(),
     }
-    with new_folder(out):
+    with held_folder(out):
+        check_out(out, [METADATA, SAMPLES], force=force)
         with replacing(out / SAMPLES) as file:
             separator = b'{"samples": [\n'
             for split, row in _rows(parts):

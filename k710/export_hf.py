@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from k710.export import check_out, split_parts, write_files
+from k710.export import check_out, held_folder, split_parts, write_files
 from k710.labels import class_names
 from k710.manifest import Manifest
 from k710.store import Store
@@ -53,7 +53,8 @@ def export_hf(
     """
     clips = manifest.clips
     parts = split_parts(view(clips, view_name, dialect=dialect), splits)
-    check_out(out, [*map(data_file, parts), *([CARD] if card_of else ())], force=force)
+    names = [*map(data_file, parts), *([CARD] if card_of else ())]
+    check_out(out, names, force=force)
     releases = _releases(manifest) if view_name == "k710" else ()
     media = None if store is None else store.best_rows(("clip_id", *MEDIA)).combine_chunks()
     features = _features(view_name, dialect, releases, with_media=store is not None)
@@ -73,7 +74,9 @@ def export_hf(
     counts = {split: part.num_rows for split, part in parts.items()}
     if card_of is not None:
         contents[CARD] = card_of(counts).encode()
-    write_files(out, contents)
+    with held_folder(out):
+        check_out(out, names, force=force)  # again: another export may have ended meanwhile
+        write_files(out, contents)
     return counts
 
 

@@ -32,6 +32,7 @@ import pyarrow.parquet
 from k710 import __version__
 from k710.errors import ManifestError
 from k710.labels import class_names
+from k710.manifest_checks import table_problem
 from k710.memberships import CLASS_IDS_FIELDS, is_in_several, split_masks
 from k710.releases import SOURCES
 from k710.remote import RemotePath
@@ -128,10 +129,13 @@ class Manifest:
         class_ids = [several[name] for name in columns or several if name in several]
         try:
             # Without the explicit schema, a column that only later files have would vanish.
-            dataset = pa.dataset.dataset(files, schema=_ALL_COLUMNS, format="parquet")
-            clips = dataset.to_table(columns=columns and [*columns, *class_ids])
+            opened = pa.dataset.dataset(files, schema=_ALL_COLUMNS, format="parquet")
+            clips = opened.to_table(columns=columns and [*columns, *class_ids])
         except (OSError, pa.ArrowException) as error:
             raise ManifestError(f"{self.path}: the clips table cannot be read: {error}") from None
+        # The hashes of the files may have been made to fit.
+        if problem := table_problem(clips):
+            raise ManifestError(f"{self.path}: the clips table is damaged or was not written by k710: {problem}")
         return clips.drop_columns([name for name in class_ids if clips[name].null_count == clips.num_rows])
 
     @property
@@ -171,10 +175,21 @@ class Manifest:
         return open_stream(self, shards, **options)
 
     def verify(self) -> None:
-        """Read every file whole and compare with the hashes of dataset.json. Raises ManifestError on any difference."""
-        clips = self._read_clips(self._checked_files(anew=True))
+        """Read every file whole and compare with the hashes of dataset.json; look at every row's IDs and classes.
+        Raises ManifestError on any difference."""
+        self._check_rows(self._read_clips(self._checked_files(anew=True)))
+
+    def checked_content_hash(self) -> str:
+        """The content hash, once the rows were found to have it: for what publishes it. Raises ManifestError."""
+        self._check_rows(self.read_clips())
+        return self.content_hash
+
+    def _check_rows(self, clips: pa.Table) -> None:
         if (found := content_hash(clips)) != self.content_hash:
-            raise ManifestError(f"{self.path}: content hash is {found}, dataset.json says {self.content_hash}")
+            raise ManifestError(
+                f"{self.path}: the rows have content hash {found}, dataset.json says {self.content_hash}: one of the "
+                "two was changed after the build. Build it anew, or take a copy that `k710 verify` passes"
+            )
 
     def _checked_files(self, *, anew: bool = False) -> list[str]:
         """The clips files, on this machine: a file with other columns would be read too, with null for what it lacks.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 from urllib.parse import unquote
 
-from k710.errors import MachineError, UsageError
+from k710.errors import BusyError, MachineError, UsageError
 from k710.remote import RemotePath
 
 # Where a manifest or a store is. A place on this machine stays a plain pathlib.Path.
@@ -104,6 +104,48 @@ def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+@contextlib.contextmanager
+def held(target: Location, lock: Path | None = None) -> Iterator[None]:
+    """`target`, a folder or a file that is being written, as this process's alone for the time of the block.
+
+    `lock` is a file that is there for that time, by default `.NAME.lock` beside the target; of a URL it must be given.
+
+    Raises BusyError at once where another process has it. A file system without locks holds nobody back.
+    """
+    if isinstance(target, Path) and _is_device_or_pipe(target):  # refused by what writes it
+        yield
+        return
+    lock = _lock_beside(Path(str(target))) if lock is None else lock
+    try:
+        with new_folder(lock.parent):
+            while True:
+                with _open_lock(lock) as handle:
+                    try:
+                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        raise BusyError(
+                            f"{target}: another process is writing there; wait for its end, or take another --out"
+                        ) from None
+                    except OSError:  # no locks
+                        pass
+                    if not _is_at(lock, handle.fileno()):
+                        continue  # the one that had it has just deleted it
+                    try:
+                        yield
+                    finally:
+                        lock.unlink(missing_ok=True)
+                    return
+    except OSError as error:
+        if error.filename == str(lock):
+            error.filename = str(target)
+        raise
+
+
+def _lock_beside(target: Path) -> Path:
+    path = target.resolve()
+    return path.with_name(f".{path.name}.lock") if path.name else path / ".lock"
 
 
 def _open_lock(lock: Path) -> IO[str]:

@@ -28,6 +28,13 @@ settings.load_profile("k710")
 Run = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def _no_epoch_was_given_out() -> None:
+    """What loaders of an earlier test gave out is no repetition in this one."""
+    if epochs := sys.modules.get("k710.loading.epochs"):
+        epochs._given.clear()
+
+
 @pytest.fixture(scope="session")
 def k710() -> Run:
     """`k710("build", "--out", folder)` runs the command line and returns exit code, stdout and stderr."""

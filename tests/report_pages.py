@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -141,6 +142,11 @@ def hostile_manifest(folder: Path) -> Manifest:
     write_pairs(manifest, pa.table(pairs, schema=PAIRS_SCHEMA), said, [manifest.content_hash])
     write_run(folder / "runs" / ATTACKS[4], names=ATTACKS)
     return manifest
+
+
+def ids_unchecked() -> Any:
+    """A block in which a clips table is opened whatever its IDs are: a page must escape them all the same."""
+    return mock.patch("k710.manifest.table_problem", return_value=None)
 
 
 def _counts(rows: int) -> dict[str, Any]:

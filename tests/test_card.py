@@ -235,14 +235,15 @@ def test_text_stays_text(text):
     assert shown.split() == printable.split()
 
 
-def test_a_hostile_manifest(built, tmp_path):
+def test_a_hostile_manifest(k710, built, tmp_path):
     about = json.loads(json.dumps(built.about))
     for number, entry in enumerate(about["sources"]):
         entry["file"] = entry["sha256"] = HOSTILE[number % len(HOSTILE)]
     about["synonyms"] = {text: text for text in HOSTILE}
     about["tools"] = {text: text for text in HOSTILE}
-    about["content_hash"] = "`<script>"
     shutil.copytree(built.path, tmp_path / "m")
+    (tmp_path / "m" / "dataset.json").write_text(json.dumps({**about, "content_hash": "`<script>"}))
+    assert_refused(k710("card", tmp_path / "m"), "the rows have content hash")
     (tmp_path / "m" / "dataset.json").write_text(json.dumps(about))
     text = card(open_manifest(tmp_path / "m"))
     html = MarkdownIt("commonmark").enable("table").render(text.split("\n---\n", 1)[1])

@@ -336,3 +336,40 @@ def test_wrong_options_are_named(numbered):
         dataset(**K400, folder="nowhere")
     with pytest.raises(IndexError, match="clip 12 of 12"):
         dataset(**K400)[12]
+
+
+# Paths that are kept.
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_dataset_opened_by_a_relative_path_is_read_from_everywhere(own, tmp_path, monkeypatch, profile):
+    """The cached index outlives the working folder in which it was made."""
+    monkeypatch.chdir(tmp_path)
+    opened = open_manifest("m").dataset(**K400, profile=profile)
+    pickled, pixels = pickle.dumps(opened), opened[0].pixels
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = own.dataset(**K400, profile=profile)
+    for dataset in (opened, pickle.loads(pickled), again):
+        assert (dataset[0].pixels == pixels).all()
+
+
+def test_a_cache_folder_given_by_a_relative_path_stays_where_it_is(numbered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("K710_CACHE", "cache")
+    opened = numbered.manifest.dataset(**K400, profile="source")
+    pickled = pickle.dumps(opened)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert opened.index.path.is_relative_to(tmp_path / "cache")
+    assert len(pickle.loads(pickled)) == 12
+
+
+def test_an_index_that_an_earlier_version_made_is_made_anew(own, tmp_path, monkeypatch):
+    """Its folder may be a path that was relative to a folder which nobody knows any more."""
+    monkeypatch.setenv("K710_CACHE", str(tmp_path / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("k710.loading.clip_index._VERSION", 1)
+        old = own.dataset(**K400, profile="source").index.path
+    new = own.dataset(**K400, profile="source").index.path
+    assert new != old

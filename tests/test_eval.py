@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from checkpoints import uniformerv2
+from small_runs import SMALL
 
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
 from k710.labels import class_names, row_map
@@ -22,14 +23,15 @@ from k710.loading.order import Share
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import preset
 from k710.train.checkpoints import write_checkpoint
-from k710.train.dialect_vote import vote
+from k710.train.dialect_vote import raw_scores, vote
 from k710.train.evaluate import common, evaluate, fingerprint
 from k710.train.evaluation_files import compare, read_predictions, write_evaluation
 from k710.train.media import Media
 from k710.train.predict import predict_file
 from k710.train.process import Process
+from k710.train.recipe import read_train_recipe
 from k710.train.scores import accuracies, class_scores, confusions, ranks
-from k710.train.start import head_record
+from k710.train.start import head_record, start_model
 from k710.train.view_model import model_as_it_is, model_for_view
 from k710.train.views_pass import predict_views
 
@@ -233,6 +235,17 @@ def test_what_is_written_is_read_again(checkpoint, experiment, tmp_path):
         common(k710, ["elsewhere"])
 
 
+def test_an_evaluation_names_its_checkpoint_for_readers_in_other_folders(
+    k710, checkpoint, experiment, tmp_path, monkeypatch
+):
+    manifest, clips = experiment
+    monkeypatch.chdir(checkpoint.parent)
+    how = ("--manifest", manifest.path, "--folder", clips, "--view", "k400", "--clips", 1, "--crops", 1)
+    result = k710("eval", "--checkpoint", "best.pt", *how, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out/summary.json").read_text())["checkpoint"] == str(checkpoint)
+
+
 def test_a_view_without_that_split_is_refused(checkpoint, experiment, tmp_path):
     with pytest.raises(UsageError, match="k700_2020 has no val clips"):
         run(checkpoint, experiment, view="k700_2020")
@@ -240,6 +253,74 @@ def test_a_view_without_that_split_is_refused(checkpoint, experiment, tmp_path):
         run(checkpoint, experiment, view="k400", split="test")
     with pytest.raises(LoadError, match="k710 fetch"):
         run(checkpoint, experiment, media=Media())
+
+
+# Scores that are no numbers.
+
+
+@pytest.fixture(params=["nan", "inf"])
+def broken(request, checkpoint, tmp_path) -> Path:
+    """The checkpoint with one number of its head that is none."""
+    content = torch.load(checkpoint)
+    content["model"]["transformer.proj.2.weight"][5, 3] = float(request.param)
+    write_checkpoint(tmp_path / "broken.pt", {"model": content["model"], "head": content["head"]})
+    return tmp_path / "broken.pt"
+
+
+def test_weights_that_are_not_finite_are_refused(k710, broken, experiment, tmp_path):
+    manifest, clips = experiment
+    where = ("--checkpoint", broken, "--manifest", manifest.path, "--folder", clips, "--view", "k710")
+    said = f"k710: {broken}: transformer.proj.2.weight holds NaN or infinite numbers"
+    for words in (
+        ("eval", *where, "--out", tmp_path / "out"),
+        ("eval", *where, "--which-dialect"),
+        ("predict", next(clips.iterdir()), "--checkpoint", broken),
+        ("predict", next(clips.iterdir()), "--checkpoint", broken, "--json"),
+    ):
+        result = k710(*words)
+        assert (result.exit_code, result.stdout) == (1, ""), words
+        assert said in result.stderr
+    assert not (tmp_path / "out/summary.json").exists()
+    recipe, _ = read_train_recipe("tiny-k710", [*SMALL, "start=checkpoint", "head=remap"])
+    with pytest.raises(CheckpointError, match="NaN or infinite"):
+        start_model(recipe, init=broken)
+
+
+def test_scores_that_are_not_finite_are_refused(checkpoint, experiment, tmp_path):
+    """Finite weights, whose products overflow."""
+    model = model_for_view(checkpoint, "k710", num_frames=8)
+    with torch.no_grad():
+        model.model.transformer.proj[2].weight.fill_(3e38)
+    manifest, clips = experiment
+    with pytest.raises(TrainError, match=r"^clip \S+: the model's scores are not finite"):
+        evaluate(model, manifest, CPU, Media(folder=clips), view="k710", num_clips=1, num_crops=1)
+    path = next(clips.iterdir())
+    with pytest.raises(TrainError, match=rf"^{path}: the model's scores are not finite"):
+        predict_file(model, path)
+    val = manifest.dataset(folder=clips, view="k710", split="val", training=False, num_frames=8)
+    with pytest.raises(TrainError, match="not finite"):
+        raw_scores(model.model, val, limit=3, device=torch.device("cpu"))
+
+
+def test_predictions_that_are_not_finite_are_not_compared_with(checkpoint, experiment, tmp_path):
+    found = run(checkpoint, experiment, view="k400", num_clips=1, num_crops=1)
+    found.predictions.scores[0, 0] = np.nan
+    write_evaluation(tmp_path / "out", found, {"checkpoint": "c"})
+    with pytest.raises(TrainError, match="holds scores that are not finite"):
+        read_predictions(tmp_path / "out")
+
+
+def test_an_evaluation_without_labels_has_no_score(checkpoint, experiment, k710, tmp_path):
+    """And its JSON is JSON."""
+    found = run(checkpoint, experiment, view="k400", num_clips=1, num_crops=1)
+    found.predictions.class_ids[:] = -1
+    write_evaluation(tmp_path / "out", found, {"checkpoint": "c"})
+
+    def no_number(word):
+        raise AssertionError(word)
+
+    summary = json.loads((tmp_path / "out/summary.json").read_text(), parse_constant=no_number)
+    assert summary["scores"] == {"top1": None, "top5": None, "mean_class": None}
 
 
 # Dialects by vote.
@@ -312,10 +393,13 @@ def test_the_commands(k710, checkpoint, experiment, tmp_path):
     film = next(clips.iterdir())
     (tmp_path / "text.mp4").write_text("no film")
     result = k710("predict", film, tmp_path / "text.mp4", "--checkpoint", checkpoint, "--top", 2, *one)
-    assert result.exit_code == 0
+    assert result.exit_code == 1, "a script must not take a part for the whole"
     assert result.stdout.startswith(f"{film}: ")
     assert "text.mp4: no video file" in result.stderr
-    assert "1 of 2 files could not be read" in result.stderr
+    assert result.stderr.endswith("k710: 1 of 2 files could not be read\n")
+    result = k710("predict", film, tmp_path / "text.mp4", "--checkpoint", checkpoint, "--json", *one)
+    assert result.exit_code == 1
+    assert [one["file"] for one in json.loads(result.stdout)] == [str(film)]
     data = json.loads(k710("predict", film, "--checkpoint", checkpoint, "--json", *one).stdout)
     assert len(data[0]["probabilities"]) == 710
     assert k710("predict", tmp_path / "text.mp4", "--checkpoint", checkpoint).exit_code == 1

@@ -17,6 +17,7 @@ from numbered_stores import make_numbered, numbers
 from k710 import open_manifest
 from k710.errors import LoadError, UsageError
 from k710.loading.augment import Augment, augment
+from k710.loading.epochs import RepeatedEpochWarning
 from k710.loading.evaluation_crops import evaluation_crops
 from k710.loading.load_clip import HowToLoad
 from k710.loading.mix import Mix
@@ -77,7 +78,8 @@ def test_a_batch_is_the_samples_of_the_order_augmented_by_their_keys(dataset):
 
 def test_any_number_of_workers_gives_the_same_batches(dataset):
     with_0, with_1, with_2 = (
-        list(dataset.loader(batch_size=4, num_workers=workers, augment=Augment(crop_px=32))) for workers in (0, 1, 2)
+        list(dataset.loader(batch_size=4, num_workers=workers, augment=Augment(crop_px=32), epoch=0))
+        for workers in (0, 1, 2)
     )
     for one, *others in zip(with_0, with_1, with_2, strict=True):
         for other in others:
@@ -87,7 +89,7 @@ def test_any_number_of_workers_gives_the_same_batches(dataset):
 
 @pytest.mark.slow
 def test_workers_that_are_spawned_give_them_too(dataset):
-    one, other = (dataset.loader(batch_size=4, augment=PLAIN, **how) for how in ({}, SPAWN))
+    one, other = (dataset.loader(batch_size=4, augment=PLAIN, epoch=0, **how) for how in ({}, SPAWN))
     assert samples_of(one) == samples_of(other)
 
 
@@ -315,3 +317,74 @@ def test_a_worker_that_is_killed_during_a_step_is_missed_at_the_next_batch(datas
         assert loader.epoch == 1
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+# Epochs.
+
+
+def test_one_loader_gives_every_epoch_anew(dataset):
+    loader = dataset.loader(batch_size=6, augment=PLAIN)
+    epochs = [list(loader) for _ in range(3)]
+    assert loader.epoch == 3
+    orders = [[sample for batch in batches for sample in batch.samples] for batches in epochs]
+    assert [{sample.epoch for sample in order} for order in orders] == [{0}, {1}, {2}]
+    assert len({tuple(sample.clip for sample in order) for order in orders}) == 3
+    pixels = [{sample.clip: clip for batch in batches for sample, clip in zip(batch.samples, batch.pixels, strict=True)}
+              for batches in epochs]  # fmt: skip
+    assert not any(torch.equal(pixels[0][clip], pixels[1][clip]) for clip in pixels[0])
+
+
+@pytest.mark.parametrize("anew", ["loader", "dataset"])
+def test_a_loader_made_anew_for_each_epoch_is_reported(manifest, dataset, anew):
+    for _ in dataset.loader(batch_size=6, augment=PLAIN):
+        pass
+    if anew == "dataset":
+        dataset = manifest.dataset(**K400, profile="frames", seed=9)
+    with pytest.warns(RepeatedEpochWarning, match=r"epoch 0 of these 12 clips .* Make the loader once") as caught:
+        list(dataset.loader(batch_size=6, augment=PLAIN))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__, "it points at the loop"
+
+
+def test_an_epoch_that_is_broken_off_and_begun_anew_is_reported(dataset):
+    samples_of(dataset.loader(batch_size=2, augment=PLAIN), batches=3)
+    with pytest.warns(RepeatedEpochWarning):
+        samples_of(dataset.loader(batch_size=2, augment=PLAIN), batches=1)
+
+
+def test_what_is_no_repetition_by_mistake_is_not_reported(manifest, dataset):
+    """Each of these would be an error here."""
+    next(iter(dataset.loader(batch_size=2, augment=PLAIN)))  # a look at a batch
+    loader = dataset.loader(batch_size=2, augment=PLAIN)
+    list(loader), list(loader)
+    state = loader.state_dict()
+    first = samples_of(dataset.loader(batch_size=2, augment=PLAIN, epoch=0))
+    assert {sample.epoch for _, samples in first for sample in samples} == {0}
+    resumed = dataset.loader(batch_size=2, augment=PLAIN)
+    resumed.load_state_dict(state)
+    third = samples_of(resumed)
+    assert third == samples_of(dataset.loader(batch_size=2, augment=PLAIN, epoch=2))
+    list(dataset.loader(batch_size=2, augment=Augment(crop_px=16)))
+    list(manifest.dataset(**K400, profile="frames", seed=8).loader(batch_size=2, augment=PLAIN))
+    evaluation = manifest.dataset(view="k400", split="val", profile="frames")
+    for _ in range(2):
+        list(evaluation.loader(batch_size=6, augment=PLAIN))
+
+
+def test_an_epoch_that_cannot_be_is_refused(manifest, dataset):
+    with pytest.raises(UsageError, match="epoch is -1; epochs count from 0"):
+        dataset.loader(batch_size=2, epoch=-1)
+    with pytest.raises(UsageError, match="this dataset is for evaluation"):
+        manifest.dataset(view="k400", split="val", profile="frames").loader(batch_size=2, epoch=0)
+
+
+def test_training_clips_asked_for_by_number_epoch_after_epoch_are_reported(dataset):
+    """As torch's own DataLoader asks."""
+    first = [dataset[number] for number in range(len(dataset))]
+    with pytest.warns(RepeatedEpochWarning, match="dataset\\[number\\] is the clip as epoch 0 shows it"):
+        again = dataset[0]
+    assert torch.equal(first[0].pixels, again.pixels)
+    workers = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=1)
+    with pytest.raises(RepeatedEpochWarning):  # pytest makes an error of it, in the worker too
+        next(iter(workers))
+    assert dataset[Sample(0, epoch=1)].frames.tolist() != first[0].frames.tolist()

@@ -83,7 +83,7 @@ def test_workers_open_the_service_for_themselves(numbered, remote, s3, start_met
     here = numbered.manifest.dataset(**K400, profile="frames")
     there = remote.dataset(**K400, profile="frames")
     there[0]  # this process has a connection, and a thread that serves it
-    how = {"batch_size": 3, "packed": True}
+    how = {"batch_size": 3, "packed": True, "epoch": 0}
     expected = list(here.loader(**how))
     found = list(there.loader(**how, num_workers=2, start_method=start_method))
     assert [batch.clip_ids for batch in found] == [batch.clip_ids for batch in expected]
@@ -229,7 +229,7 @@ def test_the_cache_stays_within_its_bytes(remote, s3, numbered, tmp_path):
     dataset = remote.dataset(**K400, cache=tmp_path / "cache", cache_bytes=room)
     here = numbered.manifest.dataset(**K400)
     for _ in range(2):
-        list(dataset.loader(batch_size=3, num_workers=2, packed=True))
+        list(dataset.loader(batch_size=3, num_workers=2, packed=True, epoch=0))
         found = [path.stat().st_size for path in kept(tmp_path / "cache")]
         assert 0 < sum(found) <= room
         assert int((tmp_path / "cache" / "bytes").read_text()) == sum(found)
@@ -353,7 +353,7 @@ def test_shards_at_a_url_are_streamed_as_from_a_disk(remote, s3, k710, tmp_path)
     for out in (tmp_path / "shards", f"{s3.url}/shards"):
         assert k710("pack", remote.path, *options, "--out", out).exit_code == 0
     here, there = (remote.stream(where, num_frames=4) for where in (tmp_path / "shards", f"{s3.url}/shards"))
-    how = {"batch_size": 2, "num_workers": 2, "packed": True}
+    how = {"batch_size": 2, "num_workers": 2, "packed": True, "epoch": 0}
     expected = list(here.loader(**how))
     asked = requests_for(s3, lambda: [same_batch(*pair) for pair in zip(there.loader(**how), expected, strict=True)])
     assert len(asked) == len(there.shards) == 4, "small shards are a request each"

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from report_pages import hostile_manifest, tables_of, write_run
+from report_pages import hostile_manifest, ids_unchecked, tables_of, write_run
 from small_stores import clips_of, film, manifest_of, put
 from test_bad_input import assert_refused, files_of
 
@@ -188,7 +188,11 @@ def test_a_filmstrip_is_of_its_clip(fetched, k710):
 def test_hostile_texts_are_escaped_in_the_file_itself(tmp_path, k710, out):
     """What test_report_browser.py tries in a browser, where there is none."""
     manifest = hostile_manifest(tmp_path)
-    result = k710("report", manifest.path, "--runs", tmp_path / "runs", "--out", out)
+    refused = k710("report", manifest.path, "--runs", tmp_path / "runs", "--out", out)
+    assert (refused.exit_code, "names no clip" in refused.stderr, out.exists()) == (1, True, False)
+    with ids_unchecked():
+        result = k710("report", manifest.path, "--runs", tmp_path / "runs", "--out", out)
+        assert k710("stats", manifest.path, "--runs", tmp_path / "runs").exit_code == 0
     assert result.exit_code == 0, result.output
     page = out.read_text()
     data = page.partition("<main")[2].partition("<script>")[0]
@@ -197,7 +201,6 @@ def test_hostile_texts_are_escaped_in_the_file_itself(tmp_path, k710, out):
         assert markup not in data
     assert data.count("</script>") == data.count('<script type="application/json"')
     assert 'href="javascript' not in page
-    assert k710("stats", manifest.path, "--runs", tmp_path / "runs").exit_code == 0
 
 
 @pytest.mark.slow

@@ -371,12 +371,67 @@ def test_memory_is_counted_without_any():
 def test_a_dry_run_says_what_would_be_needed(experiment):
     manifest, clips = experiment
     recipe, _ = read_train_recipe("tiny-k710", SMALL)
-    lines = "\n".join(needs(recipe, manifest.path, Media(folder=clips), world_size=2, rate=4.0))
+    how = {"world_size": 2, "origin": Origin()}
+    lines = "\n".join(needs(recipe, manifest.path, Media(folder=clips), rate=4.0, **how))
+    assert "start: from nothing: all weights are random" in lines
     assert "409,942 parameters" not in lines  # local=none has fewer
     assert "2 processes take 4 clips at once" in lines
     assert "96 in 3 epochs" in lines
     assert "rate: 4.0 clips/s as you say; the loaders of each of 2 processes must give 2.0 clips/s" in lines
     assert "time: 0 min 24 s" in lines
+    reckoned = "\n".join(needs(recipe, manifest.path, Media(folder=clips), rate=None, **how))
+    assert "rate: not known; so small a model" in reckoned
+    assert "time:" not in reckoned
+    released, _ = read_train_recipe("clip-k400-b16", ["batch_size=4"])
+    large = "\n".join(needs(released, manifest.path, Media(folder=clips), rate=None, **how))
+    assert "if a GPU sustains 156 TFLOP/s" in large
+    assert "start: from a CLIP image tower, which --clip-weights must name; not looked at" in large
+
+
+def test_a_dry_run_refuses_what_training_refuses(k710, experiment, uninterrupted, tmp_path):
+    manifest, clips = experiment
+    plain = ("train", "--recipe", "tiny-k710", "--manifest", manifest.path, "--folder", clips, "--device", "cpu")
+    small = [word for change in SMALL for word in ("--set", change)]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").touch()
+    wrong = {
+        "a batch above the dataset": (*small, "--set", "batch_size=64"),
+        "a batch without clips": (*small, "--set", "batch_size=0"),
+        "augmentation": (*small, "--set", "flip_prob=2"),
+        "a run is there": (*small, "--out", uninterrupted),
+        "something else is there": (*small, "--out", tmp_path / "full"),
+        "no such checkpoint": (*small, "--set", "start=checkpoint", "--init", tmp_path / "none.pt"),
+        "a start that the recipe has not": (*small, "--init", uninterrupted / "best.pt"),
+        "no such tower": (*small, "--set", "start=clip", "--clip-weights", clips),
+    }
+    for name, words in wrong.items():
+        out = () if "--out" in words else ("--out", tmp_path / "new")
+        planned = k710(*plain, *words, *out, "--dry-run")
+        assert not (tmp_path / "new").exists(), name
+        trained = k710(*plain, *words, *out)
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+        assert (planned.exit_code, planned.stdout) == (trained.exit_code, ""), name
+        assert planned.exit_code in (1, 2), name
+        assert planned.stderr.splitlines()[-1] == trained.stderr.splitlines()[-1], name
+
+
+def test_a_dry_run_says_that_the_rate_is_scaled(k710, experiment, tmp_path):
+    manifest, clips = experiment
+    plain = (
+        "train",
+        "--recipe",
+        "tiny-k710",
+        "--manifest",
+        manifest.path,
+        "--folder",
+        clips,
+        "--out",
+        tmp_path / "run",
+    )
+    result = k710(*plain, "--set", "batch_size=4", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "lr" in result.stderr
+    assert "batch" in result.stderr
 
 
 def test_a_finetune_starts_from_the_rows_of_its_classes(start, uninterrupted, experiment, tmp_path):
@@ -393,6 +448,10 @@ def test_a_finetune_starts_from_the_rows_of_its_classes(start, uninterrupted, ex
     rows = torch.tensor([whole.index({"tying tie": "tying necktie"}.get(head[i], head[i])) for i in (0, 5)])
     assert torch.equal(run.model.transformer.proj[2].weight[[0, 5]], body["transformer.proj.2.weight"][rows])
     assert torch.equal(run.model.conv1.weight, body["conv1.weight"])
+    began = run.facts["start"]
+    assert began["init"] == str(uninterrupted / "best.pt")
+    assert began["run"]["recipe"]["view"] == "k710"
+    assert began["run"] == checkpoints.read_own(uninterrupted / "best.pt")["run"], "what that was trained on"
     fresh = prepare(
         read_train_recipe("tiny-k400", [*SMALL, "batch_size=4", "epochs=1", "head=new"])[0],
         manifest.path, tmp_path / "fresh", process, origin=origin, **arguments,

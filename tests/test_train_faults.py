@@ -573,8 +573,9 @@ def test_a_resume_from_another_start_says_so(start, uninterrupted, monkeypatch):
     said: list[str] = []
     start("run", *ONE, resume=True, say=said.append)
     assert not any("is not looked at" in line for line in said)
-    start("run", *ONE, resume=True, say=said.append, origin=Origin(init=uninterrupted / "best.pt"))
+    run = start("run", *ONE, resume=True, say=said.append, origin=Origin(init=uninterrupted / "best.pt"))
     assert f"it began from nothing; {uninterrupted / 'best.pt'} is not looked at" in said
+    assert run.facts["start"] == {"clip_weights": None, "init": None}, "the record is of what it did begin from"
 
 
 def test_a_steps_numbers_are_waited_for_and_no_later_step(start, monkeypatch):

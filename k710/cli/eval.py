@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ from k710.cli.common import (
 from k710.storage import Location
 
 if TYPE_CHECKING:
+    from k710.manifest import Manifest
     from k710.train.evaluate import Evaluation
+    from k710.train.view_model import ViewModel
 
 
 @click.command("eval")
@@ -64,15 +67,19 @@ def command(**options: Any) -> None:
 
 
 def _eval(*, device: str | None, **options: Any) -> None:
+    from k710.train.evaluation_files import held_folder
     from k710.train.media import media_of
     from k710.train.process import joined
 
-    with joined(device) as process:
+    with joined(device) as process, contextlib.ExitStack() as stack:
         media = media_of(options)
         if options.pop("which_dialect"):
             _which_dialect(process, media, **options)
-        else:
-            _evaluate(process, media, **options)
+            return
+        with process.together():
+            if process.is_first:
+                stack.enter_context(held_folder(options["out"]))
+        _evaluate(process, media, **options)
 
 
 def _evaluate(
@@ -92,15 +99,13 @@ def _evaluate(
 ) -> None:
     from k710.manifest import open_manifest
     from k710.train.evaluate import evaluate
-    from k710.train.evaluation_files import check_comparable, check_writable, read_predictions, write_evaluation
+    from k710.train.evaluation_files import check_comparable, read_predictions, write_evaluation
     from k710.train.view_model import model_for_view
 
     with process.together():
         other = read_predictions(common_with) if common_with else None
         if other is not None:
             check_comparable(other, options["view"])
-        if out is not None and process.is_first:
-            check_writable(out)
         model = model_for_view(checkpoint, options["view"], dialect=dialect, num_frames=num_frames)
         opened = open_manifest(manifest)
     if process.is_first:
@@ -109,8 +114,9 @@ def _evaluate(
     evaluation = evaluate(model, opened, process, media, num_workers=workers, **options)
     if not process.is_first:
         return
-    about = {"checkpoint": str(checkpoint), "num_frames": model.model.config.num_frames}
+    about = {"checkpoint": str(checkpoint.absolute()), "num_frames": model.model.config.num_frames}
     about |= {"precision": options["precision"], "profile": media.profile_name}
+    about |= {"trained_on": _note(model, opened, evaluation)}
     if out is not None:
         write_evaluation(out, evaluation, about)
     shared = _common(evaluation, other) if other is not None else None
@@ -120,6 +126,18 @@ def _evaluate(
     _print(evaluation)
     if shared is not None:
         _print_common(shared)
+
+
+def _note(model: ViewModel, manifest: Manifest, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Say what puts the number in doubt; returns what it shares with the clips that the checkpoint was trained on."""
+    from k710.train.doubts import doubts
+    from k710.train.trained_on import overlaps, sentences, unrecorded
+
+    shared = overlaps(model.runs, manifest, evaluation)
+    notes = [*doubts(evaluation, model.head), *sentences(shared, len(evaluation.predictions.clip_ids))]
+    for sentence in (*notes, *unrecorded(model.runs)):
+        click.echo(f"note: {sentence}", err=True)
+    return [overlap.summary() for overlap in shared]
 
 
 def _print(evaluation: Evaluation) -> None:
@@ -136,21 +154,29 @@ def _print(evaluation: Evaluation) -> None:
             click.echo(f"{len(names):,} {what}: {', '.join(names[:3])}{more}")
     click.echo(
         f"{evaluation.view} {evaluation.split}, {evaluation.num_clips} clips x {evaluation.num_crops} crops: "
-        f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, mean class {scores['mean_class']:.2%}; "
+        f"{_scores_text(scores)}; "
         f"{counts['evaluated']:,} of {counts['in_split']:,} clips, fingerprint {evaluation.fingerprint[:16]}"
     )
+
+
+def _scores_text(scores: dict[str, float | None]) -> str:
+    top1, top5, mean_class = (scores[name] for name in ("top1", "top5", "mean_class"))
+    if top1 is None or top5 is None or mean_class is None:
+        return "no score, since no clip has a label"
+    return f"top-1 {top1:.2%}, top-5 {top5:.2%}, mean class {mean_class:.2%}"
 
 
 def _common(evaluation: Evaluation, other: Any) -> dict[str, Any]:
     """Both evaluations on the clips that both have."""
     from k710.train.evaluate import common
     from k710.train.evaluation_files import compare
+    from k710.train.scores import without_nan
 
     part = common(evaluation, other.clip_ids)
     return {
         "num_clips": len(part.predictions.clip_ids),
-        "here": part.scores,
-        "there": compare(part, other),
+        "here": without_nan(part.scores),
+        "there": without_nan(compare(part, other)),
         "checkpoint_there": other.summary["checkpoint"],
         "same_clips": evaluation.fingerprint == other.summary["fingerprint"],
     }
@@ -158,9 +184,12 @@ def _common(evaluation: Evaluation, other: Any) -> dict[str, Any]:
 
 def _print_common(shared: dict[str, Any]) -> None:
     same = "the two are of the same clips"
+    here, there = (
+        "no label" if shared[side]["top1"] is None else f"{shared[side]['top1']:.2%}" for side in ("here", "there")
+    )
     click.echo(
-        f"on the {shared['num_clips']:,} clips of both: top-1 {shared['here']['top1']:.2%} here, "
-        f"{shared['there']['top1']:.2%} there ({shared['checkpoint_there']}); "
+        f"on the {shared['num_clips']:,} clips of both: top-1 {here} here, "
+        f"{there} there ({shared['checkpoint_there']}); "
         + (same if shared["same_clips"] else "the two are of different clips, compare only this line")
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -95,9 +97,17 @@ def command(
     if dry_run:
         _print_plan(prepared, held)
         return
-    tally = _make_signatures(prepared, held, workers=workers or os.cpu_count() or 1, engine=chosen)
-    found = find(prepared, held, question)
-    _commit(opened, found, tally, apply_, within_train, as_json)
+    with _alone(opened.path):
+        tally = _make_signatures(prepared, held, workers=workers or os.cpu_count() or 1, engine=chosen)
+        found = find(prepared, held, question)
+        _commit(opened, found, tally, apply_, within_train, as_json)
+
+
+def _alone(manifest: Location) -> AbstractContextManager[None]:
+    """No other search for near-duplicates of this manifest meanwhile. At a URL there are no locks."""
+    from k710.storage import held
+
+    return held(manifest, manifest / ".near-duplicates.lock") if isinstance(manifest, Path) else nullcontext()
 
 
 def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:

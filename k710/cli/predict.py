@@ -47,7 +47,7 @@ def command(
     model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames)
     for sentence in model.said:
         click.echo(sentence, err=True)
-    found, failed = [], []
+    found, failed = [], list[str]()
     for path in files:
         try:
             prediction = predict_file(model, path, num_clips=num_clips, num_crops=num_crops, device=pick_device(device))
@@ -60,7 +60,5 @@ def command(
             click.echo(f"{path}: " + ", ".join(f"{label} {part:.1%}" for label, part in prediction.top(top)))
     if as_json:
         print_json([{"file": str(one.path), "probabilities": dict(one.top(len(one.labels)))} for one in found])
-    if not found:
-        raise LoadError(f"none of the {len(files)} files could be read")
     if failed:
-        click.echo(f"{len(failed)} of {len(files)} files could not be read", err=True)
+        raise LoadError(f"{len(failed):,} of {len(files):,} {'file' if len(files) == 1 else 'files'} could not be read")

@@ -60,6 +60,7 @@ def command(
     """
     from k710.models.remap import plan_remap
     from k710.models.remap_write import check_out, write_remap
+    from k710.storage import held
 
     remap = plan_remap(
         checkpoints,
@@ -77,7 +78,8 @@ def command(
     if dry_run:
         check_out(remap, out, force=force)
         return
-    path, notes = write_remap(remap, out, keep_optimizer=keep_optimizer, force=force)
+    with held(check_out(remap, out, force=force)):
+        path, notes = write_remap(remap, out, keep_optimizer=keep_optimizer, force=force)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"wrote {path}")

@@ -71,7 +71,9 @@ def _train(
     chosen, said = read_train_recipe(recipe, changes)
     out = out or Path("runs") / Path(recipe).stem
     if dry_run:
-        _print_needs(chosen, manifest, rate, options)
+        for sentence in said:
+            _say(sentence)
+        _print_needs(chosen, manifest, out, device, rate, options)
         return
     from k710.train.loop import train
     from k710.train.media import media_of
@@ -96,12 +98,31 @@ def _train(
         click.echo(f"{out / 'best.pt'}: epoch {(progress.best or {}).get('epoch')} of {chosen.epochs}{scores}")
 
 
-def _print_needs(recipe: TrainRecipe, manifest: Location, rate: float | None, options: dict[str, Any]) -> None:
+def _print_needs(
+    recipe: TrainRecipe,
+    manifest: Location,
+    out: Path,
+    device: str | None,
+    rate: float | None,
+    options: dict[str, Any],
+) -> None:
+    """What the run would need, after the checks that the run itself would make."""
+    from k710.train.checkpoints import check_folder
     from k710.train.media import media_of
     from k710.train.needs import needs
+    from k710.train.prepare import Origin, check_precision
+    from k710.train.process import pick_device
+    from k710.train.report import check_tensorboard
 
+    if device is not None:  # else it may be asked on a machine that is not to train
+        check_precision(recipe, pick_device(device))
+    if options["tensorboard"]:
+        check_tensorboard()
+    check_folder(out, resume=options["resume"])
     media = media_of(options)
-    for line in needs(recipe, manifest, media, world_size=int(os.environ.get("WORLD_SIZE", "1")), rate=rate):
+    origin = Origin(**{name: options[name] for name in ("clip_weights", "init", "dialect", "interpolate_positions")})
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    for line in needs(recipe, manifest, media, world_size=world_size, rate=rate, origin=origin):
         click.echo(line)
 
 

@@ -34,10 +34,11 @@ def command(
     engine: str,
     ray_address: str | None,
 ) -> None:
-    """Check the store, clip by clip.
+    """Check the manifest and the store, clip by clip.
 
-    Compares every clip's bytes with the hash in its media row, and every tar with the hash in its name. Damage ends
-    with exit code 1; with --repair the damaged clips are wanted again, and the next fetch brings them.
+    Compares the manifest's files and rows with its hashes, and looks at every clip's ID. Then compares every clip's
+    bytes with the hash in its media row, and every tar with the hash in its name. Damage ends with exit code 1; with
+    --repair the damaged clips of the store are wanted again, and the next fetch brings them.
 
     \b
     Example:
@@ -50,26 +51,27 @@ def command(
     from k710.store import Store, fetch_command, profiles_in
 
     chosen = engine_of(engine, ray_address, workers=workers)
-    folder = open_manifest(manifest).path
-    root = store_of(folder, store)  # a mistyped name is no empty store
+    opened = open_manifest(manifest)
+    opened.verify()
+    root = store_of(opened.path, store)  # a mistyped name is no empty store
     profiles = list(profiles_in(root))
     if not profiles:
-        raise StoreError(f"{root}: no store there; `{fetch_command(folder, Store(root, 'h264'))}` makes one")
+        raise StoreError(f"{root}: no store there; `{fetch_command(opened.path, Store(root, 'h264'))}` makes one")
     damaged, workers = 0, workers or os.cpu_count() or 1
     for profile in profiles:
-        opened = Store(root, profile)
-        reports = verify(opened, decode=decode, scratch=scratch, workers=workers, engine=chosen)
+        of_profile = Store(root, profile)
+        reports = verify(of_profile, decode=decode, scratch=scratch, workers=workers, engine=chosen)
         broken = [report for report in reports if not report.is_whole]
         clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
         click.echo(f"{profile}: {clips:,} clips in {len(reports):,} units, {size / 1e6:,.1f} MB")
         for report in broken:
             _print_damage(report)
         readable = not any(report.unreadable for report in reports)
-        orphans = orphan_tars(opened) if readable else []
+        orphans = orphan_tars(of_profile) if readable else []
         for path in orphans:
             click.echo(f"  {path.name}: no row names it; an interrupted run left it")
         if mend and (broken or orphans):
-            _print_repair(broken, *repair(opened, reports, scratch=scratch))
+            _print_repair(broken, *repair(of_profile, reports, scratch=scratch))
         elif broken:
             damaged += len(broken)
     if damaged:

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,13 +22,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.errors import StoreError, UsageError
+from k710.download import cache_folder
+from k710.errors import BusyError, StoreError, UsageError
 from k710.fetch.store_unit import FRAME_KEYS, write_member
 from k710.fetch.verify import read_media
 from k710.loading.shard import COMMIT, SHARD
 from k710.manifest import Manifest
 from k710.remote import RemotePath
-from k710.storage import HashedFile, Location, replacing
+from k710.storage import HashedFile, Location, held, replacing
 from k710.store import Store, fetch_command
 from k710.views import split_of, view
 
@@ -67,8 +68,14 @@ def pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, f
 
     Clips that are not in the store are left out and counted. The same manifest, store and seed give the same bytes.
     Raises UsageError for an unknown view, split or dialect, StoreError where nothing of it is in the store, a clip
-    is damaged, the disk has no room, or `out` holds something else.
+    is damaged, the disk has no room, or `out` holds something else; BusyError where another process packs into it.
     """
+    _check_name(out)
+    with _held(out):
+        return _pack(manifest, store, out, packing, force=force)
+
+
+def _pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, force: bool) -> dict[str, Any]:
     rows, missing = _rows(manifest, store, packing)
     if (out / COMMIT).exists() and not force:
         raise StoreError(f"{out}: shards are there already; --force replaces them")
@@ -76,7 +83,7 @@ def pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, f
     order = class_mixed_order(np.array([row["class_id"] for row in rows], np.int16), packing.seed)
     about: dict[str, Any] = {
         **vars(packing),
-        "manifest": manifest.content_hash,
+        "manifest": manifest.checked_content_hash(),
         "profile": store.profile_folder,
         "clips": len(rows),
         "missing": missing,
@@ -87,16 +94,30 @@ def pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, f
         for number, part in enumerate(parts):
             name = f"{packing.view}-{packing.split}-{number:06d}.tar"
             about["shards"].append(_write_shard(folder / name, [rows[index] for index in part], packing, tars))
+        if isinstance(folder, RemotePath):
+            _check_alone(folder, about["shards"])
         with replacing(folder / COMMIT) as file:
             file.write((json.dumps(about, indent=1) + "\n").encode())
     return about
 
 
+def _held(out: Location) -> AbstractContextManager[None]:
+    """`out` as this pack's alone; at a URL, as far as this machine goes."""
+    if isinstance(out, Path):
+        return held(out)
+    name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
+    return held(out, cache_folder() / "locks" / f"{name}.lock")
+
+
+def _check_name(out: Location) -> None:
+    """Raises UsageError for an `out` without a name."""
+    if out.name in ("", ".."):
+        raise UsageError(f"--out {out}: the shards need a folder with a name, such as shards/k400-train")
+
+
 def _check_out(out: Location, rows: list[dict[str, Any]]) -> None:
     """Raise StoreError where `out` holds something else, or has no room; UsageError for a URL that takes no shards."""
     foreign: list[Location] = []
-    if out.name in ("", ".."):
-        raise UsageError(f"--out {out}: the shards need a folder with a name, such as shards/k400-train")
     if isinstance(out, RemotePath):
         out.check_writable()
         # An interrupted pack leaves shards there that nothing commits.
@@ -196,6 +217,17 @@ def _write_shard(path: Location, rows: list[dict[str, Any]], packing: Packing, t
             write_member(hashed, f"{row['clip_id']}.json", json.dumps(about).encode())
         hashed.write(bytes(1024))
     return {"file": path.name, "clips": len(rows), "bytes": hashed.size_bytes, "sha256": hashed.sha256}
+
+
+def _check_alone(out: RemotePath, shards: list[dict[str, Any]]) -> None:
+    """Raises BusyError where the shards at a URL are not those that were put there: a pack on another machine, which no
+    lock here knows of, has put its own among them."""
+    found = {path.name: path.size_bytes for path in out.iterdir()}
+    if found != {shard["file"]: shard["bytes"] for shard in shards}:
+        raise BusyError(
+            f"{out}: holds other shards than were written: another pack is at work there, and the shards of the two "
+            "are mixed. Pack again with --force once both have ended"
+        )
 
 
 @contextmanager

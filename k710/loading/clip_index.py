@@ -28,7 +28,7 @@ from k710.loading.random_key import Ints
 from k710.loading.sampling import stored_indices
 from k710.storage import replacing
 
-_VERSION = 1  # of the file's form
+_VERSION = 2  # of the file's form; before 2, the folder of the clips could be a relative path
 NO_CLASS = -1
 INDEX_SCHEMA = pa.schema(
     [

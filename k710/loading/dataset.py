@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from k710.errors import UsageError
 from k710.labels import class_names
 from k710.loading.clip_index import NO_CLASS, ClipIndex, Place
+from k710.loading.epochs import warn_of_numbers
 from k710.loading.find_clips import clips_of_folder, clips_of_store
 from k710.loading.load_clip import LoadedClip, Media, StoredFrames, how_to_load
 from k710.loading.media_cache import MediaCache
@@ -84,6 +85,10 @@ class ClipDataset(Dataset[LoadedClip]):
     sample asks for. `frame_reads` is MediaFiles'; `cache` is a folder that keeps clips of a store at a URL, at most
     `cache_bytes`; the other options are those of `how_to_load`. It pickles to a path and settings, so workers get it
     at no cost.
+
+    `dataset[clip]` is the clip as epoch 0 shows it. Torch's own DataLoader asks by such numbers, so it would show the
+    same frames in every epoch: a RepeatedEpochWarning says so in training. `loader` counts epochs; so does a sampler
+    that yields `Sample(clip, epoch)`.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class ClipDataset(Dataset[LoadedClip]):
         where = location(about["folder"])
         self._files = MediaFiles(where, in_tars=about["in_tars"], frame_reads=frame_reads, cache=kept)
         unlabelled = int((index.class_ids == NO_CLASS).sum())
+        self._num_by_number = 0
         if training and unlabelled:
             raise UsageError(f"{unlabelled:,} of the {len(index):,} {view} {split} clips have no label to train on")
 
@@ -158,6 +164,11 @@ class ClipDataset(Dataset[LoadedClip]):
 
     def __getitem__(self, item: int | Sample) -> LoadedClip:
         """Raises IndexError beyond the last clip or view; LoadError where the clip fails and `on_error` is "raise"."""
+        if self.training and not isinstance(item, Sample):
+            self._num_by_number += 1
+            # A worker of torch's lives for one epoch, so there is no second one to wait for.
+            if get_worker_info() is not None or self._num_by_number == len(self) + 1:
+                warn_of_numbers()
         return self.load([item if isinstance(item, Sample) else Sample(int(item))])[0]
 
     def load(self, samples: Sequence[Sample]) -> list[LoadedClip]:

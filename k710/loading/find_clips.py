@@ -27,7 +27,9 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
     where it is at a URL that cannot be read."""
     _check(view, split)
     units = store.unit_versions()
-    slot = [str(manifest.path.resolve()), str(store.root.resolve()), store.profile_folder, view, split, dialect]
+    root = store.root.resolve()  # the index outlives the folder that this process works in
+    tars_folder = Store(root, store.profile_folder).tars_folder
+    slot = [str(manifest.path.resolve()), str(root), store.profile_folder, view, split, dialect]
 
     def make() -> pa.Table:
         wanted = _wanted(manifest, view, split, dialect)
@@ -54,7 +56,7 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
         columns["digest"] = _digests(found["sha256"].combine_chunks())
         columns["class_id"] = wanted["class_id"].take(rows["clip_id"])
         counts = {"in_split": len(wanted), "loaded": len(rows), "failed": num_failed}
-        return index_table(columns, {"folder": str(store.tars_folder), "in_tars": True, "counts": counts})
+        return index_table(columns, {"folder": str(tars_folder), "in_tars": True, "counts": counts})
 
     return cached_index([manifest.content_hash, slot, units], slot, make)
 

@@ -12,6 +12,7 @@ from k710.errors import K710Error, UsageError
 from k710.loading.augment import Augment
 from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.dataset import ClipDataset
+from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
 from k710.loading.mix import Mix
 from k710.loading.order import EpochOrder, EvaluationBatches, Sample, Share, TrainBatches
@@ -22,9 +23,11 @@ class ClipLoader:
     """Iterate over it for the batches of one epoch: `Batch`es, or with `packed` the uint8 of the workers as it is.
 
     In training an epoch goes on from the position, in the order of `EpochOrder`; the position moves with every batch
-    that is handed out and stands at the next epoch after the last. `state_dict` and `load_state_dict` save it and go
-    to it, on any number of ranks and workers. In evaluation every view of every clip comes once, all views of a clip
-    on one rank. `num_failed` counts the samples of weight 0.
+    that is handed out and stands at the next epoch after the last. So make one loader and iterate over it once for
+    each epoch. A new loader begins at `epoch`, by default 0; a RepeatedEpochWarning says where it gives out again what
+    an earlier one gave out. `state_dict` and `load_state_dict` save the position and go to it, on any number of ranks
+    and workers. In evaluation every view of every clip comes once, all views of a clip on one rank. `num_failed`
+    counts the samples of weight 0.
 
     `batch_size` is the global one, over all ranks of `share` and, in training, all `num_pieces` of a step that
     accumulates gradients. `augment` says what training does; evaluation takes its crop_px, mean and std. `mix` mixes
@@ -43,6 +46,7 @@ class ClipLoader:
         share: Share | None = None,
         num_repeats: int = 1,
         num_pieces: int = 1,
+        epoch: int | None = None,
         prefetch: int = 2,
         start_method: str | None = None,
         dtype: torch.dtype = torch.float32,
@@ -52,11 +56,15 @@ class ClipLoader:
         share = share or Share()
         if not dataset.training and (mix is not None or num_repeats != 1 or num_pieces != 1):
             raise UsageError("mix, num_repeats and num_pieces belong to training; this dataset is for evaluation")
+        begin_epoch = check_epoch(epoch, training=dataset.training)
         self._finish = Finish(augment or Augment(), mix, dataset.training, len(dataset.labels), dtype)
         self._batches: TrainBatches | EvaluationBatches
         if dataset.training:
             order = EpochOrder(len(dataset), dataset.seed, num_repeats)
             self._batches = TrainBatches(order, batch_size=batch_size, share=share, num_pieces=num_pieces)
+            self._batches.epoch = begin_epoch
+            described = (dataset.fingerprint, dataset.how, self._finish.augment, mix, num_repeats, share)
+            self._watch = EpochWatch(repr(described), len(dataset), wanted=epoch is not None)
         else:
             # A size below 1 stays one, and is refused.
             size, views = max(batch_size // share.world_size, min(batch_size, 1)), len(dataset.views)
@@ -85,14 +93,20 @@ class ClipLoader:
         if state["fingerprint"] != self.dataset.fingerprint:
             raise UsageError("the saved position is one in other clips: the store or the manifest has changed since")
         batches.load_state_dict(state)
+        self._watch.wanted = True
 
     def __iter__(self) -> Iterator[Any]:
         """Raises LoadError where a clip fails and the dataset's `on_error` says so, where eight clips of training
         fail in a row, and where a worker dies."""
+        epoch = self.epoch
         for handed_out, packed in enumerate(self._from_workers(), start=1):
             self.num_failed += self._failed.count(packed, training=self.dataset.training)
+            if isinstance(self._batches, TrainBatches) and handed_out == 1:
+                self._watch.begin(epoch)
             if isinstance(self._batches, TrainBatches) and handed_out % self._batches.num_pieces == 0:
                 self._batches.step()
+                num_batches = handed_out // self._batches.num_pieces
+                self._watch.given(epoch, num_batches, is_whole=self.epoch != epoch)
             on_device = packed.to(self.device)
             yield on_device if self._packed else self._finish.apply(on_device)
 

@@ -27,7 +27,8 @@ class MediaCache:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         if max_bytes < 1:
             raise UsageError(f"cache_bytes is {max_bytes}; a cache holds at least one byte")
-        self.folder, self.max_bytes = folder, max_bytes
+        # Absolute: a worker or a later call may stand in another folder.
+        self.folder, self.max_bytes = folder.absolute(), max_bytes
         self._full_at = max_bytes + 1  # the size of the smallest clip that did not fit: not tried again
 
     def get(self, place: Place, where: str) -> bytes | None:

@@ -21,6 +21,7 @@ from k710.labels import class_names
 from k710.loading.augment import Augment
 from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.clip_index import NO_CLASS
+from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
 from k710.loading.load_clip import HowToLoad, LoadedClip, how_to_load
 from k710.loading.mix import Mix
@@ -90,11 +91,12 @@ def open_stream(
     if made_of != manifest.content_hash:
         raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {manifest.content_hash[:16]}; pack anew")
     how = how_to_load(training=split == "train" if training is None else training, **options)
-    return ShardStream(folder, about, how, max(shuffle_clips, 1))
+    return ShardStream(folder.resolve(), about, how, max(shuffle_clips, 1))
 
 
 class StreamLoader:
-    """Iterate over it for the batches of one epoch. The arguments mean what they mean to ClipLoader.
+    """Iterate over it for the batches of one epoch, and again for the next: make one loader for all epochs. The
+    arguments mean what they mean to ClipLoader.
 
     In training each worker of each rank drops what is less than a batch at its end, and all ranks get the same number
     of batches. `state_dict` says which shards this rank has read to their end; `load_state_dict` takes those of all
@@ -112,6 +114,7 @@ class StreamLoader:
         augment: Augment | None = None,
         mix: Mix | None = None,
         share: Share | None = None,
+        epoch: int | None = None,
         prefetch: int = 2,
         start_method: str | None = None,
         dtype: torch.dtype = torch.float32,
@@ -126,7 +129,10 @@ class StreamLoader:
         self._num_parts = max(num_workers, 1)
         options = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._workers = options | ({"persistent_workers": False} if num_workers else {})
-        self.epoch, self.num_failed, self._failed = 0, 0, FailedClips()
+        self.epoch = check_epoch(epoch, training=stream.how.training)
+        self.num_failed, self._failed = 0, FailedClips()
+        described = (stream.about, stream.how, stream.shuffle_clips, self._finish.augment, mix, self._share)
+        self._watch = EpochWatch(repr(described), sum(stream.shards.values()), wanted=epoch is not None)
         self._done: set[str] = set()
         smallest = sorted(stream.shards.values())[: len(stream.shards) // self._share.world_size]
         if not self._batches_of([sum(part) for part in self._dealt(smallest)]):
@@ -156,7 +162,7 @@ class StreamLoader:
         done = {name for state in states for name in state["done"]}
         if unknown := done - self.stream.shards.keys():
             raise UsageError(f"{self.stream.folder}: has no shard {min(unknown)}, which the saved position names")
-        self.epoch, self._done = epoch, done
+        self.epoch, self._done, self._watch.wanted = epoch, done, True
 
     def __iter__(self) -> Iterator[Any]:
         """Raises LoadError where a shard or a clip fails, or a worker dies."""
@@ -165,10 +171,15 @@ class StreamLoader:
         left = len(self)
         if not left:
             self._end_epoch()
-        for packed, finished in _first(batches, left):
-            self.num_failed += self._failed.count(packed, training=self.stream.how.training)
+        epoch, training = self.epoch, self.stream.how.training
+        for number, (packed, finished) in enumerate(_first(batches, left), start=1):
+            self.num_failed += self._failed.count(packed, training=training)
             self._done |= set(finished)
             left -= 1
+            if training:
+                if number == 1:
+                    self._watch.begin(epoch)
+                self._watch.given(epoch, number, is_whole=not left)
             if not left:
                 self._end_epoch()
             on_device = packed.to(self.device)

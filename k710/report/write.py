@@ -11,7 +11,7 @@ from k710.report.figures.gather import find_store, gather
 from k710.report.galleries import make_galleries
 from k710.report.page import render_page
 from k710.report.sections import sections
-from k710.storage import Location, replacing
+from k710.storage import Location, held, replacing
 
 
 def write_report(
@@ -39,7 +39,7 @@ def write_report(
     subtitle = f"Report of a Kinetics-710 manifest, {figures.manifest['content_hash'][:16]}"
     page = render_page(name, sections(figures, galleries, draw=True), subtitle=subtitle)
     content = page.encode("utf-8", "backslashreplace")
-    with replacing(out) as file:
+    with held(out), replacing(out) as file:
         file.write(content)
     return len(content)
 

@@ -130,16 +130,24 @@ def read_own(path: Path) -> dict[str, Any]:
 def start_folder(run: Path, *, resume: bool) -> None:
     """Make the folder of a run. Raises TrainError where one is there already, unless it is to go on, and where
     something else is."""
+    check_folder(run, resume=resume)
+    with new_folder(run):
+        pass
+
+
+def check_folder(run: Path, *, resume: bool) -> None:
+    """As `start_folder`, and makes nothing."""
     if run.exists() and not run.is_dir():
         raise TrainError(f"{run}: is a file, not a folder; choose another --out")
     if (run / "run.json").exists() and resume:
         return
     if (run / "run.json").exists():
         raise TrainError(f"{run}: a run is there already; --resume goes on with it, another --out starts anew")
-    with new_folder(run):
-        foreign = sorted(path.name for path in run.iterdir() if path.name != FOLDER and path.name[0] != ".")
-        if foreign:
-            raise TrainError(f"{run}: holds {foreign[0]!r}, so it is no folder for a run; choose another --out")
+    if not run.exists():
+        return
+    foreign = sorted(path.name for path in run.iterdir() if path.name != FOLDER and path.name[0] != ".")
+    if foreign:
+        raise TrainError(f"{run}: holds {foreign[0]!r}, so it is no folder for a run; choose another --out")
 
 
 def write_facts(run: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
@@ -179,6 +187,7 @@ def check_room(run: Path, needed_bytes: int) -> None:
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
     """The folder of a run for the time of the block, swept. Raises TrainError where another process has it."""
+    (run / FOLDER).mkdir(parents=True, exist_ok=True)
     with (run / FOLDER / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

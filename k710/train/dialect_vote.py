@@ -15,7 +15,7 @@ from k710.loading.dataset import ClipDataset
 from k710.loading.evaluation_crops import evaluation_crops
 from k710.loading.order import Sample
 from k710.models.uniformerv2 import UniFormerV2
-from k710.train.scores import ranks
+from k710.train.scores import check_finite, ranks
 
 # An order is believed when it is right this many times as often as the next one, and in this many clips at least.
 _TIMES, _CLIPS = 3, 5
@@ -74,7 +74,8 @@ def raw_scores(
     model: UniFormerV2, dataset: ClipDataset, *, limit: int, device: torch.device, batch_size: int = 8
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """What a model says of the centre view of `limit` labelled clips, always the same ones: scores (clips, rows) and
-    class ids (clips,). Clips that cannot be read are passed over. Raises UsageError where no clip has a label."""
+    class ids (clips,). Clips that cannot be read are passed over. Raises UsageError where no clip has a label,
+    TrainError where a score is not finite."""
     labelled = [number for number, class_id in enumerate(dataset.class_ids) if class_id >= 0]
     if not labelled:
         raise UsageError(f"the {dataset.view} {dataset.split} clips have no labels to tell an order by")
@@ -88,6 +89,7 @@ def raw_scores(
             pixels = [clip.pixels.to(device) for clip in read]
             batch = evaluation_crops(pixels, [1] * len(read), crop_px=model.config.size_px)
             scores.append(model(batch).float().cpu().numpy())
+            check_finite(scores[-1], [f"clip {clip.clip_id}" for clip in read])
             classes += [clip.class_id for clip in read]
     if not scores:
         raise UsageError("none of the clips could be read")

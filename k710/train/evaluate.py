@@ -18,7 +18,7 @@ from k710.manifest import Manifest
 from k710.store import Store
 from k710.train.media import Media
 from k710.train.process import Process
-from k710.train.scores import ClassScore, Confusion, accuracies, class_scores, confusions
+from k710.train.scores import ClassScore, Confusion, accuracies, class_scores, confusions, without_nan
 from k710.train.view_model import ViewModel
 from k710.train.views_pass import Predictions, predict_views
 from k710.views import split_of, view, view_columns
@@ -65,7 +65,7 @@ class Evaluation:
             "split": self.split,
             "num_clips": self.num_clips,
             "num_crops": self.num_crops,
-            "scores": self.scores,
+            "scores": without_nan(self.scores),
             "counts": {
                 "in_split": self.in_split,
                 "evaluated": int(self.labelled.sum()),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.parquet
 
 from k710.errors import TrainError
 from k710.loading.clip_index import NO_CLASS
-from k710.storage import TEMPORARY_PREFIX, new_folder, replacing
+from k710.storage import TEMPORARY_PREFIX, held, new_folder, replacing
 from k710.train.evaluate import Evaluation
 from k710.train.scores import accuracies, ranks
 
@@ -41,7 +42,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation, about: dict[str, Any]
     labels = evaluation.labels
     with new_folder(folder):
         with replacing(folder / PREDICTIONS) as file:
-            table = predictions_table(evaluation).replace_schema_metadata({_KEY: json.dumps(summary).encode()})
+            about_json = json.dumps(summary, allow_nan=False).encode()
+            table = predictions_table(evaluation).replace_schema_metadata({_KEY: about_json})
             pa.parquet.write_table(table, file, compression="zstd")
         rows = [
             (score.class_id, labels[score.class_id], score.num_clips, f"{score.top1:.6f}", f"{score.top5:.6f}")
@@ -54,7 +56,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, about: dict[str, Any]
         ]
         _write_csv(folder / CONFUSIONS, ("class_id", "label", "taken_for", "taken_for_label", "num_clips"), pairs)
         with replacing(folder / SUMMARY) as file:
-            file.write((json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
+            file.write((json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def predictions_table(evaluation: Evaluation) -> pa.Table:
@@ -91,15 +93,33 @@ def read_predictions(path: Path) -> Written:
         width = scores.type.list_size
         values = scores.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
         class_ids = table["class_id"].fill_null(NO_CLASS).to_numpy().astype(np.int64)
-        return Written(table["clip_id"].to_pylist(), class_ids, values, summary)
+        found = Written(table["clip_id"].to_pylist(), class_ids, values, summary)
     except FileNotFoundError:
         raise TrainError(f"{file}: no such file; `k710 eval … --out {path}` makes one") from None
     except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
         raise TrainError(f"{file}: no predictions of k710 eval ({type(error).__name__}: {error})") from None
+    if not np.isfinite(found.scores).all():
+        raise TrainError(f"{file}: holds scores that are not finite (NaN or infinite); evaluate that checkpoint again")
+    return found
+
+
+@contextlib.contextmanager
+def held_folder(folder: Path | None) -> Iterator[None]:
+    """The folder of an evaluation as this process's alone for the time of the block.
+
+    It is made, and seen to take files, before an evaluation of hours and not after it. Nothing happens for None. Raises
+    OSError, and BusyError where another process evaluates into it.
+    """
+    if folder is None:
+        yield
+        return
+    with new_folder(folder), held(folder, folder / ".lock"):
+        check_writable(folder)
+        yield
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder, and see that it takes files: before an evaluation of hours, not after it. Raises OSError."""
+    """Make the folder, and see that it takes files. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{TEMPORARY_PREFIX}try").open("wb"):
         pass

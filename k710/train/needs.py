@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 from k710.manifest import open_manifest
 from k710.models.uniformerv2_cost import BACKBONE_PARTS, multiply_adds, num_parameters
 from k710.storage import Location
 from k710.train.media import Media
 from k710.train.memory import estimate_memory
-from k710.train.pieces import cut
-from k710.train.prepare import open_clips
+from k710.train.prepare import Origin, check_recipe, open_clips
 from k710.train.recipe import TrainRecipe
 from k710.train.report import duration
-from k710.train.start import config_of_recipe
+from k710.train.start import START_NAMES, check_start, config_of_recipe, start_model
 
 # What one GPU is taken to sustain where no rate is given: half of what an A100 has in bf16.
 _ASSUMED_FLOPS = 156e12
+# Clips/s of a GPU beyond which multiply-adds do not decide: ViT-B/16 with 8 frames is reckoned at some 200.
+_MOST_RECKONED = 1000.0
 
 
-def needs(recipe: TrainRecipe, manifest: Location, media: Media, *, world_size: int, rate: float | None) -> list[str]:
-    """Lines on the size of the model, the memory of a GPU, the clips a second wanted of the loaders, and the hours.
+def check_origin(recipe: TrainRecipe, origin: Origin) -> str:
+    """What the run starts from, in a line. Raises as `start_model` does for what is given; nothing is downloaded."""
+    given = origin.clip_weights is not None or origin.init is not None
+    if not given and recipe.start != "nothing":
+        option = {"clip": "--clip-weights", "checkpoint": "--init"}[recipe.start]
+        return f"start: from a {START_NAMES[recipe.start]}, which {option} must name; not looked at"
+    if origin.clip_weights is not None and not Path(origin.clip_weights).exists():
+        check_start(recipe, clip_weights=origin.clip_weights, init=origin.init)
+        return f"start: from {origin.clip_weights}, which is no file here and is not looked at"
+    parts = {field.name: getattr(origin, field.name) for field in dataclasses.fields(origin)}
+    return f"start: {'; '.join(start_model(recipe, **parts).said)}"
 
-    `rate` is in clips/s of all GPUs together; without it, it is reckoned from multiply-adds. Raises as `prepare` does
-    for manifest, clips and batch.
+
+def needs(
+    recipe: TrainRecipe, manifest: Location, media: Media, *, world_size: int, rate: float | None, origin: Origin
+) -> list[str]:
+    """Lines on the start, the size of the model, the memory of a GPU, the clips a second wanted of the loaders, and the
+    hours.
+
+    `rate` is in clips/s of all GPUs together; without it, it is reckoned from multiply-adds, unless these are so few
+    that they do not decide it. Raises as `prepare` does for manifest, clips, batch and start.
     """
     config = config_of_recipe(recipe)
     parameters, cost = num_parameters(config), multiply_adds(config)
-    train, val, said = open_clips(recipe, open_manifest(manifest), media)
-    pieces = cut(recipe.batch_size, gpu_batch_size=recipe.gpu_batch_size, world_size=world_size)
+    opened = open_manifest(manifest)
+    train, val, said = open_clips(recipe, opened, media)
+    pieces = check_recipe(recipe, opened, train, world_size=world_size)
+    start = check_origin(recipe, origin)
     memory = estimate_memory(config, precision=recipe.precision, average=recipe.ema_decay > 0)
     forward = sum(cost.values())
     # Backward costs twice forward; what is frozen has none, what is computed again has one forward more.
@@ -34,9 +56,8 @@ def needs(recipe: TrainRecipe, manifest: Location, media: Media, *, world_size: 
     again = recipe.checkpoint_blocks / config.vit.layers
     step = forward * 3 - (2 * backbone if recipe.frozen else -backbone * again)
     num_clips = recipe.epochs * (len(train) * recipe.num_repeats // recipe.batch_size) * recipe.batch_size
-    reckoned = rate or world_size * _ASSUMED_FLOPS / (2 * step)
-    source = "as you say" if rate else f"if a GPU sustains {_ASSUMED_FLOPS / 1e12:.0f} TFLOP/s"
     return [
+        start,
         f"model: {parameters['total']:,} parameters, {parameters['trainable']:,} trained; "
         f"{forward / 1e9:,.1f} G multiply-adds forward, {step / 1e9:,.1f} G for training, per clip",
         f"memory of a GPU: {memory.of(pieces.piece_size) / 2**30:.1f} GiB: the model {memory.model_bytes / 2**30:.1f}, "
@@ -45,7 +66,20 @@ def needs(recipe: TrainRecipe, manifest: Location, media: Media, *, world_size: 
         *said,
         f"clips: {len(train):,} train ({train.counts.missing:,} missing), "
         f"{len(val) if val is not None else 0:,} val; {num_clips:,} in {recipe.epochs} epochs",
-        f"rate: {reckoned:,.1f} clips/s {source}; the loaders of each of {world_size} processes must give "
-        f"{reckoned / world_size:,.1f} clips/s",
-        f"time: {duration(num_clips / reckoned)} for training, validation not counted",
+        *_hours(num_clips, rate, _ASSUMED_FLOPS / (2 * step), world_size),
+    ]
+
+
+def _hours(num_clips: int, rate: float | None, reckoned_of_a_gpu: float, world_size: int) -> list[str]:
+    if rate is None and reckoned_of_a_gpu > _MOST_RECKONED:
+        return [
+            "rate: not known; so small a model waits for its clips and for the CPU, which multiply-adds do not tell. "
+            "Measure it, and give it: --rate CLIPS_PER_S"
+        ]
+    rate_all = rate or world_size * reckoned_of_a_gpu
+    source = "as you say" if rate else f"if a GPU sustains {_ASSUMED_FLOPS / 1e12:.0f} TFLOP/s"
+    return [
+        f"rate: {rate_all:,.1f} clips/s {source}; the loaders of each of {world_size} processes must give "
+        f"{rate_all / world_size:,.1f} clips/s",
+        f"time: {duration(num_clips / rate_all)} for training, validation not counted",
     ]

@@ -14,6 +14,7 @@ from k710.errors import LoadError
 from k710.loading.decode import DEFAULT_DECODER, decode
 from k710.loading.evaluation_crops import evaluation_crops
 from k710.loading.sampling import FrameSampling, evaluation_views
+from k710.train.scores import check_finite
 from k710.train.view_model import ViewModel
 
 
@@ -44,7 +45,8 @@ def predict_file(
 ) -> Prediction:
     """Label a video file by the mean of its views' probabilities, `num_clips` x `num_crops` of them.
 
-    Raises LoadError, naming the file, for what is missing or no video, UsageError for numbers of views that cannot be.
+    Raises LoadError, naming the file, for what is missing or no video, UsageError for numbers of views that cannot be,
+    TrainError for a model whose scores are not finite.
     """
     device = device or torch.device("cpu")
     config, net = model.model.config, model.model.to(device)
@@ -66,4 +68,6 @@ def predict_file(
         part: Sequence[tuple[int, int]] = views[start : start + batch_size]
         batch = evaluation_crops([clips[clip] for clip, _ in part], [crop for _, crop in part], crop_px=config.size_px)
         sums += net(batch).float().softmax(-1).double().sum(0).cpu()
-    return Prediction(path, model.labels.names, (sums / len(views)).float().numpy())
+    probabilities = (sums / len(views)).float().numpy()
+    check_finite(probabilities[None], [str(path)])
+    return Prediction(path, model.labels.names, probabilities)

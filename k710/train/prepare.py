@@ -14,12 +14,13 @@ from k710 import __version__
 from k710.errors import CheckpointError, LoadError, UsageError
 from k710.loading.dataset import ClipDataset
 from k710.manifest import Manifest, open_manifest
+from k710.models.checkpoint import open_checkpoint
 from k710.models.uniformerv2 import UniFormerV2
 from k710.recipes import as_dict
 from k710.storage import Location
 from k710.train import checkpoints
 from k710.train.media import Media
-from k710.train.pieces import cut
+from k710.train.pieces import Pieces, cut
 from k710.train.process import Process
 from k710.train.recipe import TrainRecipe
 from k710.train.report import check_tensorboard
@@ -70,17 +71,20 @@ def prepare(
         if resumed is not None and process.is_first:
             check_same(out, recipe, run.facts)
     with process.together():
-        if process.is_first and found is None:
-            checkpoints.start_folder(out, resume=resume)  # again: another run may have begun there meanwhile
-            checkpoints.write_facts(out, recipe, run.facts)
-        if process.is_first and found is not None:
-            checkpoints.set_aside(found[1])
+        if process.is_first:
+            with checkpoints.locked(out):
+                if found is not None:
+                    checkpoints.set_aside(found[1])
+                else:
+                    checkpoints.start_folder(out, resume=resume)  # again: another run may have begun there meanwhile
+                    checkpoints.write_facts(out, recipe, run.facts)
     for sentence in found[1].values() if found else ():
         say(f"{sentence}; going on from the one before it")
     if resumed is not None:
         say(f"{out}: going on after step {resumed['step']:,}")
-        if resumed["run"]["start"] != run.facts["start"]:
-            say(f"it began from {_origin(resumed['run']['start'])}; {_origin(run.facts['start'])} is not looked at")
+        given, run.facts["start"] = run.facts["start"], resumed["run"]["start"]  # what it did begin from
+        if _files(given) and _files(given) != _files(run.facts["start"]):
+            say(f"it began from {_origin(run.facts['start'])}; {_origin(given)} is not looked at")
     return run
 
 
@@ -99,7 +103,24 @@ def _checked(
     """The run, with whatever each process can check by itself."""
     check_precision(recipe, process.device)
     train, val, said = open_clips(recipe, manifest, media)
-    pieces = cut(recipe.batch_size, gpu_batch_size=recipe.gpu_batch_size, world_size=process.world_size)
+    pieces = check_recipe(recipe, manifest, train, world_size=process.world_size)
+    if options.get("tensorboard"):
+        check_tensorboard()
+    model, head = _model(recipe, origin, say, resumed=resumed is not None)
+    if process.is_first:
+        checkpoints.check_room(out, needed_bytes(model, recipe, keep=options.get("keep", 2)))
+    facts = facts_of(recipe, manifest, media, train, val, head, origin)
+    if resumed is None and origin.init is not None:
+        facts["start"]["run"] = open_checkpoint(origin.init).payload.get("run")  # what it was trained on, in its turn
+    for sentence in (*said, *_counts(recipe, train, val), str(pieces)):
+        say(sentence)
+    return Run(out, recipe, model, head, train, val, pieces, process, facts, resumed, say=say, **options)
+
+
+def check_recipe(recipe: TrainRecipe, manifest: Manifest, train: ClipDataset, *, world_size: int) -> Pieces:
+    """How the batch is cut. Raises UsageError for a batch that processes do not divide or the clips do not fill, and
+    for augmentation that cannot be."""
+    pieces = cut(recipe.batch_size, gpu_batch_size=recipe.gpu_batch_size, world_size=world_size)
     augment_of(recipe)
     mix_of(recipe)
     if len(train) * recipe.num_repeats < recipe.batch_size:
@@ -107,15 +128,7 @@ def _checked(
             f"{manifest.path}: has {len(train)} {recipe.view} train clips, fewer than one batch of "
             f"{recipe.batch_size}; --set batch_size=N takes a smaller one"
         )
-    if options.get("tensorboard"):
-        check_tensorboard()
-    model, head = _model(recipe, origin, say, resumed=resumed is not None)
-    if process.is_first:
-        checkpoints.check_room(out, needed_bytes(model, recipe, keep=options.get("keep", 2)))
-    facts = facts_of(recipe, manifest, media, train, val, head, origin)
-    for sentence in (*said, *_counts(recipe, train, val), str(pieces)):
-        say(sentence)
-    return Run(out, recipe, model, head, train, val, pieces, process, facts, resumed, say=say, **options)
+    return pieces
 
 
 def check_precision(recipe: TrainRecipe, device: torch.device) -> None:
@@ -173,13 +186,24 @@ def facts_of(
         "profile": media.profile_name,
         "clips": {name: _clips(clips) for name, clips in (("train", train), ("val", val)) if clips is not None},
         "labels": {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
-        "start": {"clip_weights": origin.clip_weights, "init": str(origin.init) if origin.init else None},
+        "start": {"clip_weights": _recorded(origin.clip_weights), "init": _recorded(origin.init)},
         "versions": {"k710": __version__, "torch": str(torch.__version__)},
     }
 
 
+def _recorded(source: str | Path | None) -> str | None:
+    """A file by its absolute path, since the record is read from other folders; a name or an address as it is."""
+    if source is None:
+        return None
+    return str(Path(source).absolute() if Path(source).exists() else source)
+
+
+def _files(start: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in start.items() if name != "run" and value}
+
+
 def _origin(start: dict[str, Any]) -> str:
-    return " and ".join(str(value) for value in start.values() if value) or "nothing"
+    return " and ".join(map(str, _files(start).values())) or "nothing"
 
 
 def _clips(clips: ClipDataset) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Run:
             share=self.process.share,
             num_repeats=recipe.num_repeats,
             num_pieces=self.pieces.num_pieces,
+            epoch=0,  # a run begins there, or goes to its own position
         )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from k710.errors import TrainError
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -26,6 +29,22 @@ class Confusion(NamedTuple):
     class_id: int
     taken_for: int
     num_clips: int
+
+
+def check_finite(scores: Floats, names: Sequence[str], *, precision: str = "fp32") -> None:
+    """Raises TrainError where a row of `scores`, (clips, classes), holds NaN or infinity: an accuracy of such rows is
+    no number. `names` (clips) says which they are, `precision` what the model ran in."""
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(bad):
+        cause = "its weights are damaged, or its training diverged"
+        if precision != "fp32":
+            cause = f"{precision} may be too small for its numbers: try --precision fp32. Else {cause}"
+        raise TrainError(f"{names[bad[0]]}: the model's scores are not finite (NaN or infinite); {cause}")
+
+
+def without_nan(scores: dict[str, float]) -> dict[str, float | None]:
+    """`accuracies` for JSON, which knows no NaN: None where no clip has a label."""
+    return {name: None if np.isnan(score) else score for name, score in scores.items()}
 
 
 def ranks(scores: Floats, class_ids: Ints) -> Ints:

@@ -20,8 +20,10 @@ from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import UniFormerV2Config, preset
 from k710.models.weights import config_of, fit, tensor_names
 from k710.train.recipe import TrainRecipe
+from k710.train.view_model import check_weights
 
 HEAD = "transformer.proj.2"
+START_NAMES = {"clip": "CLIP image tower", "checkpoint": "checkpoint"}
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def head_record(view: str) -> dict[str, Any]:
 def check_start(recipe: TrainRecipe, *, clip_weights: str | None, init: Path | None) -> None:
     """Raises UsageError unless exactly what the recipe starts from is given."""
     wants = {
-        "clip": "a CLIP image tower: --clip-weights FILE (ViT-B/16, ViT-L/14 and ViT-L/14@336px fetch OpenAI's)",
-        "checkpoint": "a checkpoint: --init FILE, such as the best.pt of a run on Kinetics-710",
+        "clip": f"a {START_NAMES['clip']}: --clip-weights FILE (ViT-B/16, ViT-L/14 and ViT-L/14@336px fetch OpenAI's)",
+        "checkpoint": f"a {START_NAMES['checkpoint']}: --init FILE, such as the best.pt of a run on Kinetics-710",
         "nothing": "nothing",
     }[recipe.start]
     given = {"clip": clip_weights is not None, "checkpoint": init is not None}
@@ -101,6 +103,7 @@ def start_model(
         loaded = load_clip(
             model, clip_weights, interpolate_positions=interpolate_positions, activation=recipe.activation
         )
+        check_weights(model, Path(clip_weights))
         said = [f"from the image tower {loaded.source}: {len(loaded.loaded)} tensors"]
     if init is not None:
         said = _from_checkpoint(model, recipe, init, dialect, interpolate_positions)
@@ -140,4 +143,5 @@ def _from_checkpoint(
         found = {name: rows.get(key, checkpoint.tensor(key)) for name, key in tensor_names(checkpoint).items()}
         said = [*remap.sources[0].said, f"the head: {len(remap.rows)} rows picked by class name, to {remap.target}"]
     loaded = fit(model, found, wanted, str(init), interpolate_positions=interpolate_positions)
+    check_weights(model, init)
     return [f"from {init}: {len(loaded.loaded)} tensors ({checkpoint.format.title})", *said]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from k710.errors import CheckpointError
 from k710.models.checkpoint import Checkpoint, open_checkpoint
@@ -14,23 +17,32 @@ from k710.models.remap import new_head, plan_remap
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import UniFormerV2Config
 from k710.models.weights import config_of, fit, tensor_names
+from k710.train.frames_of import choose_frames
 from k710.views import check_view
+
+_MOST_RUNS = 20  # of one checkpoint, whatever a forged record says
 
 
 @dataclass(frozen=True)
 class ViewModel:
-    """A model for evaluation whose outputs are `labels`, in order; `said` tells what it is and how that is known."""
+    """A model for evaluation whose outputs are `labels`, in order; `said` tells what it is and how that is known.
+
+    `head` are the labels by which its head was read, and `runs` the records of the k710 runs that it comes from, the
+    last one first (see `runs_of`).
+    """
 
     model: UniFormerV2
     labels: Labels
     said: tuple[str, ...]
+    head: Labels | None = None
+    runs: tuple[dict[str, Any], ...] = ()
 
 
 def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
     """The checkpoint with a head of the view's classes in canonical order, as a manifest numbers them.
 
     Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
-    index order where the file tells none; `num_frames` the frames of a view, else the recipe's, else 8. Raises
+    index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8. Raises
     CheckpointError for what is no UniFormerV2, and where a class has no row or nothing tells the order, UsageError for
     an unknown view.
     """
@@ -40,8 +52,10 @@ def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_fra
     model, config_said = _model(checkpoint, len(remap.rows), num_frames)
     found = {name: rows.get(key, checkpoint.tensor(key)) for name, key in tensor_names(checkpoint).items()}
     fit(model, found, model.state_dict().keys(), str(path))
+    check_weights(model, path)
     said = [*remap.sources[0].said, f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}"]
-    return ViewModel(model.eval(), remap.target, (config_said, *said))
+    runs = tuple(runs_of(checkpoint.payload.get("run")))
+    return ViewModel(model.eval(), remap.target, (config_said, *said), remap.sources[0].labels, runs)
 
 
 def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
@@ -52,6 +66,7 @@ def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | 
     model, config_said = _model(checkpoint, head.rows, num_frames)
     found = {name: checkpoint.tensor(key) for name, key in tensor_names(checkpoint).items()}
     fit(model, found, model.state_dict().keys(), str(path))
+    check_weights(model, path)
     return ViewModel(model.eval(), labels, (config_said, *said))
 
 
@@ -61,7 +76,19 @@ def model_with_any_head(path: Path, *, num_frames: int | None = None) -> UniForm
     model, _ = _model(checkpoint, find_head(checkpoint).rows, num_frames)
     found = {name: checkpoint.tensor(key) for name, key in tensor_names(checkpoint).items()}
     fit(model, found, model.state_dict().keys(), str(path))
+    check_weights(model, path)
     return model.eval()
+
+
+def check_weights(model: UniFormerV2, path: Path) -> None:
+    """Raises CheckpointError where a weight that was loaded from `path` is NaN or infinite: no answer comes of it."""
+    bad = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        more = f" and {len(bad) - 1} more tensors hold" if len(bad) > 1 else " holds"
+        raise CheckpointError(
+            f"{path}: {bad[0]}{more} NaN or infinite numbers: the training that wrote it diverged, or the file is "
+            "damaged; take an earlier checkpoint"
+        )
 
 
 def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[UniFormerV2, str]:
@@ -69,16 +96,21 @@ def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> 
     if config is None:
         raise CheckpointError(f"{checkpoint.path}: not a UniFormerV2 of a known size ({checkpoint.format.title})")
     recipe = recipe_of(checkpoint)
-    frames = num_frames or recipe.get("num_frames") or config.num_frames
+    told, why = choose_frames(checkpoint, recipe, wanted=num_frames, size_px=config.size_px)
+    frames = told or config.num_frames
     config = replace(config, num_classes=num_classes, num_frames=frames)
-    why = (
-        "as you say"
-        if num_frames
-        else "its recipe says so"
-        if "num_frames" in recipe
-        else "nothing tells another number"
-    )
     return UniFormerV2(config), f"{_title(config)}, {frames} frames ({why})"
+
+
+def runs_of(record: Any) -> Iterator[dict[str, Any]]:
+    """The records of the runs that a checkpoint comes from: its own, then that of the checkpoint it started from, and
+    so on, as far as they are recorded."""
+    for _ in range(_MOST_RUNS):
+        if not isinstance(record, dict):
+            return
+        yield record
+        start = record.get("start")
+        record = start.get("run") if isinstance(start, dict) else None
 
 
 def recipe_of(checkpoint: Checkpoint) -> dict[str, Any]:

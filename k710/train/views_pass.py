@@ -13,8 +13,10 @@ from torch import nn
 
 from k710.errors import TrainError
 from k710.loading.augment import Augment
+from k710.loading.batch import Batch
 from k710.loading.dataset import ClipDataset
 from k710.train.process import Process
+from k710.train.scores import check_finite
 from k710.train.step import DTYPES
 
 
@@ -50,7 +52,8 @@ def predict_views(
 
     As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `batch_size`
     views are taken at once by each process; `told` hears of the clips done by this process. Raises LoadError where a
-    loader's worker dies, TrainError where a GPU has no room for the views, and what `told` raises.
+    loader's worker dies, TrainError where a GPU has no room for the views or a score is not finite, and what `told`
+    raises.
     """
     was_training, num_views = model.training, len(dataset.views)
     model.eval()
@@ -73,6 +76,7 @@ def predict_views(
                 logits = model(batch.pixels)
             probabilities = logits.float().softmax(-1).double().cpu().numpy()
             failed |= batch.errors
+            _check_scores(batch, probabilities, precision)
             for row, sample, clip_id in zip(probabilities, batch.samples, batch.clip_ids, strict=True):
                 place = sample.clip - mine.start
                 sums[place] += row
@@ -82,6 +86,13 @@ def predict_views(
     model.train(was_training)
     assert (seen == num_views).all(), "a view was left out or seen twice"
     return _together(dataset, process, clip_ids, sums / num_views, seen, failed)
+
+
+def _check_scores(batch: Batch, probabilities: npt.NDArray[np.float64], precision: str) -> None:
+    """Raises TrainError for scores that are not finite, but for those of clips that could not be read."""
+    read = [number for number, clip_id in enumerate(batch.clip_ids) if clip_id not in batch.errors]
+    names = [f"clip {batch.clip_ids[number]}" for number in read]
+    check_finite(probabilities[read], names, precision=precision)
 
 
 @contextlib.contextmanager

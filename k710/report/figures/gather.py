@@ -72,7 +72,7 @@ def _manifest(manifest: Manifest) -> dict[str, Any]:
     about, counts = manifest.about, manifest.about.get("counts") or {}
     return {
         "name": manifest.path.name or manifest.path.resolve().name,
-        "content_hash": manifest.content_hash,
+        "content_hash": manifest.checked_content_hash(),
         "recipe": about["recipe"],
         "clips": len(manifest.clips),
         **{key: counts.get(key) for key in ("rows", "videos", "train", "val", "classes")},
