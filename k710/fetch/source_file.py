@@ -27,6 +27,21 @@ TRIED_PACKETS = 200  # until the first picture
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(DEMUXERS), "enable_drefs": "0"}
 
 
+# The matrices of AVColorSpace that every ffmpeg's scaler knows, by its names for them. What a file does not say is
+# BT.601, as decoders have it; 5 and 6 are names of BT.601.
+_MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_FULL_RANGE = 2  # of AVColorRange
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How the numbers of a YUV picture stand for colours: FFmpeg's name of the matrix, and the range of the numbers."""
+
+    matrix: str
+    full_range: bool
+    declared: bool  # the file says which matrix it is
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """What a video file declares. Sizes are those on the screen: rotated, with square pixels."""
@@ -40,6 +55,10 @@ class SourceFile:
     duration_s: float
     frames_gone: float  # the share that the gaps between its frames leave room for; 0 at a steady rate
     longest_gap_s: float = 0.0  # between two frames: a still may stand for long
+    clock_s: float = 0.0  # the time at which the file's own clock begins: its seconds are counted from there
+    first_s: float = 0.0  # the time of its first picture, by the same clock
+    has_sound: bool = False
+    colours: Colours | None = None  # None: nothing that a converter can be told, as of RGB
 
     @property
     def short_side_px(self) -> int:
@@ -104,7 +123,14 @@ def probe(path: Path) -> SourceFile:
         width_px = max(1, round(picture.width * (stream.sample_aspect_ratio or Fraction(1))))
         shown = (width_px, picture.height) if picture.rotation % 180 == 0 else (picture.height, width_px)
         gone, gap_s = frames_gone(packets.video_s), longest_gap_s(packets.video_s)
-        return SourceFile(path, container, stream.index, context.name, *shown, duration_s, gone, gap_s)
+        clock_s = (file.start_time or 0) / av.time_base
+        return SourceFile(
+            *(path, container, stream.index, context.name, *shown, duration_s, gone, gap_s),
+            clock_s=clock_s,
+            first_s=min(packets.video_s, default=clock_s),
+            has_sound=bool(file.streams.audio),
+            colours=_colours(picture),
+        )
 
 
 def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence[Span]) -> Part:
@@ -181,6 +207,17 @@ def _first_of(source: Any) -> av.VideoFrame | None:
     except av.error.FFmpegError:
         return None
     return next(iter(pictures), None)
+
+
+def _colours(picture: av.VideoFrame) -> Colours | None:
+    pixels = picture.format
+    if pixels.is_rgb or len(pixels.components) < 3 or pixels.name.startswith("xyz"):
+        return None
+    matrix = int(picture.colorspace)
+    if matrix not in _MATRICES:
+        return None
+    full_range = pixels.name.startswith("yuvj") or int(picture.color_range) == _FULL_RANGE
+    return Colours(_MATRICES[matrix], full_range, matrix != 2)
 
 
 def frames_gone(times_s: Sequence[float]) -> float:
