@@ -9,17 +9,12 @@ from pathlib import Path
 import ffmpeg
 
 from k710.fetch.failures import ClipError
-from k710.fetch.ffmpeg_binary import ffmpeg_binary
+from k710.fetch.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.fetch.profiles import Profile
-from k710.fetch.source_file import MAX_FPS, MAX_PIXELS, OPEN_OPTIONS, Colours, Part, SourceFile
+from k710.fetch.source_file import MAX_FPS, MAX_PIXELS, OPEN_OPTIONS, ROUNDING_S, SEEKABLE, Colours, Part, SourceFile
 
-MAX_ERROR_RATE = 0.05  # of the frames; cutting without encoding often spoils the first few
 AUDIO_BITS_PER_S = 96_000
-# Containers that lead to the key frame before any time. Others are read from their beginning: MPEG lands between key
-# frames, FLV and AVI miss, and the pictures up to the next key frame would be lost.
-SEEKABLE = ("mov", "matroska")
 SEEK_MARGIN_S = 1.0  # decoded before a cut, which is made by the pictures' own times
-ROUNDING_S = 0.0005  # containers that count milliseconds round a frame's time to the nearest
 
 
 class NoSpaceError(Exception):
@@ -72,7 +67,7 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
         streams.append(video["a:0"])
         options |= {"c:a": "aac", "b:a": AUDIO_BITS_PER_S, "flags:a": "+bitexact", "af": _cut_sound(source, window)}
     job = ffmpeg.output(*streams, "OUT", **options)
-    job = job.global_args("-nostdin", "-hide_banner", "-v", "error", "-max_error_rate", str(MAX_ERROR_RATE))
+    job = job.global_args("-nostdin", "-hide_banner", "-v", "error", "-max_error_rate", "1")
     command: list[str] = job.compile(cmd=ffmpeg_binary(), overwrite_output=True)
     return [names.get(argument, argument) for argument in command]
 
@@ -184,10 +179,7 @@ def encode(source: SourceFile, part: Part, profile: Profile, out: Path, *, limit
         raise ClipError("undecodable", f"ffmpeg was not done after {limit_s:.0f} s") from None
     if done.returncode == 0:
         return bool(done.stderr.strip())
-    said = done.stderr.decode(errors="replace").strip()
-    if "No space left on device" in said or "Disk quota exceeded" in said:
+    messages = done.stderr.decode(errors="replace")
+    if "No space left on device" in messages or "Disk quota exceeded" in messages:
         raise NoSpaceError
-    last = said.splitlines()[-1][-200:] if said else f"exit {done.returncode}"
-    if done.returncode == 69:  # FFmpeg's own: more errors than max_error_rate allows
-        raise ClipError("corrupt", f"too many frames do not decode: {last}")
-    raise ClipError("undecodable", f"ffmpeg: {last}")
+    raise ClipError("undecodable", f"ffmpeg: {failure_reason(messages, done.returncode)}")

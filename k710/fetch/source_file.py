@@ -21,6 +21,10 @@ TRIMMED_S = 5.0  # a file of a span that lasts at most this much longer was cut 
 MAX_PIXELS = 8192 * 4352  # more than 8K; a larger claim is a bomb
 MAX_FPS = 240
 JUMP_S = 60.0  # between two frames: the clock of a transport stream is damaged
+ROUNDING_S = 0.0005  # containers that count milliseconds round a frame's time to the nearest
+# Containers that lead to the key frame before any time. Others are read from their beginning: MPEG lands between key
+# frames, FLV and AVI miss, and the pictures up to the next key frame would be lost.
+SEEKABLE = ("mov", "matroska")
 TRIED_PACKETS = 200  # until the first picture
 
 # Nothing but the file itself is ever opened, whatever it says.
