@@ -9,7 +9,7 @@ from pathlib import Path
 from k710.clip_names import ClipName, parse_clip_name
 from k710.errors import FetchError
 
-SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts"})
+SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".vob"})
 
 
 class LocalFiles:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ffmpeg
@@ -34,7 +34,8 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
     Frames keep their times (`fps_mode passthrough`): nothing is doubled or dropped, so that frame numbers are the
     source's own. The same input gives the same bytes under one ffmpeg.
     """
-    skipped_s, window = _window(source, part)
+    with_sound = profile.audio and source.has_sound
+    window = _window(source, part, with_sound=with_sound)
     picked: dict[str, object] = {
         "f": source.container.demuxer,
         "threads": 1,
@@ -43,13 +44,12 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
     }
     if source.container.demuxer != "mov":
         del picked["enable_drefs"]
-    if skipped_s:
-        picked["ss"] = skipped_s
+    if window.skipped_s:
+        picked["ss"] = window.skipped_s
     # Named last, since ffmpeg-python takes no name that is not UTF-8.
     names = {"IN": f"file:{source.path.resolve()}", "OUT": f"file:{out.resolve()}"}
     video = ffmpeg.input("IN", **picked)
     streams = [video[str(source.stream)]]
-    with_sound = profile.audio and source.has_sound
     made = (_jpeg if profile.codec == "frames" else _h264)(source, profile)
     lasts_s = source.duration_s if part.whole else part.duration_s
     options: dict[str, object] = {
@@ -61,67 +61,71 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
         "fflags": "+bitexact",
         "flags:v": "+bitexact",
         **made,
-        "vf": ",".join([*_cut_pictures(source, window, with_sound=with_sound), str(made["vf"])]),
+        "vf": ",".join([*_cut_pictures(source, window), str(made["vf"])]),
     }
     if with_sound:
         streams.append(video["a:0"])
-        options |= {"c:a": "aac", "b:a": AUDIO_BITS_PER_S, "flags:a": "+bitexact", "af": _cut_sound(source, window)}
+        options |= {"c:a": "aac", "b:a": AUDIO_BITS_PER_S, "flags:a": "+bitexact"}
+        options["af"] = ",".join(_cut_sound(source, window))
     job = ffmpeg.output(*streams, "OUT", **options)
-    job = job.global_args("-nostdin", "-hide_banner", "-v", "error", "-max_error_rate", "1")
+    # The clock stays the file's own until the filters shift it: ffmpeg takes the beginning of one stream or of all for
+    # zero, by the container.
+    job = job.global_args("-copyts").global_args("-nostdin", "-hide_banner", "-v", "error", "-max_error_rate", "1")
     command: list[str] = job.compile(cmd=ffmpeg_binary(), overwrite_output=True)
     return [names.get(argument, argument) for argument in command]
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Which of what is read is kept, in seconds from where reading begins. None: no limit."""
+    """Which of a file's pictures and sounds are kept, in seconds of its own clock. None: no limit. `zero_s` becomes the
+    beginning of what is made, and up to `skipped_s` nothing is decoded."""
 
+    zero_s: float
     start_s: float | None
     end_s: float | None
+    skipped_s: float = 0.0
 
 
-def _window(source: SourceFile, part: Part) -> tuple[float, _Window]:
-    """How many seconds of the file are skipped, and which of the rest are kept.
-
-    A file that is the clip is taken from its first picture, which may come later than the file's own beginning. A span
-    is counted from the file's beginning, as players and the people who chose the spans count.
-    """
+def _window(source: SourceFile, part: Part, *, with_sound: bool) -> _Window:
+    """A file that is the clip is taken from its first picture, which may come later than the file's own beginning; with
+    sound, the pictures keep their distance to it. A span is counted from the file's beginning, as players and the
+    people who chose the spans count."""
+    avi = source.container.demuxer == "avi"
+    clock_s, first_s = (0.0, 0.0) if avi else (source.clock_s, source.first_s)
     if part.start_s is None:
-        begins_s = 0.0 if source.container.demuxer == "avi" else source.first_s - source.clock_s
-        return 0.0, _Window(None, None if part.whole else begins_s + part.duration_s - ROUNDING_S)
+        end_s = None if part.whole else first_s + part.duration_s - ROUNDING_S
+        return _Window(clock_s if with_sound else first_s, None, end_s)
+    zero_s = clock_s + part.start_s
     skipped_s = max(0.0, part.start_s - SEEK_MARGIN_S) if source.container.demuxer in SEEKABLE else 0.0
-    start_s = part.start_s - skipped_s - ROUNDING_S
-    return skipped_s, _Window(start_s, start_s + part.duration_s)
+    return _Window(zero_s, zero_s - ROUNDING_S, zero_s + part.duration_s - ROUNDING_S, skipped_s)
 
 
-def _cut_pictures(source: SourceFile, window: _Window, *, with_sound: bool) -> list[str]:
-    """The filters that keep the window's pictures. A file that is the clip is shown from its first picture on, but with
-    sound its pictures keep their distance to it.
+def _cut_pictures(source: SourceFile, window: _Window) -> list[str]:
+    """The filters that keep the window's pictures.
 
-    No filter counts from the first picture that it meets: where the size changes, all filters begin anew.
+    No filter counts from the first picture that it meets: where the size changes, all filters begin anew. The exception
+    is AVI, which tells when a picture is decoded. Where later pictures are needed for it, its time lags by as many
+    pictures, and only the decoder knows by how many.
     """
-    filters, begins_s = [], source.first_s - source.clock_s
-    if source.container.demuxer == "avi":
-        # AVI tells when a picture is decoded. Where later pictures are needed for it, its time lags by as many
-        # pictures, which only the decoder knows. So this container is the exception.
-        filters, begins_s = ["setpts=PTS-STARTPTS"], 0.0
-    limits = {"start": window.start_s, "end": window.end_s}
-    trim = ":".join(f"{name}={at_s:.6f}" for name, at_s in limits.items() if at_s is not None)
-    if trim:
-        filters.append(f"trim={trim}")
-    shift_s = (0.0 if with_sound else begins_s) if window.start_s is None else window.start_s + ROUNDING_S
-    return [*filters, f"setpts=round(PTS-({shift_s:.6f})/TB)"] if abs(shift_s) > 1e-5 else filters
+    filters = ["setpts=PTS-STARTPTS"] if source.container.demuxer == "avi" else []
+    return filters + _limits("trim", window) + _shifted("setpts", window)
 
 
-def _cut_sound(source: SourceFile, window: _Window) -> str:
+def _cut_sound(source: SourceFile, window: _Window) -> list[str]:
     """The filters that keep the window's sound; of a whole file no more than lasts as long as its pictures."""
-    end_s = window.end_s
-    if end_s is None:
-        end_s = source.first_s - source.clock_s + source.duration_s
-    if window.start_s is None:
-        return f"atrim=end={end_s:.6f}"
-    start_s = window.start_s + ROUNDING_S
-    return f"atrim=start={start_s:.6f}:end={end_s:.6f},asetpts=PTS-{start_s:.6f}/TB"
+    if window.end_s is None:
+        window = replace(window, end_s=source.first_s + source.duration_s)
+    return _limits("atrim", window) + _shifted("asetpts", window)
+
+
+def _limits(filter_name: str, window: _Window) -> list[str]:
+    limits = {"start": window.start_s, "end": window.end_s}
+    said = [f"{name}={at_s:.6f}" for name, at_s in limits.items() if at_s is not None]
+    return [f"{filter_name}={':'.join(said)}"] if said else []
+
+
+def _shifted(filter_name: str, window: _Window) -> list[str]:
+    return [f"{filter_name}=round(PTS-({window.zero_s:.6f})/TB)"] if abs(window.zero_s) > 1e-5 else []
 
 
 def _h264(source: SourceFile, profile: Profile) -> dict[str, object]:

@@ -18,7 +18,7 @@ from k710.engine import Engine, Stop, local_engine
 from k710.errors import FetchError, StoreError, UsageError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.estimate import check_room
-from k710.fetch.ffmpeg_binary import ffmpeg_binary
+from k710.fetch.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.fetch.from_cvdf import stop_without_network
 from k710.fetch.from_local import clip_of
 from k710.fetch.jobs import NO_SPACE, Candidate, ClipJob
@@ -178,7 +178,7 @@ def _check_tools(run: Run) -> None:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, timeout=_SELF_CHECK_S, check=False, start_new_session=True
         )
-        said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
+        said = failure_reason(done.stderr.decode(errors="replace"), done.returncode)
         if done.returncode == 0:
             cut = Candidate(test, named_span=False)
             job = ClipJob("self-check", (0, 1), ((0, 1),), (cut,), run.scratch / "checked", run.profile, _SELF_CHECK_S)

@@ -12,9 +12,10 @@ import av
 import av.error
 import numpy as np
 
-from k710.containers import DEMUXERS, SNIFF_BYTES, Container, sniff
+from k710.containers import DEMUXERS, SNIFF_BYTES, Container, other_video, sniff
 from k710.fetch.failures import ClipError
 from k710.fetch.jobs import Span
+from k710.fetch.mp4_boxes import is_cut_off
 
 TOLERANCE_S = 0.5  # between a span and the file that is cut to it: crawlers cut at frames of their own choice
 TRIMMED_S = 5.0  # a file of a span that lasts at most this much longer was cut at key frames, and loses its end
@@ -85,6 +86,8 @@ def container_of(path: Path) -> Container:
         head = file.read(SNIFF_BYTES)
     if found := sniff(head):
         return found
+    if name := other_video(head):
+        raise ClipError("not_video", f"{name} is not read; convert it, for example to MP4")
     raise ClipError("not_video", "an empty file" if not head else f"no video file: begins with {head[:16]!r}")
 
 
@@ -121,6 +124,8 @@ def probe(path: Path) -> SourceFile:
             raise ClipError("undecodable", "no picture decodes")
         if packets.jumps and container.demuxer == "mpegts":
             raise ClipError("corrupt", "its clock jumps")
+        if container.demuxer == "mov" and is_cut_off(path):
+            raise ClipError("corrupt", "the file breaks off inside its last fragment")
         duration_s = max(packets.duration_s, _claimed_s(file, stream, packets))
         if packets.num_video > MAX_FPS * max(duration_s, 1):
             raise ClipError("mismatch", f"has {packets.num_video:,} frames in {duration_s:.1f} s")
