@@ -241,7 +241,8 @@ def test_an_ffmpeg_that_keeps_colours(use_ffmpeg):
 @pytest.mark.parametrize(
     ("spoil", "outcome"),
     [
-        ("s/out_color_matrix=bt601/out_color_matrix=bt709/", "clips come out wrong by"),  # as if the matrix were not converted
+        # As if the matrix were not converted.
+        ("s/out_color_matrix=bt601/out_color_matrix=bt709/", "clips come out wrong by"),
         ("s/in_color_matrix=bt709/in_color_matrix=bt601/", "clips come out wrong by"),
         ("s/libx264/none264/", "not tested: this ffmpeg made no clip"),
     ],

@@ -17,6 +17,10 @@ AUDIO_BITS_PER_S = 96_000
 SEEK_MARGIN_S = 1.0  # decoded before a cut, which is made by the pictures' own times
 
 
+class NothingMadeError(ClipError):
+    """ffmpeg gave up. Why, is the source's to tell: see `damage`."""
+
+
 class NoSpaceError(Exception):
     """The disk is full: nothing that the clip is to blame for."""
 
@@ -174,8 +178,8 @@ def _said(colours: Colours) -> str:
 
 
 def encode(source: SourceFile, part: Part, profile: Profile, out: Path, *, limit_s: float) -> bool:
-    """Run `encode_command`; says whether ffmpeg had to complain of the source. Raises ClipError where the source is at
-    fault or takes longer than `limit_s`, NoSpaceError where the disk is full."""
+    """Run `encode_command`; says whether ffmpeg had to complain of the source. Raises NothingMadeError where
+    ffmpeg gave up, ClipError where it takes longer than `limit_s`, NoSpaceError where the disk is full."""
     command = encode_command(source, part, profile, out)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=False)  # noqa: S603
@@ -186,4 +190,4 @@ def encode(source: SourceFile, part: Part, profile: Profile, out: Path, *, limit
     messages = done.stderr.decode(errors="replace")
     if "No space left on device" in messages or "Disk quota exceeded" in messages:
         raise NoSpaceError
-    raise ClipError("undecodable", f"ffmpeg: {failure_reason(messages, done.returncode)}")
+    raise NothingMadeError("undecodable", f"ffmpeg: {failure_reason(messages, done.returncode)}")

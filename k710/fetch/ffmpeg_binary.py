@@ -10,10 +10,11 @@ import signal
 # What ffmpeg says at its end, whatever went wrong: numbers for programmers, after the line that names the cause.
 _CLOSING = re.compile(
     r"Conversion failed|[Tt]ask finished with error|Terminating thread with return code|Error (while )?filtering"
-    r"|Error sending frames|Nothing was written into output|Error muxing|Error closing|Last message repeated"
+    r"|Error sending frames|Could not open encoder before EOF|Error while opening encoder"
+    r"|Nothing was written into output|Error muxing|Error closing|Last message repeated"
 )
 _PLACE = re.compile(r"^(\[[^\]]*\] )+")  # as "[h264 @ 0x55d0c8] ": an address that is another one in every run
-_NUMBER = re.compile(r"(with )?(return|error) code:? -?\d+|:? ?-\d{3,}\b")
+_NUMBER = re.compile(r" ?(with )?(return|error) code:? -?\d+|:? ?-\d{3,}\b")
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from k710.fetch.check import measure
 from k710.fetch.damage import MAX_LOST_SHARE, check_damage
-from k710.fetch.encode import NoSpaceError, encode
+from k710.fetch.encode import NoSpaceError, NothingMadeError, encode
 from k710.fetch.failures import ClipError
 from k710.fetch.frames import FRAMES_SUFFIX, begins_with_jpeg, measure_frames, store_frames
 from k710.fetch.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made, Measured
@@ -73,7 +73,11 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
         shutil.copyfile(candidate.path, path)
     else:
         suffix, path = "mp4", job.out.with_name(f"{job.out.name}.mp4")
-        complained = encode(source, part, job.profile, path, limit_s=job.limit_s)
+        try:
+            complained = encode(source, part, job.profile, path, limit_s=job.limit_s)
+        except NothingMadeError:
+            check_damage(source, part)
+            raise
         if complained and part.start_s is None and source.frames_gone > MAX_LOST_SHARE:
             raise ClipError("corrupt", f"{source.frames_gone:.0%} of its frames are gone")
         found = check_damage(source, part) if complained else None

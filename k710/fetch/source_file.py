@@ -114,6 +114,8 @@ def video_stream(file: av.container.InputContainer) -> av.VideoStream:
 def probe(path: Path) -> SourceFile:
     """What the file declares, when its packets are, and how its first picture stands. Raises ClipError."""
     container = container_of(path)
+    if container.demuxer == "mov" and is_cut_off(path):
+        raise ClipError("corrupt", "the file breaks off inside its last fragment")
     with open_video(path, container) as file:
         stream = video_stream(file)
         context = stream.codec_context
@@ -124,8 +126,6 @@ def probe(path: Path) -> SourceFile:
             raise ClipError("undecodable", "no picture decodes")
         if packets.jumps and container.demuxer == "mpegts":
             raise ClipError("corrupt", "its clock jumps")
-        if container.demuxer == "mov" and is_cut_off(path):
-            raise ClipError("corrupt", "the file breaks off inside its last fragment")
         duration_s = max(packets.duration_s, _claimed_s(file, stream, packets))
         if packets.num_video > MAX_FPS * max(duration_s, 1):
             raise ClipError("mismatch", f"has {packets.num_video:,} frames in {duration_s:.1f} s")
