@@ -48,8 +48,11 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
     }
     if source.container.demuxer != "mov":
         del picked["enable_drefs"]
+    # The clock stays the file's own but for this: ffmpeg would take the beginning of one stream or of all for zero, by
+    # the container. A filter that shifts times would lose how long the last frame lasts, in ffmpeg 7.0.
+    picked["itsoffset"] = -window.zero_s
     if window.skipped_s:
-        picked["ss"] = window.skipped_s
+        picked |= {"ss": window.skipped_s, "noaccurate_seek": None}
     # Named last, since ffmpeg-python takes no name that is not UTF-8.
     names = {"IN": f"file:{source.path.resolve()}", "OUT": f"file:{out.resolve()}"}
     video = ffmpeg.input("IN", **picked)
@@ -67,13 +70,14 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
         **made,
         "vf": ",".join([*_cut_pictures(source, window), str(made["vf"])]),
     }
+    if source.container.demuxer == "avi" and source.usual_gap_s:
+        # The filter that shifts its times loses how long the last frame lasts, in ffmpeg 7.0.
+        options["bsf:v"] = f"setts=duration=if(DURATION\\,DURATION\\,round({source.usual_gap_s:.6f}/TB))"
     if with_sound:
         streams.append(video["a:0"])
         options |= {"c:a": "aac", "b:a": AUDIO_BITS_PER_S, "flags:a": "+bitexact"}
         options["af"] = ",".join(_cut_sound(source, window))
     job = ffmpeg.output(*streams, "OUT", **options)
-    # The clock stays the file's own until the filters shift it: ffmpeg takes the beginning of one stream or of all for
-    # zero, by the container.
     job = job.global_args("-copyts").global_args("-nostdin", "-hide_banner", "-v", "error", "-max_error_rate", "1")
     command: list[str] = job.compile(cmd=ffmpeg_binary(), overwrite_output=True)
     return [names.get(argument, argument) for argument in command]
@@ -81,8 +85,8 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
 
 @dataclass(frozen=True)
 class _Window:
-    """Which of a file's pictures and sounds are kept, in seconds of its own clock. None: no limit. `zero_s` becomes the
-    beginning of what is made, and up to `skipped_s` nothing is decoded."""
+    """Which of a file's pictures and sounds are kept, in seconds from `zero_s` of its own clock, which becomes the
+    beginning of what is made. None: no limit. Up to `skipped_s` of the file nothing is decoded."""
 
     zero_s: float
     start_s: float | None
@@ -97,11 +101,10 @@ def _window(source: SourceFile, part: Part, *, with_sound: bool) -> _Window:
     avi = source.container.demuxer == "avi"
     clock_s, first_s = (0.0, 0.0) if avi else (source.clock_s, source.first_s)
     if part.start_s is None:
-        end_s = None if part.whole else first_s + part.duration_s - ROUNDING_S
-        return _Window(clock_s if with_sound else first_s, None, end_s)
-    zero_s = clock_s + part.start_s
+        zero_s = clock_s if with_sound else first_s
+        return _Window(zero_s, None, None if part.whole else first_s + part.duration_s - zero_s - ROUNDING_S)
     skipped_s = max(0.0, part.start_s - SEEK_MARGIN_S) if source.container.demuxer in SEEKABLE else 0.0
-    return _Window(zero_s, zero_s - ROUNDING_S, zero_s + part.duration_s - ROUNDING_S, skipped_s)
+    return _Window(clock_s + part.start_s, -ROUNDING_S, part.duration_s - ROUNDING_S, skipped_s)
 
 
 def _cut_pictures(source: SourceFile, window: _Window) -> list[str]:
@@ -111,25 +114,21 @@ def _cut_pictures(source: SourceFile, window: _Window) -> list[str]:
     is AVI, which tells when a picture is decoded. Where later pictures are needed for it, its time lags by as many
     pictures, and only the decoder knows by how many.
     """
-    filters = ["setpts=PTS-STARTPTS"] if source.container.demuxer == "avi" else []
-    return filters + _limits("trim", window) + _shifted("setpts", window)
+    avi = [f"setpts=PTS-STARTPTS-({window.zero_s:.6f})/TB"] if source.container.demuxer == "avi" else []
+    return avi + _limits("trim", window)
 
 
 def _cut_sound(source: SourceFile, window: _Window) -> list[str]:
     """The filters that keep the window's sound; of a whole file no more than lasts as long as its pictures."""
     if window.end_s is None:
-        window = replace(window, end_s=source.first_s + source.duration_s)
-    return _limits("atrim", window) + _shifted("asetpts", window)
+        window = replace(window, end_s=source.first_s + source.duration_s - window.zero_s)
+    return _limits("atrim", window)
 
 
 def _limits(filter_name: str, window: _Window) -> list[str]:
     limits = {"start": window.start_s, "end": window.end_s}
     said = [f"{name}={at_s:.6f}" for name, at_s in limits.items() if at_s is not None]
     return [f"{filter_name}={':'.join(said)}"] if said else []
-
-
-def _shifted(filter_name: str, window: _Window) -> list[str]:
-    return [f"{filter_name}=round(PTS-({window.zero_s:.6f})/TB)"] if abs(window.zero_s) > 1e-5 else []
 
 
 def _h264(source: SourceFile, profile: Profile) -> dict[str, object]:

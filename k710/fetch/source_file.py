@@ -63,6 +63,7 @@ class SourceFile:
     clock_s: float = 0.0  # the time at which the file's own clock begins: its seconds are counted from there
     first_s: float = 0.0  # the time of its first picture, by the same clock
     has_sound: bool = False
+    usual_gap_s: float = 0.0  # between two frames
     colours: Colours | None = None  # None: nothing that a converter can be told, as of RGB
 
     @property
@@ -138,6 +139,7 @@ def probe(path: Path) -> SourceFile:
             clock_s=clock_s,
             first_s=min(packets.video_s, default=clock_s),
             has_sound=bool(file.streams.audio),
+            usual_gap_s=float(np.median(np.diff(np.sort(packets.video_s)))) if len(packets.video_s) > 1 else 0.0,
             colours=_colours(picture),
         )
 
