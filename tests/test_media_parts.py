@@ -74,7 +74,8 @@ def video(folder: Path, kind: str, *, sound: bool, late_s: float = 0.0, seconds:
     path = folder / "video"
     inputs = ["-itsoffset", late_s, "-i", folder / "numbered.mkv", "-f", "lavfi", "-i", "sine=sample_rate=44100"]
     streams = ["-map", "0:v", *(["-map", "1:a", "-c:a", SOUND.get(kind, "aac")] if sound else [])]
-    ffmpeg(*inputs, *streams, "-t", seconds + late_s, *VIDEOS[kind].split(), path)
+    limits = ["-t", seconds + late_s, "-frames:v", round(seconds * fps)]
+    ffmpeg(*inputs, *streams, *limits, *VIDEOS[kind].split(), path)
     return path
 
 
@@ -86,7 +87,7 @@ def video(folder: Path, kind: str, *, sound: bool, late_s: float = 0.0, seconds:
 def test_a_span_is_its_frames_in_every_container(tmp_path, kind, sound):
     file = video(tmp_path, kind, sound=sound)
     fps = 25 if kind == "mpeg" else 10
-    for start_s, end_s in ((0, 2), (3, 6), (7, 9)):
+    for start_s, end_s in ((0, 2), (6, 9)):
         made = make(tmp_path / f"{start_s}", file, (start_s, end_s))
         assert numbers(path_of(made)) == list(range(start_s * fps, end_s * fps)), (start_s, end_s)
         assert made.flags == ()
