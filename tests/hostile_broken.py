@@ -231,7 +231,12 @@ _EITHER = {
         encoders=("libvpx-vp9",),
     ),
     "flipped_bytes_av1": _flipped("av1", "libsvtav1", "corrupt"),
-    "flipped_bytes_vp8": Kind(changed("webm", lambda data: scramble(data, 0.01, 1, 0.02)), "corrupt", size_px=None),
+    "flipped_bytes_vp8": Kind(
+        changed("webm", lambda data: scramble(data, 0.01, 1, 0.02)),
+        ("corrupt", "mismatch"),
+        note="the flips fall where this encoder puts its bytes, which depends on its speed: also on the times of blocks",
+        size_px=None,
+    ),
     "flipped_bytes_mjpeg": Kind(
         changed("mjpeg", lambda data: scramble(data, 0.04, 0.95, 0.01)), "corrupt", size_px=None
     ),
