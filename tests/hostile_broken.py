@@ -234,7 +234,7 @@ _EITHER = {
     "flipped_bytes_vp8": Kind(
         changed("webm", lambda data: scramble(data, 0.01, 1, 0.02)),
         ("corrupt", "mismatch"),
-        note="the flips fall where this encoder puts its bytes, which depends on its speed: also on the times of blocks",
+        note="where the flips fall depends on the speed of this encoder: some change the times of blocks",
         size_px=None,
     ),
     "flipped_bytes_mjpeg": Kind(
