@@ -74,7 +74,7 @@ def video(folder: Path, kind: str, *, sound: bool, late_s: float = 0.0, seconds:
     path = folder / "video"
     inputs = ["-itsoffset", late_s, "-i", folder / "numbered.mkv", "-f", "lavfi", "-i", "sine=sample_rate=44100"]
     streams = ["-map", "0:v", *(["-map", "1:a", "-c:a", SOUND.get(kind, "aac")] if sound else [])]
-    limits = ["-t", seconds + late_s, "-frames:v", round(seconds * fps)]
+    limits = ["-t", seconds + late_s, "-frames:v", round(seconds * fps), "-fps_mode", "passthrough"]
     ffmpeg(*inputs, *streams, *limits, *VIDEOS[kind].split(), path)
     return path
 
