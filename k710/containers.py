@@ -21,8 +21,9 @@ class Container:
 _MOV, _MP4 = Container("mov", "mov"), Container("mov", "mp4")
 _MATROSKA, _WEBM = Container("matroska", "mkv"), Container("matroska", "webm")
 _AVI, _FLV, _MPEGTS = Container("avi", "avi"), Container("flv", "flv"), Container("mpegts", "ts")
+_MPEGPS = Container("mpeg", "mpg")
 
-DEMUXERS = tuple(dict.fromkeys(container.demuxer for container in (_MOV, _MATROSKA, _AVI, _FLV, _MPEGTS)))
+DEMUXERS = tuple(dict.fromkeys(container.demuxer for container in (_MOV, _MATROSKA, _AVI, _FLV, _MPEGTS, _MPEGPS)))
 
 # The first box of an MP4 is `ftyp`; of a QuickTime file from before 2001 it may be any of the others.
 _MOV_BOXES = (b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
@@ -42,4 +43,26 @@ def sniff(head: bytes) -> Container | None:
         return _FLV
     if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
         return _MPEGTS
+    if head[:4] == b"\0\0\1\xba":  # the header of a pack, of MPEG-1 or MPEG-2
+        return _MPEGPS
     return None
+
+
+# Files of moving pictures in a container that is not read. Each by its first bytes.
+_OTHER_VIDEO = {
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "ASF (WMV)",
+    b"OggS": "Ogg",
+    b".RMF": "RealMedia",
+    b"DKIF": "IVF",
+    b"YUV4MPEG2": "YUV4MPEG",
+    b"\0\0\1\xb3": "MPEG video without a container",
+    b"\0\0\0\1\x67": "H.264 without a container",
+    b"\x06\x0e\x2b\x34": "MXF",
+}
+
+
+def other_video(head: bytes) -> str | None:
+    """The name of a container of video that `sniff` does not take, as far as it is known."""
+    if len(head) > 388 and head[4] == head[196] == head[388] == 0x47:
+        return "MPEG-TS in packets of 192 bytes (M2TS)"
+    return next((name for magic, name in _OTHER_VIDEO.items() if head.startswith(magic)), None)

@@ -22,7 +22,7 @@ from typing import Any
 
 from k710.download import cache_folder
 from k710.errors import RemoteError, UsageError
-from k710.fetch.ffmpeg_binary import ffmpeg_binary
+from k710.fetch.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.remote import RemotePath
 from k710.storage import Location
 
@@ -33,6 +33,7 @@ _OLD_DAYS = 60
 _ENCODERS = {"libx264": "profiles h264 and source", "mjpeg": "profile frames", "aac": "--audio"}
 _STORE_BYTES, _CACHE_BYTES, _SHARED_MEMORY_BYTES = 20e9, 1e9, 1e9
 _OPEN_FILES = 1024
+_COLOUR_LEVELS = 8  # of 255: encoding costs up to 4, a wrong matrix or a wrong range 15 and more
 
 
 @dataclass(frozen=True)
@@ -190,13 +191,31 @@ def ffmpeg(here: Here) -> Iterable[Finding]:
         yield Finding("ffmpeg", OK, f"{version}, {binary}", needed=True)
 
 
+def ffmpeg_colours(here: Here) -> Iterable[Finding]:
+    """Whether that binary keeps the colours of a BT.709 video. What it is and lacks is the line above's to say."""
+    module = "k710.fetch.colour_check"
+    try:
+        error = float(_load(module, f"{module}.worst_error()"))
+    except ModuleNotFoundError:
+        yield Finding("ffmpeg colours", WARNING, "not tested: k710 is not installed in this Python", "pip install .")
+        return
+    except _BrokenError:
+        yield Finding("ffmpeg colours", WARNING, "not tested: this ffmpeg made no clip", "see the line on ffmpeg")
+        return
+    if error > _COLOUR_LEVELS:
+        advice = "pip install -U imageio-ffmpeg, and unset IMAGEIO_FFMPEG_EXE"
+        yield Finding("ffmpeg colours", WARNING, f"clips come out wrong by {error:.0f} of 255 levels", advice)
+    else:
+        yield Finding("ffmpeg colours", OK, f"kept, to {error:.0f} of 255 levels")
+
+
 def _said(*command: str) -> str:
     done = subprocess.run(  # noqa: S603
         command, stdin=subprocess.DEVNULL, capture_output=True, timeout=IMPORT_LIMIT_S, check=False
     )
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
-        raise RuntimeError(f"{command[0]} does not work: {said[-1]}")
+        reason = failure_reason(done.stderr.decode(errors="replace"), done.returncode)
+        raise RuntimeError(f"{command[0]} does not work: {reason}")
     return done.stdout.decode(errors="replace")
 
 
@@ -366,7 +385,7 @@ def _size(size_bytes: float) -> str:
 CHECKS: dict[str, Callable[[Here], Iterable[Finding]]] = {
     check.__name__: check
     for check in (
-        *(python, ffmpeg, pyav, decord, simplejpeg, torchcodec, torch),
+        *(python, ffmpeg, ffmpeg_colours, pyav, decord, simplejpeg, torchcodec, torch),
         *(youtube_downloader, javascript, ray, s3fs, tensorboard),
         *(disk, cache, open_files, shared_memory),
     )

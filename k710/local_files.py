@@ -10,7 +10,7 @@ from k710.clip_names import ClipName
 from k710.clip_paths import clip_in_path
 from k710.errors import FetchError
 
-SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts"})
+SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".vob"})
 
 
 class LocalFiles:

@@ -45,6 +45,8 @@ _CODECS = {
     "av1_webm": ("-c:v libsvtav1 -preset 12 -an -f webm", "libsvtav1"),
     "mpeg1_avi": ("-r 25 -c:v mpeg1video -an -f avi", ""),
     "mpeg2_ts": ("-r 25 -c:v mpeg2video -c:a mp2 -f mpegts", ""),
+    "mpeg2_ps": ("-r 25 -c:v mpeg2video -c:a mp2 -f vob", ""),
+    "mpeg1_ps": ("-r 25 -c:v mpeg1video -bf 2 -c:a mp2 -f mpeg", ""),
     "h263_3gp": ("-c:v h263 -an -f 3gp", ""),
     "sorenson_flv": ("-c:v flv -an -f flv", ""),
     "wmv2_avi": ("-c:v wmv2 -an -f avi", ""),

@@ -67,7 +67,6 @@ _NOTHING = {
     "flac": encoded("-vn -c:a flac -f flac"),
     "ogg": encoded("-vn -c:a libopus -f ogg"),
     "asf": encoded("-c:v wmv2 -c:a wmav2 -f asf"),
-    "mpeg_program_stream": encoded("-r 25 -c:v mpeg2video -c:a mp2 -f vob"),
     "h264_elementary_stream": copied("-an -f h264"),
     "y4m": encoded("-an -pix_fmt yuv420p -f yuv4mpegpipe", seconds=1),
     "nut": copied("-f nut"),

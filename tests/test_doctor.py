@@ -212,7 +212,8 @@ def test_what_an_ffmpeg_lacks(k710, use_ffmpeg, only, encoders, protocols, mark,
 
 
 @pytest.mark.parametrize(
-    ("script", "said"), [("echo 'no such library' >&2; exit 127", "no such library"), ("kill -SEGV $$", "exit -11")]
+    ("script", "said"),
+    [("echo 'no such library' >&2; exit 127", "no such library"), ("kill -SEGV $$", "crashed (SIGSEGV)")],
 )
 def test_an_ffmpeg_that_does_not_run(use_ffmpeg, script, said):
     path = use_ffmpeg(script)
@@ -231,6 +232,30 @@ def test_an_ffmpeg_that_hangs(use_ffmpeg, monkeypatch):
 def test_an_ffmpeg_that_is_not_there(use_ffmpeg):
     use_ffmpeg("").unlink()
     assert one("ffmpeg").mark == MISSING
+
+
+def test_an_ffmpeg_that_keeps_colours(use_ffmpeg):
+    assert one("ffmpeg_colours").mark == OK
+
+
+@pytest.mark.parametrize(
+    ("spoil", "outcome"),
+    [
+        # As if the matrix were not converted.
+        ("s/out_color_matrix=bt601/out_color_matrix=bt709/", "clips come out wrong by"),
+        ("s/in_color_matrix=bt709/in_color_matrix=bt601/", "clips come out wrong by"),
+        ("s/libx264/none264/", "not tested: this ffmpeg made no clip"),
+    ],
+)
+def test_an_ffmpeg_that_changes_colours(use_ffmpeg, spoil, outcome):
+    real = ffmpeg_binary()
+    use_ffmpeg(
+        f"""for argument; do shift; set -- "$@" "$(printf %s "$argument" | sed '{spoil}')"; done\nexec {real} "$@" """
+    )
+    found = one("ffmpeg_colours")
+    assert (found.mark, found.needed) == (WARNING, False)
+    assert found.found.startswith(outcome)
+    assert found.advice
 
 
 TORCH = """__version__ = '2.13.0'

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from k710.errors import RecipeError, StoreError
-from k710.fetch.profiles import Profile, read_profile
+from k710.fetch.profiles import ENCODING_VERSION, Profile, read_profile
 from k710.fetch.run import check_profile
 from k710.loading.sampling import stored_indices
 from k710.manifest import open_manifest
@@ -114,6 +114,20 @@ def test_a_store_from_before_a_key_existed_has_its_default(fetched, monkeypatch)
     monkeypatch.setattr("k710.fetch.run.unit_metadata", lambda file: {"profile": before | {"short_side_px": 96}})
     with pytest.raises(StoreError, match="short_side_px 96"):
         check_profile(store, read_profile("frames"))
+
+
+def test_clips_of_an_earlier_encoding_are_kept_and_told_of(fetched, monkeypatch):
+    _, store = fetched
+    heard: list[str] = []
+    metadata = read_unit(store.unit_files()[0])[1]
+    assert metadata["encoding"] == ENCODING_VERSION
+    check_profile(store, read_profile("frames"), say=heard.append)
+    assert heard == []
+    del metadata["encoding"]
+    monkeypatch.setattr("k710.fetch.run.unit_metadata", lambda file: metadata)
+    check_profile(store, read_profile("frames"), say=heard.append)
+    assert len(heard) == 1
+    assert "made by an earlier version" in heard[0]
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from k710.containers import Container
 from k710.display import Display, display_of
+from k710.fetch.damage import MAX_LOST_SHARE, check_share, damage, each_stands_alone
 from k710.fetch.failures import ClipError
 from k710.fetch.jobs import Measured
 from k710.fetch.source_file import open_video, video_stream
 
 MIN_FRAMES, MIN_DURATION_S = 8, 1.0
-MAX_LOST_SHARE = 0.05  # of the frames
 FEW_PICTURES = 8  # too few to say that nothing moves
 _GRID_PX = 32  # pictures are compared at this size
 _EVERY_S = 0.25
@@ -54,6 +54,8 @@ def measure(path: Path, container: Container, *, decode_all: bool) -> Measured:
         claimed, codec = stream.frames - found.num_hidden, stream.codec_context.name
     if not decode_all and len(found.pictures) < FEW_PICTURES:
         return measure(path, container, decode_all=True)
+    if decode_all and (found.num_lost or each_stands_alone(codec)):
+        check_share(damage(path, container))
     if not found.pictures:
         raise ClipError("undecodable", "no picture decodes")
     # A packet may hold two pictures or none, as in AVI: where all were decoded, pictures are counted.

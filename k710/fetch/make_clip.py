@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from k710.fetch.check import MAX_LOST_SHARE, measure
-from k710.fetch.encode import NoSpaceError, encode
+from k710.fetch.check import measure
+from k710.fetch.damage import MAX_LOST_SHARE, check_damage
+from k710.fetch.encode import NoSpaceError, NothingMadeError, encode
 from k710.fetch.failures import ClipError
 from k710.fetch.frames import FRAMES_SUFFIX, begins_with_jpeg, measure_frames, store_frames
 from k710.fetch.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made, Measured
@@ -72,10 +73,17 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
         shutil.copyfile(candidate.path, path)
     else:
         suffix, path = "mp4", job.out.with_name(f"{job.out.name}.mp4")
-        complained = encode(source, part, job.profile, path, limit_s=job.limit_s)
+        try:
+            complained = encode(source, part, job.profile, path, limit_s=job.limit_s)
+        except NothingMadeError:
+            check_damage(source, part)
+            raise
         if complained and part.start_s is None and source.frames_gone > MAX_LOST_SHARE:
             raise ClipError("corrupt", f"{source.frames_gone:.0%} of its frames are gone")
-        measured = measure(path, container_of(path), decode_all=False)
+        found = check_damage(source, part) if complained else None
+        measured = _measure_made(path, source, part)
+        if found and measured.num_frames < (1 - MAX_LOST_SHARE) * found.num_pictures - 1:
+            raise ClipError("corrupt", f"{measured.num_frames} of {found.num_pictures} frames decode")
         _check_length(measured, source, part)
         if job.profile.codec == "frames":
             jpegs, stored = path, store_frames(path, job.profile.stored_frames)
@@ -89,9 +97,21 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
     return Made(job.clip_id, None, None, str(path), suffix, measured, tuple(flags), index, **frames)
 
 
+def _measure_made(path: Path, source: SourceFile, part: Part) -> Measured:
+    """What ffmpeg made. Where it made no picture, the ClipError tells of the source, not of our own file."""
+    try:
+        return measure(path, container_of(path), decode_all=False)
+    except ClipError as error:
+        if error.failure in ("undecodable", "not_video"):
+            check_damage(source, part)
+            raise ClipError("undecodable", "ffmpeg made no picture of it") from None
+        raise
+
+
 def _check_length(measured: Measured, source: SourceFile, part: Part) -> None:
     """Raise ClipError where less, or more, is there than the file itself declares for this part."""
-    expected_s = min(part.duration_s, source.duration_s - (part.start_s or 0.0))
+    left_s = source.duration_s - (part.start_s or 0.0)
+    expected_s = left_s if part.whole else min(part.duration_s, left_s)
     # Of the last picture only the beginning is sure to be in the part.
     tolerance_s = max(TOLERANCE_S + 2 / max(measured.fps, 1.0), TOLERANCE_S + source.longest_gap_s)
     if measured.duration_s < expected_s - tolerance_s:

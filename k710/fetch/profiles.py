@@ -14,6 +14,10 @@ from k710.recipes import read_recipe, recipe_path
 CODECS = ("h264", "source", "frames")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 TUNES = ("none", "fastdecode", "film", "grain", "animation", "stillimage")
+# How the settings are carried out, recorded with each unit of the store; units without it are of 1. It is no setting:
+# stores of both are read and continued alike. 2: the file of a clip is kept from its first picture to its last, spans
+# are cut by the pictures' own times, and matrix and range of the colours are named.
+ENCODING_VERSION = 2
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 
 

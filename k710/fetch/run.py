@@ -18,12 +18,12 @@ from k710.engine import Engine, Stop, local_engine
 from k710.errors import FetchError, StoreError, UsageError
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.estimate import check_room
-from k710.fetch.ffmpeg_binary import ffmpeg_binary
+from k710.fetch.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.fetch.from_cvdf import stop_without_network
 from k710.fetch.from_local import clip_of
 from k710.fetch.jobs import NO_SPACE, Candidate, ClipJob
 from k710.fetch.plan import Choices, Plan
-from k710.fetch.profiles import Profile
+from k710.fetch.profiles import ENCODING_VERSION, Profile
 from k710.fetch.scratch import scratch_folder, sweep
 from k710.fetch.unit_work import Run, Tally
 from k710.fetch.wanted import of_part
@@ -60,7 +60,7 @@ def fetch(
         choices = replace(choices, scratch=choices.scratch.absolute())  # where another machine stands is not known
     store = Store(store_root, choices.profile.folder)
     plan = Plan(manifest, store, choices)
-    check_profile(store, choices.profile)
+    check_profile(store, choices.profile, say=say)
     if not len(plan.wanted):
         where = f"view {choices.view}" if choices.view else "any release"
         raise UsageError(f"{manifest.path}: has no clip of {where} in splits {', '.join(choices.splits)}")
@@ -147,12 +147,20 @@ class _Counted:
         self._told(shown)
 
 
-def check_profile(store: Store, profile: Profile) -> None:
-    """Raise StoreError where the store's clips of this profile were made with other settings."""
+def check_profile(store: Store, profile: Profile, *, say: Callable[[str], None] = lambda text: None) -> None:
+    """Raise StoreError where the store's clips of this profile were made with other settings. `say` is told where they
+    were made by an earlier encoding, which is no reason not to go on."""
     # A repair may have recovered a unit that does not say how its clips were made.
-    said = next(filter(None, (unit_metadata(file).get("profile") for file in store.unit_files())), None)
-    if said is None:
+    units = (unit_metadata(file) for file in store.unit_files())
+    unit = next((metadata for metadata in units if metadata.get("profile")), None)
+    if unit is None:
         return
+    said = unit["profile"]
+    if unit.get("encoding", 1) < ENCODING_VERSION:
+        say(
+            f"{store.media_folder}: clips there were made by an earlier version of k710, which lost the last frames of "
+            f"some clips and with ffmpeg 7.0 the colours; they are kept. docs/fetch.md says how to make them anew"
+        )
     # A store that an older version began does not know the newer keys: their defaults are what it did.
     found: dict[str, Any] = Profile().settings() | said
     differing = [
@@ -178,7 +186,7 @@ def _check_tools(run: Run) -> None:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, timeout=_SELF_CHECK_S, check=False, start_new_session=True
         )
-        said = done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"
+        said = failure_reason(done.stderr.decode(errors="replace"), done.returncode)
         if done.returncode == 0:
             cut = Candidate(test, named_span=False)
             job = ClipJob("self-check", (0, 1), ((0, 1),), (cut,), run.scratch / "checked", run.profile, _SELF_CHECK_S)

@@ -11,20 +11,40 @@ import av
 import av.error
 import numpy as np
 
-from k710.containers import DEMUXERS, SNIFF_BYTES, Container, sniff
+from k710.containers import DEMUXERS, SNIFF_BYTES, Container, other_video, sniff
 from k710.display import MAX_PIXELS as MAX_PIXELS
 from k710.display import display_of
 from k710.fetch.failures import ClipError
 from k710.fetch.jobs import Span
+from k710.fetch.mp4_boxes import is_cut_off
 
 TOLERANCE_S = 0.5  # between a span and the file that is cut to it: crawlers cut at frames of their own choice
 TRIMMED_S = 5.0  # a file of a span that lasts at most this much longer was cut at key frames, and loses its end
 MAX_FPS = 240
 JUMP_S = 60.0  # between two frames: the clock of a transport stream is damaged
+ROUNDING_S = 0.0005  # containers that count milliseconds round a frame's time to the nearest
+# Containers that lead to the key frame before any time. Others are read from their beginning: MPEG lands between key
+# frames, FLV and AVI miss, and the pictures up to the next key frame would be lost.
+SEEKABLE = ("mov", "matroska")
 TRIED_PACKETS = 200  # until the first picture
 
 # Nothing but the file itself is ever opened, whatever it says.
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(DEMUXERS), "enable_drefs": "0"}
+
+
+# The matrices of AVColorSpace that every ffmpeg's scaler knows, by its names for them. What a file does not say is
+# BT.601, as decoders have it; 5 and 6 are names of BT.601.
+_MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_FULL_RANGE = 2  # of AVColorRange
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How the numbers of a YUV picture stand for colours: FFmpeg's name of the matrix, and the range of the numbers."""
+
+    matrix: str
+    full_range: bool
+    declared: bool  # the file says which matrix it is
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,11 @@ class SourceFile:
     duration_s: float
     frames_gone: float  # the share that the gaps between its frames leave room for; 0 at a steady rate
     longest_gap_s: float = 0.0  # between two frames: a still may stand for long
+    clock_s: float = 0.0  # the time at which the file's own clock begins: its seconds are counted from there
+    first_s: float = 0.0  # the time of its first picture, by the same clock
+    has_sound: bool = False
+    usual_gap_s: float = 0.0  # between two frames
+    colours: Colours | None = None  # None: nothing that a converter can be told, as of RGB
 
     @property
     def short_side_px(self) -> int:
@@ -62,6 +87,8 @@ def container_of(path: Path) -> Container:
         head = file.read(SNIFF_BYTES)
     if found := sniff(head):
         return found
+    if name := other_video(head):
+        raise ClipError("not_video", f"{name} is not read; convert it, for example to MP4")
     raise ClipError("not_video", "an empty file" if not head else f"no video file: begins with {head[:16]!r}")
 
 
@@ -89,6 +116,8 @@ def video_stream(file: av.container.InputContainer) -> av.VideoStream:
 def probe(path: Path) -> SourceFile:
     """What the file declares, when its packets are, and how its first picture stands. Raises ClipError."""
     container = container_of(path)
+    if container.demuxer == "mov" and is_cut_off(path):
+        raise ClipError("corrupt", "the file breaks off inside its last fragment")
     with open_video(path, container) as file:
         stream = video_stream(file)
         context = stream.codec_context
@@ -106,7 +135,15 @@ def probe(path: Path) -> SourceFile:
         if shown[0] * shown[1] > MAX_PIXELS:
             raise ClipError("undecodable", f"is shown as {shown[0]}x{shown[1]} pixels")
         gone, gap_s = frames_gone(packets.video_s), longest_gap_s(packets.video_s)
-        return SourceFile(path, container, stream.index, context.name, *shown, duration_s, gone, gap_s)
+        clock_s = (file.start_time or 0) / av.time_base
+        return SourceFile(
+            *(path, container, stream.index, context.name, *shown, duration_s, gone, gap_s),
+            clock_s=clock_s,
+            first_s=min(packets.video_s, default=clock_s),
+            has_sound=bool(file.streams.audio),
+            usual_gap_s=float(np.median(np.diff(np.sort(packets.video_s)))) if len(packets.video_s) > 1 else 0.0,
+            colours=_colours(picture),
+        )
 
 
 def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence[Span]) -> Part:
@@ -187,6 +224,17 @@ def _first_of(source: Any) -> av.VideoFrame | None:
     except av.error.FFmpegError:
         return None
     return next(iter(pictures), None)
+
+
+def _colours(picture: av.VideoFrame) -> Colours | None:
+    pixels = picture.format
+    if pixels.is_rgb or len(pixels.components) < 3 or pixels.name.startswith("xyz"):
+        return None
+    matrix = int(picture.colorspace)
+    if matrix not in _MATRICES:
+        return None
+    full_range = pixels.name.startswith("yuvj") or int(picture.color_range) == _FULL_RANGE
+    return Colours(_MATRICES[matrix], full_range, matrix != 2)
 
 
 def frames_gone(times_s: Sequence[float]) -> float:

@@ -16,7 +16,7 @@ from k710.engine import Stop
 from k710.fetch.clip_pool import ClipPool
 from k710.fetch.ffmpeg_binary import ffmpeg_version
 from k710.fetch.jobs import NO_SPACE, ClipJob, Made
-from k710.fetch.profiles import Profile
+from k710.fetch.profiles import ENCODING_VERSION, Profile
 from k710.fetch.store_unit import StoreUnit, is_disk_full
 from k710.store import Store
 
@@ -207,4 +207,5 @@ def _started(run: Run, job: ClipJob | Made) -> Future[Made]:
 
 def _about(run: Run, name: str, origin: str) -> dict[str, Any]:
     tools = {"k710": __version__, "ffmpeg": ffmpeg_version()}
-    return {"unit": name, "origin": origin, "profile": run.profile.settings(), "tools": tools}
+    about = {"unit": name, "origin": origin, "profile": run.profile.settings(), "encoding": ENCODING_VERSION}
+    return about | {"tools": tools}
