@@ -10,6 +10,7 @@ import click
 
 from k710.cli.common import COMMA_LIST, ENGINE, FOLDER_OR_URL, RAY_ADDRESS, engine_of, print_json, print_table
 from k710.storage import Location
+from k710.text import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +30,7 @@ _SHOWN = 20
 @click.option("--view", default="k710", show_default=True, help="k710, or a release as published: k400, k600, …")
 @click.option("--splits", type=COMMA_LIST, help="Splits to compare.  [k710: train and the holdout; a release: all]")
 @click.option("--threshold", type=int, metavar="BITS", help="In how many of 256 bits two frames may differ.  [40]")
+@click.option("--signatures", type=FOLDER_OR_URL, help="Place of the clips' hashes.  [STORE/signatures]")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that decode.  [one per core]")
 @ENGINE
 @RAY_ADDRESS
@@ -45,6 +47,7 @@ def command(
     view: str,
     splits: tuple[str, ...] | None,
     threshold: int | None,
+    signatures: Location | None,
     workers: int | None,
     engine: str,
     ray_address: str | None,
@@ -78,7 +81,7 @@ def command(
     opened = open_manifest(manifest)
     held = Store(store_of(opened.path, store), profile)
     question = Question(view, splits, DEFAULT_THRESHOLD_BITS if threshold is None else threshold)
-    prepared = prepare(opened, held, question, mend=not dry_run)
+    prepared = prepare(opened, held, question, mend=not dry_run, signatures=signatures)
     if prepared.num_damaged:
         click.echo(f"{prepared.num_damaged:,} damaged files of signatures; their clips are hashed anew", err=True)
     if dry_run:
@@ -202,6 +205,8 @@ def _print_pairs(found: Found) -> None:
         [_shown(row) for row in _nearest(pairs)],
         title=f"The nearest {min(_SHOWN, pairs.num_rows):,} of {pairs.num_rows:,}, those with a proposal first",
     )
+    if counts["same_bytes"]:
+        click.echo(f"{counted(counts['same_bytes'], 'pair')} of equal bytes (one SHA-256 under two IDs) among them.\n")
     drops = len(set(pairs["drop_clip_id"].drop_null().to_pylist()))
     click.echo(f"Proposed: drop {drops:,} clips. --apply does it where a held-out clip is repeated.\n")
 
