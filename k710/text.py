@@ -16,3 +16,17 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def os_error_text(error: OSError) -> str:
+    """Why the system refused. Errors of libraries often have no number, and then Python shows them as
+    `[Errno None] None`."""
+    return error.strerror or " ".join(str(part) for part in error.args) or type(error).__name__
+
+
+def data_size(size_bytes: float) -> str:
+    """A size of data in words: `12.3 GB`, `4.0 kB`, `700 bytes`."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return counted(int(size_bytes), "byte")

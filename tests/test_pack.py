@@ -364,8 +364,9 @@ def test_a_damaged_clip(k710, manifest, tmp_path):
 def test_a_disk_without_room(k710, manifest, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    needed = sum(len(media) + 4096 for media in stored(Store(manifest / "store", "h264")).values() if media)
     said = refused(k710, manifest, *OPTIONS, "--out", tmp_path / "s")
-    assert said == f"k710: {tmp_path / 's'}: 0.0 GB are needed, 0.0 GB are free\n"
+    assert said == f"k710: {tmp_path / 's'}: {data_size(needed)} are needed, 1.0 kB are free\n"
     assert not (tmp_path / "s").exists()
 
 

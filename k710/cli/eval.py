@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, print_json, print_table
+from k710.cli.common import (
+    ANY_PATH,
+    CACHE,
+    CACHE_GB,
+    FOLDER,
+    FOLDER_OR_URL,
+    one_message,
+    print_json,
+    print_table,
+    steps,
+)
 from k710.storage import Location
 
 if TYPE_CHECKING:
+    from k710.progress import Steps
     from k710.train.evaluate import Evaluation
 
 
@@ -53,20 +65,24 @@ def command(**options: Any) -> None:
 
 
 def _eval(*, device: str | None, **options: Any) -> None:
+    step = steps()
+    if os.environ.get("RANK", "0") == "0":
+        step("loading PyTorch, the checkpoint and the clips' index, then evaluating")
     from k710.train.media import media_of
     from k710.train.process import joined
 
     with joined(device) as process:
         media = media_of(options)
         if options.pop("which_dialect"):
-            _which_dialect(process, media, **options)
+            _which_dialect(process, media, step, **options)
         else:
-            _evaluate(process, media, **options)
+            _evaluate(process, media, step, **options)
 
 
 def _evaluate(
     process: Any,
     media: Any,
+    step: Steps,
     *,
     checkpoint: Path,
     manifest: Location,
@@ -94,8 +110,9 @@ def _evaluate(
         opened = open_manifest(manifest)
     if process.is_first:
         for sentence in model.said:
-            click.echo(sentence, err=True)
+            step.say(sentence)
     evaluation = evaluate(model, opened, process, media, num_workers=workers, **options)
+    step.end()
     if not process.is_first:
         return
     about = {"checkpoint": str(checkpoint), "num_frames": model.model.config.num_frames}
@@ -157,6 +174,7 @@ def _print_common(shared: dict[str, Any]) -> None:
 def _which_dialect(
     process: Any,
     media: Any,
+    step: Steps,
     *,
     checkpoint: Path,
     manifest: Location,
@@ -182,6 +200,7 @@ def _which_dialect(
     how = {"training": False, "num_frames": config.num_frames, "on_error": "zero_weight"}
     dataset = media.dataset(open_manifest(manifest), view=view, split=split, **how)
     scores, class_ids = raw_scores(model, dataset, limit=limit, device=process.device)
+    step.end()
     election = vote(scores, class_ids, view=view, label_set=label_set)
     if as_json:
         print_json([vars(one) for one in election.votes])

@@ -12,6 +12,7 @@ import click
 from k710.cli.common import COMMA_LIST, ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, print_table
 from k710.cli.youtube_options import youtube_options
 from k710.storage import Location
+from k710.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,9 +143,11 @@ def fetch_and_print(
 
 def _say(text: str) -> None:
     """A line of its own, also where the line of the progress stands."""
-    from k710.progress import writes_over
+    from k710.progress import write_raw, writes_over
 
-    click.echo(f"\r\x1b[K{text}" if writes_over() else text, err=True)
+    if writes_over():
+        write_raw("\r\x1b[K")
+    click.echo(text, err=True)
 
 
 def print_status(manifest: Manifest, store: Location, profile_folder: str) -> None:
@@ -176,11 +179,11 @@ def _print_tally(tally: Tally) -> None:
         then = "once all have ended, run the parts again for what they lacked"
         click.echo(f"Left to other parts: {tally.left:,} clips; {then}.\n")
     for url, reason in tally.unread.items():
-        click.echo(f"not read: {reason if url in reason else f'{url}: {reason}'}", err=True)
+        click.echo(printable(f"not read: {reason if url in reason else f'{url}: {reason}'}"), err=True)
     for url, damage in tally.damaged.items():
-        click.echo(f"damaged: {url}: {damage}; what came before it is kept", err=True)
+        click.echo(printable(f"damaged: {url}: {damage}; what came before it is kept"), err=True)
     for youtube_id, answer in list(tally.unsettled.items())[:MAX_TOLD]:
-        click.echo(f"no answer: {youtube_id}: {answer}", err=True)
+        click.echo(printable(f"no answer: {youtube_id}: {answer}"), err=True)
     if len(tally.unsettled) > MAX_TOLD:
         click.echo(f"no answer: {len(tally.unsettled) - MAX_TOLD:,} more", err=True)
     if suspected := tally.failed.get("gone_unconfirmed"):

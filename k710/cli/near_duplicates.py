@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, ENGINE, FOLDER_OR_URL, RAY_ADDRESS, engine_of, print_json, print_table
+from k710.cli.common import (
+    COMMA_LIST,
+    ENGINE,
+    FOLDER_OR_URL,
+    RAY_ADDRESS,
+    engine_of,
+    print_json,
+    print_table,
+    steps,
+)
 from k710.storage import Location
-from k710.text import counted
+from k710.text import counted, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,18 +86,23 @@ def command(
     from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, Question, find, prepare
     from k710.store import Store
 
+    step = steps()
+    step("reading the manifest, the store's rows and the signatures")
     chosen = engine_of(engine, ray_address, workers=workers)
     opened = open_manifest(manifest)
     held = Store(store_of(opened.path, store), profile)
     question = Question(view, splits, DEFAULT_THRESHOLD_BITS if threshold is None else threshold)
     prepared = prepare(opened, held, question, mend=not dry_run, signatures=signatures)
+    step.end()
     if prepared.num_damaged:
         click.echo(f"{prepared.num_damaged:,} damaged files of signatures; their clips are hashed anew", err=True)
     if dry_run:
         _print_plan(prepared, held)
         return
     tally = _make_signatures(prepared, held, workers=workers or os.cpu_count() or 1, engine=chosen)
+    step(f"comparing {counted(len(prepared.media), 'clip')}")
     found = find(prepared, held, question)
+    step.end()
     _commit(opened, found, tally, apply_, within_train, as_json)
 
 
@@ -112,7 +126,7 @@ def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
         sys.stdout.flush()
         os._exit(1)  # a decoder may hang
     for clip_id, message in list(tally.messages.items())[:_SHOWN]:
-        click.echo(f"not compared: {clip_id}: {message}", err=True)
+        click.echo(printable(f"not compared: {clip_id}: {message}"), err=True)
     if len(tally.messages) > _SHOWN:
         click.echo(f"not compared: {len(tally.messages) - _SHOWN:,} clips more", err=True)
     if stop.asked:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message
+from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, steps
 from k710.storage import Location
+from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.train.recipe import TrainRecipe
@@ -65,20 +67,27 @@ def _train(
     save_every: float,
     **options: Any,
 ) -> None:
+    step = steps()
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        step("loading PyTorch")
     from k710.train.process import joined
     from k710.train.recipe import read_train_recipe
 
     chosen, said = read_train_recipe(recipe, changes)
     out = out or Path("runs") / Path(recipe).stem
     if dry_run:
-        _print_needs(chosen, manifest, rate, options)
+        step("measuring the model and reading the manifest")
+        _print_needs(chosen, manifest, rate, options, before=step.end)
         return
     from k710.train.loop import train
     from k710.train.media import media_of
     from k710.train.prepare import Origin, prepare
 
     with joined(device) as process:
-        say = _say if process.is_first else _say_nothing
+        say = step.say if process.is_first else _say_nothing
+        if process.is_first:
+            step("reading the manifest, the clips' index and the weights")
         for sentence in said:
             say(sentence)
         media = media_of(options)
@@ -89,19 +98,26 @@ def _train(
             chosen, manifest, out, process, origin=origin, media=media, say=say, num_workers=workers,
             save_every_s=save_every * 60, **options,
         )  # fmt: skip
+        if process.is_first:
+            step(f"training; a line comes every {counted(run.report_every, 'step')}")
         progress = train(run)
+    step.end()
     if process.is_first:
         best = {key: f"{value:.2%}" for key, value in (progress.best or {}).items() if isinstance(value, float)}
         scores = "".join(f", {key} {value}" for key, value in best.items())
         click.echo(f"{out / 'best.pt'}: epoch {(progress.best or {}).get('epoch')} of {chosen.epochs}{scores}")
 
 
-def _print_needs(recipe: TrainRecipe, manifest: Location, rate: float | None, options: dict[str, Any]) -> None:
+def _print_needs(
+    recipe: TrainRecipe, manifest: Location, rate: float | None, options: dict[str, Any], *, before: Callable[[], None]
+) -> None:
     from k710.train.media import media_of
     from k710.train.needs import needs
 
     media = media_of(options)
-    for line in needs(recipe, manifest, media, world_size=int(os.environ.get("WORLD_SIZE", "1")), rate=rate):
+    lines = [*needs(recipe, manifest, media, world_size=int(os.environ.get("WORLD_SIZE", "1")), rate=rate)]
+    before()
+    for line in lines:
         click.echo(line)
 
 
@@ -111,10 +127,6 @@ def _cores_each(device: str) -> int:
         return 0
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, len(os.sched_getaffinity(0)) // local if hasattr(os, "sched_getaffinity") else 4)
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _say_nothing(line: str) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of
+from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, steps
 from k710.storage import Location
+from k710.text import printable
 
 if TYPE_CHECKING:
     from k710.fetch.verify import UnitReport
@@ -56,9 +57,12 @@ def command(
     if not profiles:
         raise StoreError(f"{root}: no store there; `{fetch_command(folder, Store(root, 'h264'))}` makes one")
     damaged, workers = 0, workers or os.cpu_count() or 1
+    step = steps()
     for profile in profiles:
         opened = Store(root, profile)
+        step(f"reading the clips of profile {profile}" + (", and decoding them" if decode else ""))
         reports = verify(opened, decode=decode, scratch=scratch, workers=workers, engine=chosen)
+        step.end()
         broken = [report for report in reports if not report.is_whole]
         clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
         click.echo(f"{profile}: {clips:,} clips in {len(reports):,} units, {size / 1e6:,.1f} MB")
@@ -67,7 +71,7 @@ def command(
         readable = not any(report.unreadable for report in reports)
         orphans = orphan_tars(opened) if readable else []
         for path in orphans:
-            click.echo(f"  {path.name}: no row names it; an interrupted run left it")
+            click.echo(printable(f"  {path.name}: no row names it; an interrupted run left it"))
         if mend and (broken or orphans):
             _print_repair(broken, *repair(opened, reports, scratch=scratch))
         elif broken:
@@ -79,9 +83,9 @@ def command(
 
 def _print_damage(report: UnitReport) -> None:
     if report.unreadable:
-        click.echo(f"  {report.file.name}: {report.unreadable}")
+        click.echo(printable(f"  {report.file.name}: {report.unreadable}"))
     for name, reason in [*report.clips.items(), *report.tars.items()]:
-        click.echo(f"  {report.file.name}: {name}: {reason}")
+        click.echo(printable(f"  {report.file.name}: {name}: {reason}"))
 
 
 def _print_repair(broken: list[UnitReport], lost: int, recovered: int) -> None:

@@ -123,7 +123,6 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
     alike, common, too_plain = _compare(hashed, question.threshold_bits)
     equal = same_bytes(prepared.media["sha256"], video, precedence=deciding.precedence)
     matched = _equal_first(equal, _numbered(alike, with_signature))
-    common = with_signature[common]
     pairs, by_sides = _pairs_table(deciding, matched)
     counts = {
         "clips": len(prepared.clips),
@@ -137,7 +136,7 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
         "groups": len(pc.unique(pairs["group"])),
         "common_frames": len(common),
         "common_clips": len(np.unique(common)),
-        "common_examples": [deciding.clip_id[clip] for clip in np.unique(common)[:5]],
+        "common_examples": [deciding.clip_id[clip] for clip in with_signature[np.unique(common)[:5]]],
     }
     return Found(pairs, {"parameters": parameters(question, store.profile_folder), "counts": counts})
 
