@@ -23,6 +23,7 @@ from k710.fetch.pack import class_mixed_order
 from k710.labels import class_names
 from k710.manifest import open_manifest
 from k710.store import Store
+from k710.text import data_size
 from k710.views import view
 
 CANONICAL, OTHERS = class_names("k400"), class_names("k400", "uniformerv2")

@@ -78,7 +78,8 @@ def _near_duplicates(figures: Figures) -> Iterator[Shown]:
     for group in (figures.near_duplicates or {}).get("shown", ()):
         mirrored = ", mirrored" if group["mirrored"] else ""
         nearest = f"nearest {group['distance']:g} bits{mirrored}"
-        heading = f"Group {group['group']}: {counted(group['num_clips'], 'clip')}, {nearest}"
+        part = f" ({len(group['clips']):,} of them shown)" if len(group["clips"]) < group["num_clips"] else ""
+        heading = f"Group {group['group']}: {counted(group['num_clips'], 'clip')}{part}, {nearest}"
         for clip_id in group["clips"]:
             note = "to be dropped" if clip_id in group["dropped"] else ""
             note = "dropped" if clip_id in group["out"] else note
