@@ -100,7 +100,9 @@ def test_printed_it_shows_every_chart_and_every_filmstrip(browser, report, tmp_p
     with Visit(browser, report, scheme="dark") as visit:
         page, count = visit.page, visit.page.locator(".plot").count()
         assert page.locator(".plot svg.main-svg").count() < count, "not all are drawn before"
-        page.evaluate("addEventListener('beforeprint', () => { window.theme = document.documentElement.dataset.theme })")
+        page.evaluate(
+            "addEventListener('beforeprint', () => { window.theme = document.documentElement.dataset.theme })"
+        )
         page.pdf(path=tmp_path / "report.pdf")
         assert page.evaluate("[...document.querySelectorAll('.plot')].every(one => one.querySelector('svg'))")
         assert page.evaluate("window.theme") == "light"
