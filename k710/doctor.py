@@ -25,7 +25,7 @@ from k710.errors import RemoteError, UsageError
 from k710.fetch.ffmpeg_binary import ffmpeg_binary
 from k710.remote import RemotePath
 from k710.storage import Location
-from k710.text import os_error_text
+from k710.text import counted, os_error_text
 
 OK, WARNING, MISSING = "ok", "warning", "missing"
 
@@ -312,7 +312,7 @@ def _at_url(store: RemotePath) -> Finding:
         count = len(list(store.iterdir()))
     except (RemoteError, UsageError) as error:
         return Finding("store", MISSING, str(error), "docs/remote.md tells about URLs and credentials", True)
-    return Finding("store", OK, f"{store}: answers, and holds {f'{count:,} names' if count else 'nothing yet'}")
+    return Finding("store", OK, f"{store}: answers, and holds {counted(count, 'name') if count else 'nothing yet'}")
 
 
 def cache(here: Here) -> Iterable[Finding]:

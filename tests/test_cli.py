@@ -284,7 +284,7 @@ def test_tests_and_checks_have_them(target, tmp_path):
 
 
 def test_the_demo_says_what_its_long_commands_are_for(tmp_path):
-    """At most two lines before every command that decodes, encodes or trains, which may take longer than ten seconds."""
+    """Shortly before every command that decodes, encodes or trains, which may take longer than ten seconds."""
     lines = make_commands("demo", tmp_path)
     slow = re.compile(r"k710 (fetch|train|verify|pack|eval|report)|sample\.(footage|serve|experiment)")
     found = [number for number, line in enumerate(lines) if slow.search(line)]

@@ -350,7 +350,7 @@ def test_a_damaged_file_of_signatures_is_made_again(k710, manifest):
     assert file.exists()
     result = k710("near-duplicates", manifest, "--workers", 2)
     assert result.exit_code == 0
-    assert "1 damaged files of signatures; their clips are hashed anew" in result.stderr
+    assert "1 damaged file of signatures; its clips are hashed anew" in result.stderr
     assert pairs_of(manifest) == expected
     assert [path.name for path in signature_files(manifest)] == [file.name], "the same bytes under the same name"
     assert SignatureFolder(Store(manifest / "store", "h264")).read_known().damaged == ()

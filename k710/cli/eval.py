@@ -20,6 +20,7 @@ from k710.cli.common import (
     steps,
 )
 from k710.storage import Location
+from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.progress import Steps
@@ -141,9 +142,10 @@ def _print(evaluation: Evaluation) -> None:
             more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
             click.echo(f"{len(names):,} {what}: {', '.join(names[:3])}{more}")
     click.echo(
-        f"{evaluation.view} {evaluation.split}, {evaluation.num_clips} clips x {evaluation.num_crops} crops: "
+        f"{evaluation.view} {evaluation.split}, {counted(evaluation.num_clips, 'clip')} x "
+        f"{counted(evaluation.num_crops, 'crop')}: "
         f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, mean class {scores['mean_class']:.2%}; "
-        f"{counts['evaluated']:,} of {counts['in_split']:,} clips, fingerprint {evaluation.fingerprint[:16]}"
+        f"{counts['evaluated']:,} of {counted(counts['in_split'], 'clip')}, fingerprint {evaluation.fingerprint[:16]}"
     )
 
 
@@ -165,7 +167,7 @@ def _common(evaluation: Evaluation, other: Any) -> dict[str, Any]:
 def _print_common(shared: dict[str, Any]) -> None:
     same = "the two are of the same clips"
     click.echo(
-        f"on the {shared['num_clips']:,} clips of both: top-1 {shared['here']['top1']:.2%} here, "
+        f"on the {counted(shared['num_clips'], 'clip')} of both: top-1 {shared['here']['top1']:.2%} here, "
         f"{shared['there']['top1']:.2%} there ({shared['checkpoint_there']}); "
         + (same if shared["same_clips"] else "the two are of different clips, compare only this line")
     )

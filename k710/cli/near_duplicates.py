@@ -95,7 +95,11 @@ def command(
     prepared = prepare(opened, held, question, mend=not dry_run, signatures=signatures)
     step.end()
     if prepared.num_damaged:
-        click.echo(f"{prepared.num_damaged:,} damaged files of signatures; their clips are hashed anew", err=True)
+        whose = "its" if prepared.num_damaged == 1 else "their"
+        click.echo(
+            f"{counted(prepared.num_damaged, 'damaged file')} of signatures; {whose} clips are hashed anew",
+            err=True,
+        )
     if dry_run:
         _print_plan(prepared, held)
         return
@@ -128,10 +132,11 @@ def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
     for clip_id, message in list(tally.messages.items())[:_SHOWN]:
         click.echo(printable(f"not compared: {clip_id}: {message}"), err=True)
     if len(tally.messages) > _SHOWN:
-        click.echo(f"not compared: {len(tally.messages) - _SHOWN:,} clips more", err=True)
+        click.echo(f"not compared: {counted(len(tally.messages) - _SHOWN, 'clip')} more", err=True)
     if stop.asked:
         raise LoadError(
-            f"{stop.reason}; the signatures of {tally.settled:,} clips are kept, the same command goes on from there"
+            f"{stop.reason}; the signatures of {counted(tally.settled, 'clip')} are kept, the same command goes on "
+            "from there"
         )
     return tally
 
@@ -160,18 +165,22 @@ def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within
     if changed is not None:
         back = f" {num_back:,} that were out, and are not proposed now, are back in it." if num_back else ""
         click.echo(
-            f"Applied: {num_dropped:,} clips are out of train.{back} {changed.path} has content hash "
-            f"{changed.content_hash[:16]}. The version before stays until `k710 prune {changed.path}`."
+            f"Applied: {counted(num_dropped, 'clip is', 'clips are')} out of train.{back} {changed.path} has content "
+            f"hash {changed.content_hash[:16]}. The version before stays until `k710 prune {changed.path}`."
         )
     elif apply_:
-        which = f"the {num_dropped:,} clips are out of train already" if num_dropped else "no clip is to go"
+        which = (
+            f"the {counted(num_dropped, 'clip is', 'clips are')} out of train already"
+            if num_dropped
+            else "no clip is to go"
+        )
         click.echo(f"Nothing to apply: {which}.")
 
 
 def _print_plan(prepared: Prepared, store: Store) -> None:
     media = prepared.missing["size"].to_numpy().sum() / 1e6
     click.echo(
-        f"{len(prepared.clips):,} clips to compare, {len(prepared.media):,} of them in {store.root} (profile "
+        f"{counted(len(prepared.clips), 'clip')} to compare, {len(prepared.media):,} of them in {store.root} (profile "
         f"{store.profile_folder}).\n{len(prepared.missing):,} have no signature yet: {media:,.1f} MB to decode."
     )
 
@@ -179,7 +188,7 @@ def _print_plan(prepared: Prepared, store: Store) -> None:
 def _print(manifest: Manifest, found: Found) -> None:
     counts, parameters = found.about["counts"], found.about["parameters"]
     click.echo(
-        f"{counts['compared']:,} of {counts['clips']:,} clips compared (view {parameters['view']}, "
+        f"{counts['compared']:,} of {counted(counts['clips'], 'clip')} compared (view {parameters['view']}, "
         f"{parameters['threshold_bits']} of 256 bits); {_not_compared(counts)}\n"
     )
     if not found.pairs.num_rows:
@@ -188,10 +197,9 @@ def _print(manifest: Manifest, found: Found) -> None:
         _print_pairs(found)
     if counts["common_frames"]:
         examples = ", ".join(counts["common_examples"])
-        click.echo(
-            f"{counts['common_frames']:,} frames of {counts['common_clips']:,} clips are too common to tell anything "
-            f"(title cards, intros), as in {examples}.\n"
-        )
+        frames = counted(counts["common_frames"], "frame")
+        clips = counted(counts["common_clips"], "clip is", "clips are")
+        click.echo(f"{frames} of {clips} too common to tell anything (title cards, intros), as in {examples}.\n")
     click.echo(f"All pairs: {manifest.path / 'near_duplicates.parquet'}")
 
 
@@ -212,7 +220,7 @@ _WHY_NOT = {
 def _print_pairs(found: Found) -> None:
     pairs, counts, parameters = found.pairs, found.about["counts"], found.about["parameters"]
     rows = [[sides, number["pairs"], number["drops"]] for sides, number in counts["pairs"].items()]
-    title = f"Pairs that show the same, in {counts['groups']:,} groups, and clips that could be dropped"
+    title = f"Pairs that show the same, in {counted(counts['groups'], 'group')}, and clips that could be dropped"
     print_table([parameters["view"], "pairs", "drops"], rows, title=title)
     print_table(
         ["clip", "shows the same as", "bits", "shift, s", "mirrored", "proposed"],
@@ -222,7 +230,7 @@ def _print_pairs(found: Found) -> None:
     if counts["same_bytes"]:
         click.echo(f"{counted(counts['same_bytes'], 'pair')} of equal bytes (one SHA-256 under two IDs) among them.\n")
     drops = len(set(pairs["drop_clip_id"].drop_null().to_pylist()))
-    click.echo(f"Proposed: drop {drops:,} clips. --apply does it where a held-out clip is repeated.\n")
+    click.echo(f"Proposed: drop {counted(drops, 'clip')}. --apply does it where a held-out clip is repeated.\n")
 
 
 def _nearest(pairs: pa.Table) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import click
 
 from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, steps
 from k710.storage import Location
-from k710.text import printable
+from k710.text import counted, printable
 
 if TYPE_CHECKING:
     from k710.fetch.verify import UnitReport
@@ -65,7 +65,7 @@ def command(
         step.end()
         broken = [report for report in reports if not report.is_whole]
         clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
-        click.echo(f"{profile}: {clips:,} clips in {len(reports):,} units, {size / 1e6:,.1f} MB")
+        click.echo(f"{profile}: {counted(clips, 'clip')} in {counted(len(reports), 'unit')}, {size / 1e6:,.1f} MB")
         for report in broken:
             _print_damage(report)
         readable = not any(report.unreadable for report in reports)
@@ -77,7 +77,9 @@ def command(
         elif broken:
             damaged += len(broken)
     if damaged:
-        raise StoreError(f"{damaged:,} units are damaged; --repair writes them anew from what is intact")
+        raise StoreError(
+            f"{counted(damaged, 'unit is', 'units are')} damaged; --repair writes them anew from what is intact"
+        )
     click.echo("Everything is as the rows say.")
 
 
@@ -91,6 +93,7 @@ def _print_damage(report: UnitReport) -> None:
 def _print_repair(broken: list[UnitReport], lost: int, recovered: int) -> None:
     gone = any(report.unreadable is not None for report in broken)
     whole = ", and what else units held whose rows cannot be read" if gone else ""
-    click.echo(f"  repaired {len(broken):,} units; wanted again: {lost:,} clips{whole}")
+    click.echo(f"  repaired {counted(len(broken), 'unit')}; wanted again: {counted(lost, 'clip')}{whole}")
     if recovered:
-        click.echo(f"  {recovered:,} clips of such units were taken from their tars; from which files is lost")
+        taken = counted(recovered, "clip of such units was", "clips of such units were")
+        click.echo(f"  {taken} taken from their tars; from which files is lost")

@@ -19,6 +19,7 @@ from k710.models.remap import new_head, plan_remap
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import UniFormerV2Config, preset
 from k710.models.weights import fit, tensor_names
+from k710.text import counted
 from k710.train.recipe import TrainRecipe
 
 HEAD = "transformer.proj.2"
@@ -98,7 +99,7 @@ def start_model(
     said: Sequence[str] = ("from nothing: all weights are random",)
     if clip_weights is not None:
         loaded = load_clip(model, clip_weights, interpolate_positions=interpolate_positions)
-        said = [f"from the image tower {loaded.source}: {len(loaded.loaded)} tensors"]
+        said = [f"from the image tower {loaded.source}: {counted(len(loaded.loaded), 'tensor')}"]
     if init is not None:
         said = _from_checkpoint(model, recipe, init, dialect, interpolate_positions)
     return Start(model, head_record(recipe.view), tuple(said))
@@ -122,6 +123,9 @@ def _from_checkpoint(
             raise CheckpointError(f"{error}. To take the body alone: --set head=new") from None
         checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
         found = {name: rows.get(key, checkpoint.tensor(key)) for name, key in tensor_names(checkpoint).items()}
-        said = [*remap.sources[0].said, f"the head: {len(remap.rows)} rows picked by class name, to {remap.target}"]
+        said = [
+            *remap.sources[0].said,
+            f"the head: {counted(len(remap.rows), 'row')} picked by class name, to {remap.target}",
+        ]
     loaded = fit(model, found, wanted, str(init), interpolate_positions=interpolate_positions)
-    return [f"from {init}: {len(loaded.loaded)} tensors ({checkpoint.format.title})", *said]
+    return [f"from {init}: {counted(len(loaded.loaded), 'tensor')} ({checkpoint.format.title})", *said]
