@@ -191,11 +191,8 @@ def _print_tally(tally: Tally) -> None:
     if len(tally.unsettled) > MAX_TOLD:
         click.echo(f"no answer: {len(tally.unsettled) - MAX_TOLD:,} more", err=True)
     if suspected := tally.failed.get("gone_unconfirmed"):
-        whom = "it" if suspected == 1 else "them"
-        click.echo(
-            f"{counted(suspected, 'clip seems', 'clips seem')} gone; the same command asks once more for {whom}, after an hour",
-            err=True,
-        )
+        seem, whom = counted(suspected, "clip seems", "clips seem"), "it" if suspected == 1 else "them"
+        click.echo(f"{seem} gone; the same command asks once more for {whom}, after an hour", err=True)
     if tally.refused_members:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.refused_members.items()))
         click.echo(f"members of archives refused: {kinds}", err=True)
