@@ -346,7 +346,7 @@ def test_a_damaged_file_of_signatures_is_made_again(k710, manifest):
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     expected = pairs_of(manifest)
-    assert "1 damaged files" in k710("near-duplicates", manifest, "--dry-run").stderr
+    assert "1 damaged file" in k710("near-duplicates", manifest, "--dry-run").stderr
     assert file.exists()
     result = k710("near-duplicates", manifest, "--workers", 2)
     assert result.exit_code == 0
