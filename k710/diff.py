@@ -18,6 +18,7 @@ from k710.manifest import Manifest
 from k710.memberships import in_splits_of
 from k710.releases import SPLITS
 from k710.store import Store
+from k710.text import counted
 from k710.views import VIEWS, view_columns
 
 # What can be of a clip, seen from the view:
@@ -232,7 +233,9 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
     about = manifest.about
     try:
         lists = {
-            f"{entry['source']} {entry['split']}": f"{int(entry['rows']):,} rows, SHA-256 {str(entry['sha256'])[:16]}"
+            f"{entry['source']} {entry['split']}": (
+                f"{counted(int(entry['rows']), 'row')}, SHA-256 {str(entry['sha256'])[:16]}"
+            )
             for entry in about["sources"]
         }
         synonyms = {f"synonym {name}": str(label) for name, label in about.get("synonyms", {}).items()}

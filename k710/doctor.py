@@ -25,6 +25,7 @@ from k710.errors import RemoteError, UsageError
 from k710.fetch.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.remote import RemotePath
 from k710.storage import Location
+from k710.text import counted, os_error_text
 
 OK, WARNING, MISSING = "ok", "warning", "missing"
 
@@ -56,16 +57,24 @@ class Here:
     today: date = field(default_factory=lambda: datetime.now(timezone.utc).date())
 
 
-def examine(here: Here) -> list[Finding]:
-    """What all checks find, in their order; they run side by side, since most wait for processes of their own."""
+def examine(here: Here, *, on_waiting: Callable[[list[str]], None] = lambda names: None) -> list[Finding]:
+    """What all checks find, in their order; they run side by side, since most wait for processes of their own.
+
+    `on_waiting` hears, from any thread, which checks are not done.
+    """
+    waiting = dict.fromkeys(CHECKS)
 
     def found(check: Callable[[Here], Iterable[Finding]]) -> list[Finding]:
         try:
+            on_waiting([name.replace("_", " ") for name in list(waiting)])
             return list(check(here))
         except OSError as error:  # one folder that cannot be looked into must not hide the other lines
             where = f"{error.filename}: " if error.filename else ""
-            said = f"{where}{error.strerror or error}"
+            said = f"{where}{os_error_text(error)}"
             return [Finding(check.__name__.replace("_", " "), MISSING, said, "let this user read it, or take another")]
+        finally:
+            waiting.pop(check.__name__, None)
+            on_waiting([name.replace("_", " ") for name in list(waiting)])
 
     with ThreadPoolExecutor(len(CHECKS)) as threads:
         return [finding for findings in threads.map(found, CHECKS.values()) for finding in findings]
@@ -322,7 +331,7 @@ def _at_url(store: RemotePath) -> Finding:
         count = len(list(store.iterdir()))
     except (RemoteError, UsageError) as error:
         return Finding("store", MISSING, str(error), "docs/remote.md tells about URLs and credentials", True)
-    return Finding("store", OK, f"{store}: answers, and holds {f'{count:,} names' if count else 'nothing yet'}")
+    return Finding("store", OK, f"{store}: answers, and holds {counted(count, 'name') if count else 'nothing yet'}")
 
 
 def cache(here: Here) -> Iterable[Finding]:

@@ -22,6 +22,7 @@ from k710 import __version__
 from k710.engine import Engine, Stop, units_at_a_time
 from k710.errors import EngineError, UsageError
 from k710.storage import new_folder
+from k710.text import os_error_text
 
 _ABORT_S = 5.0
 _CONNECT_S = 10.0
@@ -118,7 +119,7 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except OSError as error:
-        raise EngineError(f"no Ray cluster at {address}: {error.strerror or error}") from None
+        raise EngineError(f"no Ray cluster at {address}: {os_error_text(error)}") from None
     asks = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
         done = subprocess.run(asks, stdin=subprocess.DEVNULL, capture_output=True, timeout=_HEALTH_S, check=False)  # noqa: S603

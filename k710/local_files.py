@@ -9,6 +9,7 @@ from pathlib import Path
 from k710.clip_names import ClipName
 from k710.clip_paths import clip_in_path
 from k710.errors import FetchError
+from k710.text import os_error_text
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".vob"})
 
@@ -64,7 +65,7 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     except (FileNotFoundError, NotADirectoryError):
         return  # others may be at work here
     except PermissionError as error:
-        raise FetchError(f"{folder}: {error.strerror}; everything under local:DIR must be readable") from None
+        raise FetchError(f"{folder}: {os_error_text(error)}; everything under local:DIR must be readable") from None
     for entry in entries:
         if entry.name.startswith(".") and _is_dir(entry):
             continue

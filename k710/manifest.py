@@ -38,6 +38,7 @@ from k710.releases import SOURCES
 from k710.remote import RemotePath
 from k710.remote_copies import copy_of
 from k710.storage import TEMPORARY_PREFIX, HashedFile, Location, alone, location, named_by_hash, new_folder, replacing
+from k710.text import counted
 from k710.versions import COMMIT as _COMMIT
 from k710.versions import commit_of, named_version
 
@@ -102,7 +103,7 @@ PAIRS_FILE = "near_duplicates.parquet"  # see near_duplicates/pairs.py
 _OURS = {_COMMIT, "clips", "versions", "store", "README.md", PAIRS_FILE}  # what a manifest folder may hold
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """An opened manifest. `about` is the content of dataset.json: sources, recipe, counts, hashes."""
 
@@ -137,6 +138,10 @@ class Manifest:
         if problem := table_problem(clips):
             raise ManifestError(f"{self.path}: the clips table is damaged or was not written by k710: {problem}")
         return clips.drop_columns([name for name in class_ids if clips[name].null_count == clips.num_rows])
+
+    def __repr__(self) -> str:
+        rows = sum(entry.get("rows") or 0 for entry in self.about["clips"])
+        return f"Manifest({str(self.path)!r}, {counted(rows, 'clip')}, content hash {self.content_hash[:16]})"
 
     @property
     def labels(self) -> tuple[str, ...]:

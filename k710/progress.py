@@ -10,6 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from k710.text import printable
+
+
+def write_raw(text: str) -> None:
+    """Write to stderr what holds control characters of our own; the command line shows all others as codes."""
+    getattr(sys.stderr, "as_it_is", sys.stderr).write(text)
+    sys.stderr.flush()
+
 
 def writes_over() -> bool:
     """Whether stderr is a terminal that can write a line over."""
@@ -42,7 +50,7 @@ def _bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
 
     text = TextColumn("{task.description}", markup=False)
     columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(file=getattr(sys.stderr, "as_it_is", sys.stderr)), transient=True) as bar:
         task = bar.add_task(title, total=None, visible=False)
         yield lambda done_bytes, total_bytes: bar.update(task, completed=done_bytes, total=total_bytes, visible=True)
 
@@ -98,15 +106,13 @@ def clip_progress(
             line = _clips_line(title, tally, total, now_s - started_s)
             if on_terminal:  # a line that breaks cannot be written over
                 line = "\r\x1b[K" + line[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]
-            sys.stderr.write(line if on_terminal else f"{line}\n")
-            sys.stderr.flush()
+            write_raw(line if on_terminal else f"{line}\n")
 
     try:
         yield planned, told
     finally:
         if on_terminal:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            write_raw("\r\x1b[K")
 
 
 def _clips_line(title: str, tally: _Told, total: int, seconds: float) -> str:
@@ -124,3 +130,73 @@ def _duration(seconds: float) -> str:
     if hours >= 48:
         return f"{hours // 24} days {hours % 24} h"
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"
+
+
+class Steps:
+    """Says what a command is doing, whenever nothing was shown for a while: nothing in a command that is quick.
+
+    `steps("reading the clips")` begins a step; `steps("packing clips", 120, 4000)` says how far it is, from any thread.
+    On a terminal one line is kept up to date, elsewhere a line is written every `every_s` seconds.
+    """
+
+    def __init__(self, *, after_s: float = 1.5, every_s: float = 30.0) -> None:
+        self._after_s, self._every_s = after_s, every_s
+        self._what, self._done, self._total = "", 0, 0
+        self._began_s = self._shown_s = time.monotonic()
+        self._is_shown = False  # of this step, a line; of a terminal, one that is still there
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
+        with self._lock:
+            if what != self._what:
+                self._what, self._began_s, self._is_shown = what, time.monotonic(), False
+            self._done, self._total = done, total
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._watch, name="steps", daemon=True)
+                self._thread.start()
+
+    def say(self, text: str) -> None:
+        """A line of its own on stderr."""
+        with self._lock:
+            self._clear()
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+            self._shown_s = time.monotonic()
+
+    def end(self) -> None:
+        """Nothing more is shown until the next step; before results are printed, and when the command ends."""
+        with self._lock:
+            self._what, self._is_shown = "", False
+            self._clear()
+
+    def close(self) -> None:
+        self._closed.set()
+        self.end()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(0.2):
+            with self._lock:
+                now_s = time.monotonic()
+                if not self._what or now_s - self._began_s < self._after_s:
+                    continue
+                if writes_over():
+                    width = (
+                        os.get_terminal_size(sys.stderr.fileno()).columns - 1
+                    )  # a longer line cannot be written over
+                    write_raw(f"\r\x1b[K{printable(self._line(now_s))[:width]}")
+                elif not self._is_shown or now_s - self._shown_s >= self._every_s:
+                    sys.stderr.write(f"{self._line(now_s)}\n")
+                    sys.stderr.flush()
+                else:
+                    continue
+                self._is_shown, self._shown_s = True, now_s
+
+    def _line(self, now_s: float) -> str:
+        done = f": {self._done:,} of {self._total:,}" if self._total else ""
+        seconds = now_s - self._began_s
+        return f"{self._what}{done} …" + (f" {_duration(seconds)}" if seconds >= 10 else "")
+
+    def _clear(self) -> None:
+        if self._thread is not None and writes_over():
+            write_raw("\r\x1b[K")

@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from k710.engine import Opens, Stop, not_heard
 from k710.errors import EngineError, K710Error
+from k710.text import counted
 
 MAX_TRIES = 3  # of a unit on machines that die, and of a machine that lives on
 ANSWER_S = 120.0  # for a machine to start a process and to open what its units share
@@ -290,7 +291,7 @@ class Cluster:
             ray.kill(hand.actor)  # it may be out of reach and alive
         self._lost = f"{name_of(hand.node)}: {first_line(error)}"
         if hand.opening is None:  # else it is the second try on a machine that is gone, which has been said
-            self._say(f"Lost {self._lost} Its {len(hand.at_work)} units are handed out again.")
+            self._say(f"Lost {self._lost} Its {counted(len(hand.at_work), 'unit is', 'units are')} handed out again.")
         for numbered in hand.at_work.values():
             queue.give_back(numbered)
             news(numbered[0], None)

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from k710.errors import BusyError, MachineError, UsageError
 from k710.remote import RemotePath
+from k710.text import os_error_text
 
 # Where a manifest or a store is. A place on this machine stays a plain pathlib.Path.
 Location: TypeAlias = Path | RemotePath
@@ -95,7 +96,7 @@ def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError as error:
                 if needed:
-                    said = f"{lock}: this file system has no locks ({error.strerror}); use another"
+                    said = f"{lock}: this file system has no locks ({os_error_text(error)}); use another"
                     raise MachineError(said) from error
             if not _is_at(lock, handle.fileno()):
                 continue  # it waited for the one that has now deleted this lock

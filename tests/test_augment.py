@@ -290,9 +290,9 @@ CLIP = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
         (lambda: augmented(CLIP[..., :1]), r"needed: torch.uint8 \(T, H, W, 3\)"),
         (lambda: augmented(CLIP, CLIP[:1]), r"\[2, 1\] frames in one batch"),
         (lambda: augmented(), "in one batch"),
-        (lambda: augmented(CLIP, count=2), "1 clips, 2 choices"),
+        (lambda: augmented(CLIP, count=2), "1 clip, 2 choices"),
         (lambda: augmented(CLIP, choice=Choices(Box(5, 0, 4, 4), False, ())), "larger than 8 x 8"),
-        (lambda: evaluation_crops([CLIP], [0, 1]), "1 clips, 2 crops"),
+        (lambda: evaluation_crops([CLIP], [0, 1]), "1 clip, 2 crops"),
         (lambda: evaluation_crops([CLIP], [3]), "crop 3; allowed: 0, 1, 2"),
     ],
 )

@@ -200,3 +200,96 @@ def test_progress_fits_the_terminal(term, columns):
     assert max(map(len, lines)) < columns or term == "dumb"
     assert "1,000 of 1,000,000 clips, 3 corrupt" in shown
     assert ("\x1b" in shown) == (term == "xterm")
+
+
+# Help, hints and completion.
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_h_is_help(k710, name):
+    words = [name] if name else []
+    short, long = k710(*words, "-h"), k710(*words, "--help")
+    assert (short.exit_code, short.stdout) == (0, long.stdout)
+    assert short.stdout.startswith("Usage: k710")
+
+
+def test_an_id_that_begins_with_h_is_no_call_for_help(k710, sample):
+    """IDs may begin with a dash and any letter; `-h` is help only where it stands alone."""
+    result = k710("explain", "-hxxxxxxxxx", "--manifest", sample.path)
+    assert "Usage" not in result.stdout
+    assert "-hxxxxxxxxx" in result.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("bild", "build"), ("near_duplicates", "near-duplicates"), ("Train", "train"), ("stat", "stats")],
+)
+def test_a_mistyped_command_is_told_what_was_meant(k710, typed, meant):
+    result = k710(typed, "x")
+    assert result.exit_code == 2
+    assert f"No such command '{typed}'. Did you mean {meant}" in result.stderr
+
+
+def test_a_command_that_resembles_none(k710):
+    assert "`k710 --help` lists the commands." in k710("zzzzzz").stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [("k710 near", "plain,near-duplicates"), ("k710 stats ma", "dir,ma"), ("k710 pack --sh", "plain,--shard-clips")],
+)
+def test_the_shell_completes(typed, found):
+    words = typed.split()
+    environment = os.environ | {
+        "_K710_COMPLETE": "bash_complete",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    code = "from k710.cli import main; main(prog_name='k710')"
+    result = run(sys.executable, "-c", code, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert found in result.stdout.splitlines()
+
+
+def test_completion_is_documented():
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    for shell in ("bash", "zsh", "fish"):
+        assert f"_K710_COMPLETE={shell}_source k710" in readme
+
+
+# The Makefile.
+
+
+def make_commands(target: str, tmp_path: Path) -> list[str]:
+    """What make would run for a target in a checkout without .venv."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((CHECKOUT / name).read_bytes())
+    result = run("make", "-n", target, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_the_demo_needs_no_packages_for_development(tmp_path):
+    lines = make_commands("demo", tmp_path)
+    (install,) = [line for line in lines if "pip install" in line]
+    assert install.endswith("-e .")
+    assert "--quiet" not in install, "pip says what it downloads"
+    assert lines[0].startswith('echo "# Setting up .venv')
+
+
+@pytest.mark.parametrize("target", ["test", "check", "bench"])
+def test_tests_and_checks_have_them(target, tmp_path):
+    installs = [line for line in make_commands(target, tmp_path) if "pip install" in line]
+    assert [line.rpartition("-e ")[2] for line in installs] == [".", '".[dev]"']
+
+
+def test_the_demo_says_what_its_long_commands_are_for(tmp_path):
+    """Shortly before every command that decodes, encodes or trains, which may take longer than ten seconds."""
+    lines = make_commands("demo", tmp_path)
+    slow = re.compile(r"k710 (fetch|train|verify|pack|eval|report)|sample\.(footage|serve|experiment)")
+    found = [number for number, line in enumerate(lines) if slow.search(line)]
+    assert len(found) >= 10
+    for number in found:
+        assert any(line.startswith("echo") for line in lines[number - 3 : number]), (
+            f"{lines[number]}: nothing before it"
+        )

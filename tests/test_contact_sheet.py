@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numbered_stores import make_numbered
@@ -56,3 +59,27 @@ def test_the_command_writes_a_png(numbered, k710, tmp_path):
     assert refused.exit_code == 1
     assert "k710 fetch" in refused.stderr
     assert not (tmp_path / "other.png").exists()
+
+
+def test_clips_that_cannot_be_read_are_named_and_others_shown(numbered, k710, tmp_path):
+    """The first of the order is no video, the second is empty: the next two are shown."""
+    folder = Path(shutil.copytree(numbered.clips, tmp_path / "clips"))
+    dataset = numbered.manifest.dataset(view="k400", folder=folder)
+    order = [batch[0].clip for batch in EpochOrder(len(dataset), 0).batches(0, 1, Share())]
+    first = [dataset[clip].clip_id for clip in order[:4]]
+    for clip_id, content in zip(first[:2], (b"no video", b""), strict=True):
+        (path,) = folder.rglob(f"{clip_id}*")
+        path.write_bytes(content)
+    where = ("--folder", folder, "--view", "k400", "--out", tmp_path / "sheet.png", "--clips", 2)
+    result = k710("show", numbered.manifest.path, *where)
+    assert result.exit_code == 0, result.output
+    told = [line for line in result.stderr.splitlines() if line.startswith("not shown: ")]
+    assert [clip_id for clip_id, line in zip(first[:2], told, strict=True) if clip_id in line] == first[:2]
+    assert "2 of 12 clips; 2 could not be read; 0 are not here" in result.stdout
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height == 2 * (96 + 18) + 12
+    for path in folder.rglob("*.mp4"):
+        path.write_bytes(b"")
+    refused = k710("show", numbered.manifest.path, *where)
+    assert refused.exit_code == 1
+    assert "none of the 12 clips can be shown; the first: " in refused.stderr

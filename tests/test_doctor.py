@@ -310,7 +310,7 @@ def test_a_store_at_a_url(k710, s3, only):
         in k710("doctor", "--store", f"{s3.url}/m/store").stdout
     )
     s3.write("m/store/media/h264/u.parquet", b"x")
-    assert "answers, and holds 1 names" in k710("doctor", "--store", f"{s3.url}/m/store").stdout
+    assert "answers, and holds 1 name" in k710("doctor", "--store", f"{s3.url}/m/store").stdout
     result = k710("doctor", "--store", "s3://nobody-has-this-bucket/m")
     assert result.exit_code == 1
     assert "missing  store           s3://nobody-has-this-bucket/m: there is no such bucket" in result.stdout

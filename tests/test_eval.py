@@ -372,7 +372,7 @@ def test_the_commands(k710, checkpoint, experiment, tmp_path):
     one = ("--clips", 1, "--crops", 1)
     result = k710("eval", *how, *one, "--view", "k400", "--out", tmp_path / "first")
     assert result.exit_code == 0, result.output
-    assert "k400 val, 1 clips x 1 crops: top-1 " in result.stdout
+    assert "k400 val, 1 clip x 1 crop: top-1 " in result.stdout
     assert "k710 (canonical) by its own record" in result.stderr
     result = k710("eval", *how, *one, "--view", "k400", "--common-with", tmp_path / "first")
     assert "the two are of the same clips" in result.stdout

@@ -258,7 +258,7 @@ def test_an_archive_is_not_read_again_for_what_it_does_not_hold(alone, fetch, pu
     part = public.publish("k600", "train", named(NAMES[0]), named(NAMES[1]), named(NAMES[2]))[2]
     for path in (tmp_path / "cache").iterdir():
         path.unlink()  # the list is asked for anew
-    assert "This run: 1 clips fetched" in fetch(alone, *ONLY).stdout
+    assert "This run: 1 clip fetched" in fetch(alone, *ONLY).stdout
     assert [path for path in public.asked() if path.endswith("gz")] == [part]
 
 
@@ -379,7 +379,7 @@ def test_an_archive_that_changes_while_it_is_read(alone, fetch, public, tmp_path
     public.server.serve(path, body, faults=[Fault(cut_at=6000, afterwards=replace)])
     result = fetch(alone, *ONLY, code=1)
     assert "the file changed" in result.stderr
-    assert "1 archives could not be read; the same command tries them again" in result.stderr
+    assert "1 archive could not be read; the same command tries them again" in result.stderr
     fetch(alone, *ONLY)
     assert set(fetched(tmp_path / "store")) == set(NAMES)
 
@@ -390,7 +390,7 @@ def test_an_archive_that_is_not_there_stops_nothing_else(alone, fetch, public, t
     result = fetch(alone, *ONLY, code=1)
     assert "This run: 2 clips fetched" in result.stdout
     assert f"not read: {public.server.url(missing)}: 404" in result.stderr
-    assert "1 archives could not be read; the same command tries them again" in result.stderr
+    assert "1 archive could not be read; the same command tries them again" in result.stderr
     assert len(public.server.log(missing)) == 1  # asking again would not help
     public.server.pages[missing] = page
     public.forget()

@@ -185,7 +185,7 @@ def test_a_link_that_leads_to_itself_stops_nothing(fetch, small, tmp_path):
     clips = clips_in(tmp_path / "clips", NAMES[:1])
     for name in (f"{NAMES[1]}.mp4", "folder", ".hidden"):
         (clips / name).symlink_to(clips / name)
-    assert "1 clips fetched, 0.0 MB, 1 unreadable" in fetch(small, clips).stdout
+    assert "1 clip fetched, 0.0 MB, 1 unreadable" in fetch(small, clips).stdout
     assert "Too many levels of symbolic links" in settled(tmp_path / "store")[NAMES[1]]["message"]
 
 
@@ -359,11 +359,11 @@ def test_a_failure_is_tried_again_only_when_asked(fetch, small, tmp_path):
     bad = clips / f"{NAMES[1]}.mp4"
     bad.write_bytes(b"<html>")
     result = fetch(small, clips)
-    assert "1 clips fetched, 0.0 MB, 1 not_video." in result.stdout
+    assert "1 clip fetched, 0.0 MB, 1 not_video." in result.stdout
     clip_file(bad, first=900)  # mended, but who would know
     for more in ((), ("--retry", "corrupt"), ("--retry", "gone,short")):
         assert "This run: 0 clips fetched, 0.0 MB." in fetch(small, clips, more=more).stdout
-    assert "This run: 1 clips fetched" in fetch(small, clips, more=("--retry", "corrupt,not_video")).stdout
+    assert "This run: 1 clip fetched" in fetch(small, clips, more=("--retry", "corrupt,not_video")).stdout
     assert numbers(fetched(tmp_path / "store")[NAMES[1]])[0] == 900
 
 
@@ -522,7 +522,7 @@ def test_another_profile_stands_beside_the_first(fetch, small, tmp_path):
     fetch(small, clips)
     before = files_under(tmp_path / "store")
     for more in (("--profile", "source"), ("--audio",)):
-        assert "1 clips fetched" in fetch(small, clips, more=more).stdout
+        assert "1 clip fetched" in fetch(small, clips, more=more).stdout
     assert {path.name for path in (tmp_path / "store" / "media").iterdir()} == {"h264", "h264-audio", "source"}
     assert files_under(tmp_path / "store").items() >= before.items()
     assert fetched(tmp_path / "store", "source")[NAMES[0]] == (clips / f"{NAMES[0]}.mp4").read_bytes()
@@ -541,7 +541,7 @@ def test_other_settings_under_the_same_name_are_refused(fetch, small, tmp_path):
     assert "another name" in result.stderr
     assert files_under(tmp_path / "store") == before
     own.write_text("gop_frames: 16\ncrf: 30\n# the same\n")
-    assert "1 clips fetched" in fetch(small, clips, more=("--profile", own)).stdout
+    assert "1 clip fetched" in fetch(small, clips, more=("--profile", own)).stdout
 
 
 def test_two_manifests_share_a_store(fetch, k710, small, tmp_path):
@@ -551,7 +551,7 @@ def test_two_manifests_share_a_store(fetch, k710, small, tmp_path):
     clips = clips_in(tmp_path / "clips", [*NAMES, "k600-only-0_000000_000002"])
     fetch(small, clips)
     result = fetch(other, clips)
-    assert "This run: 1 clips fetched" in result.stdout
+    assert "This run: 1 clip fetched" in result.stdout
     assert "k600 train       2         2             0   100.0%" in result.stdout
     assert "k400" not in result.stdout
 
@@ -668,7 +668,7 @@ def test_a_full_disk_is_foreseen(fetch, small, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr("k710.fetch.estimate.shutil.disk_usage", lambda path: usage._replace(free=1_000_000))
     result = fetch(small, clips, code=1)
-    assert "1 clips need about" in result.stderr
+    assert "1 clip needs about" in result.stderr
     assert "0.0 GB are free; take --limit, fewer --splits, or another --store" in result.stderr
     assert not (tmp_path / "store").exists()
 

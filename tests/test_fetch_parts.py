@@ -309,7 +309,7 @@ def test_a_clip_that_another_part_finds_in_a_folder_is_left_to_it(k710, fetch, p
     assert "1 not_video" in fetch(manifest, origins, *only, part=other).stdout
     assert fetched(tmp_path / "store").keys() == {name_of(each) for each in ids if each != theirs[0]}
     said = fetch(manifest, origins, *only, part=mine).stdout
-    assert "This run: 1 clips fetched" in said, "now that its neighbour could not have it"
+    assert "This run: 1 clip fetched" in said, "now that its neighbour could not have it"
     assert len(fetched(tmp_path / "store")) == 10
     assert Store(tmp_path / "store", "h264").rows().num_rows == 11
 

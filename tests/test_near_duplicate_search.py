@@ -19,6 +19,7 @@ from k710.near_duplicates.groups import Clips, best_of_each, groups_of, proposal
 from k710.near_duplicates.hash_clip import VARIANTS
 from k710.near_duplicates.hashed_clips import MIN_QUALITY, HashedClips, HashedFrames, video_codes
 from k710.near_duplicates.hashes import distance
+from k710.near_duplicates.same_bytes import same_bytes
 
 Words = npt.NDArray[np.uint64]
 TRAIN, VAL = 0, 1
@@ -314,3 +315,38 @@ def test_held_out_clips_that_repeat_each_other_stay(side):
     clips = Clips(np.full(2, side, np.int8), np.zeros(2, np.int8), np.zeros(2, np.int32), ["a", "b"])
     drop, kept = proposals(clips, np.array([0]), np.array([1]))
     assert (drop.tolist(), kept.tolist()) == ([-1], [-1])
+
+
+# Equal bytes.
+
+
+def test_equal_bytes_make_all_pairs_of_other_videos():
+    sha256 = pa.chunked_array([["a", "b", "a"], ["a", None, "b", None]])
+    video = np.array([0, 1, 2, 0, 3, 1, 4], np.int32)
+    found = same_bytes(sha256, video, precedence=lambda clip: (clip,))
+    assert [(match.clip, match.other) for match in found] == [(0, 2), (2, 3)], "no pair of one video, none of no hash"
+    assert {(match.distance, match.shift_s, match.variant) for match in found} == {(0.0, 0.0, "same bytes")}
+
+
+def test_of_very_many_equal_clips_the_same_ones_go():
+    """One placeholder under thousands of names makes no millions of pairs, and nothing else is proposed."""
+    count = 60
+    rng = np.random.default_rng(0)
+    sha256, video = pa.chunked_array([["placeholder"] * count]), np.arange(count, dtype=np.int32)
+    for held_out in (0, 3):
+        side = np.zeros(count, np.int8)
+        side[:held_out] = 1
+        clips = Clips(
+            rng.permutation(side),
+            rng.integers(0, 4, count).astype(np.int8),
+            np.zeros(count, np.int32),
+            [f"{n:02d}" for n in range(count)],
+        )
+        dropped = []
+        for max_clips in (count, count - 1):
+            found = same_bytes(sha256, video, precedence=clips.precedence, max_clips=max_clips)
+            pairs = np.array([(match.clip, match.other) for match in found])
+            dropped.append(set(proposals(clips, *pairs.T)[0].tolist()) - {-1})
+        assert len(found) < 2 * count
+        assert dropped[0] == dropped[1], "few pairs propose what all pairs propose"
+        assert len(dropped[0]) == count - max(held_out, 1)

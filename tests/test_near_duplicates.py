@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -345,11 +346,11 @@ def test_a_damaged_file_of_signatures_is_made_again(k710, manifest):
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     expected = pairs_of(manifest)
-    assert "1 damaged files" in k710("near-duplicates", manifest, "--dry-run").stderr
+    assert "1 damaged file" in k710("near-duplicates", manifest, "--dry-run").stderr
     assert file.exists()
     result = k710("near-duplicates", manifest, "--workers", 2)
     assert result.exit_code == 0
-    assert "1 damaged files of signatures; their clips are hashed anew" in result.stderr
+    assert "1 damaged file of signatures; its clips are hashed anew" in result.stderr
     assert pairs_of(manifest) == expected
     assert [path.name for path in signature_files(manifest)] == [file.name], "the same bytes under the same name"
     assert SignatureFolder(Store(manifest / "store", "h264")).read_known().damaged == ()
@@ -779,3 +780,81 @@ def test_a_store_that_changes_meanwhile(searched, tmp_path):
         path.unlink()
     with pytest.raises(StoreError, match="the signatures have changed meanwhile"):
         folder.column("plain")
+
+
+# Equal bytes, and stores that are only read.
+
+
+def test_the_same_bytes_under_two_ids_are_a_pair_however_plain(k710, tmp_path):
+    held_out, twin, other = (Planted(name, split, "plain").clip for name, split in TWINS)
+    manifest = manifest_of(k710, tmp_path, [held_out, twin, other])
+    (tmp_path / "clips").mkdir()
+    for clip, level in ((held_out, 0), (other, 1)):
+        plain = (np.full((96, 128, 3), level, np.uint8) for _ in range(SPAN_S * LOOK.fps))
+        write_video(tmp_path / "clips" / f"{clip.clip_id}.mp4", plain, LOOK)
+    shutil.copy(tmp_path / "clips" / f"{held_out.clip_id}.mp4", tmp_path / "clips" / f"{twin.clip_id}.mp4")
+    fetched = ["fetch", manifest, "--from", f"local:{tmp_path / 'clips'}", "--profile", "source", "--workers", 2]
+    assert k710(*fetched).exit_code == 0
+    result = k710("near-duplicates", manifest, "--profile", "source", "--apply")
+    assert result.exit_code == 0, result.output
+    (pair,) = pairs_of(manifest)
+    assert (pair["clip_id"], pair["other_clip_id"]) == (twin.clip_id, held_out.clip_id)
+    assert (pair["distance"], pair["shift_s"], pair["mirrored"]) == (0, 0, False)
+    assert (pair["drop_clip_id"], pair["kept_clip_id"]) == (twin.clip_id, held_out.clip_id)
+    assert drops_of(manifest) == {twin.clip_id: held_out.clip_id}
+    assert "1 pair of equal bytes (one SHA-256 under two IDs) among them." in result.stdout
+    assert "0 of 3 clips compared" in result.stdout, "frames without detail are not compared; bytes are"
+
+
+TWINS = (("held-out-aa", "val"), ("twin-aaaaaa", "train"), ("other-aaaaa", "train"))
+
+
+def test_equal_bytes_count_without_signatures(k710, tmp_path):
+    clips = [Planted(name, split, "never decoded").clip for name, split in TWINS]
+    manifest = manifest_of(k710, tmp_path, clips)
+    put(
+        Store(manifest / "store", "h264"),
+        {clip.clip_id: b"equal" if n < 2 else b"other" for n, clip in enumerate(clips)},
+    )
+    assert k710("near-duplicates", manifest).exit_code == 0
+    (pair,) = pairs_of(manifest)
+    assert {pair["clip_id"], pair["other_clip_id"]} == {clip.clip_id for clip in clips[:2]}
+
+
+def test_signatures_elsewhere(k710, searched, tmp_path, no_process, monkeypatch):
+    """The store's own signatures are read; what is missing goes to the other folder, and the store stays as it is."""
+    manifest = Path(shutil.copytree(searched, tmp_path / "m"))
+    before, elsewhere = files_under(manifest / "store"), tmp_path / "elsewhere"
+    assert k710("near-duplicates", manifest, "--signatures", elsewhere).exit_code == 0
+    assert files_under(manifest / "store") == before
+    assert pairs_of(manifest) == pairs_of(searched), "those of the store are read"
+
+
+def test_signatures_are_made_elsewhere(k710, made, searched, tmp_path):
+    manifest = Path(shutil.copytree(made, tmp_path / "m"))
+    before, elsewhere = files_under(manifest / "store"), tmp_path / "elsewhere"
+    asked = ["near-duplicates", manifest, "--signatures", elsewhere, "--workers", 2]
+    assert k710(*asked).exit_code == 0
+    assert files_under(manifest / "store") == before
+    assert [path.suffix for path in (elsewhere / "h264").iterdir()] == [".parquet"]
+    assert pairs_of(manifest) == pairs_of(searched)
+    assert "0 have no signature yet" in k710(*asked, "--dry-run").stdout
+
+
+def test_a_store_that_cannot_be_written_names_the_way_out(k710, made, tmp_path, monkeypatch):
+    """Before anything is decoded, and also where only the write tells."""
+    manifest = Path(shutil.copytree(made, tmp_path / "m"))
+    with monkeypatch.context() as patched:
+        patched.setattr(signatures.os, "access", lambda path, mode, **how: mode != os.W_OK)
+        patched.setattr(signatures, "ClipPool", None)
+        result = k710("near-duplicates", manifest, "--workers", 2)
+    assert result.exit_code == 1
+    assert f"{manifest / 'store'}: cannot be written; `--signatures DIR`" in result.stderr
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(signatures, "named_by_hash", refuse)
+    result = k710("near-duplicates", manifest, "--workers", 2)
+    assert result.exit_code == 1
+    assert "Read-only file system; `--signatures DIR` keeps the signatures in another folder" in result.stderr

@@ -23,6 +23,7 @@ from k710.fetch.pack import class_mixed_order
 from k710.labels import class_names
 from k710.manifest import open_manifest
 from k710.store import Store
+from k710.text import data_size
 from k710.views import view
 
 CANONICAL, OTHERS = class_names("k400"), class_names("k400", "uniformerv2")
@@ -364,8 +365,10 @@ def test_a_damaged_clip(k710, manifest, tmp_path):
 def test_a_disk_without_room(k710, manifest, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    media = stored(Store(manifest / "store", "h264"))
+    needed = sum(len(media[clip.clip_id]) + 4096 for clip in TRAIN if clip.clip_id in media)
     said = refused(k710, manifest, *OPTIONS, "--out", tmp_path / "s")
-    assert said == f"k710: {tmp_path / 's'}: 0.0 GB are needed, 0.0 GB are free\n"
+    assert said == f"k710: {tmp_path / 's'}: {data_size(needed)} are needed, 1.0 kB are free\n"
     assert not (tmp_path / "s").exists()
 
 

@@ -287,7 +287,7 @@ def test_damage_is_found_and_mended(s3, k710, local, kind, monkeypatch):
     key, lost = damaged(s3, store, kind)
     result = k710(*command)
     assert result.exit_code == 1
-    assert "1 units are damaged; --repair writes them anew" in result.stderr
+    assert "1 unit is damaged; --repair writes them anew" in result.stderr
     assert (f"{s3.url}/{key}" if kind == "rows" else Path(key).name) in result.stdout
     result = k710(*command, "--repair")
     assert result.exit_code == 0, result.output

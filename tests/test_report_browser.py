@@ -96,6 +96,49 @@ def test_every_part_shows_and_nothing_is_fetched(browser, report, width, scheme)
         visit.check()
 
 
+def test_printed_it_shows_every_chart_and_every_filmstrip(browser, report, tmp_path):
+    """Without having been scrolled, from dark colours: charts are as wide as paper, and nothing is cut."""
+    with Visit(browser, report, scheme="dark") as visit:
+        page, count = visit.page, visit.page.locator(".plot").count()
+        assert page.locator(".plot svg.main-svg").count() < count, "not all are drawn before"
+        page.evaluate(
+            "addEventListener('beforeprint', () => { window.theme = document.documentElement.dataset.theme })"
+        )
+        page.pdf(path=tmp_path / "report.pdf")
+        assert page.evaluate("[...document.querySelectorAll('.plot')].every(one => one.querySelector('svg'))")
+        assert page.evaluate("window.theme") == "light"
+        assert page.evaluate("document.documentElement.dataset.theme ?? 'system'") == "system", "and back again"
+        page.set_viewport_size({"width": 700, "height": 1000})
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        cut = "[...document.querySelectorAll('.scroll, .gallery, .plot')].filter(one => one.checkVisibility()"
+        cut += " && (one.scrollHeight > one.clientHeight + 2 || one.querySelector('svg')?.clientWidth > 700)).length"
+        assert page.evaluate(cut) == 0
+        assert page.locator("#gallery img").count() == 12
+        assert page.evaluate("[...document.querySelectorAll('#gallery img')].every(one => one.naturalWidth > 200)")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        visit.check()
+
+
+def test_a_phone_is_told_what_is_wider_than_it(browser, report):
+    with Visit(browser, report, width=390) as visit:
+        visit.see_all()
+        flow = visit.page.locator("#attrition figure .scroll").first
+        hint = visit.page.locator("#attrition figure .hint").first
+        assert hint.is_visible()
+        assert "scroll sideways" in hint.text_content()
+        assert "cut" in flow.get_attribute("class").split()
+        flow.evaluate("one => one.scrollTo(one.scrollWidth, 0)")
+        visit.page.wait_for_function("!document.querySelector('#attrition figure .scroll').classList.contains('cut')")
+        wide = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth + 4)"
+        untold = f"{wide}.filter(one => !one.previousElementSibling.checkVisibility()).length"
+        visit.page.wait_for_function(f"{untold} === 0")
+        visit.check()
+    with Visit(browser, report, width=1280) as visit:
+        visit.see_all()
+        assert not visit.page.locator("#attrition figure .hint").first.is_visible(), "there it fits"
+
+
 @pytest.mark.slow
 def test_both_colour_schemes_are_readable(browser, report):
     """Text against what it stands on, by WCAG's contrast; the switch turns one into the other."""

@@ -269,7 +269,7 @@ def test_a_clip_that_cannot_be_read_stops_nothing_and_is_named(start, experiment
     said: list[str] = []
     run = start("run", "epochs=1", folder=broken, say=said.append)
     train(run)
-    assert any(line.startswith("epoch 1: 1 clips could not be read") and clip.stem in line for line in said)
+    assert any(line.startswith("epoch 1: 1 clip could not be read") and clip.stem in line for line in said)
     failed = [line for line in read_log(run.out / "log.jsonl") if line["kind"] == "failed"]
     assert list(failed[0]["clips"]) == [clip.stem]
 

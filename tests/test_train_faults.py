@@ -296,7 +296,7 @@ def test_val_clips_that_cannot_be_read_are_named(start, experiment, tmp_path):
     train(start("broken-run", *ONE, folder=broken, say=said.append))
     (line,) = (line for line in read_log(tmp_path / "broken-run/log.jsonl") if line["kind"] == "validation")
     assert list(line["failed"]) == [val]
-    assert any(line.startswith("validation after epoch 1: 1 clips could not be read") for line in said)
+    assert any(line.startswith("validation after epoch 1: 1 clip could not be read") for line in said)
 
 
 def test_val_clips_without_a_label_are_not_scored(start, monkeypatch):

@@ -172,11 +172,11 @@ def test_a_damage_is_found_mended_and_fetched(k710, fetched, manifest, store, da
     assert len(lines) == 1 + len(said)
     for part in said:
         assert any(line.startswith(f"  {file.name}: {part}") for line in lines[1:]), (part, lines)
-    assert result.stderr == "k710: 1 units are damaged; --repair writes them anew from what is intact\n"
+    assert result.stderr == "k710: 1 unit is damaged; --repair writes them anew from what is intact\n"
 
     result = k710("verify", manifest, "--repair")
     assert result.exit_code == 0, result.output
-    assert "repaired 1 units" in result.stdout
+    assert "repaired 1 unit" in result.stdout
     assert stored(store) == {clip_id: media for clip_id, media in before.items() if clip_id not in lost}
     if not damage.__name__.startswith("rows"):
         assert f"wanted again: {len(lost)} clips" in result.stdout
@@ -227,9 +227,7 @@ def test_a_unit_with_a_damaged_clip_beside_one_whose_rows_cannot_be_read(k710, m
     os.truncate(second, 100)
     result = k710("verify", manifest, "--repair")
     assert result.exit_code == 0, result.output
-    assert (
-        "repaired 2 units; wanted again: 1 clips, and what else units held whose rows cannot be read" in result.stdout
-    )
+    assert "repaired 2 units; wanted again: 1 clip, and what else units held whose rows cannot be read" in result.stdout
     assert stored(store) == {clip_id: media for clip_id, media in before.items() if clip_id != row["clip_id"]}
     clean(k710, manifest)
 

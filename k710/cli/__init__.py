@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
-import io
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,7 +12,9 @@ from typing import Any, NoReturn
 import click
 
 from k710 import __version__
+from k710.cli.output import shown_streams
 from k710.errors import K710Error
+from k710.text import os_error_text, printable
 
 # Each lives in the module of its name (a dash becomes an underscore) as `command`.
 COMMANDS = (
@@ -31,7 +34,8 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"k710: {self.message}", err=True, file=file)
+        # Indented, a line that stands in a name cannot pass for one of our own.
+        click.echo("k710: " + self.message.replace("\n", "\n  "), err=True, file=file)
 
 
 class Commands(click.Group):
@@ -49,14 +53,22 @@ class Commands(click.Group):
             command.params.append(_debug_option())
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name.lower().replace("_", "-"), COMMANDS, n=3)
+            hint = f" Did you mean {' or '.join(near)}?" if near else " `k710 --help` lists the commands."
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
     def main(self, *args: Any, **extra: Any) -> Any:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # a closed one is None
-                stream.reconfigure(errors="backslashreplace")  # whatever a name or a label holds, it is shown
-        try:
-            return super().main(*args, **extra)
-        except OSError as error:  # help or a message that cannot be written
-            sys.exit(f"k710: {error.strerror or error}")
+        with shown_streams():
+            try:
+                return super().main(*args, **extra)
+            except OSError as error:  # help or a message that cannot be written
+                sys.exit(f"k710: {os_error_text(error)}")
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -70,8 +82,8 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            self._fail(ctx, error, f"{where}{error.strerror or error}", 1)
+            where = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
+            self._fail(ctx, error, f"{where}{os_error_text(error)}", 1)
 
     @staticmethod
     def _fail(ctx: click.Context, error: Exception, message: str, exit_code: int) -> NoReturn:
@@ -89,7 +101,7 @@ def _debug_option() -> click.Option:
     )
 
 
-@click.command(cls=Commands, context_settings={"max_content_width": 100})
+@click.command(cls=Commands, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="k710")
 def main() -> None:
     """Kinetics-710, reproducible: from the official annotation lists to a dataset that can be defended row by row.

@@ -9,6 +9,7 @@ import click
 
 from k710.cli.common import COMMA_LIST, FILE, PATH_OR_URL, annotation_files, print_json, print_table
 from k710.storage import Location
+from k710.text import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,7 +110,10 @@ def _print(found: dict[str, Any]) -> None:
         rows = [[name, *row] for name, row in zip(lists, found["overlap"][key], strict=True)]
         print_table(["", *lists], rows, title=title)
     totals = ", ".join(f"{count:,} in {splits}" for splits, count in found["ids_by_splits"].items())
-    click.echo(f"{found['clips']:,} clips of {found['videos']:,} videos; videos over all releases: {totals}\n")
+    click.echo(
+        f"{counted(found['clips'], 'clip')} of {counted(found['videos'], 'video')}; "
+        f"videos over all releases: {totals}\n"
+    )
     if found["policies"]:
         evaluation = list(next(iter(found["policies"].values()))["leaks"])
         rows = [[name, p["train"], p["val"], *p["leaks"].values()] for name, p in found["policies"].items()]
@@ -117,13 +121,14 @@ def _print(found: dict[str, Any]) -> None:
         print_table(["policy", "train", "val", *evaluation], rows, title=title)
     if found["near_duplicates"]:
         click.echo(
-            f"This manifest's train lacks {found['near_duplicates']:,} clips more: near-duplicates, as "
+            f"This manifest's train lacks {counted(found['near_duplicates'], 'clip')} more: near-duplicates, as "
             f"`k710 near-duplicates` found them.\n"
         )
     counts = found["conflicts"]
-    click.echo(f"Conflicts: {counts['labels_of_one_clip']:,} clips with several labels at one span,")
+    click.echo(f"Conflicts: {counted(counts['labels_of_one_clip'], 'clip')} with several labels at one span,")
     click.echo(
-        f"  {counts['labels_of_one_id']:,} videos with several labels, {counts['spans_of_one_id']:,} with several spans"
+        f"  {counted(counts['labels_of_one_id'], 'video')} with several labels, "
+        f"{counts['spans_of_one_id']:,} with several spans"
     )
     click.echo("  (`--json` names them, `k710 explain` tells the story of each)")
 
@@ -145,8 +150,8 @@ def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -
         ["list", "rows", "videos", "clips"], [*rows, ["in both", None, found["shared_ids"], found["shared_clips"]]]
     )
     if found["ids"]:
-        shared = "1 video" if found["shared_ids"] == 1 else f"{found['shared_ids']:,} videos"
-        click.echo(f"Leak: {shared} of {evaluation} {'is' if found['shared_ids'] == 1 else 'are'} in {train}:")
+        leaks = counted(found["shared_ids"], f"video of {evaluation} is", f"videos of {evaluation} are")
+        click.echo(f"Leak: {leaks} in {train}:")
         for youtube_id in found["ids"][:20]:
             click.echo(f"  {youtube_id}")
         if len(found["ids"]) > 20:

@@ -10,6 +10,7 @@ import click
 
 from k710.cli.common import COMMA_LIST, DEFAULT_MANIFEST, FILE, FOLDER_OR_URL, annotation_files, print_table
 from k710.storage import Location
+from k710.text import counted
 
 
 @click.command("build")
@@ -73,7 +74,9 @@ def command(
     manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
     _print_attrition(manifest.about)
     _print_beside_the_printed(manifest.about)
-    click.echo(f"{out}: {manifest.about['counts']['clips']:,} clips, content hash {manifest.content_hash[:16]}")
+    click.echo(
+        f"{out}: {counted(manifest.about['counts']['clips'], 'clip')}, content hash {manifest.content_hash[:16]}"
+    )
     if fetching:
         click.echo()
         fetch_and_print(manifest, store_of(out, None), fetching)
@@ -98,8 +101,8 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
         _print_leaks(counts["leaks"])
     conflicts = counts["conflicts"]
     click.echo(
-        f"Conflicts: {conflicts['labels_of_one_clip']:,} clips carry two labels at one span; "
-        f"{conflicts['labels_of_one_id']:,} videos have several labels, "
+        f"Conflicts: {counted(conflicts['labels_of_one_clip'], 'clip carries', 'clips carry')} two labels at one span; "
+        f"{counted(conflicts['labels_of_one_id'], 'video has', 'videos have')} several labels, "
         f"{conflicts['spans_of_one_id']:,} several spans.\n"
     )
 

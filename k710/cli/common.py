@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from k710.errors import UsageError
 from k710.remote import RemotePath
 from k710.storage import Location, local_folder, location
+from k710.text import printable
 
 if TYPE_CHECKING:
     from k710.annotations import ListFile
+    from k710.progress import Steps
     from k710.store import Store
 
 DEFAULT_MANIFEST = Path("manifests/k710")
@@ -85,6 +88,9 @@ class OrUrl(click.ParamType):  # type: ignore[type-arg]
             raise UsageError(f"{found}: is gone when this command ends; name a folder or a bucket")
         return Path(str(self._path.convert(found, param, ctx))) if isinstance(found, Path) else found
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return self._path.shell_complete(ctx, param, incomplete)
+
 
 COMMA_LIST = CommaList()
 SPLIT, VIEW = Spelled("split"), Spelled("view")
@@ -94,6 +100,20 @@ CACHE = click.option("--cache", type=FOLDER, help="Keep clips of a store at a UR
 CACHE_GB = click.option(
     "--cache-gb", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True, help="At most so many."
 )
+
+
+class NamesWithDash(click.Command):
+    """A command whose arguments may begin with a dash, as YouTube's IDs do: `-h` is help only where it stands alone."""
+
+    def __init__(self, name: str | None, **options: Any) -> None:
+        settings = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+        super().__init__(name, **(options | {"context_settings": settings}))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [*("--help" if arg == "-h" else arg for arg in args[:end]), *args[end:]])
+
+
 ENGINE = click.option(
     "--engine", default="local", show_default=True, help="Where the work is done: local, or ray, a cluster."
 )
@@ -162,9 +182,20 @@ def one_message() -> Iterator[None]:
         raise
 
 
+def steps() -> Steps:
+    """Says what the command is doing, where that takes longer than a second; it ends with the command."""
+    from k710.progress import Steps
+
+    shown = Steps()
+    click.get_current_context().call_on_close(shown.close)
+    return shown
+
+
 def print_json(data: Any) -> None:
     """Data for machines, on stdout."""
-    click.echo(json.dumps(data, indent=1, ensure_ascii=False))
+    from k710.cli.output import json_text
+
+    click.echo(json_text(json.dumps(data, indent=1, ensure_ascii=False)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
@@ -194,4 +225,4 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

@@ -10,6 +10,7 @@ import click
 
 from k710.cli.common import FILE, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store, print_json, print_table
 from k710.storage import Location
+from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.diff import Difference
@@ -77,7 +78,7 @@ def command(
         return
     _print(found, (one, other), stores, settings, top)
     if clips is not None:
-        click.echo(f"{clips}: {found.clips.num_rows:,} clips")
+        click.echo(f"{clips}: {counted(found.clips.num_rows, 'clip')}")
     if html is not None:
         click.echo(f"{html}: the page")
 
@@ -147,7 +148,7 @@ def _side(manifest: Manifest, store: Store | None) -> str:
 def _sentence(found: Difference, manifests: Sequence[Manifest]) -> str:
     if found.clips.num_rows:
         counts = ", ".join(f"{count:,} {change}" for change, count in found.changes.items() if count)
-        return f"{found.clips.num_rows:,} of {found.listed:,} clips differ: {counts}."
+        return f"{found.clips.num_rows:,} of {counted(found.listed, 'clip')} differ: {counts}."
     same = f"No clip differs in view {found.view}: both list the same {found.listed:,}"
     if len({manifest.content_hash for manifest in manifests}) == 1:
         return f"{same}, and the content hashes are equal."

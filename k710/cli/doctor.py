@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from k710.cli.common import FOLDER_OR_URL, print_json
+from k710.cli.common import FOLDER_OR_URL, print_json, steps
 from k710.storage import Location
 
 
@@ -24,7 +24,9 @@ def command(store: Location | None, as_json: bool) -> None:
     from k710.doctor import MISSING, Here, examine
     from k710.errors import MachineError
 
-    findings = examine(Here(store))
+    step = steps()
+    findings = examine(Here(store), on_waiting=lambda names: step(f"looking at {', '.join(names)}") if names else None)
+    step.end()
     broken = [finding.name for finding in findings if finding.needed and finding.mark == MISSING]
     if as_json:
         print_json({"fit": not broken, "findings": [vars(finding) for finding in findings]})

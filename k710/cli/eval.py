@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,14 @@ from k710.cli.common import (
     one_message,
     print_json,
     print_table,
+    steps,
 )
 from k710.storage import Location
+from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.manifest import Manifest
+    from k710.progress import Steps
     from k710.train.evaluate import Evaluation
     from k710.train.view_model import ViewModel
 
@@ -68,23 +72,28 @@ def command(**options: Any) -> None:
 
 def _eval(*, device: str | None, **options: Any) -> None:
     from k710.train.evaluation_files import held_folder
+
+    step = steps()
+    if os.environ.get("RANK", "0") == "0":
+        step("loading PyTorch, the checkpoint and the clips' index, then evaluating")
     from k710.train.media import media_of
     from k710.train.process import joined
 
     with joined(device) as process, contextlib.ExitStack() as stack:
         media = media_of(options)
         if options.pop("which_dialect"):
-            _which_dialect(process, media, **options)
+            _which_dialect(process, media, step, **options)
             return
         with process.together():
             if process.is_first:
                 stack.enter_context(held_folder(options["out"]))
-        _evaluate(process, media, **options)
+        _evaluate(process, media, step, **options)
 
 
 def _evaluate(
     process: Any,
     media: Any,
+    step: Steps,
     *,
     checkpoint: Path,
     manifest: Location,
@@ -110,8 +119,9 @@ def _evaluate(
         opened = open_manifest(manifest)
     if process.is_first:
         for sentence in model.said:
-            click.echo(sentence, err=True)
+            step.say(sentence)
     evaluation = evaluate(model, opened, process, media, num_workers=workers, **options)
+    step.end()
     if not process.is_first:
         return
     about = {"checkpoint": str(checkpoint.absolute()), "num_frames": model.model.config.num_frames}
@@ -153,9 +163,9 @@ def _print(evaluation: Evaluation) -> None:
             more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
             click.echo(f"{len(names):,} {what}: {', '.join(names[:3])}{more}")
     click.echo(
-        f"{evaluation.view} {evaluation.split}, {evaluation.num_clips} clips x {evaluation.num_crops} crops: "
-        f"{_scores_text(scores)}; "
-        f"{counts['evaluated']:,} of {counts['in_split']:,} clips, fingerprint {evaluation.fingerprint[:16]}"
+        f"{evaluation.view} {evaluation.split}, {counted(evaluation.num_clips, 'clip')} x "
+        f"{counted(evaluation.num_crops, 'crop')}: {_scores_text(scores)}; "
+        f"{counts['evaluated']:,} of {counted(counts['in_split'], 'clip')}, fingerprint {evaluation.fingerprint[:16]}"
     )
 
 
@@ -188,7 +198,7 @@ def _print_common(shared: dict[str, Any]) -> None:
         "no label" if shared[side]["top1"] is None else f"{shared[side]['top1']:.2%}" for side in ("here", "there")
     )
     click.echo(
-        f"on the {shared['num_clips']:,} clips of both: top-1 {here} here, "
+        f"on the {counted(shared['num_clips'], 'clip')} of both: top-1 {here} here, "
         f"{there} there ({shared['checkpoint_there']}); "
         + (same if shared["same_clips"] else "the two are of different clips, compare only this line")
     )
@@ -197,6 +207,7 @@ def _print_common(shared: dict[str, Any]) -> None:
 def _which_dialect(
     process: Any,
     media: Any,
+    step: Steps,
     *,
     checkpoint: Path,
     manifest: Location,
@@ -222,6 +233,7 @@ def _which_dialect(
     how = {"training": False, "num_frames": config.num_frames, "on_error": "zero_weight"}
     dataset = media.dataset(open_manifest(manifest), view=view, split=split, **how)
     scores, class_ids = raw_scores(model, dataset, limit=limit, device=process.device)
+    step.end()
     election = vote(scores, class_ids, view=view, label_set=label_set)
     if as_json:
         print_json([vars(one) for one in election.votes])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from k710.cli.common import DEFAULT_MANIFEST, PATH_OR_URL
+from k710.cli.common import DEFAULT_MANIFEST, PATH_OR_URL, NamesWithDash
 from k710.storage import Location
 
 
 # IDs may begin with a dash; no option here is as long as an ID, so whatever is unknown is the argument.
-@click.command("explain", context_settings={"ignore_unknown_options": True})
+@click.command("explain", cls=NamesWithDash)
 @click.argument("id_or_clip")
 @click.option("--manifest", type=PATH_OR_URL, default=DEFAULT_MANIFEST, show_default=True, help="The manifest.")
 def command(id_or_clip: str, manifest: Location) -> None:

@@ -9,6 +9,7 @@ import click
 
 from k710.cli.common import COMMA_LIST, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store
 from k710.storage import Location
+from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.manifest import Manifest
@@ -78,7 +79,7 @@ def _lists(
     dialect = common.pop("dialect")
     written = export(view(manifest.clips, view_name, dialect=dialect), out, form=form, **common, **given)
     for name, rows in written.items():
-        click.echo(f"{out / name}: {rows:,} clips")
+        click.echo(f"{out / name}: {counted(rows, 'clip')}")
 
 
 def _hf(
@@ -97,7 +98,7 @@ def _hf(
 
     written = export_hf(manifest, out, view_name=view_name, store=store, card_of=card_of, **common)
     for split, rows in written.items():
-        click.echo(f"{out / data_file(split)}: {rows:,} clips")
+        click.echo(f"{out / data_file(split)}: {counted(rows, 'clip')}")
     click.echo(f"{out / CARD}: the card")
 
 

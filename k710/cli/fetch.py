@@ -22,6 +22,7 @@ from k710.cli.common import (
 )
 from k710.cli.youtube_options import youtube_options
 from k710.storage import Location
+from k710.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,16 +146,22 @@ def fetch_and_print(
     if stop.asked:
         raise FetchError(f"{stop.reason}; everything settled so far is kept, and the same command goes on from there")
     if tally.unread:
-        raise FetchError(f"{len(tally.unread):,} archives could not be read; the same command tries them again")
+        raise FetchError(
+            f"{counted(len(tally.unread), 'archive')} could not be read; the same command tries them again"
+        )
     if tally.unsettled:
-        raise FetchError(f"{len(tally.unsettled):,} videos gave no answer; the same command asks for them again")
+        raise FetchError(
+            f"{counted(len(tally.unsettled), 'video')} gave no answer; the same command asks for them again"
+        )
 
 
 def _say(text: str) -> None:
     """A line of its own, also where the line of the progress stands."""
-    from k710.progress import writes_over
+    from k710.progress import write_raw, writes_over
 
-    click.echo(f"\r\x1b[K{text}" if writes_over() else text, err=True)
+    if writes_over():
+        write_raw("\r\x1b[K")
+    click.echo(text, err=True)
 
 
 def print_status(manifest: Manifest, store: Location, profile_folder: str) -> None:
@@ -179,22 +186,23 @@ def print_status(manifest: Manifest, store: Location, profile_folder: str) -> No
 
 
 def _print_tally(tally: Tally) -> None:
-    said = [f"{tally.fetched:,} clips fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
+    said = [f"{counted(tally.fetched, 'clip')} fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
     said += [f"{count:,} {name}" for name, count in tally.failed.most_common()]
     click.echo("This run: " + ", ".join(said) + ".\n")
     if tally.left:
         then = "once all have ended, run the parts again for what they lacked"
-        click.echo(f"Left to other parts: {tally.left:,} clips; {then}.\n")
+        click.echo(f"Left to other parts: {counted(tally.left, 'clip')}; {then}.\n")
     for url, reason in tally.unread.items():
-        click.echo(f"not read: {reason if url in reason else f'{url}: {reason}'}", err=True)
+        click.echo(printable(f"not read: {reason if url in reason else f'{url}: {reason}'}"), err=True)
     for url, damage in tally.damaged.items():
-        click.echo(f"damaged: {url}: {damage}; what came before it is kept", err=True)
+        click.echo(printable(f"damaged: {url}: {damage}; what came before it is kept"), err=True)
     for youtube_id, answer in list(tally.unsettled.items())[:MAX_TOLD]:
-        click.echo(f"no answer: {youtube_id}: {answer}", err=True)
+        click.echo(printable(f"no answer: {youtube_id}: {answer}"), err=True)
     if len(tally.unsettled) > MAX_TOLD:
         click.echo(f"no answer: {len(tally.unsettled) - MAX_TOLD:,} more", err=True)
     if suspected := tally.failed.get("gone_unconfirmed"):
-        click.echo(f"{suspected:,} clips seem gone; the same command asks once more for them, after an hour", err=True)
+        seem, whom = counted(suspected, "clip seems", "clips seem"), "it" if suspected == 1 else "them"
+        click.echo(f"{seem} gone; the same command asks once more for {whom}, after an hour", err=True)
     if tally.refused_members:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.refused_members.items()))
         click.echo(f"members of archives refused: {kinds}", err=True)
@@ -206,7 +214,7 @@ def _print_estimate(manifest: Manifest, store: Location, choices: Choices) -> No
     found = estimate(manifest, store, choices)
     for note in found.notes:
         _say(note)
-    click.echo(f"{found.wanted:,} clips wanted, {found.wanted - found.missing:,} of them in {store}.\n")
+    click.echo(f"{counted(found.wanted, 'clip')} wanted, {found.wanted - found.missing:,} of them in {store}.\n")
     rows = [
         [origin, clips, archives or None, None if not archives else _gigabytes(size)]
         for origin, clips, archives, size in found.stages

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from k710.cli.common import ANY_PATH, print_json
+from k710.text import counted
 
 
 @click.command(name="inspect")
@@ -38,10 +39,10 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     known = found["label_set"] is not None
     preset = f"; preset {found['preset']}" if found["preset"] else ""
     lines = [
-        ("file", f"{found['path']}, {found['size_bytes']:,} bytes in {len(found['files'])} weight file(s)"),
+        ("file", f"{found['path']}, {found['size_bytes']:,} bytes in {counted(len(found['files']), 'weight file')}"),
         ("format", f"{found['format']}: {found['why']}"),
         ("model", f"{found['model'] or 'unknown'}{preset}"),
-        ("parameters", f"{found['parameters']:,} in {found['tensors']} tensors"),
+        ("parameters", f"{found['parameters']:,} in {counted(found['tensors'], 'tensor')}"),
         ("dtype", ", ".join(f"{dtype} x {count}" for dtype, count in found["dtypes"].items())),
         ("head", f"{head['name']}: {head['rows']} rows x {head['width']}, {head['dtype']}" if head else "none"),
         ("labels", f"{found['label_set']} ({found['dialect']})" if known else "unknown"),

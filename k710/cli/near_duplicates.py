@@ -19,8 +19,10 @@ from k710.cli.common import (
     engine_of,
     print_json,
     print_table,
+    steps,
 )
 from k710.storage import Location
+from k710.text import counted, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +44,7 @@ _SHOWN = 20
 )
 @click.option("--splits", type=SPLIT_LIST, help="Splits to compare.  [k710: train and the holdout; a release: all]")
 @click.option("--threshold", type=int, metavar="BITS", help="In how many of 256 bits two frames may differ.  [40]")
+@click.option("--signatures", type=FOLDER_OR_URL, help="Place of the clips' hashes.  [STORE/signatures]")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that decode.  [one per core]")
 @ENGINE
 @RAY_ADDRESS
@@ -58,6 +61,7 @@ def command(
     view: str,
     splits: tuple[str, ...] | None,
     threshold: int | None,
+    signatures: Location | None,
     workers: int | None,
     engine: str,
     ray_address: str | None,
@@ -87,19 +91,28 @@ def command(
     from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, Question, find, prepare
     from k710.store import Store
 
+    step = steps()
+    step("reading the manifest, the store's rows and the signatures")
     chosen = engine_of(engine, ray_address, workers=workers)
     opened = open_manifest(manifest)
     held = Store(store_of(opened.path, store), profile)
     question = Question(view, splits, DEFAULT_THRESHOLD_BITS if threshold is None else threshold)
-    prepared = prepare(opened, held, question, mend=not dry_run)
+    prepared = prepare(opened, held, question, mend=not dry_run, signatures=signatures)
+    step.end()
     if prepared.num_damaged:
-        click.echo(f"{prepared.num_damaged:,} damaged files of signatures; their clips are hashed anew", err=True)
+        whose = "its" if prepared.num_damaged == 1 else "their"
+        click.echo(
+            f"{counted(prepared.num_damaged, 'damaged file')} of signatures; {whose} clips are hashed anew",
+            err=True,
+        )
     if dry_run:
         _print_plan(prepared, held)
         return
     with _alone(opened.path):
         tally = _make_signatures(prepared, held, workers=workers or os.cpu_count() or 1, engine=chosen)
+        step(f"comparing {counted(len(prepared.media), 'clip')}")
         found = find(prepared, held, question)
+        step.end()
         _commit(opened, found, tally, apply_, within_train, as_json)
 
 
@@ -130,12 +143,13 @@ def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
         sys.stdout.flush()
         os._exit(1)  # a decoder may hang
     for clip_id, message in list(tally.messages.items())[:_SHOWN]:
-        click.echo(f"not compared: {clip_id}: {message}", err=True)
+        click.echo(printable(f"not compared: {clip_id}: {message}"), err=True)
     if len(tally.messages) > _SHOWN:
-        click.echo(f"not compared: {len(tally.messages) - _SHOWN:,} clips more", err=True)
+        click.echo(f"not compared: {counted(len(tally.messages) - _SHOWN, 'clip')} more", err=True)
     if stop.asked:
         raise LoadError(
-            f"{stop.reason}; the signatures of {tally.settled:,} clips are kept, the same command goes on from there"
+            f"{stop.reason}; the signatures of {counted(tally.settled, 'clip')} are kept, the same command goes on "
+            "from there"
         )
     return tally
 
@@ -164,18 +178,22 @@ def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within
     if changed is not None:
         back = f" {num_back:,} that were out, and are not proposed now, are back in it." if num_back else ""
         click.echo(
-            f"Applied: {num_dropped:,} clips are out of train.{back} {changed.path} has content hash "
-            f"{changed.content_hash[:16]}. The version before stays until `k710 prune {changed.path}`."
+            f"Applied: {counted(num_dropped, 'clip is', 'clips are')} out of train.{back} {changed.path} has content "
+            f"hash {changed.content_hash[:16]}. The version before stays until `k710 prune {changed.path}`."
         )
     elif apply_:
-        which = f"the {num_dropped:,} clips are out of train already" if num_dropped else "no clip is to go"
+        which = (
+            f"the {counted(num_dropped, 'clip is', 'clips are')} out of train already"
+            if num_dropped
+            else "no clip is to go"
+        )
         click.echo(f"Nothing to apply: {which}.")
 
 
 def _print_plan(prepared: Prepared, store: Store) -> None:
     media = prepared.missing["size"].to_numpy().sum() / 1e6
     click.echo(
-        f"{len(prepared.clips):,} clips to compare, {len(prepared.media):,} of them in {store.root} (profile "
+        f"{counted(len(prepared.clips), 'clip')} to compare, {len(prepared.media):,} of them in {store.root} (profile "
         f"{store.profile_folder}).\n{len(prepared.missing):,} have no signature yet: {media:,.1f} MB to decode."
     )
 
@@ -183,7 +201,7 @@ def _print_plan(prepared: Prepared, store: Store) -> None:
 def _print(manifest: Manifest, found: Found) -> None:
     counts, parameters = found.about["counts"], found.about["parameters"]
     click.echo(
-        f"{counts['compared']:,} of {counts['clips']:,} clips compared (view {parameters['view']}, "
+        f"{counts['compared']:,} of {counted(counts['clips'], 'clip')} compared (view {parameters['view']}, "
         f"{parameters['threshold_bits']} of 256 bits); {_not_compared(counts)}\n"
     )
     if not found.pairs.num_rows:
@@ -192,10 +210,9 @@ def _print(manifest: Manifest, found: Found) -> None:
         _print_pairs(found)
     if counts["common_frames"]:
         examples = ", ".join(counts["common_examples"])
-        click.echo(
-            f"{counts['common_frames']:,} frames of {counts['common_clips']:,} clips are too common to tell anything "
-            f"(title cards, intros), as in {examples}.\n"
-        )
+        frames = counted(counts["common_frames"], "frame")
+        clips = counted(counts["common_clips"], "clip is", "clips are")
+        click.echo(f"{frames} of {clips} too common to tell anything (title cards, intros), as in {examples}.\n")
     click.echo(f"All pairs: {manifest.path / 'near_duplicates.parquet'}")
 
 
@@ -216,15 +233,17 @@ _WHY_NOT = {
 def _print_pairs(found: Found) -> None:
     pairs, counts, parameters = found.pairs, found.about["counts"], found.about["parameters"]
     rows = [[sides, number["pairs"], number["drops"]] for sides, number in counts["pairs"].items()]
-    title = f"Pairs that show the same, in {counts['groups']:,} groups, and clips that could be dropped"
+    title = f"Pairs that show the same, in {counted(counts['groups'], 'group')}, and clips that could be dropped"
     print_table([parameters["view"], "pairs", "drops"], rows, title=title)
     print_table(
         ["clip", "shows the same as", "bits", "shift, s", "mirrored", "proposed"],
         [_shown(row) for row in _nearest(pairs)],
         title=f"The nearest {min(_SHOWN, pairs.num_rows):,} of {pairs.num_rows:,}, those with a proposal first",
     )
+    if counts["same_bytes"]:
+        click.echo(f"{counted(counts['same_bytes'], 'pair')} of equal bytes (one SHA-256 under two IDs) among them.\n")
     drops = len(set(pairs["drop_clip_id"].drop_null().to_pylist()))
-    click.echo(f"Proposed: drop {drops:,} clips. --apply does it where a held-out clip is repeated.\n")
+    click.echo(f"Proposed: drop {counted(drops, 'clip')}. --apply does it where a held-out clip is repeated.\n")
 
 
 def _nearest(pairs: pa.Table) -> list[dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from k710.cli.common import FOLDER_OR_URL, SPLIT, VIEW
+from k710.cli.common import FOLDER_OR_URL, SPLIT, VIEW, steps
 from k710.storage import Location
+from k710.text import counted
 
 
 @click.command("pack")
@@ -49,9 +51,15 @@ def command(
 
     folder: Location = Path("shards") / f"{view}-{split}" if out is None else out
     packing = Packing(view, split, dialect, shard_clips, seed)
-    opened = open_manifest(manifest)
-    about = pack(opened, Store(store_of(opened.path, store), profile), folder, packing, force=force)
+    step = steps()
+    step("reading the manifest and the store's rows")
+    opened, progress = open_manifest(manifest), partial(step, "packing clips")
+    held = Store(store_of(opened.path, store), profile)
+    about = pack(opened, held, folder, packing, force=force, on_progress=progress)
+    step.end()
     size = sum(shard["bytes"] for shard in about["shards"])
-    click.echo(f"{folder}: {about['clips']:,} clips in {len(about['shards']):,} shards, {size / 1e6:,.1f} MB")
+    clips, shards = counted(about["clips"], "clip"), counted(len(about["shards"]), "shard")
+    click.echo(f"{folder}: {clips} in {shards}, {size / 1e6:,.1f} MB")
     if about["missing"]:
-        click.echo(f"{about['missing']:,} clips of {view} {split} are not in the store and were left out")
+        missing = counted(about["missing"], f"clip of {view} {split} is", f"clips of {view} {split} are")
+        click.echo(f"{missing} not in the store and {'was' if about['missing'] == 1 else 'were'} left out")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import ANY_PATH, print_json
+from k710.cli.common import ANY_PATH, NamesWithDash, print_json, steps
+from k710.text import counted, printable
 
 
 # Files of clips are called by YouTube's IDs, which may begin with a dash.
-@click.command("predict", context_settings={"ignore_unknown_options": True})
+@click.command("predict", cls=NamesWithDash)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=ANY_PATH)
 @click.option("--checkpoint", required=True, type=ANY_PATH, help="The model that labels.")
 @click.option("--clips", "num_clips", type=click.IntRange(min=1), default=4, show_default=True, help="Temporal clips.")
@@ -39,26 +40,36 @@ def command(
     Example:
       k710 predict clips/sample-0000_000010_000020.mp4 --checkpoint runs/tiny/best.pt --top 3
     """
+    step = steps()
+    step("loading PyTorch and the checkpoint")
     from k710.errors import LoadError
     from k710.train.predict import predict_file
     from k710.train.process import pick_device
     from k710.train.view_model import model_as_it_is
 
     model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames)
+    step.end()
     for sentence in model.said:
         click.echo(sentence, err=True)
     found, failed = [], list[str]()
-    for path in files:
+    for number, path in enumerate(files):
+        step("looking at the files", number, len(files))
         try:
             prediction = predict_file(model, path, num_clips=num_clips, num_crops=num_crops, device=pick_device(device))
         except LoadError as error:
+            step.end()
             failed.append(str(error))
-            click.echo(f"k710: {error}", err=True)
+            click.echo(f"k710: {printable(str(error))}", err=True)
             continue
         found.append(prediction)
+        step.end()
         if not as_json:
-            click.echo(f"{path}: " + ", ".join(f"{label} {part:.1%}" for label, part in prediction.top(top)))
+            click.echo(
+                f"{printable(str(path))}: " + ", ".join(f"{label} {part:.1%}" for label, part in prediction.top(top))
+            )
     if as_json:
         print_json([{"file": str(one.path), "probabilities": dict(one.top(len(one.labels)))} for one in found])
+    if not found:
+        raise LoadError(f"none of the {counted(len(files), 'file')} could be read")
     if failed:
-        raise LoadError(f"{len(failed):,} of {len(files):,} {'file' if len(files) == 1 else 'files'} could not be read")
+        raise LoadError(f"{len(failed)} of {counted(len(files), 'file')} could not be read")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k710.cli.common import ANY_PATH, print_table
+from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.models.remap import Remap
@@ -98,7 +99,7 @@ def _report(remap: Remap) -> None:
         f"new ({remap.new_rows})": sum(not origins for origins in remap.rows),
     }
     rows = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    click.echo(f"to {remap.target}: {len(remap.rows)} rows, {rows}")
+    click.echo(f"to {remap.target}: {counted(len(remap.rows), 'row')}, {rows}")
     for note in _notes(remap):
         click.echo(f"note: {note}", err=True)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
-from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL
+from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, steps
 from k710.storage import Location
 
 
@@ -37,15 +37,21 @@ def command(
     Example:
       k710 report manifests/k710 --out k710.html
     """
+    step = steps()
+    step("reading the manifest")
     from k710.manifest import open_manifest
     from k710.report.parts import megabytes
     from k710.report.write import write_report
 
-    def told(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"\r{done:,} of {total:,} clips read" + ("\n" if done == total else ""), nl=False, err=True)
-
     size_bytes = write_report(
-        open_manifest(manifest), out, store=store, profile=profile, runs=runs, per_class=gallery, told=told
+        open_manifest(manifest),
+        out,
+        store=store,
+        profile=profile,
+        runs=runs,
+        per_class=gallery,
+        told=partial(step, "reading clips for pictures"),
+        on_step=step,
     )
+    step.end()
     click.echo(f"{out}: {megabytes(size_bytes)}")

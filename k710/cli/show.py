@@ -8,6 +8,9 @@ import click
 
 from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, SPLIT, VIEW
 from k710.storage import Location
+from k710.text import counted, printable
+
+MAX_TOLD = 20  # clips that are not shown
 
 
 @click.command("show")
@@ -51,8 +54,18 @@ def command(
 
     where = {"store": store, "folder": folder, "profile": profile}
     dataset = open_manifest(manifest).dataset(view=view, split=split, num_frames=num_frames, seed=seed, **where)
-    sheet = contact_sheet(dataset, num_clips=num_clips, settings=Augment() if augmented else None)
+    failures: list[str] = []
+
+    def on_failure(message: str) -> None:
+        failures.append(message)
+        if len(failures) <= MAX_TOLD:
+            click.echo(f"not shown: {printable(message)}", err=True)
+
+    settings = Augment() if augmented else None
+    sheet = contact_sheet(dataset, num_clips=num_clips, settings=settings, on_failure=on_failure)
     with replacing(out) as file:
         sheet.save(file, format="png", optimize=True)
     counts = dataset.counts
-    click.echo(f"{out}: {min(num_clips, len(dataset))} of {counts.loaded:,} clips; {counts.missing:,} are not here")
+    shown, missing = min(num_clips, len(dataset) - len(failures)), counted(counts.missing, "is", "are")
+    unread = f"{len(failures):,} could not be read; " if failures else ""
+    click.echo(f"{out}: {shown} of {counted(counts.loaded, 'clip')}; {unread}{missing} not here")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import FOLDER, FOLDER_OR_URL, print_json, print_table
+from k710.cli.common import FOLDER, FOLDER_OR_URL, print_json, print_table, steps
 from k710.storage import Location
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def command(
     Example:
       k710 stats manifests/k710
     """
+    step = steps()
+    step("reading the manifest")
     import dataclasses
 
     from k710.manifest import open_manifest
@@ -41,7 +43,8 @@ def command(
     from k710.report.sections import sections
 
     opened = open_manifest(manifest)
-    figures = gather(opened, store=find_store(opened, store, profile), runs=runs)
+    figures = gather(opened, store=find_store(opened, store, profile), runs=runs, on_step=step)
+    step.end()
     if as_json:
         print_json(dataclasses.asdict(figures))
         return

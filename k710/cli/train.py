@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message
+from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, steps
 from k710.storage import Location
+from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.train.recipe import TrainRecipe
@@ -65,6 +67,10 @@ def _train(
     save_every: float,
     **options: Any,
 ) -> None:
+    step = steps()
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        step("loading PyTorch")
     from k710.train.process import joined
     from k710.train.recipe import read_train_recipe
 
@@ -73,14 +79,17 @@ def _train(
     if dry_run:
         for sentence in said:
             _say(sentence)
-        _print_needs(chosen, manifest, out, device, rate, options)
+        step("measuring the model and reading the manifest")
+        _print_needs(chosen, manifest, out, device, rate, options, before=step.end)
         return
     from k710.train.loop import train
     from k710.train.media import media_of
     from k710.train.prepare import Origin, prepare
 
     with joined(device) as process:
-        say = _say if process.is_first else _say_nothing
+        say = step.say if process.is_first else _say_nothing
+        if process.is_first:
+            step("reading the manifest, the clips' index and the weights")
         for sentence in said:
             say(sentence)
         media = media_of(options)
@@ -91,7 +100,10 @@ def _train(
             chosen, manifest, out, process, origin=origin, media=media, say=say, num_workers=workers,
             save_every_s=save_every * 60, **options,
         )  # fmt: skip
+        if process.is_first:
+            step(f"training; a line comes every {counted(run.report_every, 'step')}")
         progress = train(run)
+    step.end()
     if process.is_first:
         best = {key: f"{value:.2%}" for key, value in (progress.best or {}).items() if isinstance(value, float)}
         scores = "".join(f", {key} {value}" for key, value in best.items())
@@ -105,6 +117,8 @@ def _print_needs(
     device: str | None,
     rate: float | None,
     options: dict[str, Any],
+    *,
+    before: Callable[[], None],
 ) -> None:
     """What the run would need, after the checks that the run itself would make."""
     from k710.train.checkpoints import check_folder
@@ -122,7 +136,9 @@ def _print_needs(
     media = media_of(options)
     origin = Origin(**{name: options[name] for name in ("clip_weights", "init", "dialect", "interpolate_positions")})
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    for line in needs(recipe, manifest, media, world_size=world_size, rate=rate, origin=origin):
+    lines = needs(recipe, manifest, media, world_size=world_size, rate=rate, origin=origin)
+    before()
+    for line in lines:
         click.echo(line)
 
 
@@ -132,10 +148,6 @@ def _cores_each(device: str) -> int:
         return 0
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, len(os.sched_getaffinity(0)) // local if hasattr(os, "sched_getaffinity") else 4)
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _say_nothing(line: str) -> None:

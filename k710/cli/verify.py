@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of
+from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, steps
 from k710.storage import Location
+from k710.text import counted, printable
 
 if TYPE_CHECKING:
     from k710.fetch.verify import UnitReport
@@ -58,37 +59,43 @@ def command(
     if not profiles:
         raise StoreError(f"{root}: no store there; `{fetch_command(opened.path, Store(root, 'h264'))}` makes one")
     damaged, workers = 0, workers or os.cpu_count() or 1
+    step = steps()
     for profile in profiles:
         of_profile = Store(root, profile)
+        step(f"reading the clips of profile {profile}" + (", and decoding them" if decode else ""))
         reports = verify(of_profile, decode=decode, scratch=scratch, workers=workers, engine=chosen)
+        step.end()
         broken = [report for report in reports if not report.is_whole]
         clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
-        click.echo(f"{profile}: {clips:,} clips in {len(reports):,} units, {size / 1e6:,.1f} MB")
+        click.echo(f"{profile}: {counted(clips, 'clip')} in {counted(len(reports), 'unit')}, {size / 1e6:,.1f} MB")
         for report in broken:
             _print_damage(report)
         readable = not any(report.unreadable for report in reports)
         orphans = orphan_tars(of_profile) if readable else []
         for path in orphans:
-            click.echo(f"  {path.name}: no row names it; an interrupted run left it")
+            click.echo(printable(f"  {path.name}: no row names it; an interrupted run left it"))
         if mend and (broken or orphans):
             _print_repair(broken, *repair(of_profile, reports, scratch=scratch))
         elif broken:
             damaged += len(broken)
     if damaged:
-        raise StoreError(f"{damaged:,} units are damaged; --repair writes them anew from what is intact")
+        raise StoreError(
+            f"{counted(damaged, 'unit is', 'units are')} damaged; --repair writes them anew from what is intact"
+        )
     click.echo("Everything is as the rows say.")
 
 
 def _print_damage(report: UnitReport) -> None:
     if report.unreadable:
-        click.echo(f"  {report.file.name}: {report.unreadable}")
+        click.echo(printable(f"  {report.file.name}: {report.unreadable}"))
     for name, reason in [*report.clips.items(), *report.tars.items()]:
-        click.echo(f"  {report.file.name}: {name}: {reason}")
+        click.echo(printable(f"  {report.file.name}: {name}: {reason}"))
 
 
 def _print_repair(broken: list[UnitReport], lost: int, recovered: int) -> None:
     gone = any(report.unreadable is not None for report in broken)
     whole = ", and what else units held whose rows cannot be read" if gone else ""
-    click.echo(f"  repaired {len(broken):,} units; wanted again: {lost:,} clips{whole}")
+    click.echo(f"  repaired {counted(len(broken), 'unit')}; wanted again: {counted(lost, 'clip')}{whole}")
     if recovered:
-        click.echo(f"  {recovered:,} clips of such units were taken from their tars; from which files is lost")
+        taken = counted(recovered, "clip of such units was", "clips of such units were")
+        click.echo(f"  {taken} taken from their tars; from which files is lost")

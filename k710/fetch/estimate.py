@@ -18,6 +18,7 @@ from k710.http_reader import head
 from k710.manifest import Manifest
 from k710.storage import Location
 from k710.store import Store
+from k710.text import counted, data_size
 
 # Before a store can say how large its clips are: ten seconds of the public archives, as docs/fetch.md measures them.
 EXPECTED_CLIP_BYTES = {"h264": 1_000_000, "source": 2_000_000, "frames": 1_500_000}
@@ -69,7 +70,7 @@ def check_room(store: Store, choices: Choices, stage: Stage) -> None:
         return
     folder = scratch_parent(store.root, choices.scratch)
     video_bytes = _video_bytes(choices, stage)
-    needed, todo = _scratch_bytes(choices) + video_bytes, f"{stage.clips:,} clips need"
+    needed, todo = _scratch_bytes(choices) + video_bytes, f"{counted(stage.clips, 'clip needs', 'clips need')}"
     if isinstance(store.root, Path):
         needed += stage.clips * _clip_bytes(store, choices.profile)
         folder, advice = store.root, "take --limit, fewer --splits, or another --store"
@@ -77,9 +78,9 @@ def check_room(store: Store, choices: Choices, stage: Stage) -> None:
         needed += _waiting_bytes(store, choices, stage)
         todo, advice = "units that are on their way need", "take fewer --workers, or another --scratch"
     if video_bytes:
-        advice += f"; {video_bytes / 1e9:.1f} GB are for whole videos: --youtube-max-megabytes makes that less"
+        advice += f"; {data_size(video_bytes)} are for whole videos: --youtube-max-megabytes makes that less"
     if needed > (free := _free_bytes(folder)):
-        raise FetchError(f"{folder}: {todo} about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; {advice}")
+        raise FetchError(f"{folder}: {todo} about {data_size(needed)}, {data_size(free)} are free; {advice}")
 
 
 def _waiting_bytes(store: Store, choices: Choices, stage: Stage) -> int:

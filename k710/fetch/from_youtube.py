@@ -21,6 +21,7 @@ from k710.fetch.youtube.gone import Suspicions
 from k710.fetch.youtube.options import YoutubeOptions
 from k710.fetch.youtube.session import LOOKED_AT, WATCH_URL, Asking, Session, Video
 from k710.http_reader import is_web_address, without_password
+from k710.text import counted
 
 UNIT_VIDEOS = 50
 GUEST_PER_H, ACCOUNT_PER_H = 300, 2000  # videos, by public reports
@@ -69,7 +70,7 @@ class YoutubeOrigin:
         videos = sum(len(unit.videos) for unit in units)
         owners = "YouTube's terms and the videos' owners decide what may be done with them."
         if self._is_mirror:
-            return f"{self.name}: up to {videos:,} videos to ask for. {owners}"
+            return f"{self.name}: up to {counted(videos, 'video')} to ask for. {owners}"
         guest, account = (_days(videos / rate) for rate in (GUEST_PER_H, ACCOUNT_PER_H))
         return (
             f"youtube: up to {videos:,} video IDs to ask YouTube for: about {guest} as a guest ({GUEST_PER_H:,} videos "

@@ -14,6 +14,7 @@ from k710.fetch.failures import ClipError
 from k710.fetch.frames import FRAMES_SUFFIX, begins_with_jpeg, measure_frames, store_frames
 from k710.fetch.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made, Measured
 from k710.fetch.source_file import TOLERANCE_S, Part, SourceFile, container_of, part_of, probe
+from k710.text import os_error_text
 
 MIN_FREE_BYTES = 8 << 20  # below it, a failure of the disk is likelier than one of the clip
 
@@ -43,7 +44,7 @@ def make_clip(job: ClipJob) -> Made:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return Made(job.clip_id, NO_SPACE)
-            failed = Made(job.clip_id, "unreadable", f"cannot be read: {error.strerror}", source=index)
+            failed = Made(job.clip_id, "unreadable", f"cannot be read: {os_error_text(error)}", source=index)
     return failed
 
 

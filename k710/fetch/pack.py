@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from k710.manifest import Manifest
 from k710.remote import RemotePath
 from k710.storage import HashedFile, Location, held, replacing
 from k710.store import Store, fetch_command
+from k710.text import data_size
 from k710.views import split_of, view
 
 UNLABELLED = -1
@@ -62,9 +63,17 @@ def class_mixed_order(class_ids: npt.NDArray[np.int16], seed: int) -> npt.NDArra
     return np.lexsort((random.random(len(place)), place))
 
 
-def pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, force: bool = False) -> dict[str, Any]:
+def pack(
+    manifest: Manifest,
+    store: Store,
+    out: Location,
+    packing: Packing,
+    *,
+    force: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
     """Write the shards of a view and split to `out`, whole or not at all; returns what shards.json says. At a URL,
-    shards that are replaced are gone until the new ones are there.
+    shards that are replaced are gone until the new ones are there. `on_progress(done, total)` hears of clips packed.
 
     Clips that are not in the store are left out and counted. The same manifest, store and seed give the same bytes.
     Raises UsageError for an unknown view, split or dialect, StoreError where nothing of it is in the store, a clip
@@ -92,6 +101,7 @@ def _pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, 
     with _replacing_folder(out) as folder, _Tars(store) as tars:
         parts = np.array_split(order, -(-len(rows) // packing.shard_clips))
         for number, part in enumerate(parts):
+            on_progress(sum(shard["clips"] for shard in about["shards"]), len(rows))
             name = f"{packing.view}-{packing.split}-{number:06d}.tar"
             about["shards"].append(_write_shard(folder / name, [rows[index] for index in part], packing, tars))
         if isinstance(folder, RemotePath):
@@ -128,12 +138,12 @@ def _check_out(out: Location, rows: list[dict[str, Any]]) -> None:
     elif out.exists():
         foreign = [out]
     if foreign:
-        raise StoreError(f"{out}: holds something else ({foreign[0].name}); choose another --out")
+        raise StoreError(f"{out}: holds something else ({foreign[0].name!r}); choose another --out")
     if isinstance(out, Path):
         out.parent.mkdir(parents=True, exist_ok=True)
         needed, free = sum(row["size"] + 4096 for row in rows), shutil.disk_usage(out.parent).free
         if needed > free:
-            raise StoreError(f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+            raise StoreError(f"{out}: {data_size(needed)} are needed, {data_size(free)} are free")
 
 
 def _rows(manifest: Manifest, store: Store, packing: Packing) -> tuple[list[dict[str, Any]], int]:
@@ -251,7 +261,10 @@ def _replacing_folder(out: Location) -> Iterator[Location]:
         if out.exists():
             out.rename(old)
         part.rename(out)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and Path(str(error.filename)).is_relative_to(part):
+            # The user knows nothing of the folder in which the shards are made.
+            error.filename = str(out / Path(str(error.filename)).relative_to(part))
         shutil.rmtree(part, ignore_errors=True)
         if old.exists() and not out.exists():
             old.rename(out)

@@ -18,6 +18,7 @@ from pathlib import Path
 from k710.download import cache_folder
 from k710.errors import StoreError, UsageError
 from k710.storage import Location, new_folder
+from k710.text import os_error_text
 
 _LOCK = "lock"
 _NEW, _RUN, _ALONE = ".new-", "run-", "run-alone-"
@@ -101,5 +102,5 @@ def _lock(descriptor: int, folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise StoreError(
-            f"{folder}: this file system has no locks ({error.strerror}); put the store on another"
+            f"{folder}: this file system has no locks ({os_error_text(error)}); put the store on another"
         ) from None

@@ -22,6 +22,7 @@ from k710.loading.erase import EraseBox, choose_erase, erase
 from k710.loading.operations import apply_operations
 from k710.loading.randaugment import Operation, RandAugment
 from k710.loading.random_key import Draws, RandomKey
+from k710.text import counted
 
 # The released code normalises with these for every channel, not with CLIP's values.
 MEAN = (0.45, 0.45, 0.45)
@@ -109,7 +110,7 @@ def augment(
     """
     check_clips(clips)
     if len(clips) != len(choices):
-        raise UsageError(f"{len(clips)} clips, {len(choices)} choices; there must be as many")
+        raise UsageError(f"{counted(len(clips), 'clip')}, {counted(len(choices), 'choice')}; there must be as many")
     for clip, choice in zip(clips, choices, strict=True):
         if choice.box.top + choice.box.height > clip.shape[1] or choice.box.left + choice.box.width > clip.shape[2]:
             raise UsageError(f"{choice.box} was chosen for frames larger than {clip.shape[1]} x {clip.shape[2]}")

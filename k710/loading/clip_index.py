@@ -27,6 +27,7 @@ from k710.errors import LoadError
 from k710.loading.random_key import Ints
 from k710.loading.sampling import stored_indices
 from k710.storage import replacing
+from k710.text import os_error_text
 
 _VERSION = 2  # of the file's form; before 2, the folder of the clips could be a relative path
 NO_CLASS = -1
@@ -133,7 +134,7 @@ def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipInd
             writer.write_table(table)
     except OSError as error:
         raise LoadError(
-            f"{folder}: the index of the dataset cannot be written there ({error.strerror or error}); make room, or "
+            f"{folder}: the index of the dataset cannot be written there ({os_error_text(error)}); make room, or "
             f"set K710_CACHE to another folder"
         ) from None
     for old in folder.glob(f"{mine}*.arrow"):

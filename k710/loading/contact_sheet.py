@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from k710.errors import LoadError
 from k710.loading.augment import Augment, augment
 from k710.loading.dataset import ClipDataset
 from k710.loading.evaluation_crops import evaluation_crops
 from k710.loading.load_clip import LoadedClip
 from k710.loading.order import EpochOrder, Sample, Share
+from k710.text import counted
 
 _FRAME_PX = 96  # height
 _GAP_PX = 4
@@ -23,18 +26,22 @@ _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 Picture = npt.NDArray[np.uint8]
 
 
-def contact_sheet(dataset: ClipDataset, *, num_clips: int = 4, epoch: int = 0, settings: Augment | None) -> Image.Image:
+def contact_sheet(
+    dataset: ClipDataset,
+    *,
+    num_clips: int = 4,
+    epoch: int = 0,
+    settings: Augment | None,
+    on_failure: Callable[[str], None] = lambda message: None,
+) -> Image.Image:
     """The first `num_clips` clips of an epoch's order, a row of frames each, under its label and its frames' numbers.
 
     With `settings`, a second row shows what training (or in evaluation, the crop of the first view) makes of the first.
-    Raises LoadError where a clip fails.
+    A clip that cannot be read or decoded is told to `on_failure`, and the next one takes its place. Raises LoadError
+    where none can be shown.
     """
-    order = EpochOrder(len(dataset), dataset.seed).batches(epoch, 1, Share())
-    samples = [batch[0] for batch, _ in zip(order, range(num_clips), strict=False)]
-    if not dataset.training:
-        samples = [Sample(sample.clip) for sample in samples]
     blocks = []
-    for clip in dataset.load(samples):
+    for clip in _readable(dataset, num_clips, epoch, on_failure):
         rows = [clip.pixels.numpy()]
         if settings is not None:
             rows.append(_after(dataset, clip, settings))
@@ -42,6 +49,25 @@ def contact_sheet(dataset: ClipDataset, *, num_clips: int = 4, epoch: int = 0, s
         numbers = ", ".join(map(str, clip.frames.tolist()))
         blocks.append(_captioned(f"{name}   {clip.clip_id}   frames {numbers}", [_row(frames) for frames in rows]))
     return _stacked(blocks, gap_px=3 * _GAP_PX)
+
+
+def _readable(
+    dataset: ClipDataset, num_clips: int, epoch: int, on_failure: Callable[[str], None]
+) -> Iterator[LoadedClip]:
+    """The first `num_clips` clips of the epoch's order that can be loaded."""
+    shown, failed = 0, 0
+    first = ""
+    for (sample,) in EpochOrder(len(dataset), dataset.seed).batches(epoch, 1, Share()):
+        try:
+            yield from dataset.load([sample if dataset.training else Sample(sample.clip)])
+            shown += 1
+        except LoadError as error:
+            failed, first = failed + 1, first or str(error)
+            on_failure(str(error))
+        if shown == num_clips:
+            break
+    if not shown:
+        raise LoadError(f"none of the {counted(failed, 'clip')} can be shown; the first: {first}")
 
 
 def _after(dataset: ClipDataset, clip: LoadedClip, settings: Augment) -> Picture:

@@ -14,6 +14,7 @@ from torch import Tensor
 from k710.errors import UsageError
 from k710.loading.augment import MEAN, STD, Box, check_clips, normalise, planes, resize
 from k710.loading.sampling import CENTRE_CROP
+from k710.text import counted
 
 
 def resized_size(height: int, width: int, crop_px: int) -> tuple[int, int]:
@@ -55,7 +56,7 @@ def evaluation_crops(
     """
     check_clips(clips)
     if len(clips) != len(crops):
-        raise UsageError(f"{len(clips)} clips, {len(crops)} crops; there must be as many")
+        raise UsageError(f"{counted(len(clips), 'clip')}, {counted(len(crops), 'crop')}; there must be as many")
     batch = torch.empty((len(clips), 3, len(clips[0]), crop_px, crop_px), device=clips[0].device)
     for number, (clip, crop) in enumerate(zip(clips, crops, strict=True)):
         height, width = resized_size(clip.shape[1], clip.shape[2], crop_px)

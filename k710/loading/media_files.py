@@ -14,6 +14,7 @@ from k710.loading.open_files import files_in
 from k710.loading.random_key import Ints
 from k710.remote import RemotePath
 from k710.storage import Location
+from k710.text import os_error_text
 
 FRAME_READS = ("small", "ranged")
 _HEADER = tarfile.BLOCKSIZE
@@ -95,7 +96,7 @@ class MediaFiles:
         except RemoteError as error:
             raise LoadError(f"clip {place.clip_id}: {error}") from None
         except OSError as error:
-            raise LoadError(f"{self._where(place)}: {error.strerror}") from None
+            raise LoadError(f"{self._where(place)}: {os_error_text(error)}") from None
 
     def _check_header(self, place: Place, header: bytes) -> None:
         if _clip_of(header) != place.clip_id:

@@ -16,6 +16,7 @@ from k710.loading.load_clip import Media, StoredFrames
 from k710.loading.open_files import open_media
 from k710.loading.random_key import Draws
 from k710.storage import Location
+from k710.text import counted
 
 COMMIT = "shards.json"  # lists the shards of a folder, and what is in them
 SHARD = re.compile(r"[a-z0-9_]+-[a-z]+-[0-9]{6,}\.tar")
@@ -50,9 +51,11 @@ def _in_order(path: Location, num_clips: int) -> Iterator[Media]:
     except FileNotFoundError:
         raise LoadError(f"{path}: is gone; pack anew") from None
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise LoadError(f"{path}: cut off or damaged after {found} of {num_clips} clips ({error}); pack anew") from None
+        raise LoadError(
+            f"{path}: cut off or damaged after {found} of {counted(num_clips, 'clip')} ({error}); pack anew"
+        ) from None
     if found != num_clips:
-        raise LoadError(f"{path}: holds {found} clips, {num_clips} are promised; pack anew")
+        raise LoadError(f"{path}: holds {counted(found, 'clip')}, {num_clips} are promised; pack anew")
 
 
 def _media(path: Location, clip_id: str, parts: dict[str, bytes]) -> Media:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from k710.errors import K710Error, LoadError
 from k710.loading.batch import PackedBatch
+from k710.text import counted
 
 _DIED = re.compile(r"worker \(pid\(?s?\)? ([0-9, ]+)\)")
 _FAILED_IN_ROW = 8  # so many clips one after another cannot be read by chance
@@ -102,7 +103,9 @@ class FailedClips:
                 self._in_row += 1
             self._last = clip_id
             if training and self._in_row >= _FAILED_IN_ROW:
-                raise LoadError(f"{self._in_row} clips in a row could not be read; the last: {packed.errors[clip_id]}")
+                raise LoadError(
+                    f"{counted(self._in_row, 'clip')} in a row could not be read; the last: {packed.errors[clip_id]}"
+                )
         return weights.count(0.0)
 
 

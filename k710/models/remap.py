@@ -26,6 +26,7 @@ from k710.models.head_labels import (
     source_labels,
 )
 from k710.models.heads import Head, find_head, other_heads
+from k710.text import counted
 
 NEW_ROWS = ("zero", "mean")
 
@@ -211,7 +212,9 @@ def _one_each(given: Sequence[str], paths: Sequence[Path], option: str) -> list[
     if len(given) == 1:
         return [given[0]] * len(paths)
     if len(given) != len(paths):
-        raise UsageError(f"{option} stands {len(given)} times for {len(paths)} checkpoints; give one, or one for each")
+        raise UsageError(
+            f"{option} stands {len(given)} times for {counted(len(paths), 'checkpoint')}; give one, or one for each"
+        )
     return list(given)
 
 

@@ -19,9 +19,11 @@ from k710.near_duplicates.groups import TRAIN, Clips, best_of_each, groups_of, p
 from k710.near_duplicates.hash_clip import VARIANTS
 from k710.near_duplicates.hashed_clips import MIN_QUALITY, HashedClips, Ints32, video_codes
 from k710.near_duplicates.pairs import PAIRS_SCHEMA
+from k710.near_duplicates.same_bytes import same_bytes
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SETTINGS, SignatureFolder, Tally, make_missing, media_of, places_of
 from k710.releases import SPLITS
+from k710.storage import Location
 from k710.store import Store, fetch_command, profiles_in
 
 DEFAULT_THRESHOLD_BITS = 40
@@ -51,6 +53,7 @@ class Prepared:
     folder: SignatureFolder
     missing: pa.Table
     num_damaged: int
+    signatures: Location | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,11 @@ class Found:
     about: dict[str, Any]
 
 
-def prepare(manifest: Manifest, store: Store, question: Question, *, mend: bool = True) -> Prepared:
-    """Look what is there. `mend` removes damaged files of signatures, whose clips are made again.
+def prepare(
+    manifest: Manifest, store: Store, question: Question, *, mend: bool = True, signatures: Location | None = None
+) -> Prepared:
+    """Look what is there. `mend` removes damaged files of signatures, whose clips are made again; `signatures` are
+    written to that folder instead of the store.
 
     Raises StoreError where the store has none of the clips.
     """
@@ -79,56 +85,71 @@ def prepare(manifest: Manifest, store: Store, question: Question, *, mend: bool 
             f"{store.root}: has none of the {len(clips):,} clips to compare in profile {store.profile_folder} "
             f"({num_failed:,} of them failed); `{fetch_command(manifest.path, store)}` brings them"
         )
-    folder = SignatureFolder(store)
+    folder = SignatureFolder(store, signatures)
     known = folder.read_known()
     if mend:
         folder.sweep(known.damaged)
     missing = media.filter(pc.is_null(places_of(media, known.rows)))
-    return Prepared(clips, media, num_failed, folder, missing, len(known.damaged))
+    return Prepared(clips, media, num_failed, folder, missing, len(known.damaged), signatures)
 
 
 def make_signatures(prepared: Prepared, store: Store, **options: Any) -> Tally:
     """Decode and hash what is missing; the options are those of signatures.make_missing."""
-    return make_missing(store, prepared.missing, **options)
+    return make_missing(store, prepared.missing, elsewhere=prepared.signatures, **options)
 
 
 def find(prepared: Prepared, store: Store, question: Question) -> Found:
-    """Compare all clips that have signatures, with one another."""
+    """Compare all clips with one another: the bytes of all that the store has, the frames of those with signatures."""
     known = prepared.folder.read_known()
     place = places_of(prepared.media, known.rows)
     rows = pc.drop_null(place)
     undecodable = known.rows["failure"].take(rows).drop_null()
-    media = prepared.media.filter(pc.is_valid(place))
-    order = pc.index_in(media["clip_id"], prepared.clips["clip_id"].combine_chunks())
+    order = pc.index_in(prepared.media["clip_id"], prepared.clips["clip_id"].combine_chunks())
     clips = prepared.clips.take(order.combine_chunks())
-    column = prepared.folder.column
-    hashed = HashedClips(
-        clips["clip_id"].combine_chunks(),
-        video_codes(clips["youtube_id"].combine_chunks()),
-        lambda name: column(name).take(rows),
-    )
-    matched, common, too_plain = _compare(hashed, question.threshold_bits)
     deciding = Clips(
         codes(clips["side"]),
         clips["rank"].to_numpy(),
         clips["time_start_s"].to_numpy(),
         clips["clip_id"].to_pylist(),
     )
+    video = video_codes(clips["youtube_id"].combine_chunks())
+    with_signature = np.flatnonzero(pc.is_valid(place))  # of the store's clips; bytes are compared of the others too
+    column = prepared.folder.column
+    hashed = HashedClips(
+        clips["clip_id"].combine_chunks().take(pa.array(with_signature)),
+        video[with_signature],
+        lambda name: column(name).take(rows),
+    )
+    alike, common, too_plain = _compare(hashed, question.threshold_bits)
+    equal = same_bytes(prepared.media["sha256"], video, precedence=deciding.precedence)
+    matched = _equal_first(equal, _numbered(alike, with_signature))
     pairs, by_sides = _pairs_table(deciding, matched)
     counts = {
         "clips": len(prepared.clips),
-        "compared": len(clips) - too_plain,
+        "compared": len(with_signature) - too_plain,
         "undecodable": len(undecodable),
         "too_plain": too_plain - len(undecodable),
-        "not_read": len(prepared.media) - len(clips),
+        "not_read": len(prepared.media) - len(with_signature),
         "failed_to_fetch": prepared.num_failed,
         "pairs": by_sides,
+        "same_bytes": len(equal),
         "groups": len(pc.unique(pairs["group"])),
         "common_frames": len(common),
         "common_clips": len(np.unique(common)),
-        "common_examples": [deciding.clip_id[clip] for clip in np.unique(common)[:5]],
+        "common_examples": [deciding.clip_id[clip] for clip in with_signature[np.unique(common)[:5]]],
     }
     return Found(pairs, {"parameters": parameters(question, store.profile_folder), "counts": counts})
+
+
+def _numbered(found: list[Match], clips: Ints) -> list[Match]:
+    """Matches of some clips by their numbers among all clips; `clips` (some,) are these numbers."""
+    return [match._replace(clip=int(clips[match.clip]), other=int(clips[match.other])) for match in found]
+
+
+def _equal_first(equal: list[Match], alike: list[Match]) -> list[Match]:
+    """One match for each two clips: equal bytes say more than frames that agree."""
+    best = {(match.clip, match.other): match for match in [*alike, *equal]}
+    return [best[key] for key in sorted(best)]
 
 
 def parameters(question: Question, profile: str) -> dict[str, Any]:

@@ -25,6 +25,10 @@ class Clips:
     time_start_s: npt.NDArray[np.int32]
     clip_id: Sequence[str]
 
+    def precedence(self, clip: int) -> tuple[bool, int, int, str]:
+        """The key by which the first of some clips stays: holdout before train, newest release, earliest span, id."""
+        return self.side[clip] == TRAIN, int(self.rank[clip]), int(self.time_start_s[clip]), self.clip_id[clip]
+
 
 def best_of_each(matches: Sequence[Match]) -> list[Match]:
     """One match for each two clips, the one with most frames that agree, then the nearest; `clip` below `other`."""
@@ -86,11 +90,8 @@ def _staying(clips: Clips, one: Ints, other: Ints) -> Mask:
         neighbours.setdefault(a, []).append(b)
         neighbours.setdefault(b, []).append(a)
 
-    def precedence(clip: int) -> tuple[int, int, str]:
-        return int(clips.rank[clip]), int(clips.time_start_s[clip]), clips.clip_id[clip]
-
     decided: set[int] = set()
-    for clip in sorted(neighbours, key=precedence):
+    for clip in sorted(neighbours, key=clips.precedence):
         stays[clip] = not any(other in decided and stays[other] for other in neighbours[clip])
         decided.add(clip)
     return stays

@@ -2,14 +2,17 @@
 
 STORE/signatures/{profile}/part-{sha16}.parquet   some clips each; the name carries the SHA-256 of the file
 
-They follow from the media and may be removed at any time; the next run makes them again.
+They follow from the media and may be removed at any time; the next run makes them again. Of a store that is read-only
+they are written to another folder, FOLDER/{profile}/, and those that the store has are read too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -56,6 +59,7 @@ SETTINGS = {
     "bars": [MAX_BAR_LUMA, MAX_BAR_STD, MAX_BAR_SHARE],
 }
 CLIPS_IN_A_FILE = 1000
+_ELSEWHERE = "`--signatures DIR` keeps the signatures in another folder"
 _OLD_S = 3600.0  # a temporary file of that age belongs to a run that was killed
 
 
@@ -86,18 +90,32 @@ class Known:
 
 
 class SignatureFolder:
-    """The signatures of one profile of a store; nothing is made before something is written."""
+    """The signatures of one profile of a store; nothing is made before something is written.
 
-    def __init__(self, store: Store) -> None:
-        self.folder = store.root / "signatures" / store.profile_folder
+    `elsewhere`: write them to this folder instead of the store.
+    """
+
+    def __init__(self, store: Store, elsewhere: Location | None = None) -> None:
+        in_store: Location = store.root / "signatures" / store.profile_folder
+        self.folder = in_store if elsewhere is None else elsewhere / store.profile_folder
+        self._read_from = [self.folder] if elsewhere is None else [in_store, self.folder]
         self._checked: list[Location] = []
+
+    def check_writable(self) -> None:
+        """Raise StoreError where this machine's rights or its file system let nothing be written, before hours of work
+        are lost. At a URL only writing tells."""
+        if isinstance(self.folder, RemotePath):
+            return
+        there = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
+        if not os.access(there, os.W_OK):
+            raise StoreError(f"{there}: cannot be written; {_ELSEWHERE}")
 
     def read_known(self) -> Known:
         """Which clips have signatures. Every file is read whole and compared with its name."""
         tables = [SCHEMA.empty_table().select(_ABOUT)]
         damaged: list[Location] = []
         self._checked = []
-        paths: list[Location] = [*self.folder.glob("part-*.parquet")]
+        paths: list[Location] = [path for folder in self._read_from for path in folder.glob("part-*.parquet")]
         with contextlib.suppress(FileNotFoundError):  # each is looked at again below
             bring_copies(paths)
         for path in sorted(paths, key=str):
@@ -122,13 +140,19 @@ class SignatureFolder:
         """One more file of signatures, whole or not at all."""
         table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(SETTINGS).encode()})
-        with new_folder(self.folder), named_by_hash(self.folder, "part-{}.parquet") as file:
-            pa.parquet.write_table(table, file, compression="none", use_dictionary=False)
+        try:
+            with new_folder(self.folder), named_by_hash(self.folder, "part-{}.parquet") as file:
+                pa.parquet.write_table(table, file, compression="none", use_dictionary=False)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise StoreError(f"{self.folder}: {error.strerror}; {_ELSEWHERE}") from None
+            raise
 
     def sweep(self, damaged: Sequence[Location]) -> None:
         """Remove damaged files, whose clips are made again, and what killed runs left."""
         for path in damaged:
-            path.unlink(missing_ok=True)
+            if path.parent == self.folder:  # never of a store that is only read
+                path.unlink(missing_ok=True)
         if isinstance(self.folder, RemotePath):
             return  # what is put there was finished here
         for temporary in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
@@ -183,23 +207,33 @@ def make_missing(
     stop: Stop,
     told: Callable[[Tally], None] = lambda tally: None,
     engine: Callable[..., AbstractContextManager[Engine[Hashers]]] = local_engine,
+    elsewhere: Location | None = None,
 ) -> Tally:
     """Decode and hash clips (media rows), in `workers` processes, CLIPS_IN_A_FILE at a time, until `stop` is asked.
 
     `engine`: `local_engine`, or another of its form. A clip that cannot be read, or whose process died, is told and
-    tried again by the next run; one that does not decode is on record. Raises OSError where the disk is full; what was
-    written before stays.
+    tried again by the next run; one that does not decode is on record. `elsewhere`: as for SignatureFolder; with more
+    machines than one, a folder that all of them see. Raises OSError where the disk is full, StoreError where nothing
+    may be written; what was written before stays.
     """
     if not len(media):
         return Tally()
+    if isinstance(elsewhere, Path):
+        elsewhere = elsewhere.absolute()
+    folder = SignatureFolder(store, elsewhere)
+    folder.check_writable()
     media = media.sort_by([("tar", "ascending"), ("offset", "ascending")])
     shared: tuple[Path, ...] = ()
     if isinstance(store.root, Path):  # a URL is the same everywhere
         store = Store(store.root.absolute(), store.profile_folder)  # where another machine stands is not known
         shared = seen_by_all(store)
+        folder = SignatureFolder(store, elsewhere)
+    if isinstance(elsewhere, Path):
+        elsewhere.mkdir(parents=True, exist_ok=True)
+        shared = (*shared, elsewhere)
     counted = _Counted(told)
     units = (media.slice(begin, CLIPS_IN_A_FILE).to_pylist() for begin in range(0, len(media), CLIPS_IN_A_FILE))
-    work = partial(_hash_unit, folder=SignatureFolder(store), tars_folder=str(store.tars_folder))
+    work = partial(_hash_unit, folder=folder, tars_folder=str(store.tars_folder))
     with engine(_open_hashers, workers=min(workers, len(media)), stop=stop, shared=shared) as opened:
         opened.run_units(units, work, heard=counted.heard, news=counted.news)
     return counted.done

@@ -12,8 +12,9 @@ from k710.clip_paths import clip_in_path
 from k710.diff import CHANGES, Difference, GroupChange
 from k710.report import charts
 from k710.report.page import render_page
-from k710.report.parts import Block, Cell, Row, Section, Table, Tiles, counted
+from k710.report.parts import Block, Cell, Row, Section, Table, Tiles
 from k710.report.tables import youtube
+from k710.text import counted
 
 SHOWN_CLIPS = 1000
 _COUNTS = ("A", "B", "gained", "lost", "came", "went")

@@ -18,6 +18,10 @@ from k710.store import Store, best
 
 NUM_FRAMES = 4
 HEIGHT_PX = 72
+# Between two frames a light line in a dark one, which is seen beside pictures of any brightness.
+_DARK, _LIGHT = (16, 16, 16), (240, 240, 240)
+_LINE_PX = 2
+GAP_PX = 3 * _LINE_PX
 _MAX_WIDTH_PX, _MIN_WIDTH_PX = 160, 40  # of one frame
 _QUALITY = 62
 _PLACE = ("clip_id", "failure", "settled_at", "tar", "offset", "size", "sha256", "num_frames")
@@ -30,7 +34,7 @@ class Strip:
 
     clip_id: str
     jpeg: bytes | None
-    width_px: int = NUM_FRAMES * 96
+    width_px: int = NUM_FRAMES * (96 + GAP_PX) - GAP_PX
     height_px: int = HEIGHT_PX
     failure: str = ""
 
@@ -64,13 +68,17 @@ def read_strips(
 
 
 def strip_of(clip_id: str, frames: npt.NDArray[np.uint8]) -> Strip:
-    """Frames (num_frames, height_px, width_px, 3) side by side, `HEIGHT_PX` high."""
+    """Frames (num_frames, height_px, width_px, 3) side by side, `HEIGHT_PX` high, `GAP_PX` between them."""
     height_px, width_px = frames.shape[1:3]
     frame_px = min(_MAX_WIDTH_PX, max(_MIN_WIDTH_PX, round(width_px * HEIGHT_PX / height_px)))
-    strip = Image.new("RGB", (frame_px * len(frames), HEIGHT_PX))
+    strip = Image.new("RGB", ((frame_px + GAP_PX) * len(frames) - GAP_PX, HEIGHT_PX), _DARK)
     for number, frame in enumerate(frames):
         small = Image.fromarray(frame).resize((frame_px, HEIGHT_PX), Image.Resampling.BOX, reducing_gap=2.0)
-        strip.paste(small, (number * frame_px, 0))
+        left_px = number * (frame_px + GAP_PX)
+        strip.paste(small, (left_px, 0))
+        if number:
+            light_px = left_px - 2 * _LINE_PX
+            strip.paste(_LIGHT, (light_px, 0, light_px + _LINE_PX, HEIGHT_PX))
     content = io.BytesIO()
     strip.save(content, format="jpeg", quality=_QUALITY, optimize=True)
     return Strip(clip_id, content.getvalue(), strip.width, strip.height)

@@ -16,9 +16,10 @@ from k710.memberships import lists_of
 from k710.releases import SOURCES
 from k710.report.figures.gather import Figures
 from k710.report.filmstrips import Strip, read_strips
-from k710.report.parts import Filmstrip, Gallery, counted
+from k710.report.parts import Filmstrip, Gallery
 from k710.report.tables import youtube
 from k710.store import Store
+from k710.text import counted
 
 PICTURE_BYTES = 9_000_000  # of JPEG on one page; base64 makes a third more of it
 SHOWN_FLAGGED = 24
@@ -79,7 +80,8 @@ def _near_duplicates(figures: Figures) -> Iterator[Shown]:
     for group in (figures.near_duplicates or {}).get("shown", ()):
         mirrored = ", mirrored" if group["mirrored"] else ""
         nearest = f"nearest {group['distance']:g} bits{mirrored}"
-        heading = f"Group {group['group']}: {counted(group['num_clips'], 'clip')}, {nearest}"
+        part = f" ({len(group['clips']):,} of them shown)" if len(group["clips"]) < group["num_clips"] else ""
+        heading = f"Group {group['group']}: {counted(group['num_clips'], 'clip')}{part}, {nearest}"
         for clip_id in group["clips"]:
             note = "to be dropped" if clip_id in group["dropped"] else ""
             note = "dropped" if clip_id in group["out"] else note

@@ -98,11 +98,6 @@ def percent(part: float, whole: float = 1.0) -> str:
     return f"{part / whole:.1%}" if whole else ""
 
 
-def counted(number: int, what: str) -> str:
-    """`1 clip`, `2 clips`."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
-
-
 def megabytes(size_bytes: float) -> str:
     """A size in words."""
     return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"

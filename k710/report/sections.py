@@ -8,7 +8,8 @@ from typing import Any
 
 from k710.report import run_tables, tables
 from k710.report.figures.gather import Figures
-from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, counted, megabytes
+from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, megabytes
+from k710.text import counted
 
 _NO_STORE = "No clips have been fetched: there is no store beside the manifest. k710 fetch brings clips."
 _NOT_LOOKED = "Nobody has looked for near-duplicates among these clips; k710 near-duplicates does."

@@ -23,18 +23,21 @@ def write_report(
     runs: Sequence[Path] = (),
     per_class: int | None = None,
     told: Callable[[int, int], None] = lambda done, total: None,
+    on_step: Callable[[str], None] = lambda what: None,
 ) -> int:
     """Write the report of a manifest, its store and its runs to `out`, whole or not at all; returns its bytes.
 
-    `told(done, total)` hears of the clips that are read for pictures. Raises UsageError or ReportError for an `out`
-    that cannot be, ManifestError, StoreError or ReportError for what cannot be read.
+    `told(done, total)` hears of the clips that are read for pictures, `on_step` of what is done now. Raises
+    UsageError or ReportError for an `out` that cannot be, ManifestError, StoreError or ReportError for what cannot be
+    read.
     """
     check_out(manifest, out)
     found = find_store(manifest, store, profile)
-    figures = gather(manifest, store=found, runs=runs)
+    figures = gather(manifest, store=found, runs=runs, on_step=on_step)
     galleries = {}
     if found is not None and per_class != 0:
         galleries = make_galleries(manifest, found, figures, per_class=per_class, told=told)
+    on_step("drawing the charts and writing the page")
     name = figures.manifest["name"]
     subtitle = f"Report of a Kinetics-710 manifest, {figures.manifest['content_hash'][:16]}"
     page = render_page(name, sections(figures, galleries, draw=True), subtitle=subtitle)

@@ -20,6 +20,7 @@ from k710.sample.footage import Clip, write_footage
 from k710.sample.generate import CLASSES
 from k710.sample.motions import LOOKS
 from k710.storage import replacing
+from k710.text import counted
 
 RELEASES = ("k400", "k600", "k700")
 SPAN_S = 2  # 16 frames of the tiny look: one cycle of each motion
@@ -90,7 +91,9 @@ def main(folder: Path, clips_per_class: int, seed: int) -> None:
     """Write the lists and the footage of the experiment into FOLDER."""
     begin_s = time.perf_counter()
     count = write_experiment(folder, clips_per_class=clips_per_class, seed=seed)
-    click.echo(f"{count} clips in {folder}/clips, lists in {folder}/lists, in {time.perf_counter() - begin_s:.1f} s")
+    click.echo(
+        f"{counted(count, 'clip')} in {folder}/clips, lists in {folder}/lists, in {time.perf_counter() - begin_s:.1f} s"
+    )
 
 
 if __name__ == "__main__":

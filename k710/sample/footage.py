@@ -31,6 +31,7 @@ from k710.releases import NEWEST_FIRST, check_sources
 from k710.sample.generate import CLASSES, Row, plain_rows, planted_rows
 from k710.sample.motions import LOOKS, Frame, Look, motion_frames, still_frames
 from k710.storage import replacing
+from k710.text import counted
 
 # In what folders files lie in the wild: a clip's split, or its split and class.
 LAYOUTS = {
@@ -290,7 +291,10 @@ def main(folder: Path, layout: str, look: str, source: str | None, whole_videos:
     files = set(paths.values())
     size_mb = sum(path.stat().st_size for path in files) / 1e6
     took_s = time.perf_counter() - begin_s
-    click.echo(f"{len(paths)} clips in {len(files)} files of {folder}: {size_mb:.1f} MB in {took_s:.1f} s")
+    click.echo(
+        f"{counted(len(paths), 'clip')} in {counted(len(files), 'file')} of {folder}: "
+        f"{size_mb:.1f} MB in {took_s:.1f} s"
+    )
 
 
 if __name__ == "__main__":

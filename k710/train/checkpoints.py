@@ -29,6 +29,7 @@ from k710.errors import CheckpointError, TrainError
 from k710.models.formats import OWN_MARK, OWN_VERSION
 from k710.recipes import as_dict
 from k710.storage import TEMPORARY_PREFIX, new_folder, replacing
+from k710.text import data_size, os_error_text
 from k710.train.recipe import TrainRecipe, recipe_from_dict
 
 FOLDER = "checkpoints"
@@ -56,7 +57,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     except RuntimeError as error:  # torch hides the system's reason inside its own
         raise TrainError(f"{path}: cannot be written ({str(error).splitlines()[0]}); is the disk full?") from None
     except OSError as error:
-        raise TrainError(f"{path}: cannot be written: {error.strerror}; the checkpoint before it stays") from None
+        raise TrainError(f"{path}: cannot be written: {os_error_text(error)}; the checkpoint before it stays") from None
 
 
 def write_step(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
@@ -179,7 +180,7 @@ def check_room(run: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(place).free + there_bytes
     if free_bytes < needed_bytes:
         raise TrainError(
-            f"{run}: its checkpoints need {needed_bytes / 1e9:.1f} GB, and the disk has {free_bytes / 1e9:.1f} GB "
+            f"{run}: its checkpoints need {data_size(needed_bytes)}, and the disk has {data_size(free_bytes)} "
             "free; make room, keep fewer (--keep 1), or write elsewhere with --out"
         )
 

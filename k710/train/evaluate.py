@@ -16,6 +16,7 @@ from k710.loading.clip_index import NO_CLASS
 from k710.loading.dataset import ClipDataset
 from k710.manifest import Manifest
 from k710.store import Store
+from k710.text import counted
 from k710.train.media import Media
 from k710.train.process import Process
 from k710.train.scores import ClassScore, Confusion, accuracies, class_scores, confusions, without_nan
@@ -140,7 +141,9 @@ def _evaluation(
     """Predictions with what they are predictions of. Raises TrainError where there is none."""
     view, split = dataset.view, dataset.split
     if not found.clip_ids:
-        raise TrainError(f"none of the {len(dataset):,} clips could be read: {next(iter(found.failed.values()))}")
+        raise TrainError(
+            f"none of the {counted(len(dataset), 'clip')} could be read: {next(iter(found.failed.values()))}"
+        )
     wanted = split_of(_view(manifest, view), split)["clip_id"].to_pylist()
     here = {*found.clip_ids, *found.failed}
     labelled = [clip for clip, number in zip(found.clip_ids, found.class_ids, strict=True) if number != NO_CLASS]

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from k710.errors import TrainError
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import UniFormerV2Config
+from k710.text import counted
 from k710.train.step import DTYPES
 
 _BYTES_PER_TRAINED = 16  # AdamW in float32: the weight, its gradient, two moments
@@ -110,7 +111,7 @@ def out_of_memory(
             f"{fits} would fit: --set gpu_batch_size={fits}; the batch and the learning rate stay as they are, more "
             "pieces are accumulated"
         )
-    return TrainError(f"{device}: no memory for {piece_size} clips at once ({_size(device)}); {advice}")
+    return TrainError(f"{device}: no memory for {counted(piece_size, 'clip')} at once ({_size(device)}); {advice}")
 
 
 def _trained(model: UniFormerV2) -> list[torch.nn.Parameter]:

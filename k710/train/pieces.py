@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from k710.errors import UsageError
+from k710.text import counted
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Pieces:
     def __str__(self) -> str:
         accumulated = f", {self.num_pieces} times before each step" if self.num_pieces > 1 else ""
         gpus = f"{self.world_size} processes take" if self.world_size > 1 else "1 process takes"
-        return f"a batch of {self.batch_size}: {gpus} {self.piece_size} clips at once{accumulated}"
+        return f"a batch of {self.batch_size}: {gpus} {counted(self.piece_size, 'clip')} at once{accumulated}"
 
 
 def cut(batch_size: int, *, gpu_batch_size: int, world_size: int) -> Pieces:

@@ -14,6 +14,7 @@ from k710.errors import LoadError
 from k710.loading.decode import DEFAULT_DECODER, decode
 from k710.loading.evaluation_crops import evaluation_crops
 from k710.loading.sampling import FrameSampling, evaluation_views
+from k710.text import os_error_text
 from k710.train.scores import check_finite
 from k710.train.view_model import ViewModel
 
@@ -59,7 +60,7 @@ def predict_file(
     try:
         pixels = torch.from_numpy(decode(path.read_bytes(), choose, decoder=decoder))
     except OSError as error:
-        raise LoadError(f"{path}: {error.strerror}") from None
+        raise LoadError(f"{path}: {os_error_text(error)}") from None
     except LoadError as error:
         raise LoadError(f"{path}: {error}") from None
     clips = torch.unflatten(pixels.to(device), 0, (num_clips, config.num_frames))

@@ -18,6 +18,7 @@ from k710.models.checkpoint import open_checkpoint
 from k710.models.uniformerv2 import UniFormerV2
 from k710.recipes import as_dict
 from k710.storage import Location
+from k710.text import counted
 from k710.train import checkpoints
 from k710.train.media import Media
 from k710.train.pieces import Pieces, cut
@@ -223,7 +224,7 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
     for split in ("train", "val"):
         was, now = old["clips"].get(split), facts["clips"].get(split)
         if (was or {}).get("fingerprint") != (now or {}).get("fingerprint"):
-            counts = [f"{(clips or {}).get('loaded', 0):,} clips" for clips in (was, now)]
+            counts = [f"{counted((clips or {}).get('loaded', 0), 'clip')}" for clips in (was, now)]
             raise CheckpointError(
                 f"{out}: the run there is on other {split} clips ({counts[0]}, now {counts[1]}): the manifest, the "
                 "store or the profile has changed since. Go on with the old ones, or start anew with another --out"
@@ -247,5 +248,5 @@ def _counts(recipe: TrainRecipe, train: ClipDataset, val: ClipDataset | None) ->
         if clips is not None:
             counts = clips.counts
             missing = f", {counts.missing:,} are missing ({counts.failed:,} failed)" if counts.missing else ""
-            said.append(f"{recipe.view} {split}: {counts.loaded:,} of {counts.in_split:,} clips{missing}")
+            said.append(f"{recipe.view} {split}: {counts.loaded:,} of {counted(counts.in_split, 'clip')}{missing}")
     return said

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from k710.errors import K710Error, TrainError, UsageError
 from k710.loading.order import Share
+from k710.text import os_error_text
 
 # So long a process waits for the slowest one: inside a step, which may have to compile or to wait for the store, and
 # between steps, where the first may be at a checkpoint and another at its last clips of a split.
@@ -94,7 +95,7 @@ class Process:
         except K710Error as error:
             mine, raised = (str(error), error.exit_code), error
         except OSError as error:
-            mine, raised = (f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1), error
+            mine, raised = (f"{error.filename or ''}: {os_error_text(error)}".lstrip(": "), 1), error
         for rank, told in enumerate(self.gather(mine)):
             if told is not None:
                 message, exit_code = told

@@ -15,6 +15,7 @@ import torch
 
 from k710.errors import UsageError
 from k710.storage import replacing
+from k710.text import counted
 from k710.train.checkpoints import LOG
 from k710.train.run import Progress
 
@@ -141,7 +142,7 @@ def _or_none(value: float) -> float | None:
 def _unread(clips: dict[str, str]) -> str:
     named = "; ".join(list(clips.values())[:3])
     more = f"; and {len(clips) - 3} more, see {LOG}" if len(clips) > 3 else ""
-    return f"{len(clips)} clips could not be read and counted for nothing: {named}{more}"
+    return f"{counted(len(clips), 'clip')} could not be read and counted for nothing: {named}{more}"
 
 
 def check_tensorboard() -> Any:

@@ -19,6 +19,7 @@ from k710.models.remap import new_head, plan_remap
 from k710.models.uniformerv2 import UniFormerV2
 from k710.models.uniformerv2_config import UniFormerV2Config, preset
 from k710.models.weights import config_of, fit, tensor_names
+from k710.text import counted
 from k710.train.recipe import TrainRecipe
 from k710.train.view_model import check_weights
 
@@ -104,7 +105,7 @@ def start_model(
             model, clip_weights, interpolate_positions=interpolate_positions, activation=recipe.activation
         )
         check_weights(model, Path(clip_weights))
-        said = [f"from the image tower {loaded.source}: {len(loaded.loaded)} tensors"]
+        said = [f"from the image tower {loaded.source}: {counted(len(loaded.loaded), 'tensor')}"]
     if init is not None:
         said = _from_checkpoint(model, recipe, init, dialect, interpolate_positions)
     return Start(model, head_record(recipe.view), tuple(said))
@@ -141,7 +142,10 @@ def _from_checkpoint(
             raise CheckpointError(f"{error}. To take the body alone: --set head=new") from None
         checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
         found = {name: rows.get(key, checkpoint.tensor(key)) for name, key in tensor_names(checkpoint).items()}
-        said = [*remap.sources[0].said, f"the head: {len(remap.rows)} rows picked by class name, to {remap.target}"]
+        said = [
+            *remap.sources[0].said,
+            f"the head: {counted(len(remap.rows), 'row')} picked by class name, to {remap.target}",
+        ]
     loaded = fit(model, found, wanted, str(init), interpolate_positions=interpolate_positions)
     check_weights(model, init)
-    return [f"from {init}: {len(loaded.loaded)} tensors ({checkpoint.format.title})", *said]
+    return [f"from {init}: {counted(len(loaded.loaded), 'tensor')} ({checkpoint.format.title})", *said]

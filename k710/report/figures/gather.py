@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from k710.report.figures.near_duplicates import near_duplicate_figures
 from k710.report.figures.runs import run_figures
 from k710.storage import Location
 from k710.store import Store, fetch_command, profiles_in
+from k710.text import counted
 
 _USUAL_PROFILE = "h264"
 
@@ -35,11 +36,21 @@ class Figures:
     runs: dict[str, Any] | None
 
 
-def gather(manifest: Manifest, *, store: Store | None, runs: Sequence[Path] = ()) -> Figures:
-    """Count everything. Raises ManifestError, StoreError or ReportError for what cannot be read."""
+def gather(
+    manifest: Manifest,
+    *,
+    store: Store | None,
+    runs: Sequence[Path] = (),
+    on_step: Callable[[str], None] = lambda what: None,
+) -> Figures:
+    """Count everything. `on_step` hears what is done now. Raises ManifestError, StoreError or ReportError for what
+    cannot be read."""
+    on_step("reading the manifest and the runs")
     clips = manifest.clips
     run_counts = run_figures(runs) if runs else None  # first: a wrong folder is said at once
+    on_step("reading the store's rows")
     media = None if store is None else media_of(manifest, store)
+    on_step(f"counting rows, overlaps, conflicts and classes of {counted(len(clips), 'clip')}")
     return Figures(
         manifest=_manifest(manifest),
         attrition=attrition_figures(manifest),

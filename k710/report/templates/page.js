@@ -18,17 +18,16 @@
       yaxis: { ...layout.yaxis, ...axis, title: { ...layout.yaxis.title, font: { size: 13 } } },
     };
   };
-  const draw = (plot) => {
+  const draw = (plot, size = {}) => {
+    plot.dataset.drawn = "yes";
     const { data, layout } = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
-    Plotly.react(plot, data, dress(plot, layout), { displayModeBar: false, responsive: true });
+    const config = { displayModeBar: false, responsive: !size.width };
+    return Plotly.react(plot, data, { ...dress(plot, layout), ...size }, config);
   };
   const plots = [...document.querySelectorAll(".plot")];
   const seen = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) {
-      if (isIntersecting && !target.dataset.drawn) {
-        target.dataset.drawn = "yes";
-        draw(target);
-      }
+      if (isIntersecting && !target.dataset.drawn) draw(target);
     }
   }, { rootMargin: "600px" });
   plots.forEach((plot) => seen.observe(plot));
@@ -36,7 +35,7 @@
   const dressAll = () => {
     button.textContent = isDark() ? "Light" : "Dark";
     button.setAttribute("aria-label", `Use ${isDark() ? "light" : "dark"} colours`);
-    plots.filter((plot) => plot.dataset.drawn).forEach(draw);
+    plots.filter((plot) => plot.dataset.drawn).forEach((plot) => draw(plot));
   };
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
@@ -44,6 +43,39 @@
   });
   prefersDark.addEventListener("change", dressAll);
   dressAll();
+
+  // On paper: every chart, in light colours, as wide as a page.
+  const PAGE_PX = 640;
+  let themeOnScreen;
+  addEventListener("beforeprint", () => {
+    themeOnScreen = root.dataset.theme;
+    root.dataset.theme = "light";
+    plots.forEach((plot) => draw(plot, { width: PAGE_PX }));
+  });
+  addEventListener("afterprint", () => {
+    if (themeOnScreen) root.dataset.theme = themeOnScreen;
+    else delete root.dataset.theme;
+    dressAll();
+  });
+
+  // What is wider than the screen says so, until its end is in sight.
+  const look = (box) => {
+    const hidden = box.scrollWidth - box.clientWidth;
+    const hint = box.previousElementSibling;
+    box.classList.toggle("cut", hidden > 4 && box.scrollLeft < hidden - 4);
+    hint.hidden = hidden <= 4;
+  };
+  const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => look(target.closest(".scroll"))));
+  document.querySelectorAll(".scroll").forEach((box) => {
+    const hint = document.createElement("p");
+    hint.className = "hint";
+    hint.textContent = "Wider than the screen: scroll sideways to see all of it.";
+    hint.hidden = true;
+    box.before(hint);
+    box.addEventListener("scroll", () => look(box), { passive: true });
+    sizes.observe(box);
+    if (box.firstElementChild) sizes.observe(box.firstElementChild);
+  });
 
   const number = (text) => (text === "" ? NaN : Number(text.replace(/[,%]/g, "")));
   const sort = (header) => {

@@ -1,0 +1,57 @@
+"""stdout and stderr as the command line writes them: nothing in a name can command the terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Control characters but tab and end of line, and those that turn the direction in which text is shown.
+_COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class ShownStream:
+    """A text stream that writes control characters as their codes, such as `\\x1b`; `as_it_is` is the stream itself.
+
+    Names of files, members of archives and cells of lists come from outside, and a terminal obeys what they hold.
+    """
+
+    def __init__(self, stream: io.TextIOBase) -> None:
+        self.as_it_is = stream
+
+    def write(self, text: str) -> int:
+        self.as_it_is.write(_COMMANDING.sub(lambda found: _code(found[0]), text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.as_it_is, name)
+
+
+@contextmanager
+def shown_streams() -> Iterator[None]:
+    """stdout and stderr as ShownStream for the time of the block; whatever encoding they have, all can be written."""
+    before = sys.stdout, sys.stderr
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper):  # a closed one is None
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = (stream and ShownStream(stream) for stream in before)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def json_text(text: str) -> str:
+    """JSON in which such characters are written as JSON's own escapes, which a reader turns back."""
+    return _COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _code(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
