@@ -134,10 +134,19 @@ def fetch_and_print(
     print_status(manifest, store, choices.profile.folder)
     if stop.asked:
         raise FetchError(f"{stop.reason}; everything settled so far is kept, and the same command goes on from there")
-    if tally.unread:
-        raise FetchError(f"{len(tally.unread):,} archives could not be read; the same command tries them again")
+    if tally.unread or tally.damaged:
+        raise FetchError(_archives_again(len(tally.unread), len(tally.damaged)))
     if tally.unsettled:
-        raise FetchError(f"{len(tally.unsettled):,} videos gave no answer; the same command asks for them again")
+        videos = "1 video" if len(tally.unsettled) == 1 else f"{len(tally.unsettled):,} videos"
+        raise FetchError(f"{videos} gave no answer; the same command asks again")
+
+
+def _archives_again(unread: int, damaged: int) -> str:
+    """What an exit code of 1 is about."""
+    counts = ((unread, "could not be read"), (damaged, "broke off"))
+    said = [f"{count:,} archive{'s' * (count > 1)} {what}" for count, what in counts if count]
+    it = "it" if unread + damaged == 1 else "them"
+    return f"{', '.join(said)}; the same command reads {it} again"
 
 
 def _say(text: str) -> None:
@@ -178,7 +187,12 @@ def _print_tally(tally: Tally) -> None:
     for url, reason in tally.unread.items():
         click.echo(f"not read: {reason if url in reason else f'{url}: {reason}'}", err=True)
     for url, damage in tally.damaged.items():
-        click.echo(f"damaged: {url}: {damage}; what came before it is kept", err=True)
+        click.echo(
+            f"damaged: {url}: {damage}; the whole clips before it are kept, the next run reads it again", err=True
+        )
+    for url, damage in tally.damaged_for_good.items():
+        then = "as before, so the server has it so; it is read again once the server has another version"
+        click.echo(f"damaged: {url}: {damage}; {then}", err=True)
     for youtube_id, answer in list(tally.unsettled.items())[:MAX_TOLD]:
         click.echo(f"no answer: {youtube_id}: {answer}", err=True)
     if len(tally.unsettled) > MAX_TOLD:
@@ -206,6 +220,8 @@ def _print_estimate(manifest: Manifest, store: Location, choices: Choices) -> No
     if rows:
         clips = "clips, at most" if choices.part.is_whole else "clips, about"
         print_table(["origin", clips, "archives to read", "to download"], rows)
+        if len(rows) > 1:
+            click.echo("Each is asked only for what those above it turn out to lack.\n")
     click.echo(
         f"To store: about {_gigabytes(found.store_bytes)}; scratch: at most {_gigabytes(found.scratch_bytes)}; "
         f"free: {_gigabytes(found.free_bytes)}."

@@ -54,28 +54,35 @@ class Member:
 @dataclass
 class ArchiveStream:
     """Iterate over it for the members. `refused` counts what was left out by kind: path, link, device, sparse, size,
-    header."""
+    header; `num_members` all headers that could be read. `has_end`: False for a plain tar without the blocks that end
+    one; whether more of it should have come, nothing in it tells."""
 
     source: _Readable
     refused: Counter[str] = field(default_factory=Counter)
+    num_members: int = 0
+    has_end: bool = True
 
     def __iter__(self) -> Iterator[Member]:
         """Raises DamagedArchiveError where the archive breaks off; whatever `source` raises, such as DownloadError,
         passes through."""
         with _as_damage():
-            forward = _Forward(_plain(self.source))
+            plain = _plain(self.source)
+            forward = _Forward(plain)
             try:
                 yield from self._members(forward)
             except _HeaderError:
                 self.refused["header"] += 1
                 raise
             forward.drain()
+            self.has_end = self.has_end or isinstance(plain, gzip.GzipFile)
 
     def _members(self, forward: _Forward) -> Iterator[Member]:
         with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2, tarinfo=_Info) as tar:  # type: ignore[arg-type]  # reads only
             for number in itertools.count(1):
                 if (info := tar.next()) is None:
+                    self.has_end = not getattr(tar, "ends_open", False)
                     return
+                self.num_members = number
                 if number > MAX_MEMBERS:
                     raise DamagedArchiveError(f"has more than {MAX_MEMBERS:,} members")
                 tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member
@@ -103,8 +110,11 @@ class _Info(tarfile.TarInfo):
         begin = tar.offset
         try:
             return super().fromtarfile(tar)
-        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise  # the end
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            tar.ends_open = True  # type: ignore[attr-defined]
+            raise  # the end, too, as tarfile sees it
         except tarfile.TruncatedHeaderError as error:  # type: ignore[attr-defined]
             raise DamagedArchiveError(f"cut off: {error}") from None
         except tarfile.HeaderError as error:
