@@ -321,12 +321,19 @@ def _answer(method: str, url: str, headers: dict[str, str], timeout_s: float) ->
 
     headers = {"Accept-Encoding": "identity", "User-Agent": f"k710/{__version__}", **headers}
     at = url
+
+    class Session(requests.Session):
+        """requests reads the body of a redirect to its end, even where it does not follow it; it need not end."""
+
+        def get_redirect_target(self, resp: requests.Response) -> None:
+            return None
+
+    def ask(at: str) -> requests.Response:
+        with Session() as session:
+            return session.request(method, at, headers=headers, stream=True, timeout=timeout_s)
+
     for _ in range(MAX_REDIRECTS + 1):
-        # requests itself would read the body of a redirect to its end, which need not come.
-        ask = partial(
-            requests.request, method, at, headers=headers, stream=True, timeout=timeout_s, allow_redirects=False
-        )
-        response = _within(3 * timeout_s, ask)
+        response = _within(3 * timeout_s, partial(ask, at))
         if not response.is_redirect:
             return response
         response.close()

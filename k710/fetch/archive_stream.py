@@ -24,6 +24,9 @@ MAX_HEADER_BYTES = 1 << 20  # of a long name or a pax header
 MAX_SKIPPED_BYTES = 4 << 30  # of one refused member; reading past more is what a bomb is after
 MAX_ARCHIVE_BYTES = 256 << 30  # uncompressed
 MAX_MEMBERS = 4_000_000  # each name is remembered; all releases together have a third of that
+MAX_FRUITLESS_MEMBERS = 100_000  # in a row without a clip that is new; a clip may have a file or two beside it
+MAX_FRUITLESS_BYTES = 8 << 30  # uncompressed, likewise
+MAX_TAIL_BYTES = 1 << 30  # behind the end of the tar; a tape's padding has a few MB
 MAX_HEADERS_IN_A_ROW = 16  # of long names and pax, before a member
 _PIECE_BYTES = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -61,6 +64,20 @@ class ArchiveStream:
     refused: Counter[str] = field(default_factory=Counter)
     num_members: int = 0
     has_end: bool = True
+    _progress: tuple[int, int] = (0, 0)  # member and byte of the last clip that was new
+    _at: tuple[int, int] = (0, 0)
+
+    def found_a_new_clip(self) -> None:
+        """Called by who reads, for each: a tar that goes on and on without one has an end for it."""
+        self._progress = self._at
+
+    def _check_progress(self, number: int, position: int) -> None:
+        self._at = (number, position)
+        members, size = number - self._progress[0], position - self._progress[1]
+        if members > MAX_FRUITLESS_MEMBERS:
+            raise DamagedArchiveError(f"no new clip in {MAX_FRUITLESS_MEMBERS:,} members")
+        if size > MAX_FRUITLESS_BYTES:
+            raise DamagedArchiveError(f"no new clip in {MAX_FRUITLESS_BYTES:,} bytes")
 
     def __iter__(self) -> Iterator[Member]:
         """Raises DamagedArchiveError where the archive breaks off; whatever `source` raises, such as DownloadError,
@@ -85,6 +102,7 @@ class ArchiveStream:
                 self.num_members = number
                 if number > MAX_MEMBERS:
                     raise DamagedArchiveError(f"has more than {MAX_MEMBERS:,} members")
+                self._check_progress(number, forward.tell())
                 tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member
                 if not _PAX_NUMBER.fullmatch(info.pax_headers.get("size", "0")):
                     raise _HeaderError("a header's size is no number")  # tarfile takes it for 0
@@ -225,8 +243,11 @@ class _Forward:
 
     def drain(self) -> None:
         """Read on to the end, where gzip's checksum is."""
+        end = self._position + MAX_TAIL_BYTES
         while data := self._source.read(_PIECE_BYTES):
             self._advance(len(data))
+            if self._position > end:
+                raise DamagedArchiveError(f"more than {MAX_TAIL_BYTES:,} bytes follow its end")
 
     def _advance(self, size: int) -> None:
         self._position += size

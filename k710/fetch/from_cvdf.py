@@ -119,6 +119,7 @@ def _wanted_members(
         clip = parse_clip_name(member.name)
         if clip is None or clip.span_s is None or str(clip) in reading.members:
             continue
+        stream.found_a_new_clip()
         if str(clip) not in wanted or not run.claim(str(clip), unit.archive_set.origin):
             _pass_over(member)
             reading.members.add(str(clip))

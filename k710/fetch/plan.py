@@ -196,7 +196,9 @@ class Plan:
             try:
                 archives = archive_set.archives(base_url)
             except RefusedError as error:  # a mirror need not have every release
-                yield Stage(archive_set.origin, (), 0, do_archive, unread=((error.url, str(error)),))
+                yield Stage(
+                    archive_set.origin, (), 0, partial(do_archive, wanted=clip_ids), unread=((error.url, str(error)),)
+                )
                 continue
             seen = self._all_seen()
             urls, absent = archives_to_read(archives, clip_ids, self._settled(seen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from k710.errors import LoadError
 from k710.loading.decode import DEFAULT_DECODER, decode
 from k710.loading.evaluation_crops import evaluation_crops
+from k710.loading.open_files import open_media
 from k710.loading.sampling import FrameSampling, evaluation_views
 from k710.train.view_model import ViewModel
 
@@ -55,7 +57,7 @@ def predict_file(
         return np.concatenate(parts)
 
     try:
-        pixels = torch.from_numpy(decode(path.read_bytes(), choose, decoder=decoder))
+        pixels = torch.from_numpy(decode(_bytes_of(path), choose, decoder=decoder))
     except OSError as error:
         raise LoadError(f"{path}: {error.strerror}") from None
     except LoadError as error:
@@ -67,3 +69,10 @@ def predict_file(
         batch = evaluation_crops([clips[clip] for clip, _ in part], [crop for _, crop in part], crop_px=config.size_px)
         sums += net(batch).float().softmax(-1).double().sum(0).cpu()
     return Prediction(path, model.labels.names, (sums / len(views)).float().numpy())
+
+
+def _bytes_of(path: Path) -> bytes:
+    """A file's bytes. Raises OSError, also for a pipe or a device, which may have no end."""
+    descriptor = open_media(path)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
