@@ -171,6 +171,9 @@ def print_status(manifest: Manifest, store: Location, profile_folder: str) -> No
         rows.append([f"{line.view} {line.split}", line.clips, line.fetched, *failed, line.unsettled, there])
     columns = ["", "clips", "fetched", *classes, "not settled", "there"]
     print_table(columns, rows, title=f"{store}, profile {profile_folder}")
+    if classes:
+        where = "" if store == manifest.path / "store" else f" --store {store}"
+        click.echo(f"`k710 status {manifest.path}{where} --failed` lists the clips that failed, by name.\n")
     if flags := flag_counts(manifest, opened):
         click.echo(
             "Kept and flagged: " + ", ".join(f"{count:,} {flag}" for flag, count in sorted(flags.items())) + ".\n"

@@ -161,7 +161,7 @@ class Plan:
         origin = LocalOrigin(folder, self.manifest)
         mine = of_part(self._to_do(origin.name, self.missing()), self.choices.part)
         units = origin.units(mine, self.workers)
-        yield Stage(origin.name, tuple(units), sum(len(unit.clips) for unit in units), origin.do)
+        yield Stage(origin.name, tuple(units), sum(len(unit.clips) for unit in units), origin.do, note=origin.note())
         if not self.choices.part.is_whole:
             self._media = self._read_media()
             others = self._to_do(origin.name, self.missing())

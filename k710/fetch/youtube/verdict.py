@@ -39,7 +39,8 @@ WARNINGS = {
 _TAIL = re.compile(r" \(caused by .*|; please report this issue on .*")
 # An ID in it may look like an error; the second form is youtube-dl's.
 _PREFIX = re.compile(
-    r"^(ERROR: )?((\[[^\]\s]+\] ([^\s:]{1,64}: )?)|([A-Za-z0-9_-]{11}: (?=YouTube said: )))?(YouTube said: (ERROR - )?)?"
+    r"^(ERROR: )?((\[[^\]\s]+\] ([^\s:]{1,64}: )?)|([A-Za-z0-9_-]{11}: (?=YouTube said: )))?"
+    r"(YouTube said: (ERROR - )?)?"
 )
 _CLASSES = frozenset({*OF_THE_VIDEO, *TROUBLES, *WARNINGS, NO_SPACE})
 
