@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import tarfile
 import threading
@@ -10,6 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from loopback import Fault
 from test_fetch_cvdf import (  # noqa: F401 - fixtures
@@ -32,6 +35,7 @@ from k710.errors import DownloadError
 from k710.fetch.archive_sets import _rebased
 from k710.fetch.archive_stream import ArchiveStream, DamagedArchiveError
 from k710.http_reader import MAX_REDIRECTS, head, open_url
+from k710.store import METADATA_KEY, read_unit, unit_digest
 
 PAGE = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
 TRAIN_LIST = "/600/train/k600_train_path.txt"
@@ -97,6 +101,24 @@ def test_damage_that_is_met_twice_in_one_version_is_that_of_the_file(alone, fetc
     public.server.serve(path, body)
     assert "clips fetched" in fetch(alone, *ONLY).stdout
     assert set(fetched(tmp_path / "store")) == set(NAMES)
+    public.forget()
+    fetch(alone, *ONLY)
+    assert public.asked() == []
+
+
+def test_what_an_older_version_settled_from_a_damaged_archive_is_asked_again(alone, fetch, public, tmp_path):  # noqa: F811
+    """It wrote the clips that failed in such an archive as verdicts, and the archive as read."""
+    public.publish("k600", "train", {f"{NAMES[0]}.mp4": b"", **named(*NAMES[1:])})
+    fetch(alone, *ONLY)
+    assert settled(tmp_path / "store")[NAMES[0]]["failure"] == "not_video"
+    (file,) = (tmp_path / "store" / "media" / "h264").glob("cvdf-*.parquet")
+    rows, about = read_unit(file)
+    about["archive"]["damage"] = "cut off"
+    del about["archive"]["confirmed"], about["archive"]["last_modified"], about["sha256"]
+    about["sha256"] = unit_digest(rows, about)
+    pa.parquet.write_table(rows.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()}), file)
+    public.publish("k600", "train", named(*NAMES))
+    assert "This run: 1 clips fetched, 0.0 MB.\n" in fetch(alone, *ONLY).stdout
     public.forget()
     fetch(alone, *ONLY)
     assert public.asked() == []

@@ -180,6 +180,23 @@ def _version(archive: dict[str, Any]) -> FileVersion:
     return FileVersion(archive.get("etag"), archive.get("last_modified"), archive.get("bytes"))
 
 
+def doubtful_units(media_files: Iterable[Location]) -> frozenset[str]:
+    """The units of archives whose damage is not settled. What they say of clips that failed is no verdict;
+    older versions wrote such rows."""
+    found = set()
+    for file in media_files:
+        if file.name.startswith("cvdf-"):
+            try:
+                archive = unit_metadata(file).get("archive")
+            except NewerStoreError:
+                raise
+            except StoreError as error:
+                raise StoreError(f"{error}; {MENDED}") from None
+            if isinstance(archive, dict) and archive.get("damage") and not archive.get("confirmed"):
+                found.add(file.stem)
+    return frozenset(found)
+
+
 def is_replaced(seen: SeenArchive) -> bool:
     """Whether the server has another version of an archive than those that were found damaged. False where it does not
     answer."""

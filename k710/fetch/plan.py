@@ -24,6 +24,7 @@ from k710.fetch.archive_sets import (
     SeenArchive,
     archives_to_read,
     check_base_url,
+    doubtful_units,
     is_replaced,
     left_to_others,
     seen_archives,
@@ -121,6 +122,7 @@ class Plan:
         self._is_dry = is_dry  # the units are not done
         self._replaced: dict[str, bool] = {}  # of damaged archives: whether the server has another version now
         self._left: set[str] = set()  # clips that an earlier stage of another part may still bring
+        self._doubtful: pa.Array | None = None  # units whose failures are no verdicts
         self._media = self._read_media()
 
     def missing(self, *, anew: bool = False) -> pa.Array:
@@ -255,7 +257,13 @@ class Plan:
         return seen_archives(file for folder in folders for file in Store(self.store.root, folder).unit_files())
 
     def _read_media(self) -> pa.Table:
-        return self.store.rows(("clip_id", "failure", "origin", "settled_at"))
+        media = self.store.rows(("clip_id", "failure", "origin", "settled_at"))
+        if media["failure"].null_count == len(media):
+            return media
+        if self._doubtful is None:
+            self._doubtful = pa.array(sorted(doubtful_units(self.store.unit_files())), pa.string())
+        doubtful = pc.and_(pc.is_valid(media["failure"]), pc.is_in(media["unit"], self._doubtful))
+        return media.filter(pc.invert(doubtful))
 
 
 def _clips_in(units: list[VideoUnit]) -> set[str]:
