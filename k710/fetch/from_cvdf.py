@@ -96,7 +96,8 @@ def _work(unit: ArchiveUnit, run: Run, reading: _Reading, wanted: frozenset[str]
                 if stream.num_members:
                     reading.damage = str(error)
                 else:  # a portal's page, an error page, nothing: the archive did not come at all
-                    run.tally.unread[unit.url] = f"what the server sent is no archive: {error}"
+                    told = f"what the server sent is no archive: {error}"
+                    run.tally.unread[unit.url] = run.tally.no_archives[unit.url] = told
             finally:
                 reading.refused = dict(stream.refused)
     except DownloadError as error:

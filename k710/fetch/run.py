@@ -136,7 +136,9 @@ class _Counted:
         with self._lock:
             self._at_work.pop(number, None)
             self._tally.add(counts)
-            stop_without_network(self._tally, counts["unread"].keys() - counts["refused"].keys(), self._stop)
+            # Where something was answered, the network works, and the archives behind it are worth a try.
+            answered = counts["refused"].keys() | counts["no_archives"].keys()
+            stop_without_network(self._tally, counts["unread"].keys() - answered, self._stop)
 
     def news(self, number: int, settled: tuple[int, int, Counter[str]] | None) -> None:
         with self._lock:

@@ -42,6 +42,7 @@ class Tally:
     refused_members: Counter[str] = field(default_factory=Counter)
     unread: dict[str, str] = field(default_factory=dict)  # archives that could not be read, and why
     refused: dict[str, str] = field(default_factory=dict)  # those of them that the server does not have, or not give
+    no_archives: dict[str, str] = field(default_factory=dict)  # those of them that came as something else
     unread_in_a_row: int = 0
     damaged: dict[str, str] = field(default_factory=dict)  # archives that broke off, and how; to be read again
     damaged_for_good: dict[str, str] = field(default_factory=dict)  # that broke off as they did in an earlier run
