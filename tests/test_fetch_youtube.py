@@ -514,7 +514,7 @@ def test_what_a_later_origin_brings_is_no_video_without_an_answer(fetch, youtube
     told = fetch(some(first, second), *OPTIONS, origin=origins, code=1).stderr
     assert "no answer: nobody-has-" in told
     assert "no answer: later-bring" not in told
-    assert "k710: 1 archive could not be read" in told
+    assert "k710: 2 archives could not be read" in told
     shutil.rmtree(tmp_path / "store")
     clip_file(folder / f"{second}_000001_000003.mp4")
     told = fetch(some(), *OPTIONS, origin=origins)
