@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from k710.errors import DownloadError, MachineError
-from k710.http_reader import PIECE_BYTES, ChangedError, FileVersion, Options, check_address, open_url
+from k710.errors import DownloadError, K710Error, MachineError
+from k710.http_reader import PIECE_BYTES, ChangedError, FileVersion, Options, TooLargeError, check_address, open_url
 from k710.storage import alone, replacing
 
 if TYPE_CHECKING:
@@ -49,9 +50,17 @@ def download(url: str, path: str | Path, **options: Unpack[Options]) -> Download
         return _download(url, path, options)
 
 
-def cached(url: str, *, cache: str | Path | None = None, **options: Unpack[Options]) -> Downloaded:
+def cached(
+    url: str,
+    *,
+    cache: str | Path | None = None,
+    check: Callable[[Path], object] = lambda path: None,
+    **options: Unpack[Options],
+) -> Downloaded:
     """`url` from the folder `cache` (default: `cache_folder()`), downloaded when it is not there; see `download`.
 
+    `check` looks at what was downloaded and raises a K710Error where it is not what was asked for, such as the web page
+    of a portal: then it does not stay in the cache, and the next call asks the server again.
     A JSON record beside the file, written last, says what it is; file and record with the same size are used as they
     are, without asking the server. Processes that want the same address at once wait for each other.
     """
@@ -66,8 +75,21 @@ def cached(url: str, *, cache: str | Path | None = None, **options: Unpack[Optio
             return found
         record.unlink(missing_ok=True)  # it must never stand beside a file that it does not describe
         found = _download(url, path, options)
+        try:
+            check(path)
+        except K710Error:
+            path.unlink()
+            raise
         _write_json(record, {key: value for key, value in asdict(found).items() if key != "path"})
         return found
+
+
+def forget(url: str) -> None:
+    """Remove `url` from the cache, where it is in it and can be removed: the next `cached` asks the server."""
+    path = cache_folder() / _file_name(url)
+    for file in (_beside(path, ".json"), path):
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def cache_folder() -> Path:
@@ -89,6 +111,10 @@ def _download(url: str, path: Path, options: Options) -> Downloaded:
     except ChangedError:  # a stale part, or a new file in the middle of the old one: once more, from nothing
         part.unlink(missing_ok=True)
         done = _fill(url, path, part, options)
+    except TooLargeError:
+        part.unlink(missing_ok=True)
+        _beside(part, ".json").unlink(missing_ok=True)
+        raise
     part.replace(path)
     _beside(part, ".json").unlink()
     return done

@@ -6,12 +6,15 @@ Bytes are given as they stand on the server: no Content-Encoding is asked for, a
 from __future__ import annotations
 
 import io
+import queue
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from k710 import __version__
 from k710.errors import DownloadError
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT_S = 60.0  # between two tries, whatever a server's Retry-After asks for
 PIECE_BYTES = 1 << 18
+LEAST_BYTES_PER_S = 1_000  # a server that gives less, for twice `timeout_s`, counts as one that gives nothing
+MAX_REDIRECTS = 10
 _WORTH_RETRYING = {408, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(?:(\d{1,18})|\*)")
 
@@ -37,6 +42,23 @@ class Options(TypedDict, total=False):
     timeout_s: float  # the longest silence of a server
     backoff_s: float  # before the second try, then twice that, and so on
     progress: Progress | None
+    max_bytes: int | None  # of the whole file: one that has more, or never ends, is none of those that are expected
+    max_seconds: float | None  # for all of it, all tries together
+
+
+class RefusedError(DownloadError):
+    """The server answered, and does not give the file: to ask again would not help. `status` is HTTP's."""
+
+    def __init__(self, url: str, status: int, reason: str) -> None:
+        super().__init__(url, status, reason)
+        self.url, self.status, self.reason = url, status, reason
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.status} {self.reason}".strip()
+
+
+class TooLargeError(DownloadError):
+    """The file has more bytes than are allowed, or takes more time."""
 
 
 class ChangedError(DownloadError):
@@ -93,12 +115,18 @@ class ResumingReader(io.RawIOBase):
         timeout_s: float = 30.0,
         backoff_s: float = 1.0,
         progress: Progress | None = None,
+        max_bytes: int | None = None,
+        max_seconds: float | None = None,
     ) -> None:
         self.url, self.version = url, known or FileVersion()
         self._retries, self._timeout_s, self._backoff_s, self._progress = retries, timeout_s, backoff_s, progress
         self._offset = start
         self._skip_bytes = 0  # of the present answer, because they were given already
         self._ended = False
+        self._chunked = False
+        self._max_bytes, self._max_s, self._began_s = max_bytes, max_seconds, time.monotonic()
+        self._waited_s, self._waited_bytes = 0.0, 0  # since the throughput was last looked at
+        self._slow_in_a_row = 0
         self._persistently(lambda: 0)
 
     def readable(self) -> bool:
@@ -106,6 +134,12 @@ class ResumingReader(io.RawIOBase):
 
     def tell(self) -> int:
         return self._offset
+
+    @property
+    def says_its_end(self) -> bool:
+        """Whether the server says where the file ends, by a size or by chunks: else a broken connection looks like the
+        end."""
+        return self._chunked or self.version.size_bytes is not None
 
     def close(self) -> None:
         self._hang_up()
@@ -122,6 +156,7 @@ class ResumingReader(io.RawIOBase):
         tries = 0
         while True:
             try:
+                self._check_limits()
                 if self._response is None and not self._ended:
                     self._connect()
                 return step()
@@ -142,13 +177,14 @@ class ResumingReader(io.RawIOBase):
         import requests
         import urllib3
 
-        headers = {"Accept-Encoding": "identity", "User-Agent": f"k710/{__version__}"}
+        headers = {}
         if self._offset:
             headers["Range"] = f"bytes={self._offset}-"
             if self.version.if_range:
                 headers["If-Range"] = self.version.if_range
+        self._waited_s, self._waited_bytes = 0.0, 0
         try:
-            response = requests.get(self.url, headers=headers, stream=True, timeout=self._timeout_s)
+            response = _answer("GET", self.url, headers, self._timeout_s)
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
             raise _TryAgainError(_reason(error)) from error
         except (requests.RequestException, ValueError) as error:
@@ -159,7 +195,7 @@ class ResumingReader(io.RawIOBase):
             asked_s = response.headers.get("Retry-After", "")  # a date here, which is rare, is left to the backoff
             raise _TryAgainError(status, float(asked_s) if asked_s.isdecimal() else 0.0)
         if response.status_code not in (200, 206) and not (response.status_code == 416 and self._offset):
-            raise DownloadError(f"{self.url}: {status}")
+            raise RefusedError(self.url, response.status_code, response.reason or "")
         self._accept(response)
 
     def _accept(self, response: requests.Response) -> None:
@@ -174,6 +210,7 @@ class ResumingReader(io.RawIOBase):
             answer = headers.get("Content-Range")
             raise DownloadError(f"{self.url}: asked for the bytes from {self._offset} on, got {answer!r}")
         self._skip_bytes = self._offset - (first or 0)
+        self._chunked = "Transfer-Encoding" in headers
         old = self.version
         self.version = FileVersion(
             found.etag or old.etag, found.last_modified or old.last_modified, old.size_bytes if total is None else total
@@ -182,6 +219,7 @@ class ResumingReader(io.RawIOBase):
     def _receive(self, view: memoryview) -> int:
         """The next bytes into `view`; their number, 0 at the end of the file. Raises _TryAgainError."""
         while view.nbytes and not self._ended:
+            self._check_throughput()
             data = self._read_some(min(self._skip_bytes, PIECE_BYTES) or view.nbytes)
             if not data:
                 if self._skip_bytes or self.version.size_bytes not in (None, self._offset):
@@ -205,11 +243,39 @@ class ResumingReader(io.RawIOBase):
         raw = self._response.raw
         # read1 (urllib3 2.2+) gives what has come; read waits for all of it, and a break loses what came before.
         read = getattr(raw, "read1", raw.read)
+        begin_s = time.monotonic()
         try:
             data: bytes = read(at_most_bytes, decode_content=False)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             raise _TryAgainError(_reason(error)) from error
+        # Only while the server is waited for: who reads the stream may take all the time in the world.
+        self._waited_s += time.monotonic() - begin_s
+        self._waited_bytes += len(data)
         return data
+
+    def _check_limits(self) -> None:
+        """Raise TooLargeError where the file has more bytes, or has taken more time, than is allowed."""
+        size_bytes = max(self._offset, self.version.size_bytes or 0)
+        if self._max_bytes is not None and size_bytes > self._max_bytes:
+            limit = f"{self._max_bytes >> 20:,} MiB" if self._max_bytes >> 20 else f"{self._max_bytes:,} bytes"
+            raise TooLargeError(f"{self.url}: has more than {limit}, which no such file has")
+        if self._max_s is not None and time.monotonic() - self._began_s > self._max_s:
+            raise TooLargeError(f"{self.url}: is not here after {self._max_s:,.0f} s, at byte {self._offset:,}")
+
+    def _check_throughput(self) -> None:
+        """Raise _TryAgainError where the server gives too few bytes to ever come to an end, DownloadError where other
+        connections gave no more."""
+        if self._waited_s < 2 * self._timeout_s:
+            return
+        is_slow = self._waited_bytes < LEAST_BYTES_PER_S * self._waited_s
+        told = f"{self._waited_bytes:,} bytes in {self._waited_s:,.0f} s"
+        self._waited_s, self._waited_bytes = 0.0, 0
+        self._slow_in_a_row = self._slow_in_a_row + 1 if is_slow else 0
+        if self._slow_in_a_row >= self._retries:
+            tries = f"after {self._retries} tries"
+            raise DownloadError(f"{self.url}: stopped at byte {self._offset}, too slow {tries}: {told}")
+        if is_slow:
+            raise _TryAgainError(f"too slow: {told}")
 
     def _hang_up(self) -> None:
         if self._response is not None:
@@ -235,18 +301,76 @@ def head(url: str, *, timeout_s: float = 30.0) -> FileVersion:
     import requests
 
     check_address(url)
-    headers = {"Accept-Encoding": "identity", "User-Agent": f"k710/{__version__}"}
     problem = ""
     for _ in range(2):
         try:
-            response = requests.head(url, headers=headers, timeout=timeout_s, allow_redirects=True)
-        except (requests.RequestException, ValueError) as error:
+            response = _answer("HEAD", url, {}, timeout_s)
+        except (_TryAgainError, requests.RequestException, ValueError) as error:
             problem = _reason(error)
             continue
         if response.status_code == 200:
             return FileVersion(response.headers.get("ETag"), response.headers.get("Last-Modified"), _length(response))
         problem = f"{response.status_code} {response.reason or ''}".strip()
     raise DownloadError(f"{url}: {problem}")
+
+
+def _answer(method: str, url: str, headers: dict[str, str], timeout_s: float) -> requests.Response:
+    """The answer to one request, its body unread, after the redirects that lead to it. Raises what requests raises,
+    _TryAgainError where the answer does not begin in time, DownloadError for redirects that lead nowhere."""
+    import requests
+
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"k710/{__version__}", **headers}
+    at = url
+
+    class Session(requests.Session):
+        """requests reads the body of a redirect to its end, even where it does not follow it; it need not end."""
+
+        def get_redirect_target(self, resp: requests.Response) -> None:
+            return None
+
+    def ask(at: str) -> requests.Response:
+        with Session() as session:
+            return session.request(method, at, headers=headers, stream=True, timeout=timeout_s)
+
+    for _ in range(MAX_REDIRECTS + 1):
+        response = _within(3 * timeout_s, partial(ask, at))
+        if not response.is_redirect:
+            return response
+        response.close()
+        at = urljoin(at, response.headers["Location"])
+        try:
+            check_address(at)
+        except DownloadError as error:
+            raise DownloadError(f"{url}: leads to an address that is not followed: {error}") from None
+    raise DownloadError(f"{url}: more than {MAX_REDIRECTS} redirects")
+
+
+def _within(limit_s: float, ask: Callable[[], requests.Response]) -> requests.Response:
+    """What `ask` returns or raises. A socket's timeout begins anew with each byte, so headers that come byte by byte
+    would be waited for without end. Raises _TryAgainError."""
+    came: queue.SimpleQueue[tuple[requests.Response | None, BaseException | None]] = queue.SimpleQueue()
+    given_up = threading.Event()
+
+    def work() -> None:
+        try:
+            response = ask()
+        except BaseException as error:
+            came.put((None, error))
+            return
+        came.put((response, None))
+        if given_up.is_set():
+            response.close()
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        response, error = came.get(timeout=limit_s)
+    except queue.Empty:
+        given_up.set()
+        raise _TryAgainError(f"no whole answer in {limit_s:,.0f} s") from None
+    if error is not None:
+        raise error
+    assert response is not None
+    return response
 
 
 def check_address(url: str) -> None:

@@ -14,6 +14,7 @@ from k710.errors import RecipeError
 from k710.resources import resource
 
 Recipe = TypeVar("Recipe")
+MAX_RECIPE_BYTES = 1 << 20
 
 # Beside its own errors, PyYAML lets out what its constructors meet, such as the ValueError of 2026-99-99.
 YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -35,11 +36,22 @@ def recipe_path(kind: str, name_or_file: str) -> Path:
     raise RecipeError(f"no recipe {name_or_file!r}; known: {', '.join(known)}, or the path of a YAML file")
 
 
+def recipe_text(path: Path) -> str:
+    """The text of a recipe. Raises RecipeError for a file that is far too large to be one.
+
+    YAML of hundreds of megabytes takes minutes and many gigabytes before anything is known of it."""
+    with path.open("rb") as file:
+        content = file.read(MAX_RECIPE_BYTES + 1)
+    if len(content) > MAX_RECIPE_BYTES:
+        raise RecipeError(f"{path}: has more than {MAX_RECIPE_BYTES >> 20} MiB, which no recipe has")
+    return content.decode("utf-8")
+
+
 def read_recipe(kind: str, name_or_file: str, recipe_class: type[Recipe]) -> Recipe:
     """Read a recipe, given by name or by path, into a dataclass. Raises RecipeError, as `make_recipe` does."""
     path = recipe_path(kind, name_or_file)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = recipe_text(path)
         content = yaml.safe_load(text)
         node = yaml.compose(text, yaml.SafeLoader)
     except YAML_ERRORS as error:

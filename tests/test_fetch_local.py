@@ -284,7 +284,8 @@ class Entry:
     """An os.DirEntry that counts what costs a system call: the folder's own listing says what is a folder."""
 
     def __init__(self, entry: os.DirEntry[str], calls: Counter[str]) -> None:
-        self.name, self.path, self.is_dir, self._entry, self._calls = entry.name, entry.path, entry.is_dir, entry, calls
+        self.name, self.path, self._entry, self._calls = entry.name, entry.path, entry, calls
+        self.is_dir, self.is_file = entry.is_dir, entry.is_file
 
     def stat(self) -> os.stat_result:
         self._calls["stat"] += 1

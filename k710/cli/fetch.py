@@ -145,14 +145,18 @@ def fetch_and_print(
     print_status(manifest, store, choices.profile.folder)
     if stop.asked:
         raise FetchError(f"{stop.reason}; everything settled so far is kept, and the same command goes on from there")
-    if tally.unread:
-        raise FetchError(
-            f"{counted(len(tally.unread), 'archive')} could not be read; the same command tries them again"
-        )
+    if tally.unread or tally.damaged:
+        raise FetchError(_archives_again(len(tally.unread), len(tally.damaged)))
     if tally.unsettled:
-        raise FetchError(
-            f"{counted(len(tally.unsettled), 'video')} gave no answer; the same command asks for them again"
-        )
+        raise FetchError(f"{counted(len(tally.unsettled), 'video')} gave no answer; the same command asks again")
+
+
+def _archives_again(unread: int, damaged: int) -> str:
+    """What an exit code of 1 is about."""
+    counts = ((unread, "could not be read"), (damaged, "broke off"))
+    messages = [f"{counted(count, 'archive')} {what}" for count, what in counts if count]
+    it = "it" if unread + damaged == 1 else "them"
+    return f"{', '.join(messages)}; the same command reads {it} again"
 
 
 def _say(text: str) -> None:
@@ -179,6 +183,9 @@ def print_status(manifest: Manifest, store: Location, profile_folder: str) -> No
         rows.append([f"{line.view} {line.split}", line.clips, line.fetched, *failed, line.unsettled, there])
     columns = ["", "clips", "fetched", *classes, "not settled", "there"]
     print_table(columns, rows, title=f"{store}, profile {profile_folder}")
+    if classes:
+        where = "" if store == manifest.path / "store" else f" --store {store}"
+        click.echo(f"`k710 status {manifest.path}{where} --failed` lists the clips that failed, by name.\n")
     if flags := flag_counts(manifest, opened):
         click.echo(
             "Kept and flagged: " + ", ".join(f"{count:,} {flag}" for flag, count in sorted(flags.items())) + ".\n"
@@ -195,7 +202,11 @@ def _print_tally(tally: Tally) -> None:
     for url, reason in tally.unread.items():
         click.echo(printable(f"not read: {reason if url in reason else f'{url}: {reason}'}"), err=True)
     for url, damage in tally.damaged.items():
-        click.echo(printable(f"damaged: {url}: {damage}; what came before it is kept"), err=True)
+        then = "the whole clips before it are kept, the next run reads it again"
+        click.echo(printable(f"damaged: {url}: {damage}; {then}"), err=True)
+    for url, damage in tally.damaged_for_good.items():
+        then = "as before, so the server has it so; it is read again once the server has another version"
+        click.echo(printable(f"damaged: {url}: {damage}; {then}"), err=True)
     for youtube_id, answer in list(tally.unsettled.items())[:MAX_TOLD]:
         click.echo(printable(f"no answer: {youtube_id}: {answer}"), err=True)
     if len(tally.unsettled) > MAX_TOLD:
@@ -224,6 +235,8 @@ def _print_estimate(manifest: Manifest, store: Location, choices: Choices) -> No
     if rows:
         clips = "clips, at most" if choices.part.is_whole else "clips, about"
         print_table(["origin", clips, "archives to read", "to download"], rows)
+        if len(rows) > 1:
+            click.echo("Each is asked only for what those above it turn out to lack.\n")
     click.echo(
         f"To store: about {_gigabytes(found.store_bytes)}; scratch: at most {_gigabytes(found.scratch_bytes)}; "
         f"free: {_gigabytes(found.free_bytes)}."

@@ -78,7 +78,7 @@ def _train(
     out = out or Path("runs") / Path(recipe).stem
     if dry_run:
         for sentence in said:
-            _say(sentence)
+            step.say(sentence)
         step("measuring the model and reading the manifest")
         _print_needs(chosen, manifest, out, device, rate, options, before=step.end)
         return

@@ -24,6 +24,9 @@ MAX_HEADER_BYTES = 1 << 20  # of a long name or a pax header
 MAX_SKIPPED_BYTES = 4 << 30  # of one refused member; reading past more is what a bomb is after
 MAX_ARCHIVE_BYTES = 256 << 30  # uncompressed
 MAX_MEMBERS = 4_000_000  # each name is remembered; all releases together have a third of that
+MAX_FRUITLESS_MEMBERS = 100_000  # in a row without a clip that is new; a clip may have a file or two beside it
+MAX_FRUITLESS_BYTES = 8 << 30  # uncompressed, likewise
+MAX_TAIL_BYTES = 1 << 30  # behind the end of the tar; a tape's padding has a few MB
 MAX_HEADERS_IN_A_ROW = 16  # of long names and pax, before a member
 _PIECE_BYTES = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -54,30 +57,52 @@ class Member:
 @dataclass
 class ArchiveStream:
     """Iterate over it for the members. `refused` counts what was left out by kind: path, link, device, sparse, size,
-    header."""
+    header; `num_members` all headers that could be read. `has_end`: False for a plain tar without the blocks that end
+    one; whether more of it should have come, nothing in it tells."""
 
     source: _Readable
     refused: Counter[str] = field(default_factory=Counter)
+    num_members: int = 0
+    has_end: bool = True
+    _progress: tuple[int, int] = (0, 0)  # member and byte of the last clip that was new
+    _at: tuple[int, int] = (0, 0)
+
+    def found_a_new_clip(self) -> None:
+        """Called by who reads, for each: a tar that goes on and on without one has an end for it."""
+        self._progress = self._at
+
+    def _check_progress(self, number: int, position: int) -> None:
+        self._at = (number, position)
+        members, size = number - self._progress[0], position - self._progress[1]
+        if members > MAX_FRUITLESS_MEMBERS:
+            raise DamagedArchiveError(f"no new clip in {MAX_FRUITLESS_MEMBERS:,} members")
+        if size > MAX_FRUITLESS_BYTES:
+            raise DamagedArchiveError(f"no new clip in {MAX_FRUITLESS_BYTES:,} bytes")
 
     def __iter__(self) -> Iterator[Member]:
         """Raises DamagedArchiveError where the archive breaks off; whatever `source` raises, such as DownloadError,
         passes through."""
         with _as_damage():
-            forward = _Forward(_plain(self.source))
+            plain = _plain(self.source)
+            forward = _Forward(plain)
             try:
                 yield from self._members(forward)
             except _HeaderError:
                 self.refused["header"] += 1
                 raise
             forward.drain()
+            self.has_end = self.has_end or isinstance(plain, gzip.GzipFile)
 
     def _members(self, forward: _Forward) -> Iterator[Member]:
         with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2, tarinfo=_Info) as tar:  # type: ignore[arg-type]  # reads only
             for number in itertools.count(1):
                 if (info := tar.next()) is None:
+                    self.has_end = not getattr(tar, "ends_open", False)
                     return
+                self.num_members = number
                 if number > MAX_MEMBERS:
                     raise DamagedArchiveError(f"has more than {MAX_MEMBERS:,} members")
+                self._check_progress(number, forward.tell())
                 tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member
                 if not _PAX_NUMBER.fullmatch(info.pax_headers.get("size", "0")):
                     raise _HeaderError("a header's size is no number")  # tarfile takes it for 0
@@ -103,8 +128,11 @@ class _Info(tarfile.TarInfo):
         begin = tar.offset
         try:
             return super().fromtarfile(tar)
-        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise  # the end
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            tar.ends_open = True  # type: ignore[attr-defined]
+            raise  # the end, too, as tarfile sees it
         except tarfile.TruncatedHeaderError as error:  # type: ignore[attr-defined]
             raise DamagedArchiveError(f"cut off: {error}") from None
         except tarfile.HeaderError as error:
@@ -215,8 +243,11 @@ class _Forward:
 
     def drain(self) -> None:
         """Read on to the end, where gzip's checksum is."""
+        end = self._position + MAX_TAIL_BYTES
         while data := self._source.read(_PIECE_BYTES):
             self._advance(len(data))
+            if self._position > end:
+                raise DamagedArchiveError(f"more than {MAX_TAIL_BYTES:,} bytes follow its end")
 
     def _advance(self, size: int) -> None:
         self._position += size

@@ -44,9 +44,12 @@ class Estimate:
 def estimate(manifest: Manifest, store_root: Location, choices: Choices) -> Estimate:
     """What `fetch` would do, without doing it: downloads no more than the lists of archives and asks for sizes."""
     store = Store(store_root, choices.profile.folder)
-    plan = Plan(manifest, store, choices)
+    plan = Plan(manifest, store, choices, is_dry=True)
     stages, notes, clips, scratch_bytes = [], [], 0, _scratch_bytes(choices)
     for stage in plan.stages():
+        notes += [f"not read: {said}" for _, said in stage.unread]
+        if stage.unread:
+            continue
         stages.append((stage.origin, stage.clips, len(stage.archives), _download_bytes(stage.archives)))
         notes += [stage.note] if stage.note else []
         clips += stage.clips

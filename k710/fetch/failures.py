@@ -24,6 +24,7 @@ OF_THE_VIDEO = {
     "private": "private",
     "age": "for signed-in adults only",
     "geo": "not shown in this country",
+    "restricted": "hidden by an administrator of this network or account; another network may show it",
     "members": "for members of its channel, or for payment",
     "not_yet": "a live stream or a premiere that is not over, or a video still being processed",
     "too_large": "larger than --youtube-max-megabytes",

@@ -11,12 +11,12 @@ from typing import Any
 from k710.clip_paths import clip_in_path
 from k710.engine import Stop
 from k710.errors import DownloadError
-from k710.fetch.archive_sets import ArchiveSet, unit_prefix
+from k710.fetch.archive_sets import ArchiveSet, fingerprint, unit_prefix
 from k710.fetch.archive_stream import ArchiveStream, DamagedArchiveError, Member
 from k710.fetch.jobs import Candidate, ClipJob
 from k710.fetch.store_unit import is_disk_full
 from k710.fetch.unit_work import DISK_FULL, Run, Tally, Work, do_unit
-from k710.http_reader import ResumingReader, open_url
+from k710.http_reader import RefusedError, ResumingReader, open_url
 
 PIECE_BYTES = 1 << 18
 MAX_UNREAD_IN_A_ROW = 3  # then it is the network, not the archive
@@ -24,10 +24,12 @@ MAX_UNREAD_IN_A_ROW = 3  # then it is the network, not the archive
 
 @dataclass(frozen=True)
 class ArchiveUnit:
-    """One archive. What is wanted of its set goes with the work, since it may be half a million clips."""
+    """One archive. What is wanted of its set goes with the work, since it may be half a million clips. `readings` are
+    the fingerprints of earlier readings that met damage."""
 
     archive_set: ArchiveSet
     url: str
+    readings: frozenset[str] = frozenset()
 
 
 def stop_without_network(tally: Tally, unread: Collection[str], stop: Stop) -> None:
@@ -47,34 +49,38 @@ class _Reading:
 
     complete: bool = False
     damage: str | None = None
+    earlier: frozenset[str] = frozenset()
     members: set[str] = field(default_factory=set)
     refused: dict[str, int] = field(default_factory=dict)
     reader: ResumingReader | None = None
 
     def details(self, url: str) -> dict[str, Any]:
         version = self.reader.version if self.reader else None
-        return {
-            "archive": {
-                "url": url,
-                "etag": version.etag if version else None,
-                "bytes": version.size_bytes if version else None,
-                "complete": self.complete,
-                "damage": self.damage,
-                "refused": self.refused,
-                "members": sorted(self.members),
-            }
+        about = {
+            "url": url,
+            "etag": version.etag if version else None,
+            "last_modified": version.last_modified if version else None,
+            "bytes": version.size_bytes if version else None,
+            "damage": self.damage,
+            "refused": self.refused,
+            "members": sorted(self.members),
         }
+        # What a transfer spoilt once may come whole the next time; what two of them spoilt alike lies so on the server.
+        confirmed = self.damage is not None and fingerprint(about) in self.earlier
+        return {"archive": about | {"complete": self.complete or confirmed, "confirmed": confirmed}}
 
 
 def do_archive(unit: ArchiveUnit, run: Run, *, wanted: frozenset[str]) -> None:
     """Read an archive to its end, make and settle the `wanted` clips in it. Where the network gives up, the clips that
-    came are settled and the archive counts as unread."""
-    reading = _Reading()
+    came are settled and the archive counts as unread. Damage that was not met before is no verdict: the clips that
+    failed are left unsettled, and the next run reads the archive again."""
+    reading = _Reading(earlier=unit.readings)
     name = unit_prefix(unit.archive_set, unit.url)
     do_unit(run, name, unit.archive_set.origin, _work(unit, run, reading, wanted), lambda: reading.details(unit.url))
     run.tally.refused_members.update(reading.refused)
     if reading.damage:
-        run.tally.damaged[unit.url] = reading.damage
+        confirmed = reading.details(unit.url)["archive"]["confirmed"]
+        (run.tally.damaged_for_good if confirmed else run.tally.damaged)[unit.url] = reading.damage
 
 
 def _work(unit: ArchiveUnit, run: Run, reading: _Reading, wanted: frozenset[str]) -> Iterator[Work]:
@@ -83,13 +89,21 @@ def _work(unit: ArchiveUnit, run: Run, reading: _Reading, wanted: frozenset[str]
             stream = ArchiveStream(_Stoppable(reading.reader, run.stop))
             try:
                 yield from _wanted_members(stream, unit, run, reading, wanted)
+                if not (stream.has_end or reading.reader.says_its_end):
+                    raise DamagedArchiveError("ends without the blocks that end a tar, and the server told no size")
                 reading.complete = True
             except DamagedArchiveError as error:
-                reading.complete, reading.damage = True, str(error)
+                if stream.num_members:
+                    reading.damage = str(error)
+                else:  # a portal's page, an error page, nothing: the archive did not come at all
+                    told = f"what the server sent is no archive: {error}"
+                    run.tally.unread[unit.url] = run.tally.no_archives[unit.url] = told
             finally:
                 reading.refused = dict(stream.refused)
     except DownloadError as error:
         run.tally.unread[unit.url] = str(error)
+        if isinstance(error, RefusedError):
+            run.tally.refused[unit.url] = str(error)
     except _StopAskedError:
         pass
     except OSError as error:
@@ -106,6 +120,7 @@ def _wanted_members(
         clip = clip_in_path(member.name)
         if clip is None or clip.span_s is None or str(clip) in reading.members:
             continue
+        stream.found_a_new_clip()
         if str(clip) not in wanted or not run.claim(str(clip), unit.archive_set.origin):
             _pass_over(member)
             reading.members.add(str(clip))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ import pyarrow as pa
 
 from k710.clip_names import ClipName
 from k710.clip_paths import clip_in_path
+from k710.fetch.failed import folder_note
 from k710.fetch.jobs import Candidate, ClipJob
 from k710.fetch.store_unit import utf_8
 from k710.fetch.unit_work import Run, Work, do_unit
 from k710.fetch.wanted import in_hash_order, spans_of_videos
-from k710.local_files import LocalFiles
+from k710.local_files import LocalFiles, is_exact
 from k710.manifest import Manifest
 
 UNIT_CLIPS = 500
@@ -37,6 +39,12 @@ class LocalOrigin:
         self._manifest = manifest
         self.files = LocalFiles(folder.resolve())
         self._spans: dict[str, tuple[tuple[int, int], ...]] = {}
+
+    def note(self) -> str:
+        """What the user is to know of the folder's files; empty where each has its clip."""
+        note = folder_note(self._manifest, self.files)
+        listed = f"k710 status {shlex.quote(str(self._manifest.path))} --failed --from {shlex.quote(self.name)}"
+        return f"{self.name}: {note}; `{listed}` lists them" if note else ""
 
     def found(self, clip_ids: pa.Array) -> list[ClipName]:
         """Those clips that the folder may hold, in hash order."""
@@ -65,8 +73,8 @@ class LocalOrigin:
             assert clip.span_s is not None
             by_span, by_video = self.files.of_clip(clip)
             candidates = (
-                *(Candidate(self.files.folder / path, named_span=True) for path in by_span),
-                *(Candidate(self.files.folder / path, named_span=False) for path in by_video),
+                *(Candidate(self.files.folder / path, True, is_exact(path, str(clip))) for path in by_span),
+                *(Candidate(self.files.folder / path, False, is_exact(path, clip.youtube_id)) for path in by_video),
             )
             spans = self._spans.get(clip.youtube_id, (clip.span_s,))
             job = ClipJob(str(clip), clip.span_s, spans, candidates, run.new_path(), run.profile)

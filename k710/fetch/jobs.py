@@ -28,10 +28,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that may hold a clip; `named_span`: it is named by the span, not by the video alone."""
+    """A file that may hold a clip; `named_span`: it is named by the span, not by the video alone; `is_exact`: and by
+    nothing else, as `…(1).mp4` is."""
 
     path: Path
     named_span: bool
+    is_exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ class ClipJob:
 
     def as_json(self) -> dict[str, Any]:
         plain = asdict(self) | {"out": str(self.out)}
-        plain["candidates"] = [[str(candidate.path), candidate.named_span] for candidate in self.candidates]
+        plain["candidates"] = [[str(each.path), each.named_span, each.is_exact] for each in self.candidates]
         return plain
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> ClipJob:
-        candidates = tuple(Candidate(Path(path), named_span) for path, named_span in plain["candidates"])
+        candidates = tuple(Candidate(Path(path), *named) for path, *named in plain["candidates"])
         spans = tuple((start, end) for start, end in plain["spans"])
         start_s, end_s = plain["span"]
         profile = Profile(**plain["profile"])

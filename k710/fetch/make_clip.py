@@ -49,17 +49,18 @@ def make_clip(job: ClipJob) -> Made:
 
 
 def _in_order(candidates: Sequence[Candidate]) -> list[tuple[int, Candidate]]:
-    """The exact span's name first, then the larger short side; what cannot even be probed last."""
+    """The span's name first, of those a name that is nothing else, then the larger short side; what cannot even be
+    probed last."""
     indexed = list(enumerate(candidates))
     if len(indexed) == 1:
         return indexed
 
-    def rank(item: tuple[int, Candidate]) -> tuple[bool, int, int]:
+    def rank(item: tuple[int, Candidate]) -> tuple[bool, bool, int, int]:
         try:
             side_px = probe(item[1].path).short_side_px
         except (ClipError, OSError):
             side_px = 0
-        return not item[1].named_span, -side_px, item[0]
+        return not item[1].named_span, not item[1].is_exact, -side_px, item[0]
 
     return sorted(indexed, key=rank)
 

@@ -81,10 +81,18 @@ def pack(
     """
     _check_name(out)
     with _held(out):
-        return _pack(manifest, store, out, packing, force=force)
+        return _pack(manifest, store, out, packing, force=force, on_progress=on_progress)
 
 
-def _pack(manifest: Manifest, store: Store, out: Location, packing: Packing, *, force: bool) -> dict[str, Any]:
+def _pack(
+    manifest: Manifest,
+    store: Store,
+    out: Location,
+    packing: Packing,
+    *,
+    force: bool,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, Any]:
     rows, missing = _rows(manifest, store, packing)
     if (out / COMMIT).exists() and not force:
         raise StoreError(f"{out}: shards are there already; --force replaces them")

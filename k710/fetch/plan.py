@@ -24,6 +24,8 @@ from k710.fetch.archive_sets import (
     SeenArchive,
     archives_to_read,
     check_base_url,
+    doubtful_units,
+    is_replaced,
     left_to_others,
     seen_archives,
 )
@@ -35,6 +37,7 @@ from k710.fetch.profiles import Profile
 from k710.fetch.unit_work import Run
 from k710.fetch.wanted import DEFAULT_SPLITS, of_part, to_do, wanted_ids
 from k710.fetch.youtube.options import YoutubeOptions
+from k710.http_reader import RefusedError
 from k710.local_files import first_file
 from k710.manifest import Manifest
 from k710.part import Part
@@ -105,16 +108,21 @@ class Stage:
     do: Callable[[Any, Run], None]
     archives: tuple[str, ...] = ()
     note: str = ""
+    unread: tuple[tuple[str, str], ...] = ()  # lists of archives that the server does not have, and what it said
 
 
 class Plan:
     """The wanted clips of a manifest and the stages that bring what is missing of them."""
 
-    def __init__(self, manifest: Manifest, store: Store, choices: Choices) -> None:
+    def __init__(self, manifest: Manifest, store: Store, choices: Choices, *, is_dry: bool = False) -> None:
         self.manifest, self.store, self.choices = manifest, store, choices.checked()
         self.wanted = wanted_ids(manifest, view=choices.view, splits=choices.splits, limit=choices.limit)
         self.workers = choices.workers  # of all machines that are to do the units
+        self.refused: set[str] = set()  # archives that the server does not have, as far as the run has asked
+        self._is_dry = is_dry  # the units are not done
+        self._replaced: dict[str, bool] = {}  # of damaged archives: whether the server has another version now
         self._left: set[str] = set()  # clips that an earlier stage of another part may still bring
+        self._doubtful: pa.Array | None = None  # units whose failures are no verdicts
         self._media = self._read_media()
 
     def missing(self, *, anew: bool = False) -> pa.Array:
@@ -155,7 +163,7 @@ class Plan:
         origin = LocalOrigin(folder, self.manifest)
         mine = of_part(self._to_do(origin.name, self.missing()), self.choices.part)
         units = origin.units(mine, self.workers)
-        yield Stage(origin.name, tuple(units), sum(len(unit.clips) for unit in units), origin.do)
+        yield Stage(origin.name, tuple(units), sum(len(unit.clips) for unit in units), origin.do, note=origin.note())
         if not self.choices.part.is_whole:
             self._media = self._read_media()
             others = self._to_do(origin.name, self.missing())
@@ -187,18 +195,30 @@ class Plan:
             clip_ids = self._hosted(archive_set) - pending
             if not clip_ids:
                 continue
-            archives = archive_set.archives(base_url)
-            urls, absent = archives_to_read(archives, clip_ids, self._seen())
+            try:
+                archives = archive_set.archives(base_url)
+            except RefusedError as error:  # a mirror need not have every release
+                yield Stage(
+                    archive_set.origin, (), 0, partial(do_archive, wanted=clip_ids), unread=((error.url, str(error)),)
+                )
+                continue
+            seen = self._all_seen()
+            urls, absent = archives_to_read(archives, clip_ids, self._settled(seen))
             mine = tuple(url for url in urls if part.has(url))
             asked = clip_ids - absent
-            units = tuple(ArchiveUnit(archive_set, url) for url in mine)
+            units = tuple(
+                ArchiveUnit(archive_set, url, seen[url].readings if url in seen else frozenset()) for url in mine
+            )
             share = -(-len(asked) * len(mine) // max(1, len(urls)))
             yield Stage(archive_set.origin, units, share, partial(do_archive, wanted=asked), mine)
+            if self._is_dry:
+                continue  # nothing was read: what a set lacks, and a later one is asked for, may be all
             self._media = self._read_media()
-            clip_ids, seen = self._hosted(archive_set) - pending, self._seen()
-            _, absent = archives_to_read(archives, clip_ids, seen)
+            clip_ids, settled = self._hosted(archive_set) - pending, self._settled(self._all_seen())
+            there = [url for url in archives if url not in self.refused]
+            _, absent = archives_to_read(there, clip_ids, settled)
             pending |= clip_ids - absent
-            self._left |= left_to_others([url for url in archives if not part.has(url)], clip_ids, seen)
+            self._left |= left_to_others([url for url in there if not part.has(url)], clip_ids, settled)
 
     def _hosted(self, archive_set: ArchiveSet) -> frozenset[str]:
         """The clips that a set of archives is still to be asked for."""
@@ -217,14 +237,33 @@ class Plan:
             return clip_ids
         return clip_ids.filter(pc.invert(pc.is_in(clip_ids, pa.array(sorted(self._left), pa.string()))))
 
-    def _seen(self) -> dict[str, SeenArchive]:
-        """The archives that were read whole, for whatever profile; damaged ones only until a retry of `corrupt`."""
+    def _settled(self, seen: dict[str, SeenArchive]) -> dict[str, SeenArchive]:
+        """The archives that need not be read again, for whatever profile. Damaged ones count until a retry of
+        `corrupt`, or until the server has another version of them."""
+        return {url: found for url, found in seen.items() if found.settled and not self._is_worth(found)}
+
+    def _is_worth(self, found: SeenArchive) -> bool:
+        """Whether an archive whose damage is settled is worth another reading."""
+        if not found.damaged:
+            return False
+        if "corrupt" in self.choices.retry:
+            return True
+        if found.url not in self._replaced:
+            self._replaced[found.url] = is_replaced(found)
+        return self._replaced[found.url]
+
+    def _all_seen(self) -> dict[str, SeenArchive]:
         folders = profiles_in(self.store.root)
-        seen = seen_archives(file for folder in folders for file in Store(self.store.root, folder).unit_files())
-        return {url: found for url, found in seen.items() if not (found.damaged and "corrupt" in self.choices.retry)}
+        return seen_archives(file for folder in folders for file in Store(self.store.root, folder).unit_files())
 
     def _read_media(self) -> pa.Table:
-        return self.store.rows(("clip_id", "failure", "origin", "settled_at"))
+        media = self.store.rows(("clip_id", "failure", "origin", "settled_at"))
+        if media["failure"].null_count == len(media):
+            return media
+        if self._doubtful is None:
+            self._doubtful = pa.array(sorted(doubtful_units(self.store.unit_files())), pa.string())
+        doubtful = pc.and_(pc.is_valid(media["failure"]), pc.is_in(media["unit"], self._doubtful))
+        return media.filter(pc.invert(doubtful))
 
 
 def _clips_in(units: list[VideoUnit]) -> set[str]:

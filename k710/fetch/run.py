@@ -77,6 +77,7 @@ def fetch(
         counted, checked = _Counted(tally, told, stop), False
         plan.workers = opened.workers
         for stage in plan.stages():
+            tally.unread.update(stage.unread)
             check_room(store, choices, stage)
             if stage.units and not checked:
                 opened.on_each_machine(_check_tools)
@@ -84,20 +85,22 @@ def fetch(
             if stage.note:
                 say(stage.note)
             opened.run_units(stage.units, partial(_do, do=stage.do), heard=counted.heard, news=counted.news)
+            plan.refused |= tally.refused.keys()
             if stop.asked:
                 break
     tally.left = len(plan.left())
-    if tally.unsettled or tally.unread:
+    if tally.unsettled or tally.unread or tally.damaged:
         _forget_what_came(tally, plan.missing(anew=True))
     return tally
 
 
 def _forget_what_came(tally: Tally, missing: pa.Array) -> None:
-    """A video, or an archive, that gave no answer is no trouble once a later origin has brought what was wanted."""
+    """A video, or an archive, that gave no answer or broke off is no trouble once all that was wanted has come."""
     videos = {clip_of(clip_id).youtube_id for clip_id in missing.to_pylist()}
     tally.unsettled = {video: said for video, said in tally.unsettled.items() if video in videos}
     if not videos:
         tally.unread.clear()
+        tally.damaged.clear()
 
 
 @contextmanager
@@ -133,7 +136,9 @@ class _Counted:
         with self._lock:
             self._at_work.pop(number, None)
             self._tally.add(counts)
-            stop_without_network(self._tally, counts["unread"], self._stop)
+            # Where something was answered, the network works, and the archives behind it are worth a try.
+            answered = counts["refused"].keys() | counts["no_archives"].keys()
+            stop_without_network(self._tally, counts["unread"].keys() - answered, self._stop)
 
     def news(self, number: int, settled: tuple[int, int, Counter[str]] | None) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,8 @@ class Part:
 
 def container_of(path: Path) -> Container:
     """The container by the file's first bytes. Raises ClipError where it is none."""
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+        raise ClipError("not_video", "a pipe, a socket, a device or a folder")
     with path.open("rb") as file:
         head = file.read(SNIFF_BYTES)
     if found := sniff(head):

@@ -80,6 +80,12 @@ class StoreUnit:
             row = row | {"tar": tar, "offset": offset}
         self.rows.append(row)
 
+    def drop_failures(self) -> list[str]:
+        """Leave the clips that failed unsettled; returns the classes of their failures."""
+        failed = [row["failure"] for row in self.rows if row["failure"]]
+        self.rows = [row for row in self.rows if not row["failure"]]
+        return failed
+
     def commit(self, metadata: dict[str, Any], *, name: str | None = None) -> str:
         """Give the tars their names, then write the media file; returns the unit's name, which is `name`, or by default
         that of its clips. Killed in between, tars are left that no row names: the unit, done again, gives them the same

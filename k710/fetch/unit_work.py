@@ -41,8 +41,11 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)
     refused_members: Counter[str] = field(default_factory=Counter)
     unread: dict[str, str] = field(default_factory=dict)  # archives that could not be read, and why
+    refused: dict[str, str] = field(default_factory=dict)  # those of them that the server does not have, or not give
+    no_archives: dict[str, str] = field(default_factory=dict)  # those of them that came as something else
     unread_in_a_row: int = 0
-    damaged: dict[str, str] = field(default_factory=dict)  # archives that broke off, and how
+    damaged: dict[str, str] = field(default_factory=dict)  # archives that broke off, and how; to be read again
+    damaged_for_good: dict[str, str] = field(default_factory=dict)  # that broke off as they did in an earlier run
     left: int = 0  # missing clips that are left to other parts
     unsettled: dict[str, str] = field(default_factory=dict)  # videos that were asked for in vain, and what was said
     told: Callable[[Tally], None] = lambda tally: None
@@ -66,6 +69,12 @@ class Tally:
                     setattr(self, name, getattr(self, name) + value)
                 else:
                     getattr(self, name).update(value)  # a Counter adds
+
+    def unsettle(self, failures: Iterable[str]) -> None:
+        """Failures that are no verdict after all."""
+        with self._lock:
+            self.failed -= Counter(failures)
+            self.told(self)
 
     def settle(self, made: Made, size_bytes: int) -> None:
         with self._lock:
@@ -163,7 +172,10 @@ def do_unit(run: Run, name: str, origin: str, work: Iterable[Work], details: Cal
                 continue
             run.tally.settle(made, unit.rows[-1]["size"] or 0)
         extra = details()
-        if unit.rows or extra.get("archive", {}).get("complete"):
+        archive = extra.get("archive", {})
+        if archive.get("damage") and not archive["complete"]:
+            run.tally.unsettle(unit.drop_failures())
+        if unit.rows or archive.get("complete") or archive.get("damage"):
             unit.commit(_about(run, name, origin) | extra)
         else:
             unit.abandon()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import weakref
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,12 @@ _OPEN_FILES = 128
 
 def open_media(path: Path) -> int:
     """A descriptor to read from at random: the one place where a file of media is opened."""
-    return os.open(path, os.O_RDONLY)
+    # Not blocking: a pipe among the files would be waited for without end. For a file it changes nothing.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a pipe, a socket, a device or a folder, no file", str(path))
+    return descriptor
 
 
 class LocalFiles:

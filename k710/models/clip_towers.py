@@ -37,6 +37,8 @@ OPENAI_TOWERS = {
 
 DROPPED = ("proj", "ln_post.weight", "ln_post.bias")
 
+_MAX_WEIGHTS_BYTES = 64 << 30
+_MAX_CONFIG_BYTES = 1 << 20
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 # The files of a Hugging Face repository that hold a tower, each with the one that describes it.
 _HUB_FILES = {
@@ -173,19 +175,19 @@ def _locate(source: str, cache: str | Path | None) -> tuple[Path, dict[str, Any]
     """The file or folder, fetched if need be, and a config.json that was fetched with it."""
     address = OPENAI_TOWERS.get(source, source)
     if address.startswith(("http://", "https://")):
-        return cached(address, cache=cache).path, None
+        return cached(address, cache=cache, max_bytes=_MAX_WEIGHTS_BYTES).path, None
     if Path(source).exists() or not _HUB_ID.fullmatch(source):
         return _here(Path(source)), read_config(Path(source)) if Path(source).is_dir() else None
     name, _, revision = source.partition("@")
     base = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{name}/resolve/{revision or 'main'}"
     for file, config in _HUB_FILES.items():
         try:
-            path = cached(f"{base}/{file}", cache=cache).path
+            path = cached(f"{base}/{file}", cache=cache, max_bytes=_MAX_WEIGHTS_BYTES).path
         except DownloadError as error:
             if f"{base}/{file}: 404" not in str(error):
                 raise
             continue
-        return path, read_json(cached(f"{base}/{config}", cache=cache).path)
+        return path, read_json(cached(f"{base}/{config}", cache=cache, max_bytes=_MAX_CONFIG_BYTES).path)
     raise CheckpointError(
         f"{source}: no such file or folder here, and {base} has none of {', '.join(_HUB_FILES)}; OpenAI's own towers "
         f"are {', '.join(OPENAI_TOWERS)}"

@@ -27,7 +27,7 @@ import yaml
 
 from k710.errors import CheckpointError, TrainError
 from k710.models.formats import OWN_MARK, OWN_VERSION
-from k710.recipes import as_dict
+from k710.recipes import as_dict, recipe_text
 from k710.storage import TEMPORARY_PREFIX, new_folder, replacing
 from k710.text import data_size, os_error_text
 from k710.train.recipe import TrainRecipe, recipe_from_dict
@@ -164,7 +164,7 @@ def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
     """The recipe and the facts of a run. Raises CheckpointError where there is none."""
     try:
         facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        content = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+        content = yaml.safe_load(recipe_text(run / "recipe.yaml"))
     except FileNotFoundError:
         raise CheckpointError(f"{run}: no run to go on with; start it without --resume") from None
     except (ValueError, yaml.YAMLError) as error:

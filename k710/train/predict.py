@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from k710.errors import LoadError
 from k710.loading.decode import DEFAULT_DECODER, decode
 from k710.loading.evaluation_crops import evaluation_crops
+from k710.loading.open_files import open_media
 from k710.loading.sampling import FrameSampling, evaluation_views
 from k710.text import os_error_text
 from k710.train.scores import check_finite
@@ -58,7 +60,7 @@ def predict_file(
         return np.concatenate(parts)
 
     try:
-        pixels = torch.from_numpy(decode(path.read_bytes(), choose, decoder=decoder))
+        pixels = torch.from_numpy(decode(_bytes_of(path), choose, decoder=decoder))
     except OSError as error:
         raise LoadError(f"{path}: {os_error_text(error)}") from None
     except LoadError as error:
@@ -72,3 +74,10 @@ def predict_file(
     probabilities = (sums / len(views)).float().numpy()
     check_finite(probabilities[None], [str(path)])
     return Prediction(path, model.labels.names, probabilities)
+
+
+def _bytes_of(path: Path) -> bytes:
+    """A file's bytes. Raises OSError, also for a pipe or a device, which may have no end."""
+    descriptor = open_media(path)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()

@@ -37,7 +37,11 @@ WARNINGS = {
     "warns_cookies": "YouTube no longer takes these cookies: export them again, from a private window closed at once",
 }
 _TAIL = re.compile(r" \(caused by .*|; please report this issue on .*")
-_PREFIX = re.compile(r"^(ERROR: )?(\[[^\]\s]+\] ([^\s:]{1,64}: )?)?")  # an ID in it may look like an error
+# An ID in it may look like an error; the second form is youtube-dl's.
+_PREFIX = re.compile(
+    r"^(ERROR: )?((\[[^\]\s]+\] ([^\s:]{1,64}: )?)|([A-Za-z0-9_-]{11}: (?=YouTube said: )))?"
+    r"(YouTube said: (ERROR - )?)?"
+)
 _CLASSES = frozenset({*OF_THE_VIDEO, *TROUBLES, *WARNINGS, NO_SPACE})
 
 
