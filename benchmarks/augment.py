@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from k710.loading.augment import Augment, augment
-from k710.loading.random_key import RandomKey
+from k710.loading.augment.augment import Augment, augment
+from k710.random_key import RandomKey
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from pillow_operations import clip_like_footage, with_pillow
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.helpers.pillow_operations import clip_like_footage, with_pillow
 
 SETTINGS = {
     "published": Augment(),

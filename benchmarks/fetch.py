@@ -27,11 +27,11 @@ from typing import Any
 
 from build import machine
 
-from k710.clip_paths import clip_in_path
-from k710.fetch.encode import encode_command
-from k710.fetch.ffmpeg_binary import ffmpeg_version
-from k710.fetch.profiles import read_profile
-from k710.fetch.source_file import part_of, probe
+from k710.fetch.encode.encode import encode_command
+from k710.fetch.encode.ffmpeg_binary import ffmpeg_version
+from k710.fetch.encode.profiles import read_profile
+from k710.fetch.encode.source_file import part_of, probe
+from k710.lists.clip_paths import clip_in_path
 from k710.sample.footage import Clip, write_footage
 from k710.sample.motions import LOOKS
 

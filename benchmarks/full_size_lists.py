@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from k710.labels import class_names, k710_classes_of
+from k710.lists.labels import class_names, k710_classes_of
 
 Ints = npt.NDArray[np.int64]
 

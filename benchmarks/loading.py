@@ -31,13 +31,13 @@ from large_dataset import rows_report
 from memory_curve import opens_report
 
 from k710.cli import main as k710
-from k710.loading.augment import Augment, augment
-from k710.loading.decode import DECODERS, decode
-from k710.loading.random_key import RandomKey
-from k710.manifest import Manifest, open_manifest
+from k710.loading.augment.augment import Augment, augment
+from k710.loading.decoders.decode import DECODERS, decode
+from k710.manifest.read import Manifest, open_manifest
+from k710.manifest.views import split_of, view
+from k710.random_key import RandomKey
 from k710.sample.footage import clips_of, write_footage
 from k710.sample.motions import LOOKS
-from k710.views import split_of, view
 
 RESULTS = Path(__file__).resolve().parent / "results" / "loading.json"
 PROFILES = ("source", "h264", "frames")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from k710.manifest import Manifest, open_manifest
+from k710.manifest.read import Manifest, open_manifest
 
 POINTS = 20
 

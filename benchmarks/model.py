@@ -32,9 +32,9 @@ from model_forms import forms
 from published_layout import PublishedLayout
 from torch.nn import functional as F  # noqa: N812
 
-from k710.models.uniformerv2 import UniFormerV2
-from k710.models.uniformerv2_config import PRESETS, UniFormerV2Config, preset
-from k710.models.uniformerv2_cost import BACKBONE_PARTS, multiply_adds
+from k710.models.uniformerv2.config import PRESETS, UniFormerV2Config, preset
+from k710.models.uniformerv2.cost import BACKBONE_PARTS, multiply_adds
+from k710.models.uniformerv2.model import UniFormerV2
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "model.json"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from k710.models.uniformerv2 import CrossAttention, DynamicPosition, quick_gelu
+from k710.models.uniformerv2.model import CrossAttention, DynamicPosition, quick_gelu
 
 Seconds = Callable[[Callable[[], object], torch.device, int], float]
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from build import machine
 
-from k710.loading.decode import decode
+from k710.loading.decoders.decode import decode
 from k710.near_duplicates.frames import hashed_frames
 from k710.near_duplicates.hash_clip import hash_clip
 from k710.near_duplicates.hashes import distance, luma_of, pdq

@@ -31,8 +31,8 @@ import numpy as np
 import pyarrow as pa
 from build import machine
 
-from k710.fetch.ffmpeg_binary import ffmpeg_binary
-from k710.loading.decode import decode
+from k710.fetch.encode.ffmpeg_binary import ffmpeg_binary
+from k710.loading.decoders.decode import decode
 from k710.near_duplicates.align import matches
 from k710.near_duplicates.candidates import candidates
 from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from k710.labels import class_names, k710_classes_of
+from k710.lists.labels import class_names, k710_classes_of
 
 SOURCES = ["k700", "k600", "k400"]  # newest first: its clip and its label win
 RELEASE_COLUMNS = ["k400", "k600", "k700", "k700_2020"]

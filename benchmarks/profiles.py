@@ -23,10 +23,10 @@ from typing import Any
 import av
 from build import machine
 
-from k710.fetch.encode import encode
-from k710.fetch.ffmpeg_binary import ffmpeg_binary, ffmpeg_version
-from k710.fetch.profiles import Profile, read_profile
-from k710.fetch.source_file import Part, probe
+from k710.fetch.encode.encode import encode
+from k710.fetch.encode.ffmpeg_binary import ffmpeg_binary, ffmpeg_version
+from k710.fetch.encode.profiles import Profile, read_profile
+from k710.fetch.encode.source_file import Part, probe
 from k710.sample.footage import Clip, write_footage
 from k710.sample.generate import CLASSES
 from k710.sample.motions import LOOKS

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from k710.models.uniformerv2_config import UniFormerV2Config
+from k710.models.uniformerv2.config import UniFormerV2Config
 
 
 class Norm(nn.LayerNorm):

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from k710.loading.augment import MEAN, STD, Augment
-from k710.loading.random_key import RandomKey
+from k710.loading.augment.augment import MEAN, STD, Augment
 from k710.loading.sampling import FrameSampling
+from k710.random_key import RandomKey
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from pillow_operations import OPERATIONS
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.helpers.pillow_operations import OPERATIONS
 
 SAMPLING, SETTINGS = FrameSampling(8), Augment()
 

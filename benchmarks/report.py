@@ -29,13 +29,13 @@ from build import machine
 from full_size_lists import write_lists
 from large_dataset import UNIT_CLIPS, clip_and_row
 
-from k710.annotations import find_lists
-from k710.build import CurationRecipe, build
+from k710.curation.build import CurationRecipe, build
 from k710.fetch.store_unit import write_member
-from k710.manifest import Manifest
+from k710.lists.annotations import find_lists
+from k710.manifest.read import Manifest
 from k710.report.figures.gather import gather
 from k710.report.galleries import choose_clips
-from k710.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
+from k710.store.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
 
 RESULTS = Path(__file__).resolve().parent / "results" / "report.json"
 TARGETS = {"seconds": 60.0, "megabytes": 20.0}

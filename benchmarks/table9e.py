@@ -24,15 +24,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from k710.annotations import find_lists
-from k710.build import CurationRecipe, build
-from k710.labels import class_names, row_map
-from k710.loading.augment import augment
-from k710.loading.evaluation_crops import evaluation_crops
+from k710.curation.build import CurationRecipe, build
+from k710.lists.annotations import find_lists
+from k710.lists.labels import class_names, row_map
+from k710.loading.augment.augment import augment
+from k710.loading.augment.evaluation_crops import evaluation_crops
 from k710.loading.order import EpochOrder, Share
-from k710.loading.random_key import RandomKey
 from k710.loading.sampling import FrameSampling
-from k710.models.uniformerv2 import UniFormerV2
+from k710.manifest.views import split_of, view
+from k710.models.uniformerv2.model import UniFormerV2
+from k710.random_key import RandomKey
 from k710.sample.experiment import RELEASES, SPAN_S, write_lists
 from k710.sample.motions import LOOKS, motion_frames
 from k710.train.optimizer import clip_gradients, make_optimizer, set_learning_rate
@@ -40,7 +41,6 @@ from k710.train.recipe import TrainRecipe, read_train_recipe
 from k710.train.run import augment_of
 from k710.train.schedule import learning_rate
 from k710.train.start import config_of_recipe
-from k710.views import split_of, view
 
 HEAD = "transformer.proj.2"
 FINETUNE_EPOCHS = 5  # as in the paper

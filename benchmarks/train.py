@@ -24,15 +24,15 @@ from typing import Any
 
 import torch
 
+from k710.engine.torch_process import Process
 from k710.loading.batch import Batch
+from k710.loading.clip_source import Media
 from k710.loading.order import Sample
-from k710.manifest import open_manifest
-from k710.models.uniformerv2 import UniFormerV2
-from k710.train.media import Media
+from k710.manifest.read import open_manifest
+from k710.models.uniformerv2.model import UniFormerV2
 from k710.train.memory import estimate_memory
 from k710.train.optimizer import make_optimizer
 from k710.train.pieces import cut
-from k710.train.process import Process
 from k710.train.recipe import TrainRecipe, read_train_recipe
 from k710.train.run import augment_of
 from k710.train.start import config_of_recipe

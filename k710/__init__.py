@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from k710.errors import K710Error
     from k710.loading.dataset import ClipDataset
-    from k710.manifest import Manifest, open_manifest
+    from k710.manifest.read import Manifest, open_manifest
 
 __version__ = "0.1.0"
 __all__ = ["ClipDataset", "K710Error", "Manifest", "__version__", "open_manifest"]
@@ -14,8 +14,8 @@ __all__ = ["ClipDataset", "K710Error", "Manifest", "__version__", "open_manifest
 _HOMES = {
     "ClipDataset": "k710.loading.dataset",
     "K710Error": "k710.errors",
-    "Manifest": "k710.manifest",
-    "open_manifest": "k710.manifest",
+    "Manifest": "k710.manifest.read",
+    "open_manifest": "k710.manifest.read",
 }
 
 

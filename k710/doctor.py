@@ -20,11 +20,11 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from k710.download import cache_folder
 from k710.errors import RemoteError, UsageError
-from k710.fetch.ffmpeg_binary import failure_reason, ffmpeg_binary
-from k710.remote import RemotePath
-from k710.storage import Location
+from k710.fetch.encode.ffmpeg_binary import failure_reason, ffmpeg_binary
+from k710.storage.download import cache_folder
+from k710.storage.remote import RemotePath
+from k710.storage.storage import Location
 from k710.text import counted, os_error_text
 
 OK, WARNING, MISSING = "ok", "warning", "missing"
@@ -202,7 +202,7 @@ def ffmpeg(here: Here) -> Iterable[Finding]:
 
 def ffmpeg_colours(here: Here) -> Iterable[Finding]:
     """Whether that binary keeps the colours of a BT.709 video. What it is and lacks is the line above's to say."""
-    module = "k710.fetch.colour_check"
+    module = "k710.fetch.encode.colour_check"
     try:
         error = float(_load(module, f"{module}.worst_error()"))
     except ModuleNotFoundError:

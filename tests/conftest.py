@@ -12,12 +12,10 @@ from click.testing import CliRunner, Result
 from hypothesis import settings
 
 from k710.cli import main
-from k710.manifest import Manifest, open_manifest
+from k710.manifest.read import Manifest, open_manifest
 from k710.progress import Steps
-
-sys.path.insert(0, str(Path(__file__).parent))
-from loopback import loopback  # noqa: F401
-from s3_service import _bucket_numbers, moto_port, s3  # noqa: F401
+from tests.helpers.loopback import loopback  # noqa: F401
+from tests.helpers.s3_service import _bucket_numbers, moto_port, s3  # noqa: F401
 
 # Tests run in one process per core; torch's threads on top of that would wait for one another. Read at torch's import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

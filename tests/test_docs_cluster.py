@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from small_stores import clips_of, film, hashes, manifest_of
 
-from k710.store import Store
+from k710.store.store import Store
+from tests.helpers.small_stores import clips_of, film, hashes, manifest_of
 
 PAGE = (Path(__file__).parent.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
 SCRIPT, ROUNDS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

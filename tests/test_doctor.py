@@ -15,7 +15,7 @@ import pytest
 
 from k710 import doctor
 from k710.doctor import CHECKS, MISSING, OK, WARNING, Finding, Here
-from k710.fetch.ffmpeg_binary import ffmpeg_binary
+from k710.fetch.encode.ffmpeg_binary import ffmpeg_binary
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import time
 import pytest
 
 from k710.cli.output import ShownStream, json_text, shown_streams
-from k710.manifest import open_manifest
+from k710.manifest.read import open_manifest
 from k710.progress import Steps
 from k710.text import counted, data_size, os_error_text, printable
 

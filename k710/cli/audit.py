@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k710.cli.common import COMMA_LIST, FILE, PATH_OR_URL, annotation_files, print_json, print_table
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def command(
     if skip_unnamed:
         raise click.UsageError("--skip-unnamed goes with --train and --eval")
     if manifest is not None:
-        from k710.manifest import open_manifest
+        from k710.manifest.read import open_manifest
 
         if isinstance(manifest, Path) and any(manifest.glob("k[467]00*")) and not (manifest / "dataset.json").exists():
             raise click.UsageError(f"{manifest} is no manifest; to audit a folder of lists: --annotations {manifest}")
@@ -65,10 +65,10 @@ def command(
         clips, counts = opened.clips, opened.about.get("counts") or {}
     else:
         clips, counts = _clips_of_lists(annotations, sources, splits, synonyms)
-    from k710.attrition import list_warnings
-    from k710.audit import audit
+    from k710.curation.attrition import list_warnings
+    from k710.curation.audit import audit
+    from k710.curation.list_identity import misnamed
     from k710.errors import ManifestError
-    from k710.list_identity import misnamed
 
     try:
         found = audit(clips, counts.get("leaked_rows"))
@@ -89,12 +89,12 @@ def _clips_of_lists(
     annotations: str | None, sources: tuple[str, ...], splits: tuple[str, ...], synonyms: Path | None
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The clips table of the lists, and the rows that each has, as a build counts them."""
-    from k710.annotations import read_list
-    from k710.audit import rows_leaked
-    from k710.clips import clips_table
-    from k710.curate import Policy, align, curate
-    from k710.labels import Alignment, read_synonyms
-    from k710.releases import check_sources, check_splits
+    from k710.curation.audit import rows_leaked
+    from k710.curation.clips import clips_table
+    from k710.curation.curate import Policy, align, curate
+    from k710.lists.annotations import read_list
+    from k710.lists.labels import Alignment, read_synonyms
+    from k710.sources.known import check_sources, check_splits
 
     files = annotation_files(annotations, check_sources(sources), check_splits(splits))
     alignment = Alignment(read_synonyms(synonyms) if synonyms else ())
@@ -134,8 +134,8 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -> None:
-    from k710.audit import compare_names
-    from k710.clip_names import read_named_list
+    from k710.curation.audit import compare_names
+    from k710.lists.clip_names import read_named_list
 
     lists = [read_named_list(path, skip_unnamed=skip_unnamed) for path in (train, evaluation)]
     for note in (note for named in lists for note in named.notes):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from k710.cli.common import COMMA_LIST, DEFAULT_MANIFEST, FILE, FOLDER_OR_URL, annotation_files, print_table
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted
 
 
@@ -55,10 +55,10 @@ def command(
     """
     import pyarrow as pa
 
-    from k710.build import CurationRecipe, build
     from k710.cli.fetch import choices_of, fetch_and_print, store_of
-    from k710.labels import read_synonyms
-    from k710.manifest import check_output
+    from k710.curation.build import CurationRecipe, build
+    from k710.lists.labels import read_synonyms
+    from k710.manifest.read import check_output
     from k710.recipes import read_recipe
 
     # Arrow's own allocator and numpy's cannot use each other's free memory: with one, the peak is a third lower.
@@ -83,7 +83,7 @@ def command(
 
 
 def _print_attrition(dataset: dict[str, Any]) -> None:
-    from k710.curate import FATES
+    from k710.curation.curate import FATES
 
     counts, recipe = dataset["counts"], dataset["recipe"]
     shown = [fate for fate in FATES if fate not in ("malformed", "near_duplicate") or counts["fates"][fate]]
@@ -108,7 +108,7 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
 
 
 def _print_beside_the_printed(dataset: dict[str, Any]) -> None:
-    from k710.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
+    from k710.curation.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
 
     warnings = list_warnings(dataset["counts"]["lists"], dataset["counts"].get("misnamed", {}))
     for warning in warnings.values():

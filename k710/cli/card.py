@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from k710.cli.common import FILE, FOLDER_OR_URL, PATH_OR_URL, named_store
-from k710.storage import Location
+from k710.storage.storage import Location
 
 
 @click.command("card")
@@ -27,8 +27,8 @@ def command(manifest: Location, store: Location | None, profile: str, out: Path 
       k710 card manifests/k710
       k710 card manifests/k710 --out README.md
     """
-    from k710.card import card, check_card_place, write_card
-    from k710.manifest import open_manifest
+    from k710.export.card import card, check_card_place, write_card
+    from k710.manifest.read import open_manifest
 
     opened = open_manifest(manifest)
     if out is not None:

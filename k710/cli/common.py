@@ -14,14 +14,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from k710.errors import UsageError
-from k710.remote import RemotePath
-from k710.storage import Location, local_folder, location
+from k710.storage.remote import RemotePath
+from k710.storage.storage import Location, local_folder, location
 from k710.text import printable
 
 if TYPE_CHECKING:
-    from k710.annotations import ListFile
+    from k710.lists.annotations import ListFile
     from k710.progress import Steps
-    from k710.store import Store
+    from k710.store.store import Store
 
 DEFAULT_MANIFEST = Path("manifests/k710")
 
@@ -61,7 +61,7 @@ class Spelled(click.ParamType):  # type: ignore[type-arg]
         self.name = name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from k710.releases import SPLIT_SPELLINGS, source_named
+        from k710.sources.known import SPLIT_SPELLINGS, source_named
 
         named = source_named if self.name == "view" else lambda text: SPLIT_SPELLINGS.get(text.lower(), text)
         return tuple(map(named, value)) if isinstance(value, tuple) else named(value)
@@ -124,10 +124,10 @@ PATH_OR_URL = OrUrl(ANY_PATH)
 
 def annotation_files(annotations: str | None, sources: Iterable[str], splits: Iterable[str]) -> list[ListFile]:
     """The lists of `--annotations`: a folder, `sample` for the embedded miniature, or nothing for the public ones."""
-    from k710.annotations import find_lists
+    from k710.lists.annotations import find_lists
 
     if annotations is None:
-        from k710.public_lists import download_lists
+        from k710.lists.public_lists import download_lists
 
         return download_lists(sources, splits)
     if annotations == "sample":
@@ -141,8 +141,8 @@ def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Cal
     """The engine of that name; `workers` a machine, if that many were asked for."""
     from functools import partial
 
-    from k710.engine import local_engine
-    from k710.engine_ray import ray_engine
+    from k710.engine.engine import local_engine
+    from k710.engine.ray_engine import ray_engine
 
     say = partial(click.echo, err=True)
     on_ray = partial(ray_engine, address=ray_address, most_workers=workers, say=say)
@@ -157,7 +157,7 @@ def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Cal
 def named_store(root: Location, profile: str) -> Store:
     """The store that the user named. Raises StoreError where it is none, or has not this profile."""
     from k710.errors import StoreError
-    from k710.store import Store, profiles_in
+    from k710.store.store import Store, profiles_in
 
     known = list(profiles_in(root))
     if profile in known:
@@ -175,7 +175,7 @@ def one_message() -> Iterator[None]:
         yield
     except K710Error as error:
         if "RANK" in os.environ:
-            from k710.train.process import speaks
+            from k710.engine.torch_process import speaks
 
             if not speaks(error):
                 sys.exit(error.exit_code)

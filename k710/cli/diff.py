@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k710.cli.common import FILE, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store, print_json, print_table
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted
 
 if TYPE_CHECKING:
-    from k710.diff import Difference
-    from k710.manifest import Manifest
-    from k710.store import Store
+    from k710.diff.manifests import Difference
+    from k710.manifest.read import Manifest
+    from k710.store.store import Store
 
 _COUNTS = ("A", "B", "gained", "lost", "came", "went")
 
@@ -53,9 +53,9 @@ def command(
       k710 diff manifests/k710 manifests/k710 --view k400
       k710 diff manifests/k710 manifests/k710 --json
     """
-    from k710.diff import diff_manifests, settings_that_differ
-    from k710.diff_write import check_clips_file, check_place, write_clips, write_text
-    from k710.manifest import open_manifest
+    from k710.diff.manifests import diff_manifests, settings_that_differ
+    from k710.diff.write import check_clips_file, check_place, write_clips, write_text
+    from k710.manifest.read import open_manifest
 
     one, other = open_manifest(a), open_manifest(b)
     stores = [_store(manifest, given, profile) for manifest, given in ((one, store_a), (other, store_b))]
@@ -85,7 +85,7 @@ def command(
 
 def _store(manifest: Manifest, given: Location | None, profile: str) -> Store | None:
     """The store that is named, or the manifest's own where it has the profile."""
-    from k710.store import Store, profiles_in
+    from k710.store.store import Store, profiles_in
 
     if given is not None:
         return named_store(given, profile)

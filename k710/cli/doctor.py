@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from k710.cli.common import FOLDER_OR_URL, print_json, steps
-from k710.storage import Location
+from k710.storage.storage import Location
 
 
 @click.command("doctor")

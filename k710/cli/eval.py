@@ -22,14 +22,14 @@ from k710.cli.common import (
     print_table,
     steps,
 )
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted
 
 if TYPE_CHECKING:
-    from k710.manifest import Manifest
+    from k710.evaluation.evaluate import Evaluation
+    from k710.evaluation.view_model import ViewModel
+    from k710.manifest.read import Manifest
     from k710.progress import Steps
-    from k710.train.evaluate import Evaluation
-    from k710.train.view_model import ViewModel
 
 
 @click.command("eval")
@@ -71,13 +71,13 @@ def command(**options: Any) -> None:
 
 
 def _eval(*, device: str | None, **options: Any) -> None:
-    from k710.train.evaluation_files import held_folder
+    from k710.evaluation.files import held_folder
 
     step = steps()
     if os.environ.get("RANK", "0") == "0":
         step("loading PyTorch, the checkpoint and the clips' index, then evaluating")
-    from k710.train.media import media_of
-    from k710.train.process import joined
+    from k710.engine.torch_process import joined
+    from k710.loading.clip_source import media_of
 
     with joined(device) as process, contextlib.ExitStack() as stack:
         media = media_of(options)
@@ -106,10 +106,10 @@ def _evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    from k710.manifest import open_manifest
-    from k710.train.evaluate import evaluate
-    from k710.train.evaluation_files import check_comparable, read_predictions, write_evaluation
-    from k710.train.view_model import model_for_view
+    from k710.evaluation.evaluate import evaluate
+    from k710.evaluation.files import check_comparable, read_predictions, write_evaluation
+    from k710.evaluation.view_model import model_for_view
+    from k710.manifest.read import open_manifest
 
     with process.together():
         other = read_predictions(common_with) if common_with else None
@@ -140,8 +140,8 @@ def _evaluate(
 
 def _note(model: ViewModel, manifest: Manifest, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Say what puts the number in doubt; returns what it shares with the clips that the checkpoint was trained on."""
-    from k710.train.doubts import doubts
-    from k710.train.trained_on import overlaps, sentences, unrecorded
+    from k710.evaluation.doubts import doubts
+    from k710.evaluation.trained_on import overlaps, sentences, unrecorded
 
     shared = overlaps(model.runs, manifest, evaluation)
     notes = [*doubts(evaluation, model.head), *sentences(shared, len(evaluation.predictions.clip_ids))]
@@ -178,9 +178,9 @@ def _scores_text(scores: dict[str, float | None]) -> str:
 
 def _common(evaluation: Evaluation, other: Any) -> dict[str, Any]:
     """Both evaluations on the clips that both have."""
-    from k710.train.evaluate import common
-    from k710.train.evaluation_files import compare
-    from k710.train.scores import without_nan
+    from k710.evaluation.evaluate import common
+    from k710.evaluation.files import compare
+    from k710.evaluation.scores import without_nan
 
     part = common(evaluation, other.clip_ids)
     return {
@@ -218,10 +218,10 @@ def _which_dialect(
     as_json: bool,
     **options: Any,
 ) -> None:
-    from k710.manifest import open_manifest
-    from k710.models.heads import class_counts
-    from k710.train.dialect_vote import raw_scores, vote
-    from k710.train.view_model import model_with_any_head
+    from k710.evaluation.dialect_vote import raw_scores, vote
+    from k710.evaluation.view_model import model_with_any_head
+    from k710.manifest.read import open_manifest
+    from k710.models.heads.heads import class_counts
 
     if not process.is_first:
         return  # a few hundred clips are one process's work

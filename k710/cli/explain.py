@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from k710.cli.common import DEFAULT_MANIFEST, PATH_OR_URL, NamesWithDash
-from k710.storage import Location
+from k710.storage.storage import Location
 
 
 # IDs may begin with a dash; no option here is as long as an ID, so whatever is unknown is the argument.
@@ -23,9 +23,9 @@ def command(id_or_clip: str, manifest: Location) -> None:
       k710 explain sample-0001_000020_000030.mp4 --manifest manifests/sample
       k710 explain https://youtu.be/sample-0001 --manifest manifests/sample
     """
-    from k710.clip_paths import clip_in_path
-    from k710.explain import explain
-    from k710.manifest import open_manifest
+    from k710.curation.explain import explain
+    from k710.lists.clip_paths import clip_in_path
+    from k710.manifest.read import open_manifest
 
     name = clip_in_path(id_or_clip)
     if name is None:

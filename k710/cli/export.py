@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k710.cli.common import COMMA_LIST, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted
 
 if TYPE_CHECKING:
-    from k710.manifest import Manifest
+    from k710.manifest.read import Manifest
 
 
 @click.command("export")
@@ -57,9 +57,9 @@ def command(
       k710 export manifests/sample --format slowfast --view k400 --out lists/k400
       k710 export manifests/sample --format hf --out hf/k710
     """
-    from k710.export import FOLDER_FORMS, FORMS
-    from k710.manifest import open_manifest
-    from k710.releases import check_splits
+    from k710.export.lists import FOLDER_FORMS, FORMS
+    from k710.manifest.read import open_manifest
+    from k710.sources.known import check_splits
 
     given = {name: value for name, value in special.items() if value is not None}
     for name in given:
@@ -73,8 +73,8 @@ def command(
 def _lists(
     manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
 ) -> None:
-    from k710.export import export
-    from k710.views import view
+    from k710.export.lists import export
+    from k710.manifest.views import view
 
     dialect = common.pop("dialect")
     written = export(view(manifest.clips, view_name, dialect=dialect), out, form=form, **common, **given)
@@ -85,8 +85,8 @@ def _lists(
 def _hf(
     manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
 ) -> None:
-    from k710.card import Exported, card
-    from k710.export_hf import CARD, data_file, export_hf
+    from k710.export.card import Exported, card
+    from k710.export.hf import CARD, data_file, export_hf
 
     if "profile" in given and "store" not in given:
         raise click.UsageError("--profile says which part of a --store; there is none")
@@ -105,7 +105,7 @@ def _hf(
 def _fiftyone(
     manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
 ) -> None:
-    from k710.export_fiftyone import SAMPLES, export_fiftyone
+    from k710.export.fiftyone import SAMPLES, export_fiftyone
 
     if {"template", "videos"} <= given.keys():
         raise click.UsageError("--template makes paths and --videos finds files: name one of them")

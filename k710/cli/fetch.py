@@ -21,7 +21,7 @@ from k710.cli.common import (
     print_table,
 )
 from k710.cli.youtube_options import youtube_options
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted, printable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from k710.fetch.plan import Choices
     from k710.fetch.unit_work import Tally
-    from k710.manifest import Manifest
+    from k710.manifest.read import Manifest
 
 MAX_TOLD = 20  # of the videos that gave no answer
 
@@ -74,7 +74,7 @@ def command(
       k710 fetch manifests/k710 --from local:clips --workers 2
       k710 fetch manifests/k710 --from local:clips --view k400 --splits val --dry-run
     """
-    from k710.manifest import open_manifest
+    from k710.manifest.read import open_manifest
 
     opened = open_manifest(manifest)
     choices = choices_of(origins, **options)
@@ -102,10 +102,10 @@ def choices_of(
     **options: Any,
 ) -> Choices:
     """The library's choices from the options of the command."""
+    from k710.engine.part import Part, parse_part
+    from k710.fetch.encode.profiles import read_profile
     from k710.fetch.plan import Choices
-    from k710.fetch.profiles import read_profile
     from k710.fetch.wanted import check_wanted
-    from k710.part import Part, parse_part
 
     check_wanted(options.get("view"), splits)
     names = tuple(origin for given in origins for origin in split_origins(given)) or ("cvdf",)
@@ -124,7 +124,7 @@ def fetch_and_print(
     manifest: Manifest, store: Location, choices: Choices, *, engine: Callable[..., Any] | None = None
 ) -> None:
     """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
-    from k710.engine import Stop, local_engine, polite_interrupts
+    from k710.engine.engine import Stop, local_engine, polite_interrupts
     from k710.errors import FetchError
     from k710.fetch.run import fetch
     from k710.progress import clip_progress
@@ -170,8 +170,8 @@ def _say(text: str) -> None:
 
 def print_status(manifest: Manifest, store: Location, profile_folder: str) -> None:
     """What the store has of the manifest: by view and split, and by class of failure."""
-    from k710.fetch.status import flag_counts, status
-    from k710.store import Store
+    from k710.maintenance.status import flag_counts, status
+    from k710.store.store import Store
 
     opened = Store(store, profile_folder)
     lines = status(manifest, opened)

@@ -38,7 +38,7 @@ def command(
       k710 labels "tying tie" picking_fruit
       k710 labels --from k710 --dialect uniformerv2 --to k400 --rows
     """
-    from k710.labels import Alignment, read_synonyms
+    from k710.lists.labels import Alignment, read_synonyms
 
     if (source is None) != (target is None):
         raise click.UsageError("--from and --to go together")
@@ -59,7 +59,7 @@ def command(
 
 
 def _print_classes() -> None:
-    from k710.labels import class_names, k710_classes_of, published_synonyms
+    from k710.lists.labels import class_names, k710_classes_of, published_synonyms
 
     index_in = {
         release: {k710: index for index, k710 in enumerate(k710_classes_of(release))}
@@ -85,7 +85,7 @@ def _print_classes() -> None:
 
 
 def _print_map(source: str, target: str, dialect: str, to_dialect: str, only_rows: bool) -> None:
-    from k710.labels import class_names, row_map
+    from k710.lists.labels import class_names, row_map
 
     rows = row_map(source, target, source_dialect=dialect, target_dialect=to_dialect)
     if only_rows:
@@ -102,7 +102,7 @@ def _print_map(source: str, target: str, dialect: str, to_dialect: str, only_row
 
 
 def _doubt(label: str, name: str) -> str:
-    from k710.labels import label_key, published_synonyms
+    from k710.lists.labels import label_key, published_synonyms
 
     for synonym in published_synonyms():
         if synonym.doubt and synonym.label == label and label_key(synonym.name) == label_key(name):

@@ -21,16 +21,16 @@ from k710.cli.common import (
     print_table,
     steps,
 )
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from k710.manifest import Manifest
+    from k710.manifest.read import Manifest
     from k710.near_duplicates.find import Found, Prepared
     from k710.near_duplicates.signatures import Tally
-    from k710.store import Store
+    from k710.store.store import Store
 
 _SHOWN = 20
 
@@ -87,9 +87,9 @@ def command(
     if apply_ and view != "k710":
         raise click.UsageError(f"--apply changes K710; view {view} is what its lists say")
     from k710.cli.fetch import store_of
-    from k710.manifest import open_manifest
+    from k710.manifest.read import open_manifest
     from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, Question, find, prepare
-    from k710.store import Store
+    from k710.store.store import Store
 
     step = steps()
     step("reading the manifest, the store's rows and the signatures")
@@ -118,14 +118,14 @@ def command(
 
 def _alone(manifest: Location) -> AbstractContextManager[None]:
     """No other search for near-duplicates of this manifest meanwhile. At a URL there are no locks."""
-    from k710.storage import held
+    from k710.storage.storage import held
 
     return held(manifest, manifest / ".near-duplicates.lock") if isinstance(manifest, Path) else nullcontext()
 
 
 def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
     """Hash what is missing, with progress on stderr; raises where the run was stopped."""
-    from k710.engine import Stop, polite_interrupts
+    from k710.engine.engine import Stop, polite_interrupts
     from k710.errors import LoadError
     from k710.near_duplicates.find import make_signatures
     from k710.progress import clip_progress
@@ -156,8 +156,8 @@ def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
 
 def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within_train: bool, as_json: bool) -> None:
     """Write the pairs, with `apply_` a new version of the manifest, and print both."""
+    from k710.manifest.pairs import write_pairs
     from k710.near_duplicates.apply import apply, chosen_drops
-    from k710.near_duplicates.pairs import write_pairs
     from k710.near_duplicates.sides import taken_out
 
     changed = None

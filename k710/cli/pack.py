@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from k710.cli.common import FOLDER_OR_URL, SPLIT, VIEW, steps
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted
 
 
@@ -45,9 +45,9 @@ def command(
       k710 pack manifests/k710 --view k400 --split train --out shards/k400-train
     """
     from k710.cli.fetch import store_of
-    from k710.fetch.pack import Packing, pack
-    from k710.manifest import open_manifest
-    from k710.store import Store
+    from k710.maintenance.pack import Packing, pack
+    from k710.manifest.read import open_manifest
+    from k710.store.store import Store
 
     folder: Location = Path("shards") / f"{view}-{split}" if out is None else out
     packing = Packing(view, split, dialect, shard_clips, seed)

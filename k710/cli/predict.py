@@ -42,10 +42,10 @@ def command(
     """
     step = steps()
     step("loading PyTorch and the checkpoint")
+    from k710.engine.torch_process import pick_device
     from k710.errors import LoadError
-    from k710.train.predict import predict_file
-    from k710.train.process import pick_device
-    from k710.train.view_model import model_as_it_is
+    from k710.evaluation.predict import predict_file
+    from k710.evaluation.view_model import model_as_it_is
 
     model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames)
     step.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from k710.cli.common import PATH_OR_URL
-from k710.storage import Location
+from k710.storage.storage import Location
 
 
 @click.command("prune")
@@ -19,7 +19,7 @@ def command(manifest: Location) -> None:
     Example:
       k710 prune manifests/k710
     """
-    from k710.manifest import prune
+    from k710.manifest.read import prune
 
     removed = prune(manifest)
     for path in removed:

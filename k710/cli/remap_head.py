@@ -11,7 +11,7 @@ from k710.cli.common import ANY_PATH, print_table
 from k710.text import counted
 
 if TYPE_CHECKING:
-    from k710.models.remap import Remap
+    from k710.models.heads.remap import Remap
 
 
 @click.command(name="remap-head")
@@ -59,9 +59,9 @@ def command(
       k710 remap-head k710_uniformerv2_b16_8x224.pyth --to k400
       k710 remap-head k400.pyth k600.pyth k700.pyth --to k710 --out k710.pyth
     """
-    from k710.models.remap import plan_remap
-    from k710.models.remap_write import check_out, write_remap
-    from k710.storage import held
+    from k710.models.heads.remap import plan_remap
+    from k710.models.heads.remap_write import check_out, write_remap
+    from k710.storage.storage import held
 
     remap = plan_remap(
         checkpoints,
@@ -105,8 +105,8 @@ def _report(remap: Remap) -> None:
 
 
 def _notes(remap: Remap) -> list[str]:
-    from k710.labels import DIALECTS, Alignment
-    from k710.models.remap import unknown_names
+    from k710.lists.labels import DIALECTS, Alignment
+    from k710.models.heads.remap import unknown_names
 
     # A misspelt name would else pass for a class of one's own.
     notes = [f"new row for an {Alignment().unknown(name)}" for name in unknown_names(remap.target, remap.rows)]
@@ -124,7 +124,7 @@ def _notes(remap: Remap) -> list[str]:
 
 
 def _table(remap: Remap) -> None:
-    from k710.models.remap import mapping
+    from k710.models.heads.remap import mapping
 
     several = len(remap.sources) > 1
     lines = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, steps
-from k710.storage import Location
+from k710.storage.storage import Location
 
 
 @click.command("report")
@@ -39,7 +39,7 @@ def command(
     """
     step = steps()
     step("reading the manifest")
-    from k710.manifest import open_manifest
+    from k710.manifest.read import open_manifest
     from k710.report.parts import megabytes
     from k710.report.write import write_report
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, SPLIT, VIEW
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted, printable
 
 MAX_TOLD = 20  # clips that are not shown
@@ -47,10 +47,10 @@ def command(
     Example:
       k710 show manifests/k710 --view k400 --split train --augment
     """
-    from k710.loading.augment import Augment
+    from k710.loading.augment.augment import Augment
     from k710.loading.contact_sheet import contact_sheet
-    from k710.manifest import open_manifest
-    from k710.storage import replacing
+    from k710.manifest.read import open_manifest
+    from k710.storage.storage import replacing
 
     where = {"store": store, "folder": folder, "profile": profile}
     dataset = open_manifest(manifest).dataset(view=view, split=split, num_frames=num_frames, seed=seed, **where)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k710.cli.common import FOLDER, FOLDER_OR_URL, print_json, print_table, steps
-from k710.storage import Location
+from k710.storage.storage import Location
 
 if TYPE_CHECKING:
     from k710.report.parts import Cell, Section, Table
@@ -38,7 +38,7 @@ def command(
     step("reading the manifest")
     import dataclasses
 
-    from k710.manifest import open_manifest
+    from k710.manifest.read import open_manifest
     from k710.report.figures.gather import find_store, gather
     from k710.report.sections import sections
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from k710.cli.common import FOLDER_OR_URL, print_json, print_table
-from k710.storage import Location
+from k710.storage.storage import Location
 
 if TYPE_CHECKING:
-    from k710.fetch.failed import Failed
-    from k710.manifest import Manifest
+    from k710.maintenance.failed import Failed
+    from k710.manifest.read import Manifest
 
 _WIDEST = 100  # of a message in a table; CSV and JSON have all of it
 
@@ -40,9 +40,9 @@ def command(
     """
     from k710.cli.fetch import print_status, store_of
     from k710.errors import StoreError, UsageError
-    from k710.fetch.status import status
-    from k710.manifest import open_manifest
-    from k710.store import Store, fetch_command, profiles_in
+    from k710.maintenance.status import status
+    from k710.manifest.read import open_manifest
+    from k710.store.store import Store, fetch_command, profiles_in
 
     if not failed and (origin is not None or as_csv):
         raise UsageError("--from and --csv go with --failed")
@@ -77,7 +77,7 @@ def _local_folder(origin: str) -> Path:
 
 
 def _failed(manifest: Manifest, stores: list, folder: Path | None) -> list[Failed]:  # type: ignore[type-arg]
-    from k710.fetch.failed import failed_clips, left_files
+    from k710.maintenance.failed import failed_clips, left_files
 
     found = [each for store in stores for each in failed_clips(manifest, store)]
     return found + ([] if folder is None else left_files(manifest, folder))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, steps
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _train(
     first = os.environ.get("RANK", "0") == "0"
     if first:
         step("loading PyTorch")
-    from k710.train.process import joined
+    from k710.engine.torch_process import joined
     from k710.train.recipe import read_train_recipe
 
     chosen, said = read_train_recipe(recipe, changes)
@@ -82,8 +82,8 @@ def _train(
         step("measuring the model and reading the manifest")
         _print_needs(chosen, manifest, out, device, rate, options, before=step.end)
         return
+    from k710.loading.clip_source import media_of
     from k710.train.loop import train
-    from k710.train.media import media_of
     from k710.train.prepare import Origin, prepare
 
     with joined(device) as process:
@@ -121,12 +121,12 @@ def _print_needs(
     before: Callable[[], None],
 ) -> None:
     """What the run would need, after the checks that the run itself would make."""
-    from k710.train.checkpoints import check_folder
-    from k710.train.media import media_of
+    from k710.engine.torch_process import pick_device
+    from k710.loading.clip_source import media_of
     from k710.train.needs import needs
     from k710.train.prepare import Origin, check_precision
-    from k710.train.process import pick_device
-    from k710.train.report import check_tensorboard
+    from k710.train.run_folder import check_folder
+    from k710.train.run_log import check_tensorboard
 
     if device is not None:  # else it may be asked on a machine that is not to train
         check_precision(recipe, pick_device(device))

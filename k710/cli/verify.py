@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, steps
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted, printable
 
 if TYPE_CHECKING:
-    from k710.fetch.verify import UnitReport
+    from k710.maintenance.verify import UnitReport
 
 
 @click.command("verify")
@@ -47,9 +47,9 @@ def command(
     """
     from k710.cli.fetch import store_of
     from k710.errors import StoreError
-    from k710.fetch.verify import orphan_tars, repair, verify
-    from k710.manifest import open_manifest
-    from k710.store import Store, fetch_command, profiles_in
+    from k710.maintenance.verify import orphan_tars, repair, verify
+    from k710.manifest.read import open_manifest
+    from k710.store.store import Store, fetch_command, profiles_in
 
     chosen = engine_of(engine, ray_address, workers=workers)
     opened = open_manifest(manifest)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k710.cli.common import PATH_OR_URL, print_json, print_table
-from k710.storage import Location
+from k710.storage.storage import Location
 
 if TYPE_CHECKING:
-    from k710.versions import Version
+    from k710.manifest.versions import Version
 
 
 @click.command("versions")
@@ -26,7 +26,7 @@ def command(manifest: Location, as_json: bool) -> None:
     Example:
       k710 versions manifests/k710
     """
-    from k710.versions import versions
+    from k710.manifest.versions import versions
 
     found = versions(manifest)
     if as_json:

@@ -57,7 +57,7 @@ def youtube_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_youtube(**options: Any) -> Any:
-        from k710.fetch.youtube.options import YoutubeOptions
+        from k710.fetch.origins.youtube.options import YoutubeOptions
 
         given = {name.removeprefix(PREFIX): options.pop(name) for name in list(options) if name.startswith(PREFIX)}
         return command(**options, youtube=YoutubeOptions(**given))

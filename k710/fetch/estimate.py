@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from k710.engine import units_at_a_time
+from k710.engine.engine import units_at_a_time
 from k710.errors import DownloadError, FetchError
+from k710.fetch.encode.profiles import Profile
 from k710.fetch.plan import Choices, Plan, Stage
-from k710.fetch.profiles import Profile
 from k710.fetch.scratch import scratch_parent
-from k710.http_reader import head
-from k710.manifest import Manifest
-from k710.storage import Location
-from k710.store import Store
+from k710.manifest.read import Manifest
+from k710.storage.http_reader import head
+from k710.storage.storage import Location
+from k710.store.store import Store
 from k710.text import counted, data_size
 
 # Before a store can say how large its clips are: ten seconds of the public archives, as docs/fetch.md measures them.

@@ -16,8 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k710.engine.part import Part
 from k710.errors import FetchError, UsageError
-from k710.fetch.archive_sets import (
+from k710.fetch.encode.profiles import Profile
+from k710.fetch.origins.archive_sets import (
     ARCHIVE_SETS,
     CVDF,
     ArchiveSet,
@@ -29,20 +31,18 @@ from k710.fetch.archive_sets import (
     left_to_others,
     seen_archives,
 )
-from k710.fetch.failures import check_failures
-from k710.fetch.from_cvdf import ArchiveUnit, do_archive
-from k710.fetch.from_local import LocalOrigin
-from k710.fetch.from_youtube import VideoUnit, YoutubeOrigin, check_origin
-from k710.fetch.profiles import Profile
+from k710.fetch.origins.cvdf import ArchiveUnit, do_archive
+from k710.fetch.origins.local import LocalOrigin
+from k710.fetch.origins.youtube.options import YoutubeOptions
+from k710.fetch.origins.youtube.origin import VideoUnit, YoutubeOrigin, check_origin
 from k710.fetch.unit_work import Run
 from k710.fetch.wanted import DEFAULT_SPLITS, of_part, to_do, wanted_ids
-from k710.fetch.youtube.options import YoutubeOptions
-from k710.http_reader import RefusedError
-from k710.local_files import first_file
-from k710.manifest import Manifest
-from k710.part import Part
-from k710.storage import local_folder
-from k710.store import Store, profiles_in
+from k710.manifest.read import Manifest
+from k710.storage.http_reader import RefusedError
+from k710.storage.storage import local_folder
+from k710.store.failures import check_failures
+from k710.store.local_files import first_file
+from k710.store.store import Store, profiles_in
 
 
 @dataclass(frozen=True)

@@ -14,23 +14,23 @@ from typing import Any
 
 import pyarrow as pa
 
-from k710.engine import Engine, Stop, local_engine
+from k710.engine.engine import Engine, Stop, local_engine
+from k710.engine.helper_pool import ClipPool
 from k710.errors import FetchError, StoreError, UsageError
-from k710.fetch.clip_pool import ClipPool
+from k710.fetch.encode.ffmpeg_binary import failure_reason, ffmpeg_binary
+from k710.fetch.encode.jobs import NO_SPACE, Candidate, ClipJob
+from k710.fetch.encode.profiles import ENCODING_VERSION, Profile
 from k710.fetch.estimate import check_room
-from k710.fetch.ffmpeg_binary import failure_reason, ffmpeg_binary
-from k710.fetch.from_cvdf import stop_without_network
-from k710.fetch.from_local import clip_of
-from k710.fetch.jobs import NO_SPACE, Candidate, ClipJob
+from k710.fetch.origins.cvdf import stop_without_network
+from k710.fetch.origins.local import clip_of
 from k710.fetch.plan import Choices, Plan
-from k710.fetch.profiles import ENCODING_VERSION, Profile
 from k710.fetch.scratch import scratch_folder, sweep
 from k710.fetch.unit_work import Run, Tally
 from k710.fetch.wanted import of_part
-from k710.manifest import Manifest
-from k710.remote import RemotePath
-from k710.storage import Location
-from k710.store import Store, unit_metadata
+from k710.manifest.read import Manifest
+from k710.storage.remote import RemotePath
+from k710.storage.storage import Location
+from k710.store.store import Store, unit_metadata
 
 _SELF_CHECK_S = 60.0
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from k710.download import cache_folder
 from k710.errors import StoreError, UsageError
-from k710.storage import Location, new_folder
+from k710.storage.download import cache_folder
+from k710.storage.storage import Location, new_folder
 from k710.text import os_error_text
 
 _LOCK = "lock"

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k710.engine.part import Part
 from k710.errors import UsageError
-from k710.fetch.failures import ASKED_AGAIN
-from k710.fetch.jobs import Span
-from k710.manifest import Manifest
-from k710.memberships import in_splits_of, split_masks
-from k710.part import Part
-from k710.releases import SOURCES, SPLITS
-from k710.views import VIEWS
+from k710.fetch.encode.jobs import Span
+from k710.manifest.memberships import in_splits_of, split_masks
+from k710.manifest.read import Manifest
+from k710.manifest.views import VIEWS
+from k710.sources.known import SOURCES, SPLITS
+from k710.store.failures import ASKED_AGAIN
 
 DEFAULT_SPLITS = ("train", "val")
 

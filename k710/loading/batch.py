@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from k710.loading.augment import Choices
+from k710.loading.augment.augment import Choices
+from k710.loading.augment.mix import MixChoice
 from k710.loading.load_clip import LoadedClip
-from k710.loading.mix import MixChoice
 from k710.loading.order import Sample
 
 

@@ -13,22 +13,22 @@ import numpy.typing as npt
 from torch.utils.data import Dataset, get_worker_info
 
 from k710.errors import UsageError
-from k710.labels import class_names
+from k710.lists.labels import class_names
 from k710.loading.clip_index import NO_CLASS, ClipIndex, Place
 from k710.loading.epochs import warn_of_numbers
 from k710.loading.find_clips import clips_of_folder, clips_of_store
 from k710.loading.load_clip import LoadedClip, Media, StoredFrames, how_to_load
-from k710.loading.media_cache import MediaCache
-from k710.loading.media_files import MediaFiles
+from k710.loading.media.media_cache import MediaCache
+from k710.loading.media.media_files import MediaFiles
 from k710.loading.order import Sample
-from k710.loading.random_key import RandomKey
 from k710.loading.sampling import View
-from k710.remote import RemotePath
-from k710.storage import local_folder, location
+from k710.random_key import RandomKey
+from k710.storage.remote import RemotePath
+from k710.storage.storage import local_folder, location
 
 if TYPE_CHECKING:
     from k710.loading.loader import ClipLoader
-    from k710.manifest import Manifest
+    from k710.manifest.read import Manifest
 
 
 DEFAULT_CACHE_BYTES = 100 * 10**9
@@ -71,7 +71,7 @@ def open_dataset(
             raise UsageError("a dataset reads a store or a folder, not both")
         index = clips_of_folder(manifest, local_folder(folder, "folder of clips"), **names)
     else:
-        from k710.store import Store
+        from k710.store.store import Store
 
         root = manifest.path / "store" if store is None else location(store)
         index = clips_of_store(manifest, Store(root, profile), **names)

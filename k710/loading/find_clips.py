@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from k710.errors import LoadError, UsageError
 from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table, joined
-from k710.local_files import LocalFiles
-from k710.manifest import Manifest
-from k710.releases import SPLITS
-from k710.store import Store, best, fetch_command
-from k710.views import VIEWS, split_of, view, view_columns
+from k710.manifest.read import Manifest
+from k710.manifest.views import VIEWS, split_of, view, view_columns
+from k710.sources.known import SPLITS
+from k710.store.local_files import LocalFiles
+from k710.store.store import Store, best, fetch_command
 
 _DECIDING = ("clip_id", "failure", "settled_at")
 _COPIED = ("clip_id", "offset", "size", "num_frames")

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from k710.loading.augment import Augment, augment
+from k710.loading.augment.augment import Augment, augment
+from k710.loading.augment.evaluation_crops import evaluation_crops
+from k710.loading.augment.mix import Mix, MixChoice, mix
 from k710.loading.batch import Batch, PackedBatch
-from k710.loading.evaluation_crops import evaluation_crops
 from k710.loading.load_clip import LoadedClip
-from k710.loading.mix import Mix, MixChoice, mix
-from k710.loading.random_key import RandomKey
+from k710.random_key import RandomKey
 
 
 @dataclass(frozen=True)

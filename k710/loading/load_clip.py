@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from k710.errors import LoadError, UsageError
-from k710.loading.decode import DEFAULT_DECODER, check_decoder, decode
-from k710.loading.jpegs import decode_jpegs
+from k710.loading.decoders.decode import DEFAULT_DECODER, check_decoder, decode
+from k710.loading.decoders.jpegs import decode_jpegs
 from k710.loading.order import Sample
-from k710.loading.random_key import Ints, RandomKey
 from k710.loading.sampling import FrameSampling, View, evaluation_views, nearest_stored
+from k710.random_key import Ints, RandomKey
 
 ON_ERROR = ("raise", "zero_weight")
 _NO_PICTURE_PX = 32  # the size of the black frames of a clip that failed

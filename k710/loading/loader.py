@@ -9,12 +9,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from k710.errors import K710Error, UsageError
-from k710.loading.augment import Augment
+from k710.loading.augment.augment import Augment
+from k710.loading.augment.mix import Mix
 from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.dataset import ClipDataset
 from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
-from k710.loading.mix import Mix
 from k710.loading.order import EpochOrder, EvaluationBatches, Sample, Share, TrainBatches
 from k710.loading.workers import FailedClips, WorkerDiedError, as_it_is, checked_batches, worker_options
 

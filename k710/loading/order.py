@@ -15,7 +15,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from k710.errors import UsageError
-from k710.loading.random_key import Ints, RandomKey
+from k710.random_key import Ints, RandomKey
 
 
 class Sample(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from k710.errors import UsageError
-from k710.loading.random_key import Draws, Ints
+from k710.random_key import Draws, Ints
 
 METHODS = ("sparse", "dense")
 CENTRE_CROP = 1

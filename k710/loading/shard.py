@@ -13,9 +13,9 @@ import numpy as np
 
 from k710.errors import LoadError
 from k710.loading.load_clip import Media, StoredFrames
-from k710.loading.open_files import open_media
-from k710.loading.random_key import Draws
-from k710.storage import Location
+from k710.loading.media.open_files import open_media
+from k710.random_key import Draws
+from k710.storage.storage import Location
 from k710.text import counted
 
 COMMIT = "shards.json"  # lists the shards of a folder, and what is in them

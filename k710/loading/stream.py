@@ -17,23 +17,23 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from k710.errors import K710Error, LoadError, UsageError
-from k710.labels import class_names
-from k710.loading.augment import Augment
+from k710.lists.labels import class_names
+from k710.loading.augment.augment import Augment
+from k710.loading.augment.mix import Mix
 from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
 from k710.loading.load_clip import HowToLoad, LoadedClip, how_to_load
-from k710.loading.mix import Mix
 from k710.loading.order import Sample, Share
-from k710.loading.random_key import RandomKey
 from k710.loading.shard import COMMIT, SHARD, shard_media
 from k710.loading.workers import FailedClips, as_it_is, checked_batches, worker_options
-from k710.remote import RemotePath
-from k710.storage import Location, location
+from k710.random_key import RandomKey
+from k710.storage.remote import RemotePath
+from k710.storage.storage import Location, location
 
 if TYPE_CHECKING:
-    from k710.manifest import Manifest
+    from k710.manifest.read import Manifest
 
 _T = TypeVar("_T")
 

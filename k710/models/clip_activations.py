@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from k710.models.checkpoint import file_sha256, read_json
+from k710.models.checkpoints.checkpoint import file_sha256, read_json
 
 OPENCLIP_CONFIG = "open_clip_config.json"
 

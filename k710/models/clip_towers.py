@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from k710.download import cached
 from k710.errors import CheckpointError, DownloadError, UsageError
-from k710.models.checkpoint import FOLDER_WEIGHTS, file_sha256, open_checkpoint, read_config, read_json
+from k710.models.checkpoints.checkpoint import FOLDER_WEIGHTS, file_sha256, open_checkpoint, read_config, read_json
+from k710.models.checkpoints.formats import bare
+from k710.models.checkpoints.torchscript_files import is_torchscript, read_torchscript
 from k710.models.clip_activations import OPENCLIP_CONFIG, activation_of
-from k710.models.formats import bare
-from k710.models.torchscript_files import is_torchscript, read_torchscript
-from k710.models.uniformerv2 import UniFormerV2
-from k710.models.uniformerv2_config import ACTIVATIONS
+from k710.models.uniformerv2.config import ACTIVATIONS
+from k710.models.uniformerv2.model import UniFormerV2
 from k710.models.weights import PROBLEMS, Loaded, fit
+from k710.storage.download import cached
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
 
@@ -92,7 +92,7 @@ def load_clip(
     """Start `model` from a CLIP image tower; everything else of it keeps its initialisation.
 
     `source` is a file, a Hugging Face folder, an http(s) address, a name of OPENAI_TOWERS, or a Hugging Face id
-    (`openai/clip-vit-base-patch16`, `id@revision`). What is fetched is kept in the cache (`k710.download`). `sha256` is
+    (`openai/clip-vit-base-patch16`, `id@revision`). What is fetched is kept in the cache (`k710.storage.download`). `sha256` is
     checked where given; for OpenAI's addresses it is known. `allow` lets some of PROBLEMS through, or "activation": a
     tower of another activation than the model's. `interpolate_positions` resizes the position embedding (224 and 336
     px). `activation` is the user's word on what the tower was trained with, for the files that nothing tells it of (see

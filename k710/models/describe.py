@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from k710.errors import CheckpointError
-from k710.labels import DIALECTS, LABEL_SETS
-from k710.models.checkpoint import Checkpoint, open_checkpoint
-from k710.models.formats import model_name
-from k710.models.head_labels import current_record, source_labels
-from k710.models.heads import Head, find_head
-from k710.models.torch_files import TorchFile
-from k710.models.uniformerv2_config import preset_name
+from k710.lists.labels import DIALECTS, LABEL_SETS
+from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from k710.models.checkpoints.formats import model_name
+from k710.models.checkpoints.torch_files import TorchFile
+from k710.models.heads.head_labels import current_record, source_labels
+from k710.models.heads.heads import Head, find_head
+from k710.models.uniformerv2.config import preset_name
 from k710.models.weights import config_of
 
 # Statistics of batch norm, which are stored like parameters and are none.
@@ -93,7 +93,7 @@ def _head(head: Head) -> dict[str, Any]:
 
 
 def _preset(checkpoint: Checkpoint) -> str | None:
-    """The preset whose tensors these are but for the head's rows, as `k710.models.uniformerv2_config` names it."""
+    """The preset whose tensors these are but for the head's rows, as `k710.models.uniformerv2.config` names it."""
     try:
         config = config_of(checkpoint)
     except CheckpointError:  # two models in one file

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from k710.errors import CheckpointError, UsageError
-from k710.models.checkpoint import Checkpoint, open_checkpoint
-from k710.models.formats import bare
-from k710.models.uniformerv2 import UniFormerV2
-from k710.models.uniformerv2_config import ACTIVATIONS, UniFormerV2Config, config_from_shapes
+from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from k710.models.checkpoints.formats import bare
+from k710.models.uniformerv2.config import ACTIVATIONS, UniFormerV2Config, config_from_shapes
+from k710.models.uniformerv2.model import UniFormerV2
 
 POSITIONS = "positional_embedding"
 PROBLEMS = ("missing", "unexpected", "misshapen")

@@ -11,15 +11,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.build import CurationRecipe
-from k710.clips import list_rows
-from k710.curate import FATES, codes, curate
+from k710.curation.build import CurationRecipe
+from k710.curation.clips import list_rows
+from k710.curation.curate import FATES, codes, curate
 from k710.errors import UsageError
-from k710.manifest import DROP_REASONS, NEAR_DUPLICATE, Manifest, content_hash, open_manifest, write_manifest
+from k710.manifest.pairs import write_pairs
+from k710.manifest.read import DROP_REASONS, NEAR_DUPLICATE, Manifest, content_hash, open_manifest, write_manifest
 from k710.near_duplicates.find import Found
-from k710.near_duplicates.pairs import write_pairs
 from k710.recipes import make_recipe
-from k710.releases import SOURCES, SPLITS
+from k710.sources.known import SOURCES, SPLITS
 
 _TRAIN, _NEAR = SPLITS.index("train"), DROP_REASONS.index(NEAR_DUPLICATE)
 _OF_THE_COMMIT = ("schema_version", "content_hash", "clips", "tools")  # of dataset.json

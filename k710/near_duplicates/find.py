@@ -10,21 +10,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curate import codes
+from k710.curation.curate import codes
 from k710.errors import StoreError, UsageError
-from k710.manifest import Manifest
+from k710.manifest.pairs import PAIRS_SCHEMA
+from k710.manifest.read import Manifest
 from k710.near_duplicates.align import MIN_AGREEING, MIN_AGREEING_SHARE, MIN_OF_SHORT, Match, matches
 from k710.near_duplicates.candidates import MAX_CLIPS_IN_BUCKET, Ints, candidates, common_frames
 from k710.near_duplicates.groups import TRAIN, Clips, best_of_each, groups_of, proposals
 from k710.near_duplicates.hash_clip import VARIANTS
 from k710.near_duplicates.hashed_clips import MIN_QUALITY, HashedClips, Ints32, video_codes
-from k710.near_duplicates.pairs import PAIRS_SCHEMA
 from k710.near_duplicates.same_bytes import same_bytes
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SETTINGS, SignatureFolder, Tally, make_missing, media_of, places_of
-from k710.releases import SPLITS
-from k710.storage import Location
-from k710.store import Store, fetch_command, profiles_in
+from k710.sources.known import SPLITS
+from k710.storage.storage import Location
+from k710.store.store import Store, fetch_command, profiles_in
 
 DEFAULT_THRESHOLD_BITS = 40
 MAX_THRESHOLD_BITS = 64  # strangers are about 128 apart, and never much less than 80

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from k710.fetch.clip_process import serve
+from k710.fetch.encode.clip_process import serve
 
 UNREADABLE, UNDECODABLE = "unreadable", "undecodable"
 
@@ -64,7 +64,7 @@ def _load() -> Callable[[dict[str, Any]], dict[str, Any]]:
     from k710.errors import LoadError
     from k710.near_duplicates.frames import ClipMedia, frames_of, media_files, read_clip
     from k710.near_duplicates.hash_clip import hash_clip
-    from k710.storage import location
+    from k710.storage.storage import location
 
     opened = functools.cache(media_files)
 

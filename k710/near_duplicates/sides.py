@@ -9,14 +9,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.build import CurationRecipe
-from k710.curate import Policy, codes
+from k710.curation.build import CurationRecipe
+from k710.curation.curate import Policy, codes
 from k710.errors import UsageError
-from k710.manifest import NEAR_DUPLICATE, Manifest
-from k710.memberships import in_splits_of, split_masks
+from k710.manifest.memberships import in_splits_of, split_masks
+from k710.manifest.read import NEAR_DUPLICATE, Manifest
+from k710.manifest.views import VIEWS
 from k710.recipes import make_recipe
-from k710.releases import SOURCES, SPLITS
-from k710.views import VIEWS
+from k710.sources.known import SOURCES, SPLITS
 
 COLUMNS = (
     *("clip_id", "youtube_id", "time_start_s", "split", "drop_reason"),

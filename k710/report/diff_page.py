@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.clip_paths import clip_in_path
-from k710.diff import CHANGES, Difference, GroupChange
+from k710.diff.manifests import CHANGES, Difference, GroupChange
+from k710.lists.clip_paths import clip_in_path
 from k710.report import charts
 from k710.report.page import render_page
 from k710.report.parts import Block, Cell, Row, Section, Table, Tiles

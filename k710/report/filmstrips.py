@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from k710.store import Store, best
+from k710.store.store import Store, best
 
 NUM_FRAMES = 4
 HEIGHT_PX = 72
@@ -48,7 +48,7 @@ def read_strips(
     """
     from k710.errors import LoadError
     from k710.loading.load_clip import how_to_load
-    from k710.loading.media_files import MediaFiles
+    from k710.loading.media.media_files import MediaFiles
     from k710.loading.order import Sample
 
     wanted = list(clip_ids)

@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curate import codes
-from k710.manifest import Manifest
-from k710.memberships import lists_of
-from k710.releases import SOURCES
+from k710.curation.curate import codes
+from k710.manifest.memberships import lists_of
+from k710.manifest.read import Manifest
 from k710.report.figures.gather import Figures
 from k710.report.filmstrips import Strip, read_strips
 from k710.report.parts import Filmstrip, Gallery
 from k710.report.tables import youtube
-from k710.store import Store
+from k710.sources.known import SOURCES
+from k710.store.store import Store
 from k710.text import counted
 
 PICTURE_BYTES = 9_000_000  # of JPEG on one page; base64 makes a third more of it

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from k710.errors import ReportError, UsageError
-from k710.manifest import Manifest
+from k710.manifest.read import Manifest
 from k710.report.figures.gather import find_store, gather
 from k710.report.galleries import make_galleries
 from k710.report.page import render_page
 from k710.report.sections import sections
-from k710.storage import Location, held, replacing
+from k710.storage.storage import Location, held, replacing
 
 
 def write_report(

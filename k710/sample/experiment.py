@@ -15,11 +15,11 @@ from pathlib import Path
 
 import click
 
-from k710.labels import Alignment, class_names, k710_classes_of
+from k710.lists.labels import Alignment, class_names, k710_classes_of
 from k710.sample.footage import Clip, write_footage
 from k710.sample.generate import CLASSES
 from k710.sample.motions import LOOKS
-from k710.storage import replacing
+from k710.storage.storage import replacing
 from k710.text import counted
 
 RELEASES = ("k400", "k600", "k700")

@@ -24,13 +24,13 @@ import click
 import numpy as np
 import pyarrow as pa
 
-from k710.clip_names import ClipName
 from k710.errors import UsageError
-from k710.labels import Alignment, class_names
-from k710.releases import NEWEST_FIRST, check_sources
+from k710.lists.clip_names import ClipName
+from k710.lists.labels import Alignment, class_names
 from k710.sample.generate import CLASSES, Row, plain_rows, planted_rows
 from k710.sample.motions import LOOKS, Frame, Look, motion_frames, still_frames
-from k710.storage import replacing
+from k710.sources.known import NEWEST_FIRST, check_sources
+from k710.storage.storage import replacing
 from k710.text import counted
 
 # In what folders files lie in the wild: a clip's split, or its split and class.

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from k710.labels import class_names, k710_classes_of
-from k710.releases import SOURCES
+from k710.lists.labels import class_names, k710_classes_of
 from k710.sample import LISTS
+from k710.sources.known import SOURCES
 
 
 @dataclass(frozen=True)

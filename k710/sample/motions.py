@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from k710.errors import UsageError
-from k710.labels import Alignment
+from k710.lists.labels import Alignment
 
 Frame = npt.NDArray[np.uint8]  # (height_px, width_px, 3), RGB
 Floats = npt.NDArray[np.float64]

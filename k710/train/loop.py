@@ -8,13 +8,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from k710.models.uniformerv2 import UniFormerV2
+from k710.models.uniformerv2.model import UniFormerV2
 from k710.train.average import Average
 from k710.train.memory import out_of_memory
 from k710.train.optimizer import make_optimizer, set_learning_rate
 from k710.train.outcomes import Outcomes, Pending
-from k710.train.report import Report
 from k710.train.run import Progress, Run
+from k710.train.run_log import Report
 from k710.train.saved import Saved
 from k710.train.schedule import learning_rate
 from k710.train.step import Stepper, Taken

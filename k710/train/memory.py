@@ -11,8 +11,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from k710.errors import TrainError
-from k710.models.uniformerv2 import UniFormerV2
-from k710.models.uniformerv2_config import UniFormerV2Config
+from k710.models.uniformerv2.config import UniFormerV2Config
+from k710.models.uniformerv2.model import UniFormerV2
 from k710.text import counted
 from k710.train.step import DTYPES
 

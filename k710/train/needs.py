@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from k710.manifest import open_manifest
-from k710.models.uniformerv2_cost import BACKBONE_PARTS, multiply_adds, num_parameters
-from k710.storage import Location
-from k710.train.media import Media
+from k710.loading.clip_source import Media
+from k710.manifest.read import open_manifest
+from k710.models.uniformerv2.cost import BACKBONE_PARTS, multiply_adds, num_parameters
+from k710.storage.storage import Location
 from k710.train.memory import estimate_memory
 from k710.train.prepare import Origin, check_recipe, open_clips
 from k710.train.recipe import TrainRecipe
-from k710.train.report import duration
+from k710.train.run_log import duration
 from k710.train.start import START_NAMES, check_start, config_of_recipe, start_model
 
 # What one GPU is taken to sustain where no rate is given: half of what an A100 has in bf16.

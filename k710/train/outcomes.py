@@ -8,10 +8,10 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from k710.storage import replacing
-from k710.train.process import SharedError
-from k710.train.report import Report, Step
+from k710.engine.torch_process import SharedError
+from k710.storage.storage import replacing
 from k710.train.run import Run
+from k710.train.run_log import Report, Step
 from k710.train.step import Taken
 
 # A gradient scaler halves its scale at each infinite gradient; after so many, there is nothing left of it.

@@ -11,21 +11,21 @@ from typing import Any
 import torch
 
 from k710 import __version__
+from k710.engine.torch_process import Process
 from k710.errors import CheckpointError, LoadError, UsageError
+from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
-from k710.manifest import Manifest, open_manifest
-from k710.models.checkpoint import open_checkpoint
-from k710.models.uniformerv2 import UniFormerV2
+from k710.manifest.read import Manifest, open_manifest
+from k710.models.checkpoints.checkpoint import open_checkpoint
+from k710.models.uniformerv2.model import UniFormerV2
 from k710.recipes import as_dict
-from k710.storage import Location
+from k710.storage.storage import Location
 from k710.text import counted
-from k710.train import checkpoints
-from k710.train.media import Media
+from k710.train import run_folder as checkpoints
 from k710.train.pieces import Pieces, cut
-from k710.train.process import Process
 from k710.train.recipe import TrainRecipe
-from k710.train.report import check_tensorboard
 from k710.train.run import Run, augment_of, mix_of
+from k710.train.run_log import check_tensorboard
 from k710.train.start import config_of_recipe, head_record, start_model
 
 # What may differ from one start of a run to the next: how a batch is cut and what is kept of it, not what it is.

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from k710.errors import RecipeError, UsageError
-from k710.models.uniformerv2_config import ACTIVATIONS
+from k710.models.uniformerv2.config import ACTIVATIONS
 from k710.recipes import YAML_ERRORS, checked_value, make_recipe, read_recipe, recipe_path
 
 VIEWS = ("k710", "k400", "k600", "k700", "k700_2020")

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from k710.loading.augment import Augment
+from k710.engine.torch_process import Process
+from k710.loading.augment.augment import Augment
+from k710.loading.augment.mix import Mix
 from k710.loading.dataset import ClipDataset
 from k710.loading.loader import ClipLoader
-from k710.loading.mix import Mix
-from k710.models.uniformerv2 import UniFormerV2
-from k710.train import checkpoints
+from k710.models.uniformerv2.model import UniFormerV2
+from k710.train import run_folder as checkpoints
 from k710.train.pieces import Pieces
-from k710.train.process import Process
 from k710.train.recipe import TrainRecipe
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from k710.loading.loader import ClipLoader
-from k710.models.uniformerv2 import UniFormerV2
+from k710.models.uniformerv2.model import UniFormerV2
 from k710.train.average import Average
-from k710.train.checkpoints import BEST, write_checkpoint, write_step
 from k710.train.run import Progress, Run
+from k710.train.run_folder import BEST, write_checkpoint, write_step
 
 
 @dataclass

@@ -11,17 +11,17 @@ import torch
 
 from k710 import __version__
 from k710.errors import CheckpointError, UsageError
-from k710.labels import class_names
-from k710.models.checkpoint import Checkpoint, open_checkpoint
+from k710.evaluation.view_model import check_weights
+from k710.lists.labels import class_names
+from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.clip_towers import load_clip
-from k710.models.head_labels import labels_of_set
-from k710.models.remap import new_head, plan_remap
-from k710.models.uniformerv2 import UniFormerV2
-from k710.models.uniformerv2_config import UniFormerV2Config, preset
+from k710.models.heads.head_labels import labels_of_set
+from k710.models.heads.remap import new_head, plan_remap
+from k710.models.uniformerv2.config import UniFormerV2Config, preset
+from k710.models.uniformerv2.model import UniFormerV2
 from k710.models.weights import config_of, fit, tensor_names
 from k710.text import counted
 from k710.train.recipe import TrainRecipe
-from k710.train.view_model import check_weights
 
 HEAD = "transformer.proj.2"
 START_NAMES = {"clip": "CLIP image tower", "checkpoint": "checkpoint"}

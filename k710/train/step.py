@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from k710.engine.torch_process import Process
 from k710.loading.batch import Batch
 from k710.train.optimizer import clip_gradients
 from k710.train.pieces import Pieces
-from k710.train.process import Process
 from k710.train.recipe import TrainRecipe
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from k710.evaluation.scores import accuracies
+from k710.evaluation.views_pass import Predictions, predict_views
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.dataset import ClipDataset
-from k710.train.report import Report
+from k710.train.run_log import Report
 from k710.train.saved import Saved
-from k710.train.scores import accuracies
 from k710.train.stop import StoppedError, StopRequest
-from k710.train.views_pass import Predictions, predict_views
 
 
 def validate(saved: Saved, report: Report, stop: StopRequest) -> None:

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curate import codes
-from k710.fetch.failures import OF_THE_VIDEO
-from k710.labels import k710_classes_of
-from k710.memberships import classes_in, split_masks
-from k710.releases import SOURCES, SPLITS
+from k710.curation.curate import codes
+from k710.lists.labels import k710_classes_of
+from k710.manifest.memberships import classes_in, split_masks
+from k710.sources.known import SOURCES, SPLITS
+from k710.store.failures import OF_THE_VIDEO
 
 _NO_CLASS = -1
 

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.memberships import lists_of
-from k710.overlap import conflicts
-from k710.releases import SOURCES
+from k710.curation.overlap import conflicts
+from k710.manifest.memberships import lists_of
+from k710.sources.known import SOURCES
 
 SHOWN = 50
 _OF_A_CLIP = ("clip_id", "youtube_id", "time_start_s", "time_end_s", "label", "other_class_ids", "split")

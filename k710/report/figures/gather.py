@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import StoreError
-from k710.manifest import Manifest
+from k710.manifest.read import Manifest
 from k710.report.figures.classes import class_figures
 from k710.report.figures.conflicts import conflict_figures
 from k710.report.figures.lists import attrition_figures, overlap_figures
 from k710.report.figures.media import media_figures, media_of
 from k710.report.figures.near_duplicates import near_duplicate_figures
 from k710.report.figures.runs import run_figures
-from k710.storage import Location
-from k710.store import Store, fetch_command, profiles_in
+from k710.storage.storage import Location
+from k710.store.store import Store, fetch_command, profiles_in
 from k710.text import counted
 
 _USUAL_PROFILE = "h264"

@@ -6,13 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from k710.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
-from k710.audit import ids_by_splits, leaks_by_policy
-from k710.curate import FATES
+from k710.curation.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
+from k710.curation.audit import ids_by_splits, leaks_by_policy
+from k710.curation.curate import FATES
+from k710.curation.overlap import overlaps
 from k710.errors import ManifestError
-from k710.manifest import Manifest
+from k710.manifest.read import Manifest
 from k710.near_duplicates.sides import taken_out
-from k710.overlap import overlaps
 
 SHOWN_MALFORMED = 50
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.fetch.failures import FAILURES
-from k710.fetch.status import status
-from k710.manifest import Manifest
-from k710.store import Store
+from k710.maintenance.status import status
+from k710.manifest.read import Manifest
+from k710.store.failures import FAILURES
+from k710.store.store import Store
 
 READ = ("clip_id", "failure", "message", "size", "width", "height", "fps", "duration_s", "codec", "flags")
 SHOWN_KINDS = 12

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from k710.errors import ManifestError
-from k710.manifest import Manifest
-from k710.near_duplicates.pairs import about_pairs, read_pairs
+from k710.manifest.pairs import about_pairs, read_pairs
+from k710.manifest.read import Manifest
 from k710.near_duplicates.sides import taken_out
 
 SHOWN_GROUPS = 24

@@ -53,7 +53,7 @@ def _name(folder: Path, top: Path) -> str:
 
 
 def _run(folder: Path, top: Path) -> dict[str, Any]:
-    from k710.train.report import read_log
+    from k710.train.run_log import read_log
 
     facts, log = _json(folder / "run.json"), folder / "log.jsonl"
     try:

@@ -1,0 +1,140 @@
+"""What became of the rows: counts by list and fate, leaks by pair of lists, conflicts, the papers' counts beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from k710.curation.audit import rows_leaked
+from k710.curation.curate import FATES, Curated
+from k710.curation.list_identity import misnamed, shortfalls
+from k710.curation.overlap import Overlaps, conflicts, overlaps
+from k710.sources.known import PAPER_K710, SOURCES, SPLITS
+
+
+def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Table) -> dict[str, Any]:
+    """The counts of a build, as they stand in dataset.json beside `sources`. The fates of a list sum to its rows."""
+    rows = curated.rows
+    cell = (rows.source.astype(np.int64) * len(SPLITS) + rows.split) * len(FATES) + curated.fate
+    table = np.bincount(cell, minlength=len(SOURCES) * len(SPLITS) * len(FATES)).reshape(-1, len(SPLITS), len(FATES))
+    per_list = []
+    for source in sources:
+        counts = table[list(SOURCES).index(source["source"]), SPLITS.index(source["split"])].tolist()
+        fates = dict(zip(FATES, counts, strict=True)) | {"malformed": len(source["malformed"])}
+        per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **fates})
+    class_ids = clips["class_id"].fill_null(-1).to_numpy()
+    found = overlaps(clips)
+    not_as_named, leaked_rows = misnamed(clips), rows_leaked(rows)
+    return {
+        "lists": per_list,
+        "rows": sum(entry["rows"] for entry in per_list),
+        "fates": {fate: sum(entry[fate] for entry in per_list) for fate in FATES},
+        "clips": clips.num_rows,
+        "videos": rows.num_videos,
+        **{split: int(np.count_nonzero(curated.split == SPLITS.index(split))) for split in ("train", "val")},
+        "classes": len(np.unique(class_ids[curated.split >= 0])),
+        "leaks": leaks_by_pair(found),
+        "conflicts": conflicts(clips).counts(),
+        # What the clips table alone does not tell, where there is any.
+        **({"misnamed": not_as_named} if not_as_named else {}),
+        **({"leaked_rows": leaked_rows} if leaked_rows is not None else {}),
+    }
+
+
+def leaks_by_pair(found: Overlaps) -> list[dict[str, Any]]:
+    """For each train list and each val or test list, the YouTube IDs that stand in both, before any purge."""
+    return [
+        {"train": source, "holdout": f"{other} {split}", "ids": int(found.by_id[row, column])}
+        for row, (source, side) in enumerate(found.lists)
+        if side == "train"
+        for column, (other, split) in enumerate(found.lists)
+        if split != "train"
+    ]
+
+
+@dataclass(frozen=True)
+class PrintedCount:
+    """One number of this build beside what was printed of it; None where nothing was."""
+
+    what: str
+    here: int
+    published: int | None  # rows of the list as its release first published it
+    paper: int | None  # UniFormerV2, Table 10
+
+    @property
+    def difference(self) -> int | None:
+        return None if self.paper is None else self.here - self.paper
+
+
+MINIATURE = "These lists are a miniature of the releases'; a build of real lists shows the paper's counts here."
+
+
+def is_miniature(counts: dict[str, Any]) -> bool:
+    """Whether no list has a hundredth of the rows that were first published: the paper's counts beside such lists say
+    nothing."""
+    for entry in counts["lists"]:
+        published = SOURCES[entry["source"]].published_rows.get(entry["split"])
+        if published is None or entry["rows"] >= published / 100:
+            return False
+    return True
+
+
+def beside_the_printed(counts: dict[str, Any]) -> list[PrintedCount]:
+    """Every list's rows, and K710's own counts, beside the releases' and the paper's."""
+    printed = []
+    for entry in counts["lists"]:
+        release, split = SOURCES[entry["source"]], entry["split"]
+        published, paper = release.published_rows.get(split), release.paper_rows.get(split)
+        printed.append(PrintedCount(f"{release.name} {split}", entry["rows"], published, paper))
+    # A build without train lists says nothing about K710's train.
+    sides = [split for split in ("train", "val") if any(entry["split"] == split for entry in counts["lists"])]
+    printed += [PrintedCount(f"K710 {split}", counts[split], None, PAPER_K710[split]) for split in sides]
+    return [*printed, PrintedCount("K710 classes", counts["classes"], None, PAPER_K710["classes"])]
+
+
+def list_warnings(lists: Sequence[dict[str, Any]], not_as_named: dict[str, str]) -> dict[str, str]:
+    """What is wrong with lists that are not the ones that their releases published, by list (`k600 val`).
+
+    `lists` and `not_as_named`: the parts `lists` and `misnamed` of a build's counts. Which list is whose is known of
+    val and test lists alone, how many rows a list lacks of most (list_identity.py).
+    """
+    found = {}
+    for name, other in not_as_named.items():
+        release, _, split = other.rpartition(" ")
+        source = name.split(" ")[0]
+        found[name] = (
+            f"{name}: the videos of this list are those of the {split} list of {SOURCES[release].title}. Put the list "
+            f"of {SOURCES[source].title} in its place, or name the file {release}_{split} and build with --sources "
+            f"{release}."
+        )
+    for one in shortfalls(lists):
+        found.setdefault(f"{one.source} {one.split}", str(one))
+    return found
+
+
+def why_it_differs(recipe: dict[str, Any], doubtful: Iterable[str] = ()) -> str:
+    """The sentence that explains the difference between a build and the paper's counts. `doubtful`: the lists that
+    `list_warnings` names."""
+    if recipe["leak_policy"] == "val-purge":
+        return (
+            "The paper's counts fit train-purge. val-purge removes from val every video that some train list has, "
+            "which most of K400's val is, so its val is far smaller: it reproduces no published list."
+        )
+    if names := ", ".join(doubtful):
+        return (
+            f"Not every list is the one that its release published ({names}), so these counts are not those that the "
+            "releases' whole lists give."
+        )
+    sentence = (
+        "The paper counts the clips that its authors could still get from YouTube and counts no vanished one; this "
+        "build counts every row of the lists, so its numbers are the upper bound of what can be had."
+    )
+    if "test" in recipe["holdout"]:
+        sentence += " Holding out the test lists too, which the paper does not say it did, makes train smaller."
+    if set(recipe["sources"]) != {"k400", "k600", "k700"}:
+        sentence += " The paper's K710 is made of k400, k600 and k700; this build is not."
+    return sentence

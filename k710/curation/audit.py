@@ -1,0 +1,115 @@
+"""What a dataset's lists share, what leaks under each policy, what contradicts itself; for anyone's own lists too."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from k710.curation.clips import list_rows
+from k710.curation.curate import FATES, Policy, Rows, codes, curate, hold_out
+from k710.curation.overlap import LISTS, conflicts, overlaps, video_presence, video_starts
+from k710.lists.clip_names import ClipName
+from k710.manifest.read import DROP_REASONS, NEAR_DUPLICATE
+from k710.sources.known import SPLITS
+
+POLICIES = {
+    "train-purge": Policy("train-purge"),
+    "train-purge, holdout val,test": Policy("train-purge", ("val", "test")),
+    "val-purge": Policy("val-purge"),
+}
+
+
+def audit(clips: pa.Table, leaked_rows: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Overlaps, leaks under each policy and conflicts of a clips table, as plain data. `leaked_rows` is what
+    `rows_leaked` gives.
+
+    `overlap` has a matrix by YouTube ID and one by clip, rows and columns as in `lists`. `policies` tells, for each
+    policy, the train and val that it makes of these lists, and how many videos of that train stand in each val and
+    test list: what a model trained on it has seen of that evaluation. `near_duplicates`: clips that this manifest's
+    train lacks beyond its policy.
+    """
+    found = overlaps(clips)
+    contradictions = conflicts(clips)
+    return {
+        "clips": clips.num_rows,
+        "videos": len(video_starts(clips)),
+        "lists": [f"{source} {split}" for source, split in found.lists],
+        "overlap": {"by_id": found.by_id.tolist(), "by_clip": found.by_clip.tolist()},
+        "ids_by_splits": ids_by_splits(clips),
+        "policies": leaks_by_policy(clips, leaked_rows),
+        "near_duplicates": int(np.count_nonzero(codes(clips["drop_reason"]) == DROP_REASONS.index(NEAR_DUPLICATE))),
+        "conflicts": contradictions.counts(),
+        "conflicting": {name: getattr(contradictions, name).to_pylist() for name in contradictions.counts()},
+    }
+
+
+def ids_by_splits(clips: pa.Table) -> dict[str, int]:
+    """YouTube IDs in the lists of each split over all releases, and in those of each two splits."""
+    video_lists = video_presence(clips)
+    bits = {
+        split: np.uint16(sum(1 << bit for bit, (_, other) in enumerate(LISTS) if other == split)) for split in SPLITS
+    }
+    stands_in = {split: (video_lists & mask) != 0 for split, mask in bits.items() if np.any(video_lists & mask)}
+    counts = {split: int(np.count_nonzero(ids)) for split, ids in stands_in.items()}
+    for one, other in itertools.combinations(stands_in, 2):
+        counts[f"{one} and {other}"] = int(np.count_nonzero(stands_in[one] & stands_in[other]))
+    return counts
+
+
+def rows_leaked(rows: Rows) -> dict[str, int] | None:
+    """For each policy the list rows that it takes for leaked. None where no list has one clip in several rows: then
+    the clips table stands for every row."""
+    lists = rows.source.astype(np.int64) * len(SPLITS) + rows.split
+    if len(np.unique(rows.clip * np.int64(len(LISTS)) + lists)) == len(rows):
+        return None
+    return {name: int(np.count_nonzero(hold_out(rows, policy))) for name, policy in POLICIES.items()}
+
+
+def leaks_by_policy(clips: pa.Table, leaked_rows: Mapping[str, int] | None = None) -> dict[str, dict[str, Any]]:
+    """For each policy that these lists allow: clips of train and val, the rows and videos that it takes for leaked (of
+    train lists, under val-purge of val lists), and train's videos in each evaluation list. `leaked_rows` is what
+    `rows_leaked` gives."""
+    rows = list_rows(clips)
+    splits = {SPLITS[code] for code in np.unique(codes(rows["split"]))}
+    starts, video_lists = video_starts(clips), video_presence(clips)
+    evaluation = {
+        f"{source} {split}": np.uint16(1 << bit)
+        for bit, (source, split) in enumerate(LISTS)
+        if split != "train" and np.any(video_lists & np.uint16(1 << bit))
+    }
+    result = {}
+    for name, policy in POLICIES.items():
+        if not splits.issuperset({"train", *policy.holdout}):
+            continue
+        curated = curate(rows, policy)
+        split, leaked = curated.split, curated.fate == FATES.index("leaked")
+        in_train = np.logical_or.reduceat(split == SPLITS.index("train"), starts)
+        result[name] = {
+            "train": int(np.count_nonzero(split == SPLITS.index("train"))),
+            "val": int(np.count_nonzero(split == SPLITS.index("val"))),
+            "leaked_rows": (leaked_rows or {}).get(name, int(np.count_nonzero(leaked))),
+            "leaked_videos": len(np.unique(curated.rows.video[leaked])),
+            "leaks": {list_: int(np.count_nonzero(video_lists[in_train] & bit)) for list_, bit in evaluation.items()},
+        }
+    return result
+
+
+def compare_names(train: Sequence[ClipName], evaluation: Sequence[ClipName]) -> dict[str, Any]:
+    """The overlap of two lists of clips, by YouTube ID and by clip; a clip without a span is compared by ID alone."""
+    sides = {"train": train, "eval": evaluation}
+    ids = {side: {name.youtube_id for name in names} for side, names in sides.items()}
+    clips = {side: {str(name) for name in names if name.span_s} for side, names in sides.items()}
+    shared = sorted(ids["train"] & ids["eval"])
+    return {
+        **{
+            side: {"rows": len(names), "ids": len(ids[side]), "clips": len(clips[side])}
+            for side, names in sides.items()
+        },
+        "shared_ids": len(shared),
+        "shared_clips": len(clips["train"] & clips["eval"]),
+        "ids": shared,
+    }

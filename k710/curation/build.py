@@ -1,0 +1,113 @@
+"""Lists -> manifest. Reads like the paper's own paragraph: merge, align, hold out, deduplicate, write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from k710.curation.attrition import attrition
+from k710.curation.clips import clips_table
+from k710.curation.curate import Policy, align, curate
+from k710.curation.fates import write_fates
+from k710.errors import UsageError
+from k710.lists.annotations import AnnotationList, ListFile, read_list
+from k710.lists.labels import Alignment, Synonym
+from k710.manifest.read import Manifest, check_output, write_manifest
+from k710.recipes import as_dict
+from k710.sources.known import NEWEST_FIRST, check_sources, check_splits, source_named
+from k710.storage.storage import Location
+
+# Official lists are not the user's to mend: a few bad rows are dropped and reported instead of stopping the build.
+TOLERATED_SHARE = 0.001
+
+
+@dataclass(frozen=True)
+class CurationRecipe:
+    """The keys of `pipelines/curation/*.yaml`; see docs/build.md for what each one does."""
+
+    sources: tuple[str, ...] = ("k400", "k600", "k700")
+    splits: tuple[str, ...] = ()  # empty: train, val and the holdout
+    leak_policy: str = "train-purge"
+    holdout: tuple[str, ...] = ("val",)
+    precedence: tuple[str, ...] = NEWEST_FIRST
+
+    def checked(self) -> CurationRecipe:
+        """The recipe with everything in its canonical order. Raises UsageError for choices that make no sense."""
+        policy = self.policy
+        splits = check_splits(self.splits or ("train", "val", *policy.holdout))
+        unread = [split for split in policy.holdout if split not in splits]
+        if "train" in splits and unread:
+            raise UsageError(
+                f"train would be built without holding out {' and '.join(unread)}, since those lists are not read; "
+                f"add {','.join(unread)} to --splits"
+            )
+        return CurationRecipe(check_sources(self.sources), splits, self.leak_policy, policy.holdout, policy.precedence)
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.leak_policy, check_splits(self.holdout), tuple(map(source_named, self.precedence)))
+
+
+def build(
+    recipe: CurationRecipe,
+    files: Iterable[ListFile],
+    out: Location,
+    *,
+    synonyms: Sequence[Synonym] = (),
+    strict: bool = False,
+    force: bool = False,
+    fates: Path | None = None,
+) -> Manifest:
+    """Build the manifest `out` from annotation lists; see docs/build.md.
+
+    `files` are the lists of the recipe's sources and splits (`annotations.find_lists` finds them in a folder). With
+    `strict` a bad row stops the build in downloaded lists too. `fates` names a CSV or Parquet file for the fate of
+    every row. Raises ListError, LabelError, ManifestError or UsageError; then `out` is as it was before.
+    """
+    recipe, files = recipe.checked(), tuple(files)
+    check_output(out, force=force)
+    if fates is not None and fates.resolve() in {file.path.resolve() for file in files}:
+        raise UsageError(f"{fates}: is one of the lists that are read; choose another place for the fates")
+    if fates is not None and out.resolve() in fates.resolve().parents:
+        raise UsageError(f"{fates}: lies inside the manifest {out}, which holds nothing else; choose another place")
+    alignment = Alignment(synonyms)
+    rows, sources = _merge(files, alignment, strict=strict)
+    pa.default_memory_pool().release_unused()  # what reading the lists took; a quarter of the peak
+    curated = curate(rows, recipe.policy)
+    clips = clips_table(curated)
+    details = {
+        "recipe": as_dict(recipe),
+        "sources": sources,
+        "synonyms": {synonym.name: synonym.label for synonym in synonyms},
+        "counts": attrition(sources, curated, clips),
+    }
+    if fates is not None:
+        write_fates(fates, curated, clips)
+    del rows, curated
+    pa.default_memory_pool().release_unused()
+    return write_manifest(out, clips, details, force=force)
+
+
+def _merge(files: Iterable[ListFile], alignment: Alignment, *, strict: bool) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """All rows of all lists, aligned, and what dataset.json says of each list; the lists themselves are let go."""
+
+    def read(file: ListFile) -> AnnotationList:
+        return read_list(file, tolerated_share=0.0 if strict or file.url is None else TOLERATED_SHARE)
+
+    with ThreadPoolExecutor(2) as pool:  # parsing and hashing do not hold the interpreter; more would hold more files
+        lists = list(pool.map(read, files))
+    return align(lists, alignment), [_provenance(annotation_list) for annotation_list in lists]
+
+
+def _provenance(annotation_list: AnnotationList) -> dict[str, Any]:
+    file = annotation_list.file
+    entry: dict[str, Any] = {"source": file.source, "split": file.split, "file": file.path.name}
+    if file.url:
+        entry["url"] = file.url
+    malformed = [{"line": bad.line, "reason": bad.reason} for bad in annotation_list.malformed]
+    return entry | {"sha256": annotation_list.sha256, "rows": annotation_list.num_rows, "malformed": malformed}

@@ -1,0 +1,109 @@
+"""List rows -> the clips table, one row per distinct clip with what each release says of it; and back again."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.curation.curate import ROW_SCHEMA, Curated, Rows, constant
+from k710.lists.labels import class_names, k710_classes_of
+from k710.manifest.memberships import classes_in, in_splits_of, label_columns, split_column, split_masks
+from k710.manifest.read import DROP_REASONS, clips_schema
+from k710.sources.known import SOURCES, SPLITS
+
+
+def clips_table(curated: Curated) -> pa.Table:
+    """The clips table (manifest.CLIPS_SCHEMA) in clip_id order.
+
+    A clip's label comes from its train and val rows, by precedence of releases; labels that lost stand in
+    `other_class_ids`. Each release's own splits and labels are as published, whatever curation decided. The table has
+    `{release}_class_ids` too where the lists of one release label a clip differently (memberships.py).
+    """
+    rows = curated.rows
+    num_clips = len(curated.split)
+    first = np.flatnonzero(np.diff(rows.clip, prepend=-1))  # the row whose label counts
+    class_id = np.where(rows.of_splits("test")[first], np.int16(-1), rows.class_id[first])
+    place = rows.table.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(rows.order[first]))
+    clip_ids = _clip_ids(*place.columns)
+    columns = {
+        "clip_id": clip_ids,
+        **dict(zip(place.column_names, place.columns, strict=True)),
+        "label": _named(class_id, class_names("k710")),
+        "class_id": _nullable(class_id),
+        "other_class_ids": _other_class_ids(rows, class_id),
+        "split": _named(curated.split, SPLITS),
+        "drop_reason": _named(curated.drop_reason, DROP_REASONS),
+        "kept_clip_id": clip_ids.take(pa.array(curated.kept_clip, mask=curated.kept_clip < 0)),
+    }
+    for source in SOURCES:
+        masks, classes = _as_published(rows, source, num_clips)
+        label, labels = label_columns(masks, classes)
+        columns[f"{source}_split"] = split_column(masks)
+        columns[f"{source}_class_id"] = _nullable(label)
+        if labels is not None:
+            columns[f"{source}_class_ids"] = labels
+    return pa.table(columns, schema=clips_schema(columns)).combine_chunks()
+
+
+def list_rows(clips: pa.Table) -> pa.Table:
+    """The list rows (curate.ROW_SCHEMA) that a clips table stands for: one for each clip and list that has it."""
+    parts = []
+    for source, release in SOURCES.items():
+        masks = split_masks(clips[f"{source}_split"])
+        to_k710 = np.array([*k710_classes_of(release.label_set), -1], np.int16)
+        for split in SPLITS:
+            listed = np.flatnonzero(in_splits_of(masks, (split,)))
+            if not len(listed):
+                continue
+            release_class = classes_in(clips, f"{source}_", split, masks)[listed]
+            place = clips.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(listed))
+            columns = [
+                constant(source, tuple(SOURCES), len(listed)),
+                constant(split, SPLITS, len(listed)),
+                pa.array(np.zeros(len(listed), np.int32)),
+                *place.columns,
+                pa.array(release_class),
+                pa.array(to_k710[release_class]),
+            ]
+            parts.append(pa.table(columns, schema=ROW_SCHEMA))
+    return pa.concat_tables(parts).combine_chunks() if parts else ROW_SCHEMA.empty_table()
+
+
+def _clip_ids(youtube_id: pa.ChunkedArray, time_start_s: pa.ChunkedArray, time_end_s: pa.ChunkedArray) -> pa.Array:
+    """`{youtube_id}_{time_start:06d}_{time_end:06d}`, the name of a clip's file in the public archives."""
+    start, end = (pc.utf8_lpad(time.cast(pa.string()), 6, "0") for time in (time_start_s, time_end_s))
+    joined = pc.binary_join_element_wise(youtube_id, start, end, "_")
+    return pa.concat_arrays(joined.chunks) if joined.num_chunks != 1 else joined.chunk(0)
+
+
+def _other_class_ids(rows: Rows, class_id: npt.NDArray[np.int16]) -> pa.Array:
+    """For each clip, the K710 classes that other train and val rows give it, ascending; null where there are none."""
+    contradicts = ~rows.of_splits("test") & (rows.class_id != class_id[rows.clip])
+    pairs = np.unique(rows.clip[contradicts].astype(np.int64) << 16 | rows.class_id[contradicts])
+    counts = np.bincount(pairs >> 16, minlength=len(class_id))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    values = pa.array((pairs & 0xFFFF).astype(np.int16))
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(counts == 0))
+
+
+def _as_published(rows: Rows, source: str, num_clips: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
+    """(clips,) the splits in which a release lists each clip, as a mask of bits, and (splits, clips) the class index
+    that each split gives it, -1 for none. Of two labels in one split, the first alphabetically."""
+    masks, classes = np.zeros(num_clips, np.uint8), np.full((len(SPLITS), num_clips), -1, np.int16)
+    of_source = rows.source == list(SOURCES).index(source)
+    for number, part in enumerate(SPLITS):
+        index = np.flatnonzero(of_source & rows.of_splits(part))[::-1]  # the last write, the first label, stays
+        masks[rows.clip[index]] |= np.uint8(1 << number)
+        classes[number][rows.clip[index]] = rows.release_class_id[index]
+    return masks, classes
+
+
+def _nullable(values: npt.NDArray[np.int16]) -> pa.Array:
+    return pa.array(values, mask=values < 0)
+
+
+def _named(indices: npt.NDArray[np.integer], names: tuple[str, ...]) -> pa.DictionaryArray:
+    """A column of names from their indices; -1 becomes null. A fixed dictionary makes equal columns equal bytes."""
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=indices < 0), pa.array(names, pa.string()))

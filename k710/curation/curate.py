@@ -1,0 +1,300 @@
+"""The rules of Kinetics-710: align, hold out, deduplicate, purge. Pure functions from tables to tables.
+
+UniFormerV2 (§4, Appendix F) says it in three sentences: merge the training sets and delete repeated videos by YouTube
+ID; remove the testing videos of all releases that leaked into the merged training set; align the labels "by filtering
+symbols and replacing synonyms". What the sentences leave open (which clip of an ID wins, which label) is a `Policy`
+here, and every row of every list leaves with a fate that says what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.errors import LabelError, UsageError
+from k710.lists.annotations import AnnotationList
+from k710.lists.labels import Alignment, k710_classes_of
+from k710.manifest.read import DROP_REASONS, NEAR_DUPLICATE
+from k710.sources.known import NEWEST_FIRST, SOURCES, SPLITS
+
+Array = npt.NDArray[np.generic]
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+LEAK_POLICIES = ("train-purge", "val-purge")
+
+# What becomes of a list row.
+#   kept          its clip is in train or val of K710, and this row is the one that put it there
+#   same_clip     another row has the same clip, and that one counts
+#   duplicate_id  another clip of the same video was kept
+#   leaked        the video stands on the other side of train and holdout
+#   unlabelled    the clip stands in test lists alone, which never enter K710
+#   near_duplicate  it was kept, until `k710 near-duplicates --apply` found its pictures in another clip
+#   malformed     the row could not be read (downloaded lists only; a user's own list is refused)
+FATES = ("kept", "same_clip", "duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE, "malformed")
+
+_SOURCE = pa.dictionary(pa.int8(), pa.string())
+ROW_SCHEMA = pa.schema(
+    [
+        ("source", _SOURCE),
+        ("split", _SOURCE),
+        ("line", pa.int32()),
+        ("youtube_id", pa.string()),
+        ("time_start_s", pa.int32()),
+        ("time_end_s", pa.int32()),
+        ("release_class_id", pa.int16()),  # index in the release's own class order; -1 where the list has no label
+        ("class_id", pa.int16()),  # canonical K710 index; -1 likewise
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What to do where train and evaluation overlap, and who wins among the clips of one video.
+
+    `leak`: "train-purge" removes from train every video of the holdout lists (UniFormerV2 §4); "val-purge" removes from
+    val every video of train (the literal reading of VideoMAE V2, supplement §1). `holdout`: the splits whose lists
+    train must not meet, ("val",) as published, or ("val", "test"). `precedence`: releases, winner first.
+    """
+
+    leak: str = "train-purge"
+    holdout: tuple[str, ...] = ("val",)
+    precedence: tuple[str, ...] = NEWEST_FIRST
+
+    def __post_init__(self) -> None:
+        if self.leak not in LEAK_POLICIES:
+            raise UsageError(f"unknown leak policy {self.leak!r}; known: {', '.join(LEAK_POLICIES)}")
+        if self.holdout not in (("val",), ("val", "test")):
+            raise UsageError(f"holdout must be val or val,test, not {','.join(self.holdout) or 'nothing'}")
+        if self.leak == "val-purge" and self.holdout != ("val",):
+            raise UsageError("val-purge keeps every video of train and so has no holdout; leave the holdout at val")
+        unknown = [name for name in self.precedence if name not in SOURCES]
+        if unknown or len(set(self.precedence)) < len(self.precedence):
+            raise UsageError(f"precedence names each release at most once, of {', '.join(SOURCES)}")
+
+    def rank(self, source: str) -> int:
+        """0 for the release that wins; releases left out of `precedence` follow it, newest first."""
+        rest = tuple(name for name in NEWEST_FIRST if name not in self.precedence)
+        return (self.precedence + rest).index(source)
+
+
+def align(lists: Sequence[AnnotationList], alignment: Alignment) -> pa.Table:
+    """All rows of all lists in one table of ROW_SCHEMA, their labels turned into class indices.
+
+    Raises LabelError, with list, line and nearest classes, for a label that no release and no synonym knows, and for
+    one that is no class of the release whose list it stands in.
+    """
+    tables = [_aligned(annotation_list, alignment) for annotation_list in lists]
+    return pa.concat_tables(tables)
+
+
+def _aligned(annotation_list: AnnotationList, alignment: Alignment) -> pa.Table:
+    file, table = annotation_list.file, annotation_list.table.unify_dictionaries().combine_chunks()
+    labels = table["label"].chunk(0) if table.num_rows else pa.array([], table.schema.field("label").type)
+    release_index = {k710: index for index, k710 in enumerate(k710_classes_of(SOURCES[file.source].label_set))}
+    # One look-up per distinct label; the last entry stands for "no label".
+    to_k710 = np.full(len(labels.dictionary) + 1, -1, np.int16)
+    to_release = np.full(len(labels.dictionary) + 1, -1, np.int16)
+    for code, label in enumerate(labels.dictionary.to_pylist()):
+        k710 = alignment.find(label)
+        if k710 is None or k710 not in release_index:
+            line = table["line"][pc.index(labels.indices, code).as_py()]
+            if k710 is None:
+                hint = "If it is another name for one, say so in a --synonyms FILE."
+                raise LabelError(f"{file.path}: line {line}: {alignment.unknown(label)}. {hint}")
+            raise LabelError(f"{file.path}: line {line}: {label!r} is no class of {file.source}")
+        to_k710[code], to_release[code] = k710, release_index[k710]
+    codes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return pa.table(
+        [
+            constant(file.source, tuple(SOURCES), table.num_rows),
+            constant(file.split, SPLITS, table.num_rows),
+            table["line"],
+            table["youtube_id"],
+            table["time_start_s"],
+            table["time_end_s"],
+            pa.array(to_release[codes]),
+            pa.array(to_k710[codes]),
+        ],
+        schema=ROW_SCHEMA,
+    )
+
+
+def constant(value: str, dictionary: Sequence[str], length: int) -> pa.DictionaryArray:
+    """A column that says `value` `length` times, over a fixed dictionary."""
+    return pa.DictionaryArray.from_arrays(np.full(length, dictionary.index(value), np.int8), list(dictionary))
+
+
+def codes(column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
+    """The indices of a dictionary column into its dictionary; -1 for null."""
+    combined = column.combine_chunks()
+    array = combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+    indices = array.indices
+    return np.asarray(indices.fill_null(-1) if indices.null_count else indices)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """List rows in clip_id order, as arrays of one value per row, with the runs of equal clips and equal videos.
+
+    Within a clip the row whose label counts stands first: train and val before test, then by precedence of releases,
+    then alphabetically by label. So every rule below is "the first of a run".
+    """
+
+    table: pa.Table  # ROW_SCHEMA, as it was given
+    order: npt.NDArray[np.int32]  # where in `table` each row stands
+    source: npt.NDArray[np.int8]
+    split: npt.NDArray[np.int8]
+    rank: npt.NDArray[np.int8]  # 0 = the release that wins
+    release_class_id: npt.NDArray[np.int16]
+    class_id: npt.NDArray[np.int16]
+    clip: npt.NDArray[np.int32]  # running number of the row's clip, 0..num_clips-1
+    video: npt.NDArray[np.int32]  # running number of the row's YouTube ID, 0..num_videos-1
+
+    @classmethod
+    def sort(cls, rows: pa.Table, policy: Policy) -> Rows:
+        id_head, id_tail_and_span = _clip_keys(rows)
+        rank_of = np.array([policy.rank(name) for name in SOURCES], np.int8)
+        source, split = codes(rows["source"]), codes(rows["split"])
+        class_id = rows["release_class_id"].to_numpy()
+        # One number for the standing within a clip: test lists last, then precedence, then the label's place.
+        is_test = (split == SPLITS.index("test")).astype(np.int32)
+        standing = is_test << 24 | rank_of[source].astype(np.int32) << 20 | (class_id.astype(np.int32) + 1) << 4 | split
+        order = np.lexsort((standing, id_tail_and_span, id_head)).astype(np.int32)
+        id_head, id_tail_and_span = id_head[order], id_tail_and_span[order]
+        new_video = _changes(id_head) | _changes(id_tail_and_span >> np.uint64(40))
+        new_clip = new_video | _changes(id_tail_and_span)
+        return cls(
+            table=rows,
+            order=order,
+            source=source[order],
+            split=split[order],
+            rank=rank_of[source[order]],
+            release_class_id=class_id[order],
+            class_id=rows["class_id"].to_numpy()[order],
+            clip=np.cumsum(new_clip, dtype=np.int32) - np.int32(1),
+            video=np.cumsum(new_video, dtype=np.int32) - np.int32(1),
+        )
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    @property
+    def num_videos(self) -> int:
+        return int(self.video[-1]) + 1 if len(self) else 0
+
+    def of_splits(self, *splits: str) -> Mask:
+        """Which rows come from the lists of these splits."""
+        return np.isin(self.split, [SPLITS.index(split) for split in splits])
+
+
+def _clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Two numbers per row that sort as its clip_id does: eight bytes of the ID; three more and 20 bits per time."""
+    ids = fixed_width(rows["youtube_id"], 11)
+    head = ids[:, :8].copy().view(">u8").ravel().astype(np.uint64)
+    tail = np.zeros((len(ids), 4), np.uint8)
+    tail[:, 1:] = ids[:, 8:]
+    start_s, end_s = (rows[name].to_numpy().astype(np.uint64) for name in ("time_start_s", "time_end_s"))
+    span = start_s << np.uint64(20) | end_s
+    return head, tail.view(">u4").ravel().astype(np.uint64) << np.uint64(40) | span
+
+
+def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
+    """The bytes of a column of strings that all have the same length, one row of bytes each; no copy."""
+    array = column.combine_chunks()
+    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    start = array.offset * width
+    buffer = np.frombuffer(array.buffers()[2] or b"", np.uint8)
+    return buffer[start : start + len(array) * width].reshape(len(array), width)
+
+
+def _changes(keys: Array) -> Mask:
+    """True where a value differs from the one before it; the first always does."""
+    changes = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=changes[1:])
+    return changes
+
+
+def hold_out(rows: Rows, policy: Policy) -> Mask:
+    """Rows whose video stands on the other side: train rows of held-out videos, or val rows of train videos."""
+    loser, protectors = ("train", policy.holdout) if policy.leak == "train-purge" else ("val", ("train",))
+    protected = np.zeros(rows.num_videos, bool)
+    protected[rows.video[rows.of_splits(*protectors)]] = True
+    return rows.of_splits(loser) & protected[rows.video]
+
+
+def winners(rows: Rows, candidates: Mask) -> Ints:
+    """For each video, the clip that wins among the candidate rows, or -1: best release first, then earliest span."""
+    clip_of_video = np.full(rows.num_videos, -1, np.int64)
+    index = np.flatnonzero(candidates)
+    if len(index):
+        videos = rows.video[index]
+        starts = np.flatnonzero(_changes(videos))
+        # Rows stand in order of span, so the smallest (rank, position) of a video is its winner.
+        best = np.minimum.reduceat(rows.rank[index].astype(np.int64) << 32 | index, starts) & 0xFFFFFFFF
+        clip_of_video[videos[starts]] = rows.clip[best]
+    return clip_of_video
+
+
+def first_of_clip(rows: Rows, candidates: Mask) -> Mask:
+    """The first candidate row of each clip; the others repeat it."""
+    index = np.flatnonzero(candidates)
+    first = np.zeros(len(rows), bool)
+    first[index[_changes(rows.clip[index])]] = True
+    return first
+
+
+@dataclass(frozen=True)
+class Curated:
+    """What curation makes of the list rows. `fate` indexes FATES; clip numbers are positions in clip_id order."""
+
+    rows: Rows
+    fate: npt.NDArray[np.int8]  # per row
+    split: npt.NDArray[np.int8]  # per clip: membership in K710, index into SPLITS, -1 for none
+    drop_reason: npt.NDArray[np.int8]  # per clip: index into DROP_REASONS, -1 where it is kept
+    kept_clip: Ints  # per clip: the clip in whose favour it was dropped, or -1
+    kept_of_video: Ints  # per video: its clip in K710, or else its held-out test clip, or -1
+
+
+def curate(rows: pa.Table, policy: Policy) -> Curated:
+    """Apply a policy to aligned list rows (ROW_SCHEMA). The result does not depend on the order of the rows."""
+    sorted_rows = Rows.sort(rows, policy)
+    clip, video = sorted_rows.clip, sorted_rows.video
+    is_test = sorted_rows.of_splits("test")
+    first_clip_row = first_of_clip(sorted_rows, np.ones(len(sorted_rows), bool))
+
+    fate = np.full(len(sorted_rows), FATES.index("same_clip"), np.int8)
+    fate[is_test & first_clip_row] = FATES.index("unlabelled")
+    leaked = hold_out(sorted_rows, policy)
+    fate[leaked] = FATES.index("leaked")
+
+    num_clips = int(np.count_nonzero(first_clip_row))
+    split = np.full(num_clips, -1, np.int8)
+    kept_of_video = np.full(sorted_rows.num_videos, -1, np.int64)
+    for part in ("train", "val"):
+        candidates = sorted_rows.of_splits(part) & ~leaked
+        winner = winners(sorted_rows, candidates)
+        is_winner = winner[video] == clip
+        first = first_of_clip(sorted_rows, candidates)
+        fate[first & is_winner] = FATES.index("kept")
+        fate[first & ~is_winner] = FATES.index("duplicate_id")
+        split[winner[winner >= 0]] = SPLITS.index(part)
+        # A video is in train or in val, never in both: hold_out saw to that.
+        kept_of_video = np.maximum(kept_of_video, winner)
+    if policy.leak == "train-purge":
+        # With test lists held out, a train clip may have given way to a test clip, which K710 does not keep either.
+        held_out = winners(sorted_rows, sorted_rows.of_splits(*policy.holdout))
+        kept_of_video = np.where(kept_of_video >= 0, kept_of_video, held_out)
+
+    drop_reason = np.full(num_clips, DROP_REASONS.index("unlabelled"), np.int8)
+    for reason in ("leaked", "duplicate_id"):  # a val clip that lost to another val clip may have leaked train rows too
+        drop_reason[clip[fate == FATES.index(reason)]] = DROP_REASONS.index(reason)
+    drop_reason[split >= 0] = -1
+    lost = np.isin(drop_reason, [DROP_REASONS.index("leaked"), DROP_REASONS.index("duplicate_id")])
+    kept_clip = np.where(lost, kept_of_video[video[first_clip_row]], -1)
+    return Curated(sorted_rows, fate, split, drop_reason, kept_clip, kept_of_video)

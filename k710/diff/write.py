@@ -1,0 +1,53 @@
+"""The clips that differ, as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from k710.diff.manifests import Difference
+from k710.errors import UsageError
+from k710.storage.storage import Location, replacing
+
+_WRITERS: dict[str, Callable[[pa.Table, IO[bytes]], None]] = {
+    ".csv": lambda clips, file: pa.csv.write_csv(_without_dictionaries(clips), file),
+    ".parquet": lambda clips, file: pa.parquet.write_table(clips, file, compression="zstd"),
+}
+
+
+def check_clips_file(path: Path, folders: Iterable[Location]) -> None:
+    """Raise UsageError unless `path` is a .csv or .parquet file outside of `folders` (manifests and stores)."""
+    if path.suffix not in _WRITERS:
+        raise UsageError(f"{path}: must end in {' or '.join(_WRITERS)}")
+    check_place(path, folders)
+
+
+def check_place(path: Path, folders: Iterable[Location]) -> None:
+    """Raise UsageError for a file inside one of `folders` (manifests and stores), which hold nothing else."""
+    for folder in folders:
+        if folder.resolve() in path.resolve().parents:
+            raise UsageError(f"{path}: lies inside {folder}, which holds nothing else; choose another place")
+
+
+def write_clips(path: Path, found: Difference) -> None:
+    """Write every differing clip, a row each; the file appears whole or not at all."""
+    with replacing(path) as file:
+        _WRITERS[path.suffix](found.clips, file)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a page, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def _without_dictionaries(clips: pa.Table) -> pa.Table:
+    """CSV has no dictionaries."""
+    columns = {name: clips[name] for name in clips.column_names}
+    plain = {n: c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for n, c in columns.items()}
+    return pa.table(plain)

@@ -1,0 +1,1 @@
+"""Who works: units of work in threads, processes, on a Ray cluster."""

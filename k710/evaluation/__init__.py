@@ -1,0 +1,1 @@
+"""From a checkpoint and clips to scores, accuracy and predictions."""

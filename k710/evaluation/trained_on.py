@@ -1,0 +1,108 @@
+"""Which of the clips that a checkpoint is evaluated on it was trained on, told by the records of its runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from k710.errors import ManifestError
+from k710.evaluation.evaluate import Evaluation
+from k710.evaluation.scores import accuracies, without_nan
+from k710.manifest.read import Manifest, open_manifest
+from k710.manifest.views import VIEWS, split_of, view, view_columns
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The evaluated clips whose videos are among those that a run was trained on.
+
+    `view` and `content_hash` are of the run's train split. `num_clips` is None where the manifest is not at hand, so
+    that nothing is known. `others` are the scores on the labelled clips of other videos.
+    """
+
+    view: str
+    content_hash: str
+    num_clips: int | None
+    others: dict[str, float | None]
+
+    def summary(self) -> dict[str, Any]:
+        """In plain values, for summary.json."""
+        found = {"view": self.view, "manifest": self.content_hash, "clips": self.num_clips}
+        return {**found, "scores_of_others": self.others}
+
+
+def overlaps(runs: tuple[dict[str, Any], ...], manifest: Manifest, evaluation: Evaluation) -> list[Overlap]:
+    """What each run shares with the clips of an evaluation on `manifest`, by video.
+
+    The train split of the run's view is taken whole, fetched or not. A run on another version of the manifest is looked
+    up among the versions that the folder keeps.
+    """
+    found = evaluation.predictions
+    videos = np.array([clip_id[:11] for clip_id in found.clip_ids])
+    shared: dict[tuple[str, str], Overlap] = {}
+    for run in runs:
+        of_view, content_hash = _what(run)
+        if of_view is None or (of_view, content_hash) in shared:
+            continue
+        trained = _train_videos(manifest, content_hash, of_view)
+        if trained is None:
+            shared[of_view, content_hash] = Overlap(of_view, content_hash, None, {})
+            continue
+        seen = np.isin(videos, trained)
+        rest = ~seen & evaluation.labelled
+        scores = without_nan(accuracies(found.scores[rest], found.class_ids[rest]))
+        shared[of_view, content_hash] = Overlap(of_view, content_hash, int(seen.sum()), scores)
+    return list(shared.values())
+
+
+def sentences(shared: list[Overlap], num_clips: int) -> list[str]:
+    """What is to be said of them; nothing where no clip is shared."""
+    said = []
+    for one in shared:
+        trained = (
+            f"the train split of {one.view} that the checkpoint's own record names (manifest {one.content_hash[:16]})"
+        )
+        if one.num_clips is None:
+            said.append(
+                f"the checkpoint was trained on {one.view} of manifest {one.content_hash[:16]}, which is not this one "
+                "nor a version that it keeps: whether it was trained on these clips is not known"
+            )
+        elif one.num_clips:
+            clips = f"{one.num_clips:,} of {num_clips:,} evaluated {'clip is' if num_clips == 1 else 'clips are'}"
+            top1 = one.others["top1"]
+            rest = (
+                "no labelled clip of another video is left to score"
+                if top1 is None
+                else f"top-1 on the others is {top1:.2%}"
+            )
+            said.append(f"{clips} of videos in {trained}: it may have seen them in training; {rest}")
+    return said
+
+
+def unrecorded(runs: tuple[dict[str, Any], ...]) -> list[str]:
+    """The checkpoint that the first recorded run started from, where what that was trained on is not recorded."""
+    start = runs[-1].get("start") if runs else None
+    init = start.get("init") if isinstance(start, dict) else None
+    return [f"it started from {init}; what that was trained on is not recorded"] if init else []
+
+
+def _what(run: dict[str, Any]) -> tuple[str | None, str]:
+    """View and content hash of a run; no view where the record does not tell both."""
+    recipe, manifest = run.get("recipe"), run.get("manifest")
+    of_view = recipe.get("view") if isinstance(recipe, dict) else None
+    content_hash = manifest.get("content_hash") if isinstance(manifest, dict) else None
+    known = of_view in VIEWS and isinstance(content_hash, str)
+    return (of_view, str(content_hash)) if known else (None, "")
+
+
+def _train_videos(manifest: Manifest, content_hash: str, of_view: str) -> list[str] | None:
+    try:
+        trained = manifest if content_hash == manifest.content_hash else None
+        opened = trained or open_manifest(manifest.path, version=content_hash)
+        table = split_of(view(opened.read_clips(view_columns(of_view)), of_view), "train")
+    except ManifestError:
+        return None
+    return list(pc.unique(table["youtube_id"]).to_pylist())

@@ -1,0 +1,1 @@
+"""A manifest in the forms of other tools, and its card."""

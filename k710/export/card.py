@@ -1,0 +1,227 @@
+"""The dataset card: a README.md with the header that the Hugging Face Hub reads, written from what a manifest holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from k710.errors import ManifestError, UsageError
+from k710.export.card_facts import CardFacts, card_facts
+from k710.maintenance.status import SplitStatus, status
+from k710.manifest.read import Manifest
+from k710.sources.citations import citations
+from k710.sources.known import SOURCES
+from k710.storage.storage import held, replacing
+from k710.store.store import Store
+
+# The Hub's own names of sizes.
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_SPECIAL = re.compile(r"([\\`*_\[\]|~$#@!])")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A view that lies beside the card as a Parquet file per split, in the place of a manifest."""
+
+    view: str
+    dialect: str
+    rows: dict[str, int]  # by split
+    files: dict[str, str]  # by split, relative to the card
+
+
+def card(manifest: Manifest, *, store: Store | None = None, exported: Exported | None = None) -> str:
+    """The card of a manifest, or of what was exported of it, as Markdown with its YAML header.
+
+    `store` adds what is fetched. Raises ManifestError, RecipeError and StoreError for damage.
+    """
+    facts = card_facts(manifest)
+    if exported is None:
+        rows, data = facts.rows, [{"split": "clips", "path": list(facts.clips_files)}]
+    else:
+        rows = sum(exported.rows.values())
+        data = [{"split": split, "path": path} for split, path in exported.files.items()]
+    header = yaml.safe_dump(_header(facts, rows, data), sort_keys=False, allow_unicode=True, width=1000)
+    media = status(manifest, store) if store is not None else ()
+    sections = [
+        _what_it_is(facts), _exported(exported), _counts(facts), _media(media, store), _rebuild(facts),
+        _left_out(facts), _labels(facts),
+        _LICENCE, _cite(facts),
+    ]  # fmt: skip
+    return "\n\n".join([f"---\n{header}---", *(section for section in sections if section)]) + "\n"
+
+
+def check_card_place(manifest: Manifest, path: Path) -> None:
+    """Raise UsageError for a file inside the manifest that is not its README.md: it would be in the way of a build, or
+    be the manifest's own."""
+    folder, path = manifest.path.resolve(), path.resolve()
+    if folder in path.parents and path != folder / "README.md":
+        raise UsageError(
+            f"{path}: lies inside the manifest {manifest.path}, where a card is README.md and nothing else"
+        )
+
+
+def write_card(path: Path, text: str, *, force: bool = False) -> None:
+    """Write a card, whole or not at all. Raises ManifestError where a file is there and `force` is not given."""
+    with held(path):
+        if path.exists() and not force:
+            raise ManifestError(f"{path}: exists already; --force replaces it")
+        with replacing(path) as file:
+            file.write(text.encode())
+
+
+def _header(facts: CardFacts, rows: int, data_files: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "pretty_name": "Kinetics-710",
+        "license": "other",
+        "license_name": "annotations-cc-by-4.0-videos-of-their-owners",
+        "language": ["en"],
+        "task_categories": ["video-classification"],
+        "size_categories": [next((name for limit, name in _SIZES if rows < limit), "10M<n<100M")],
+        "tags": ["kinetics", "kinetics-710", "action-recognition", "video", *facts.recipe.sources],
+        "configs": [{"config_name": "default", "data_files": data_files}],
+    }
+
+
+def plain(text: object) -> str:
+    """Text of whatever origin as Markdown that shows it and does nothing else, on one line."""
+    shown = "".join(character if character.isprintable() else " " for character in str(text))
+    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\1", shown).replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table: numbers with thousands separators at the right; text is made plain."""
+    rows = [list(row) for row in rows]
+    numeric = [any(isinstance(row[number], int) for row in rows) for number in range(len(columns))]
+    lines = [columns, ["---:" if is_number else "---" for is_number in numeric]]
+    lines += [[f"{cell:,}" if isinstance(cell, int) else plain(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _what_it_is(facts: CardFacts) -> str:
+    titles = ", ".join(SOURCES[source].title for source in facts.recipe.sources)
+    k710 = facts.counts["k710"]
+    sides = " and ".join(f"{count:,} {split}" for split, count in k710.items()) or "no"
+    return f"""# Kinetics-710
+
+Clips of YouTube videos with a human action each, as annotation: YouTube ID, span in seconds, one of 710 classes.
+Made by `k710` from the annotation lists of {titles}: one clip per video, no video in both train and val, labels
+aligned. Kinetics-710 has {sides} clips of {facts.classes:,} classes here. The manifest's table holds
+{facts.rows:,} clips, those that were left out and why among them.
+
+Content hash (SHA-256 over the rows): `{_hexadecimal(facts.content_hash)}`"""
+
+
+def _hexadecimal(text: str) -> str:
+    return re.sub(r"[^0-9a-f]", "?", text)
+
+
+def _exported(exported: Exported | None) -> str:
+    if exported is None:
+        return ""
+    rows = [[split, count, exported.files[split]] for split, count in exported.rows.items()]
+    return f"""## What is here
+
+View `{exported.view}`, a row per clip, fetched or not; class indices in the order `{exported.dialect}`. Of a clip's
+media only its place in the store is here, where the export was given one.
+
+{_table(["split", "clips", "file"], rows)}"""
+
+
+def _counts(facts: CardFacts) -> str:
+    splits = list(dict.fromkeys(split for counts in facts.counts.values() for split in counts))
+    rows = [[view, *(counts.get(split, "") for split in splits)] for view, counts in facts.counts.items()]
+    return f"""## Clips by view and split
+
+`k710` is the curated dataset; a release is what its lists say, untouched by curation.
+
+{_table(["view", *splits], rows)}"""
+
+
+def _media(lines: Sequence[SplitStatus], store: Store | None) -> str:
+    if store is None:
+        return ""
+    failures = list(dict.fromkeys(name for line in lines for name in line.failed))
+    rows = [
+        [f"{line.view} {line.split}", line.clips, line.fetched, *(line.failed.get(name, 0) for name in failures),
+         line.unsettled]
+        for line in lines
+    ]  # fmt: skip
+    return f"""## Media
+
+What was fetched of these clips, in encode profile {plain(store.profile_folder)}, when this card was written; videos
+vanish from their public places, so no two copies are the same.
+
+{_table(["", "clips", "fetched", *map(plain, failures), "not settled"], rows)}"""
+
+
+def _rebuild(facts: CardFacts) -> str:
+    lists = [[one.name, one.rows, one.malformed, one.sha256, one.origin] for one in facts.lists]
+    tools = ", ".join(f"{plain(name)} {plain(version)}" for name, version in facts.tools.items())
+    where = (
+        "The lists are downloaded from their public addresses; one that was replaced there since has another SHA-256."
+        if facts.lists_are_public
+        else "`LISTS` is a folder with the annotation lists below."
+    )
+    same = (
+        "The content hash must be the same."
+        if facts.is_as_built
+        else "A later step dropped clips of what this command builds (see the drop reasons below), so its content hash "
+        "is another."
+    )
+    parts = [
+        f"""## How to build it again
+
+```console
+$ {facts.build_command()}
+```
+
+{same} {where} Built with {tools or "unknown versions"}.
+
+{_table(["list", "rows", "rows left out", "SHA-256", "from"], lists)}""",
+        *map(plain, facts.list_warnings),
+    ]
+    if facts.synonyms:
+        rows = facts.synonyms.items()
+        parts.append(f"`synonyms.csv` has the columns name,label and these rows:\n\n{_table(['name', 'label'], rows)}")
+    return "\n\n".join(parts)
+
+
+def _left_out(facts: CardFacts) -> str:
+    recipe = facts.recipe
+    rows = [[reason, clips, meaning] for reason, (clips, meaning) in facts.reasons.items()]
+    policy = f"""## What was left out, and why
+
+Leak policy {recipe.leak_policy}, holdout {", ".join(recipe.holdout)}. Of several releases that have a video the first
+of {plain(", ".join(recipe.precedence))} wins."""
+    return f"{policy}\n\n{_table(['drop reason', 'clips', 'meaning'], rows)}" if rows else policy
+
+
+def _labels(facts: CardFacts) -> str:
+    rows = [[one.synonym.name, one.synonym.label, one.release, one.clips, one.synonym.doubt] for one in facts.doubts]
+    if not rows:
+        return ""
+    return f"""## Label doubts
+
+Names that differ between the releases are joined by published synonyms. Of these the meanings may differ:
+
+{_table(["name in the release", "K710 class", "release", "clips in K710", "doubt"], rows)}"""
+
+
+_LICENCE = """## Licence
+
+As far as known, and to be checked by whoever uses it:
+
+- The Kinetics annotations (IDs, spans, labels) are published by Google DeepMind under
+  [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/). This table is derived from them.
+- The videos belong to the people who uploaded them. No licence to them is given here; their owners' rights and
+  YouTube's terms of service apply. Videos may be removed by their owners at any time, and copies should follow."""
+
+
+def _cite(facts: CardFacts) -> str:
+    return "## Citation\n\n```bibtex\n" + "\n".join(citations(facts.recipe.sources)) + "\n```"

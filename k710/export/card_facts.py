@@ -1,0 +1,161 @@
+"""What a dataset card says, as numbers and names: everything that is in a manifest, checked, and nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.curation.attrition import list_warnings
+from k710.curation.build import CurationRecipe
+from k710.errors import ManifestError
+from k710.lists.labels import Synonym, class_names, published_synonyms
+from k710.manifest.memberships import in_splits_of, split_masks
+from k710.manifest.read import Manifest
+from k710.manifest.views import VIEWS
+from k710.recipes import make_recipe
+from k710.sources.known import SOURCES, SPLITS
+
+# What `k710 build` itself drops clips for; whatever else stands in the column was decided by a later step.
+_REASONS_OF_BUILD = ("duplicate_id", "leaked", "unlabelled")
+_REASONS = {
+    "duplicate_id": "another clip of the same video was kept",
+    "leaked": "the video stands on the other side of train and holdout",
+    "unlabelled": "in test lists alone, which never enter K710",
+    "near_duplicate": "repeats what a clip of another video shows, which was kept (`k710 near-duplicates --apply`)",
+}
+
+
+@dataclass(frozen=True)
+class ListFacts:
+    """One annotation list that the dataset was built from."""
+
+    name: str  # `k400 train`
+    rows: int
+    malformed: int
+    sha256: str
+    origin: str  # its public address, or the name of the file
+
+
+@dataclass(frozen=True)
+class DoubtFacts:
+    """A published synonym whose meaning may differ, and the K710 clips that got their label by it."""
+
+    synonym: Synonym
+    release: str
+    clips: int
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """All that a card tells of a manifest."""
+
+    content_hash: str
+    rows: int
+    counts: dict[str, dict[str, int]]  # view, split: clips
+    classes: int  # of K710's clips
+    reasons: dict[str, tuple[int, str]]  # drop reason: clips, and what it means
+    lists: tuple[ListFacts, ...]
+    list_warnings: tuple[str, ...]  # lists that are not whole, or another release's
+    recipe: CurationRecipe
+    synonyms: dict[str, str]  # the user's own
+    tools: dict[str, str]
+    doubts: tuple[DoubtFacts, ...]
+    clips_files: tuple[str, ...]
+
+    @property
+    def is_as_built(self) -> bool:
+        """Whether nothing but a build decided on the clips, as far as their drop reasons tell."""
+        return set(self.reasons) <= set(_REASONS_OF_BUILD)
+
+    @property
+    def lists_are_public(self) -> bool:
+        """Whether every list was downloaded from its public address."""
+        return all("://" in one.origin for one in self.lists)
+
+    def build_command(self, out: str = "manifests/k710") -> str:
+        """The command that makes the same rows of the same lists."""
+        recipe = self.recipe
+        options = {
+            "--sources": ",".join(recipe.sources),
+            "--splits": ",".join(recipe.splits),
+            "--leak-policy": recipe.leak_policy,
+            "--holdout": ",".join(recipe.holdout),
+            "--precedence": ",".join(recipe.precedence),
+        }
+        if not self.lists_are_public:
+            options["--annotations"] = "LISTS"
+        if self.synonyms:
+            options["--synonyms"] = "synonyms.csv"
+        words = [f"{name} {shlex.quote(value)}" for name, value in options.items()]
+        return " ".join(["k710 build", *words, "--out", shlex.quote(out)])
+
+
+def card_facts(manifest: Manifest) -> CardFacts:
+    """Read a manifest's facts. Raises ManifestError or RecipeError where dataset.json does not hold what a build
+    writes."""
+    about = manifest.about
+    recipe = make_recipe(about["recipe"], CurationRecipe, where=str(manifest.path)).checked()
+    try:
+        lists = tuple(_list_facts(entry) for entry in about["sources"])
+        not_as_named = (about.get("counts") or {}).get("misnamed", {})
+        warnings = tuple(list_warnings(about["sources"], not_as_named).values())
+        synonyms = {str(name): str(label) for name, label in about.get("synonyms", {}).items()}
+        tools = {str(name): str(version) for name, version in about.get("tools", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ManifestError(f"{manifest.path}: dataset.json is damaged: {error!r}") from None
+    columns = ["class_id", "split", "drop_reason"]
+    columns += [f"{source}_{column}" for source in recipe.sources for column in ("split", "class_id")]
+    clips = manifest.read_clips(columns)
+    reasons = _value_counts(clips["drop_reason"])
+    return CardFacts(
+        content_hash=manifest.checked_content_hash(),
+        rows=clips.num_rows,
+        counts={view: _split_counts(clips, view) for view in VIEWS if view == "k710" or view in recipe.sources},
+        classes=pc.count_distinct(clips["class_id"].filter(pc.is_valid(clips["split"]))).as_py(),
+        reasons={name: (reasons[name], _REASONS.get(name, "decided after the build")) for name in sorted(reasons)},
+        lists=lists,
+        list_warnings=warnings,
+        recipe=recipe,
+        synonyms=synonyms,
+        tools=tools,
+        doubts=tuple(_doubts(clips, recipe)),
+        clips_files=tuple(entry["file"] for entry in about["clips"]),
+    )
+
+
+def _list_facts(entry: dict[str, Any]) -> ListFacts:
+    return ListFacts(
+        f"{entry['source']} {entry['split']}",
+        int(entry["rows"]),
+        len(entry["malformed"]),
+        str(entry["sha256"]),
+        str(entry.get("url") or entry["file"]),
+    )
+
+
+def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counted = pc.value_counts(column.cast(pa.string())).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counted if entry["values"] is not None}
+
+
+def _split_counts(clips: pa.Table, view: str) -> dict[str, int]:
+    masks = split_masks(clips["split" if view == "k710" else f"{view}_split"])
+    counts = {split: int(np.count_nonzero(in_splits_of(masks, (split,)))) for split in SPLITS}
+    return {split: count for split, count in counts.items() if count}
+
+
+def _doubts(clips: pa.Table, recipe: CurationRecipe) -> list[DoubtFacts]:
+    found = []
+    for synonym in published_synonyms():
+        for source in recipe.sources if synonym.doubt else ():
+            names = class_names(source)
+            if synonym.name in names:
+                own = pc.equal(clips[f"{source}_class_id"], names.index(synonym.name))
+                clips_of_it = pc.sum(pc.and_kleene(own, pc.is_valid(clips["split"]))).as_py() or 0
+                found.append(DoubtFacts(synonym, SOURCES[source].title, clips_of_it))
+    return found

@@ -1,0 +1,127 @@
+"""A folder that FiftyOne imports: `Dataset.from_dir(..., dataset_type=fiftyone.types.FiftyOneDataset)`.
+
+FiftyOne's present form of that type is a copy of its database, whose schema changes from version to version. Its first
+form, which every version reads too, says what each sample is in plain JSON; this writes that one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from k710.errors import FetchError
+from k710.export.lists import (
+    DEFAULT_TEMPLATE,
+    check_labelled,
+    check_out,
+    check_template,
+    clip_rows,
+    held_folder,
+    split_parts,
+)
+from k710.lists.labels import class_names
+from k710.manifest.read import Manifest
+from k710.manifest.views import view
+from k710.storage.storage import replacing
+from k710.store.local_files import LocalFiles
+
+SAMPLES, METADATA = "samples.json", "metadata.json"
+
+
+@dataclass(frozen=True)
+class FiftyOneCounts:
+    """What was written, and the clips of which the folder of videos has no file."""
+
+    samples: dict[str, int]  # by split
+    missing: dict[str, int]
+
+
+def export_fiftyone(
+    manifest: Manifest,
+    out: Path,
+    *,
+    view_name: str = "k710",
+    dialect: str = "canonical",
+    splits: tuple[str, ...] = (),
+    template: str = DEFAULT_TEMPLATE,
+    videos: Path | None = None,
+    force: bool = False,
+) -> FiftyOneCounts:
+    """Write a view as samples.json and metadata.json.
+
+    A sample has its split as tag, its class as `ground_truth` (a Classification; none in lists without labels), and the
+    fields clip_id, youtube_id, time_start_s, time_end_s, class_id. Its file is the one that `videos` has of the clip,
+    in any of the layouts that `k710 fetch` reads (a file named by the video alone counts where the view has one clip of
+    that video); clips without one are left out and counted. Without `videos` it is what `template` makes, there or not;
+    a relative path is taken from `out`. Raises as export.export, and FetchError for a folder with none of the clips.
+    """
+    fields = check_template(template)
+    table = view(manifest.clips, view_name, dialect=dialect)
+    parts = split_parts(table, splits)
+    for part in parts.values() if videos is None and fields & {"label", "label_", "class_id"} else ():
+        check_labelled(part, "the template")
+    find = _by_template(template) if videos is None else _ByFolder(LocalFiles(videos.resolve()), table)
+    samples: Counter[str] = Counter(dict.fromkeys(parts, 0))
+    missing: Counter[str] = Counter(dict.fromkeys(parts, 0))
+    info = {
+        "default_classes": list(class_names(view_name, dialect)),
+        "view": view_name,
+        "content_hash": manifest.checked_content_hash(),
+    }
+    with held_folder(out):
+        check_out(out, [METADATA, SAMPLES], force=force)
+        with replacing(out / SAMPLES) as file:
+            separator = b'{"samples": [\n'
+            for split, row in _rows(parts):
+                path = find(row)
+                if path is None:
+                    missing[split] += 1
+                    continue
+                file.write(separator + json.dumps(_sample(row, split, path)).encode())
+                samples[split] += 1
+                separator = b",\n"
+            if not any(samples.values()):
+                raise FetchError(f"{videos}: holds none of the {sum(missing.values()):,} clips")
+            file.write(b"\n]}\n")
+        with replacing(out / METADATA) as file:
+            file.write(f"{json.dumps({'info': info}, indent=1)}\n".encode())
+    return FiftyOneCounts(dict(samples), dict(missing))
+
+
+def _rows(parts: dict[str, pa.Table]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for split, part in parts.items():
+        for row in clip_rows(part):
+            yield split, row
+
+
+def _sample(row: dict[str, Any], split: str, path: str) -> dict[str, Any]:
+    label = row["label"]
+    fields = {name: row[name] for name in ("clip_id", "youtube_id", "time_start_s", "time_end_s", "class_id")}
+    classification = None if label is None else {"_cls": "Classification", "label": label}
+    return {"filepath": path, "tags": [split], "ground_truth": classification, **fields}
+
+
+def _by_template(template: str) -> Any:
+    return lambda row: template.format(**row)
+
+
+class _ByFolder:
+    """The file of a clip in a folder of clips, as an absolute path."""
+
+    def __init__(self, files: LocalFiles, table: pa.Table) -> None:
+        self._files = files
+        # A clip that the view has in several splits is one clip of its video.
+        clips = dict(zip(table["clip_id"].to_pylist(), table["youtube_id"].to_pylist(), strict=True))
+        self._clips_of = Counter(clips.values()) if files.by_video else Counter()
+
+    def __call__(self, row: dict[str, Any]) -> str | None:
+        found = self._files.by_span.get(row["clip_id"])
+        if found is None and self._clips_of[row["youtube_id"]] == 1:
+            found = self._files.by_video.get(row["youtube_id"])
+        return None if found is None else str(self._files.folder / found[0])

@@ -1,0 +1,124 @@
+"""A folder that Hugging Face's `datasets` opens: a Parquet file per split with typed columns, and the card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from k710.export.lists import check_out, held_folder, split_parts, write_files
+from k710.lists.labels import class_names
+from k710.manifest.read import Manifest
+from k710.manifest.views import view
+from k710.store.store import Store
+
+CARD = "README.md"
+
+# What a store says of a clip: how it failed, or where its bytes are (a span of a tar) and what they are.
+MEDIA = (
+    *("failure", "tar", "offset", "size", "sha256", "suffix"),
+    *("width", "height", "fps", "num_frames", "duration_s", "codec"),
+)
+
+
+def data_file(split: str) -> str:
+    """The file of a split inside the folder."""
+    return f"data/{split}.parquet"
+
+
+def export_hf(
+    manifest: Manifest,
+    out: Path,
+    *,
+    view_name: str = "k710",
+    dialect: str = "canonical",
+    splits: tuple[str, ...] = (),
+    store: Store | None = None,
+    card_of: Callable[[dict[str, int]], str] | None = None,
+    force: bool = False,
+) -> dict[str, int]:
+    """Write a view as a dataset folder; returns rows by split.
+
+    Columns: clip_id, youtube_id, time_start_s, time_end_s, and `label`, a ClassLabel of the view's names in the
+    dialect's order (null in lists without labels); of view k710 also {release}_split and {release}_label for each
+    release of the manifest; with a store the columns of MEDIA, null where a clip is not settled. Every clip of the
+    split has its row, fetched or not. `card_of` makes README.md of the rows by split. Raises UsageError for an unknown
+    view or dialect, or a split without clips, ManifestError for a folder that is a manifest or a file that is there
+    where `force` is not given, StoreError for a damaged store.
+    """
+    clips = manifest.clips
+    parts = split_parts(view(clips, view_name, dialect=dialect), splits)
+    names = [*map(data_file, parts), *([CARD] if card_of else ())]
+    check_out(out, names, force=force)
+    releases = _releases(manifest) if view_name == "k710" else ()
+    media = None if store is None else store.best_rows(("clip_id", *MEDIA)).combine_chunks()
+    features = _features(view_name, dialect, releases, with_media=store is not None)
+    schema = _schema(features)
+    contents = {}
+    for split, part in parts.items():
+        columns = {name: part[name] for name in ("clip_id", "youtube_id", "time_start_s", "time_end_s")}
+        columns["label"] = part["class_id"].cast(pa.int64())
+        columns |= _of_releases(clips, part, releases, dialect)
+        if media is not None:
+            rows = pc.index_in(part["clip_id"], value_set=media["clip_id"].combine_chunks())
+            columns |= {name: media[name].take(rows) for name in MEDIA}
+        sink = pa.BufferOutputStream()
+        # Small row groups are what the Hub's viewer and streaming readers want.
+        pa.parquet.write_table(pa.table(columns, schema=schema), sink, compression="zstd", row_group_size=1 << 15)
+        contents[data_file(split)] = bytes(sink.getvalue())
+    counts = {split: part.num_rows for split, part in parts.items()}
+    if card_of is not None:
+        contents[CARD] = card_of(counts).encode()
+    with held_folder(out):
+        check_out(out, names, force=force)  # again: another export may have ended meanwhile
+        write_files(out, contents)
+    return counts
+
+
+def _releases(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(entry["source"] for entry in manifest.about["sources"]))
+
+
+def _of_releases(clips: pa.Table, part: pa.Table, releases: Iterable[str], dialect: str) -> dict[str, Any]:
+    """What each release says of the clips of a split."""
+    rows = pc.index_in(part["clip_id"], value_set=clips["clip_id"].combine_chunks())
+    columns = {}
+    for source in releases:
+        index = {label: number for number, label in enumerate(class_names(source, dialect))}
+        to_dialect = pa.array([index[label] for label in class_names(source)], pa.int64())
+        columns[f"{source}_split"] = clips[f"{source}_split"].take(rows).cast(pa.string())
+        columns[f"{source}_label"] = to_dialect.take(clips[f"{source}_class_id"].take(rows).combine_chunks())
+    return columns
+
+
+def _features(view_name: str, dialect: str, releases: Iterable[str], *, with_media: bool) -> dict[str, Any]:
+    """The columns in the words of `datasets`, as it keeps them in a Parquet file of its own."""
+
+    def value(kind: str) -> dict[str, Any]:
+        return {"dtype": kind, "_type": "Value"}
+
+    def label(names: Iterable[str]) -> dict[str, Any]:
+        return {"names": list(names), "_type": "ClassLabel"}
+
+    features = {"clip_id": value("string"), "youtube_id": value("string")}
+    features |= {"time_start_s": value("int32"), "time_end_s": value("int32")}
+    features["label"] = label(class_names(view_name, dialect))
+    for source in releases:
+        features[f"{source}_split"] = value("string")
+        features[f"{source}_label"] = label(class_names(source, dialect))
+    if with_media:
+        kinds = {"offset": "int64", "size": "int64", "fps": "float64", "duration_s": "float64"}
+        kinds |= dict.fromkeys(("width", "height", "num_frames"), "int32")
+        features |= {name: value(kinds.get(name, "string")) for name in MEDIA}
+    return features
+
+
+def _schema(features: dict[str, Any]) -> pa.Schema:
+    kinds = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "float64": pa.float64()}
+    fields = [pa.field(name, kinds[feature.get("dtype", "int64")]) for name, feature in features.items()]
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})

@@ -1,0 +1,1 @@
+"""From a file of video to the media of one clip: cut, encode, check."""

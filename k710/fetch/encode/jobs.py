@@ -1,0 +1,105 @@
+"""What the run asks of the processes that touch media, and what they answer. The run itself loads no decoder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from k710.fetch.encode.profiles import Profile
+
+Span = tuple[int, int]  # start and end in whole seconds of the video
+
+NO_SPACE = "no_space"  # no failure of the clip: the run ends
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a clip's file is, by its own packets and pictures. The size is that on the screen, rotated if it asks."""
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    duration_s: float
+    codec: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that may hold a clip; `named_span`: it is named by the span, not by the video alone; `is_exact`: and by
+    nothing else, as `…(1).mp4` is."""
+
+    path: Path
+    named_span: bool
+    is_exact: bool = True
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """What to make: the clip `span` of a video whose clips in the manifest have these `spans`, from the first of
+    `candidates` that holds it, by `profile`, as a file that is called `out` and a suffix."""
+
+    clip_id: str
+    span: Span
+    spans: tuple[Span, ...]
+    candidates: tuple[Candidate, ...]
+    out: Path
+    profile: Profile
+    limit_s: float = 300.0
+
+    def as_json(self) -> dict[str, Any]:
+        plain = asdict(self) | {"out": str(self.out)}
+        plain["candidates"] = [[str(each.path), each.named_span, each.is_exact] for each in self.candidates]
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> ClipJob:
+        candidates = tuple(Candidate(Path(path), *named) for path, *named in plain["candidates"])
+        spans = tuple((start, end) for start, end in plain["spans"])
+        start_s, end_s = plain["span"]
+        profile = Profile(**plain["profile"])
+        return cls(plain["clip_id"], (start_s, end_s), spans, candidates, Path(plain["out"]), profile, plain["limit_s"])
+
+
+@dataclass(frozen=True)
+class CheckJob:
+    """A file of the store to decode from its first frame to its last."""
+
+    clip_id: str
+    path: Path
+    limit_s: float = 300.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"check": str(self.path), "clip_id": self.clip_id, "limit_s": self.limit_s}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of a ClipJob: a file with what it was measured to be, or the class of its failure and a message.
+
+    `source` is the index of the candidate that it came from (of the last that failed).
+    """
+
+    clip_id: str
+    failure: str | None = None
+    message: str | None = None
+    path: str | None = None
+    suffix: str | None = None
+    measured: Measured | None = None
+    flags: tuple[str, ...] = field(default=())
+    source: int = 0
+    frame_offsets: tuple[int, ...] | None = None  # of stored frames: where each begins in the file,
+    frame_indices: tuple[int, ...] | None = None  # and which frame of the span it is
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Made:
+        measured = plain["measured"]
+        if measured is not None:
+            measured = Measured(**measured | {"flags": tuple(measured["flags"])})
+        tuples = {key: plain[key] and tuple(plain[key]) for key in ("frame_offsets", "frame_indices")}
+        return cls(**plain | tuples | {"measured": measured, "flags": tuple(plain["flags"])})

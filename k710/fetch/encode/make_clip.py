@@ -1,0 +1,129 @@
+"""One clip, from the files that may hold it to a checked file of the store's form. Runs in a process of its own."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from k710.fetch.encode.check import measure
+from k710.fetch.encode.damage import MAX_LOST_SHARE, check_damage
+from k710.fetch.encode.encode import NoSpaceError, NothingMadeError, encode
+from k710.fetch.encode.frames import FRAMES_SUFFIX, begins_with_jpeg, measure_frames, store_frames
+from k710.fetch.encode.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made, Measured
+from k710.fetch.encode.source_file import TOLERANCE_S, Part, SourceFile, container_of, part_of, probe
+from k710.store.failures import ClipError
+from k710.text import os_error_text
+
+MIN_FREE_BYTES = 8 << 20  # below it, a failure of the disk is likelier than one of the clip
+
+
+def check_clip(job: CheckJob) -> Made:
+    """Decode every frame of the file; what it was measured to be, or the class of its failure."""
+    try:
+        if begins_with_jpeg(job.path):
+            return Made(job.clip_id, measured=measure_frames(job.path))
+        return Made(job.clip_id, measured=measure(job.path, container_of(job.path), decode_all=True))
+    except ClipError as error:
+        return Made(job.clip_id, error.failure, str(error))
+
+
+def make_clip(job: ClipJob) -> Made:
+    """Make the clip from the first candidate that holds it; several are tried in order of preference."""
+    failed = Made(job.clip_id, "undecodable", "there is no file")
+    for index, candidate in _in_order(job.candidates):
+        try:
+            return _make(job, index, candidate)
+        except ClipError as error:
+            failed = Made(job.clip_id, error.failure, str(error), source=index)
+            if _disk_is_full(job.out.parent):
+                return Made(job.clip_id, NO_SPACE)
+        except NoSpaceError:
+            return Made(job.clip_id, NO_SPACE)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return Made(job.clip_id, NO_SPACE)
+            failed = Made(job.clip_id, "unreadable", f"cannot be read: {os_error_text(error)}", source=index)
+    return failed
+
+
+def _in_order(candidates: Sequence[Candidate]) -> list[tuple[int, Candidate]]:
+    """The span's name first, of those a name that is nothing else, then the larger short side; what cannot even be
+    probed last."""
+    indexed = list(enumerate(candidates))
+    if len(indexed) == 1:
+        return indexed
+
+    def rank(item: tuple[int, Candidate]) -> tuple[bool, bool, int, int]:
+        try:
+            side_px = probe(item[1].path).short_side_px
+        except (ClipError, OSError):
+            side_px = 0
+        return not item[1].named_span, not item[1].is_exact, -side_px, item[0]
+
+    return sorted(indexed, key=rank)
+
+
+def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
+    source, stored = probe(candidate.path), None
+    part = part_of(source, job.span, named_span=candidate.named_span, spans=job.spans)
+    if job.profile.codec == "source" and part.whole:
+        suffix, path = source.container.suffix, job.out.with_name(f"{job.out.name}.{source.container.suffix}")
+        measured = measure(candidate.path, source.container, decode_all=True)
+        _check_length(measured, source, part)
+        shutil.copyfile(candidate.path, path)
+    else:
+        suffix, path = "mp4", job.out.with_name(f"{job.out.name}.mp4")
+        try:
+            complained = encode(source, part, job.profile, path, limit_s=job.limit_s)
+        except NothingMadeError:
+            check_damage(source, part)
+            raise
+        if complained and part.start_s is None and source.frames_gone > MAX_LOST_SHARE:
+            raise ClipError("corrupt", f"{source.frames_gone:.0%} of its frames are gone")
+        found = check_damage(source, part) if complained else None
+        measured = _measure_made(path, source, part)
+        if found and measured.num_frames < (1 - MAX_LOST_SHARE) * found.num_pictures - 1:
+            raise ClipError("corrupt", f"{measured.num_frames} of {found.num_pictures} frames decode")
+        _check_length(measured, source, part)
+        if job.profile.codec == "frames":
+            jpegs, stored = path, store_frames(path, job.profile.stored_frames)
+            suffix, path = FRAMES_SUFFIX, job.out.with_name(f"{job.out.name}.{FRAMES_SUFFIX}")
+            path.write_bytes(stored.content)
+            jpegs.unlink()
+    flags = [*part.flags, *measured.flags]
+    if measured.duration_s < job.span[1] - job.span[0] - TOLERANCE_S:
+        flags.append("short")
+    frames = {} if stored is None else {"frame_offsets": stored.offsets, "frame_indices": stored.indices}
+    return Made(job.clip_id, None, None, str(path), suffix, measured, tuple(flags), index, **frames)
+
+
+def _measure_made(path: Path, source: SourceFile, part: Part) -> Measured:
+    """What ffmpeg made. Where it made no picture, the ClipError tells of the source, not of our own file."""
+    try:
+        return measure(path, container_of(path), decode_all=False)
+    except ClipError as error:
+        if error.failure in ("undecodable", "not_video"):
+            check_damage(source, part)
+            raise ClipError("undecodable", "ffmpeg made no picture of it") from None
+        raise
+
+
+def _check_length(measured: Measured, source: SourceFile, part: Part) -> None:
+    """Raise ClipError where less, or more, is there than the file itself declares for this part."""
+    left_s = source.duration_s - (part.start_s or 0.0)
+    expected_s = left_s if part.whole else min(part.duration_s, left_s)
+    # Of the last picture only the beginning is sure to be in the part.
+    tolerance_s = max(TOLERANCE_S + 2 / max(measured.fps, 1.0), TOLERANCE_S + source.longest_gap_s)
+    if measured.duration_s < expected_s - tolerance_s:
+        raise ClipError("corrupt", f"{measured.duration_s:.1f} of {expected_s:.1f} s are there")
+    if measured.duration_s > expected_s + tolerance_s:
+        raise ClipError("mismatch", f"lasts {measured.duration_s:.1f} s, declared are {expected_s:.1f} s")
+
+
+def _disk_is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < MIN_FREE_BYTES
+    except OSError:
+        return True

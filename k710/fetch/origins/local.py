@@ -1,0 +1,89 @@
+"""The origin `local:DIR`: units of clips that a folder has, in hash order."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from k710.fetch.encode.jobs import Candidate, ClipJob
+from k710.fetch.store_unit import utf_8
+from k710.fetch.unit_work import Run, Work, do_unit
+from k710.fetch.wanted import in_hash_order, spans_of_videos
+from k710.lists.clip_names import ClipName
+from k710.lists.clip_paths import clip_in_path
+from k710.maintenance.failed import folder_note
+from k710.manifest.read import Manifest
+from k710.store.local_files import LocalFiles, is_exact
+
+UNIT_CLIPS = 500
+
+
+@dataclass(frozen=True)
+class LocalUnit:
+    """Some clips of a folder."""
+
+    clips: tuple[ClipName, ...]
+
+
+class LocalOrigin:
+    """A folder of clip files as an origin."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.name = f"local:{utf_8(str(folder.resolve()))}"
+        self._manifest = manifest
+        self.files = LocalFiles(folder.resolve())
+        self._spans: dict[str, tuple[tuple[int, int], ...]] = {}
+
+    def note(self) -> str:
+        """What the user is to know of the folder's files; empty where each has its clip."""
+        note = folder_note(self._manifest, self.files)
+        listed = f"k710 status {shlex.quote(str(self._manifest.path))} --failed --from {shlex.quote(self.name)}"
+        return f"{self.name}: {note}; `{listed}` lists them" if note else ""
+
+    def found(self, clip_ids: pa.Array) -> list[ClipName]:
+        """Those clips that the folder may hold, in hash order."""
+        names = (clip_of(clip_id) for clip_id in in_hash_order(clip_ids.to_pylist()))
+        return [name for name in names if any(self.files.of_clip(name))]
+
+    def units(self, clip_ids: pa.Array, workers: int) -> list[LocalUnit]:
+        """The clips that are here, in units: small ones where there are few, so that no process is idle."""
+        found = self.found(clip_ids)
+        self._spans = spans_of_videos(self._manifest, {clip.youtube_id for clip in found} & self.files.by_video.keys())
+        size = max(1, min(UNIT_CLIPS, -(-len(found) // (2 * workers))))
+        return [LocalUnit(tuple(found[start : start + size])) for start in range(0, len(found), size)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to other machines: all that `do` needs, and no clips table."""
+        return self.__dict__ | {"_manifest": None}
+
+    def do(self, unit: LocalUnit, run: Run) -> None:
+        """Make and settle the clips of a unit."""
+        # The folder is part of the name: what another one said of the same clips must not be replaced.
+        name = f"local-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+        do_unit(run, name, self.name, self._work(unit, run), dict)
+
+    def _work(self, unit: LocalUnit, run: Run) -> Iterator[Work]:
+        for clip in unit.clips:
+            assert clip.span_s is not None
+            by_span, by_video = self.files.of_clip(clip)
+            candidates = (
+                *(Candidate(self.files.folder / path, True, is_exact(path, str(clip))) for path in by_span),
+                *(Candidate(self.files.folder / path, False, is_exact(path, clip.youtube_id)) for path in by_video),
+            )
+            spans = self._spans.get(clip.youtube_id, (clip.span_s,))
+            job = ClipJob(str(clip), clip.span_s, spans, candidates, run.new_path(), run.profile)
+            yield Work(job, tuple(str(candidate.path.relative_to(self.files.folder)) for candidate in candidates))
+
+
+def clip_of(clip_id: str) -> ClipName:
+    """The video and the span that a clip_id names."""
+    name = clip_in_path(clip_id)
+    assert name is not None
+    assert name.span_s is not None
+    return name

@@ -1,0 +1,1 @@
+"""Annotation lists and label maps: from files to checked rows."""

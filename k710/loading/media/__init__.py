@@ -1,0 +1,1 @@
+"""The bytes of one clip, from tars, folders and remote copies."""

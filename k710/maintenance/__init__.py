@@ -1,0 +1,1 @@
+"""What is done to a store afterwards: status, verify, repair, pack."""

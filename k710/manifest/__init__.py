@@ -1,0 +1,1 @@
+"""The manifest: its schema, how it is written, committed and read."""

@@ -1,0 +1,137 @@
+"""The splits in which a release lists a clip, and the label that each of them gives it.
+
+A release's lists may hold one clip in several splits. The column `{release}_split` of the clips table names all of
+them, in the order train, val, test, joined by commas: `train,val`. Where their lists give the clip different labels,
+or one of them gives none, the table has one more column, `{release}_class_ids`, with the label of each of these splits
+in the same order. A table of lists without such clips has no such column and no such name.
+
+No other file knows this form. Elsewhere the splits of a clip are a mask: bit i stands for SPLITS[i].
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.errors import ManifestError
+from k710.sources.known import SOURCES, SPLITS
+
+Masks = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Classes = npt.NDArray[np.int16]
+
+_SEPARATOR = ","
+_SEVERAL = tuple(_SEPARATOR.join(names) for size in (2, 3) for names in itertools.combinations(SPLITS, size))
+_BITS = {name: sum(1 << SPLITS.index(split) for split in name.split(_SEPARATOR)) for name in (*SPLITS, *_SEVERAL)}
+
+# Columns that a clips table has only where a clip needs them.
+CLASS_IDS_FIELDS = tuple(pa.field(f"{source}_class_ids", pa.list_(pa.int16())) for source in SOURCES)
+
+
+def splits_named(text: str | None) -> tuple[str, ...]:
+    """The splits that a cell of a split column names, in the order train, val, test; none for null."""
+    return tuple(text.split(_SEPARATOR)) if text else ()
+
+
+def lists_of(clip: Mapping[str, Any], sources: Iterable[str] = tuple(SOURCES)) -> list[tuple[str, str]]:
+    """The lists, (release, split), that hold a clip: a row of the clips table as a dict."""
+    return [(source, split) for source in sources for split in splits_named(clip[f"{source}_split"])]
+
+
+def mask_of(name: str) -> int:
+    """The splits that a name in a split column stands for, as bits; 0 for another name."""
+    return _BITS.get(name, 0)
+
+
+def split_masks(column: pa.ChunkedArray) -> Masks:
+    """(clips,) the splits that each cell of a split column names, as bits; 0 for null.
+
+    Raises ManifestError for a name that is no split.
+    """
+    parts = [np.zeros(0, np.uint8)]
+    for chunk in column.chunks:  # each may have a dictionary of its own
+        names = chunk.dictionary.to_pylist()
+        if unknown := [name for name in names if name not in _BITS]:
+            raise ManifestError(f"the clips table is damaged: a split is named {unknown[0]!r}")
+        bits = np.array([*(_BITS[name] for name in names), 0], np.uint8)
+        parts.append(bits[chunk.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)])
+    return np.concatenate(parts)
+
+
+def in_splits_of(masks: Masks, splits: Iterable[str]) -> Mask:
+    """Which of the clips are in one of these splits."""
+    wanted = np.uint8(sum(1 << SPLITS.index(split) for split in set(splits)))
+    found: Mask = (masks & wanted) != 0
+    return found
+
+
+def split_column(masks: Masks) -> pa.DictionaryArray:
+    """The split column of these masks. Its dictionary is SPLITS, and is longer only where a clip is in several."""
+    code_of = np.full(1 << len(SPLITS), -1, np.int8)
+    names = (*SPLITS, *_SEVERAL)
+    for code, name in enumerate(names):
+        code_of[_BITS[name]] = code
+    codes = code_of[masks]
+    known = names if len(codes) and codes.max() >= len(SPLITS) else SPLITS
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(known, pa.string()))
+
+
+def is_in_several(masks: Masks) -> Mask:
+    """Which of the clips are in more than one split."""
+    found: Mask = (masks & (masks - (masks > 0))) != 0
+    return found
+
+
+def memberships(masks: Masks) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8]]:
+    """Every clip once for each of its splits: its position, and the split as an index into SPLITS; in that order."""
+    clip, split = np.nonzero((masks[:, None] >> np.arange(len(SPLITS), dtype=np.uint8)) & 1)
+    return clip, split.astype(np.int8)
+
+
+def label_columns(masks: Masks, classes: Classes) -> tuple[Classes, pa.Array | None]:
+    """The columns `{release}_class_id` (-1 for none) and `{release}_class_ids` of a release.
+
+    `classes`: (splits, clips) the label that each split's list gives each clip, -1 for none. The single label of a
+    clip is the first alphabetically that train and val lists give it, else that of the test list. The second column is
+    None where every clip has one label, or none, in all of its splits.
+    """
+    none = np.iinfo(np.int16).max
+    named = np.where(classes < 0, none, classes)
+    single = named[: SPLITS.index("test")].min(axis=0, initial=none)
+    single = np.where(single == none, named[SPLITS.index("test")], single)
+    single[single == none] = -1
+    stands = (masks >> np.arange(len(SPLITS), dtype=np.uint8)[:, None]) & 1
+    differs = np.any((stands == 1) & (classes != single), axis=0)
+    if not differs.any():
+        return single, None
+    clip, split = memberships(np.where(differs, masks, np.uint8(0)))
+    labels = classes[split, clip]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(clip, minlength=len(masks)))]).astype(np.int32)
+    values = pa.array(labels, mask=labels < 0)
+    return single, pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~differs))
+
+
+def classes_in(clips: pa.Table, prefix: str, split: str, masks: Masks | None = None) -> Classes:
+    """(clips,) the label that one split gives each clip, as the index in `{prefix}class_id`; -1 for a clip without a
+    label there, or outside the split. `prefix`: `k400_`, or nothing for K710 itself. `masks`: those of its column."""
+    masks = split_masks(clips[f"{prefix}split"]) if masks is None else masks
+    here = in_splits_of(masks, (split,))
+    classes = np.where(here, clips[f"{prefix}class_id"].fill_null(-1).to_numpy(), -1).astype(np.int16)
+    if f"{prefix}class_ids" not in clips.column_names:
+        return classes
+    own = clips[f"{prefix}class_ids"]
+    index = np.flatnonzero(own.is_valid().to_numpy() & here)
+    if not len(index):
+        return classes
+    lists = pa.concat_arrays(own.take(pa.array(index)).chunks)
+    lengths = pc.list_value_length(lists).to_numpy()
+    before = masks[index] & np.uint8((1 << SPLITS.index(split)) - 1)  # the splits that stand before this one
+    place = np.cumsum(lengths) - lengths + np.array([bits.bit_count() for bits in range(1 << len(SPLITS))])[before]
+    classes[index] = lists.flatten().fill_null(-1).to_numpy()[place]
+    return classes

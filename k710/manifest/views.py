@@ -1,0 +1,89 @@
+"""Views: the manifest as one release sees it, or as curation made it, with class indices of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.errors import UsageError
+from k710.lists.labels import class_names
+from k710.manifest.memberships import classes_in, is_in_several, memberships, split_masks
+from k710.sources.known import SOURCES, SPLITS
+
+VIEWS = ("k710", *SOURCES)
+_SHOWN = ("clip_id", "youtube_id", "time_start_s", "time_end_s")
+
+
+def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
+    """The clips of a view: clip_id, youtube_id, time_start_s, time_end_s, split, label, class_id; in clip_id order.
+
+    `k710` is the curated dataset; a release is what its lists say, untouched by curation: a clip that it lists in
+    several splits has a row for each. `label` is the view's own name of the class and `class_id` its index in the
+    dialect; both are null in lists without labels. Raises UsageError for an unknown view or dialect.
+    """
+    prefix = _prefix(check_view(name))
+    clips = _one_row_per_split(clips.filter(pc.is_valid(clips[f"{prefix}split"])), prefix)
+    names, canonical = class_names(name, dialect), class_names(name)
+    index = {label: number for number, label in enumerate(names)}
+    to_dialect = pa.array([index[label] for label in canonical], pa.int16())
+    class_id = pc.take(to_dialect, clips[f"{prefix}class_id"].combine_chunks())
+    return pa.table(
+        {
+            **{column: clips[column] for column in _SHOWN},
+            "split": clips[f"{prefix}split"],
+            "label": pa.DictionaryArray.from_arrays(_one_array(class_id), pa.array(names, pa.string())),
+            "class_id": class_id,
+        }
+    )
+
+
+def check_view(name: str) -> str:
+    """The name itself. Raises UsageError for an unknown view."""
+    if name not in VIEWS:
+        raise UsageError(f"unknown view {name!r}; known: {', '.join(VIEWS)}")
+    return name
+
+
+def view_columns(name: str) -> tuple[str, ...]:
+    """The columns of the clips table that `view` reads."""
+    return (*_SHOWN, *(f"{_prefix(name)}{column}" for column in ("split", "class_id")))
+
+
+def _one_row_per_split(clips: pa.Table, prefix: str) -> pa.Table:
+    """The clips with a row for each split that they are in; `split` and `class_id` are those of the row."""
+    masks = split_masks(clips[f"{prefix}split"])
+    if not is_in_several(masks).any():
+        return clips
+    clip, split = memberships(masks)
+    by_split = np.stack([classes_in(clips, prefix, name, masks) for name in SPLITS])
+    class_id = by_split[split, clip]
+    columns = {
+        f"{prefix}split": pa.DictionaryArray.from_arrays(pa.array(split), pa.array(SPLITS, pa.string())),
+        f"{prefix}class_id": pa.array(class_id, mask=class_id < 0),
+    }
+    rows = clips.select(list(_SHOWN)).take(pa.array(clip))
+    for column, values in columns.items():
+        rows = rows.append_column(column, values)
+    return rows
+
+
+def _prefix(name: str) -> str:
+    return "" if name == "k710" else f"{name}_"
+
+
+def split_of(table: pa.Table, split: str) -> pa.Table:
+    """The rows of one split of a view."""
+    return table.filter(pc.equal(table["split"].cast(pa.string()), split))
+
+
+def splits_of(table: pa.Table) -> tuple[str, ...]:
+    """The splits that a view has, in the order train, val, test."""
+    present = set(pc.unique(table["split"].cast(pa.string())).to_pylist())
+    return tuple(split for split in SPLITS if split in present)
+
+
+def _one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    if isinstance(column, pa.Array):
+        return column
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

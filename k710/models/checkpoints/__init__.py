@@ -1,0 +1,1 @@
+"""Checkpoint files: recognised and read, never unpickled unsafely."""

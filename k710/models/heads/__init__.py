@@ -1,0 +1,1 @@
+"""The last linear layer: found, named, remapped by class name."""

@@ -1,0 +1,1 @@
+"""UniFormerV2 (arXiv 2211.09552): configuration, model, cost."""

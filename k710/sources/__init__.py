@@ -1,0 +1,1 @@
+"""Which datasets exist, and what is known of each."""

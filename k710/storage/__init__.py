@@ -1,0 +1,1 @@
+"""Where bytes are: places on disk and at URLs, copies, downloads."""

@@ -1,0 +1,213 @@
+"""Public files over HTTP(S) into a file, or once into the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from k710.errors import DownloadError, K710Error, MachineError
+from k710.storage.http_reader import (
+    PIECE_BYTES,
+    ChangedError,
+    FileVersion,
+    Options,
+    TooLargeError,
+    check_address,
+    open_url,
+)
+from k710.storage.storage import alone, replacing
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A whole file on the disk and where it came from; `retrieved_at` is UTC in ISO 8601."""
+
+    url: str
+    path: Path
+    sha256: str
+    size_bytes: int
+    etag: str | None
+    last_modified: str | None
+    retrieved_at: str
+
+
+def download(url: str, path: str | Path, **options: Unpack[Options]) -> Downloaded:
+    """`url` as the file `path`, replaced whole or not at all; see `open_url`.
+
+    The bytes gather in `path.part`, which a later call takes up as long as the server still has that version of the
+    file (`path.part.json` says which). A second process for the same path waits for the first. Raises DownloadError,
+    or OSError naming the file where the disk is at fault; what has come stays in `path.part` either way.
+    """
+    path = Path(path)
+    check_address(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        return _download(url, path, options)
+
+
+def cached(
+    url: str,
+    *,
+    cache: str | Path | None = None,
+    check: Callable[[Path], object] = lambda path: None,
+    **options: Unpack[Options],
+) -> Downloaded:
+    """`url` from the folder `cache` (default: `cache_folder()`), downloaded when it is not there; see `download`.
+
+    `check` looks at what was downloaded and raises a K710Error where it is not what was asked for, such as the web page
+    of a portal: then it does not stay in the cache, and the next call asks the server again.
+    A JSON record beside the file, written last, says what it is; file and record with the same size are used as they
+    are, without asking the server. Processes that want the same address at once wait for each other.
+    """
+    check_address(url)
+    path = (cache_folder() if cache is None else Path(cache)) / _file_name(url)
+    record = _beside(path, ".json")
+    if found := _recorded(url, path, record):
+        return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        if found := _recorded(url, path, record):  # another process has brought it meanwhile
+            return found
+        record.unlink(missing_ok=True)  # it must never stand beside a file that it does not describe
+        found = _download(url, path, options)
+        try:
+            check(path)
+        except K710Error:
+            path.unlink()
+            raise
+        _write_json(record, {key: value for key, value in asdict(found).items() if key != "path"})
+        return found
+
+
+def forget(url: str) -> None:
+    """Remove `url` from the cache, where it is in it and can be removed: the next `cached` asks the server."""
+    path = cache_folder() / _file_name(url)
+    for file in (_beside(path, ".json"), path):
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def cache_folder() -> Path:
+    """`$K710_CACHE`, else `$XDG_CACHE_HOME/k710`, else `~/.cache/k710`, as an absolute path. Raises DownloadError where
+    there is no home."""
+    try:
+        if own := os.environ.get("K710_CACHE"):
+            return Path(own).expanduser().absolute()
+        shared = os.environ.get("XDG_CACHE_HOME")
+        return (Path(shared).absolute() if shared else Path.home() / ".cache") / "k710"
+    except RuntimeError:
+        raise DownloadError("this user has no home folder to cache in; set K710_CACHE to a folder") from None
+
+
+def _download(url: str, path: Path, options: Options) -> Downloaded:
+    part = _beside(path, ".part")
+    try:
+        done = _fill(url, path, part, options)
+    except ChangedError:  # a stale part, or a new file in the middle of the old one: once more, from nothing
+        part.unlink(missing_ok=True)
+        done = _fill(url, path, part, options)
+    except TooLargeError:
+        part.unlink(missing_ok=True)
+        _beside(part, ".json").unlink(missing_ok=True)
+        raise
+    part.replace(path)
+    _beside(part, ".json").unlink()
+    return done
+
+
+def _fill(url: str, path: Path, part: Path, options: Options) -> Downloaded:
+    """Bring `part` from where it stands to the whole file, on the disk."""
+    note = _beside(part, ".json")
+    known = _resumable(url, note) if part.exists() else None
+    start = part.stat().st_size if known else 0
+    digest = hashlib.sha256()
+    with open_url(url, start=start, known=known, **options) as source, part.open("a+b") as sink:
+        # The note follows the emptying of an old part and precedes the first byte, so it never vouches for others.
+        sink.truncate(start)
+        _write_json(note, {"url": url, **asdict(source.version)})
+        buffer = memoryview(bytearray(PIECE_BYTES))
+        sink.seek(0)
+        while count := sink.readinto(buffer):
+            digest.update(buffer[:count])
+        while count := source.readinto(buffer):
+            digest.update(buffer[:count])
+            sink.write(buffer[:count])
+        sink.flush()
+        os.fsync(sink.fileno())
+        version, size_bytes = source.version, source.tell()
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Downloaded(url, path, digest.hexdigest(), size_bytes, version.etag, version.last_modified, now)
+
+
+def _resumable(url: str, note: Path) -> FileVersion | None:
+    """The version that a part belongs to; None when that is unknown, of another address, or nothing to go by."""
+    content = _read_json(note)
+    if content.pop("url", None) != url:
+        return None
+    try:
+        version = FileVersion(**content)
+    except TypeError:
+        return None
+    return version if version.etag or version.last_modified else None
+
+
+def _recorded(url: str, path: Path, record: Path) -> Downloaded | None:
+    content = _read_json(record)
+    try:
+        found = Downloaded(path=path, **content)
+        return found if found.url == url and found.size_bytes == path.stat().st_size else None
+    except (TypeError, FileNotFoundError):
+        return None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is at `path`.
+
+    A disk error that does not say where, as that of a failed write, gets the name of `path`.
+    """
+    try:
+        with alone(_beside(path, ".part.lock")):
+            yield
+    except MachineError as error:
+        raise DownloadError(str(error)) from error
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _file_name(url: str) -> str:
+    """A hash, so that addresses do not meet, and the last part of the address, so that people find it."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", unquote(urlsplit(url).path).rsplit("/", 1)[-1])
+    return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name[-80:]}"
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a small file of ours; empty when there is none or it is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as file:
+        file.write(json.dumps(content, indent=1).encode())

@@ -1,0 +1,256 @@
+"""The store: media kept by clip and encode profile, never by split or label.
+
+STORE/
+    media/{profile}/{unit}.parquet        a row per clip that the unit settled; written last: it is the commit
+    tars/{profile}/{unit}-{n}-{sha8}.tar  WebDataset samples: {clip_id}.mp4 and {clip_id}.json
+    scratch/                              what runs are at; swept when its run is gone
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from k710.errors import RemoteError, StoreError
+from k710.storage.remote import RemotePath
+from k710.storage.remote_copies import bring_copies, copy_of
+from k710.storage.storage import Location
+
+SCHEMA_VERSION = "1.1"
+MEDIA_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("failure", pa.string()),  # null: the clip is there
+        pa.field("message", pa.string()),
+        pa.field("tar", pa.string()),  # the file's name in tars/{profile}
+        pa.field("offset", pa.int64()),  # of the first byte of the media in the tar
+        pa.field("size", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("suffix", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("fps", pa.float64()),
+        pa.field("num_frames", pa.int32()),  # of the span, also where only some of them are stored
+        pa.field("duration_s", pa.float64()),
+        pa.field("codec", pa.string()),
+        pa.field("flags", pa.list_(pa.string())),  # short, trimmed, frozen, black
+        pa.field("origin", pa.string()),  # local:DIR, cvdf:SET or youtube; see fetch/recover.py
+        pa.field("came_from", pa.string()),  # the file in DIR, archive and member, or the address of the video
+        pa.field("settled_at", pa.timestamp("ms", tz="UTC")),
+        # Since 1.1, of the `frames` profile alone, for each stored JPEG: where it begins in the media, and which frame
+        # of the span it is.
+        pa.field("frame_offsets", pa.list_(pa.int32())),
+        pa.field("frame_indices", pa.list_(pa.int32())),
+    ]
+)
+METADATA_KEY = b"k710"
+EVENLY_STORED = "frames_evenly_stored"  # in a media file's metadata: all its frame_indices are sampling.stored_indices
+MENDED = "`k710 verify MANIFEST --repair` makes the store whole again"
+_UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TAR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar")
+_READERS = 4  # threads; media files are small and may be a thousand
+_LISTINGS = 3  # of a folder in which units come and go
+
+
+class NewerStoreError(StoreError):
+    """A media file that is not damaged but beyond this version: nothing is to be mended in it."""
+
+
+class Store:
+    """The media of one profile in a store, a folder or at a URL; nothing is made before something is written."""
+
+    def __init__(self, root: Location, profile_folder: str) -> None:
+        self.root, self.profile_folder = root, profile_folder
+        self.media_folder = root / "media" / profile_folder
+        self.tars_folder = root / "tars" / profile_folder
+
+    @property
+    def scratch_folder(self) -> Location:
+        return self.root / "scratch"
+
+    def unit_files(self, *, anew: bool = False) -> list[Location]:
+        """The media files, in order. At a URL their content is then here too: as it was read before, unless `anew`.
+
+        Raises RemoteError where units come and go too fast to be read.
+        """
+        if isinstance(self.media_folder, Path):
+            return [*sorted(self.media_folder.glob("[!.]*.parquet"))]
+        for _ in range(_LISTINGS):
+            files: list[Location] = [file for file in self.media_folder.glob("*.parquet") if _UNIT.fullmatch(file.name)]
+            try:
+                bring_copies(files, anew=anew)
+            except FileNotFoundError:
+                continue  # a unit was written anew, or a repair removed it
+            return files
+        raise RemoteError(f"{self.media_folder}: its units change while they are read; try again later")
+
+    def unit_versions(self) -> list[list[str | int]]:
+        """The media files by name, and what changes whenever one of them does."""
+        found: list[list[str | int]] = []
+        for file in self.unit_files():
+            if isinstance(file, RemotePath):
+                found.append([file.name, file.version])
+            else:
+                status = file.stat()
+                found.append([file.name, status.st_size, status.st_mtime_ns])
+        return found
+
+    def tar(self, name: str) -> Location:
+        """The tar that a row names. Raises StoreError for a name that no unit gives: it may lead elsewhere."""
+        if not _TAR.fullmatch(name):
+            raise StoreError(f"{self.media_folder}: a row names {name!r}, which is no tar of a store")
+        return self.tars_folder / name
+
+    def rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names), *, even_indices: bool = True) -> pa.Table:
+        """All media rows of the profile, with the `unit` that wrote each; several of one clip where it was tried again.
+
+        Without `even_indices`, frame_indices are null where they are `sampling.stored_indices` anyway. Raises
+        StoreError for a media file that cannot be read.
+        """
+        files, names = self.unit_files(), list(columns)
+        try:
+            with ThreadPoolExecutor(_READERS) as pool:
+                found = list(pool.map(lambda file: _rows_of(file, names, even_indices), files))
+        except NewerStoreError:
+            raise
+        except (OSError, StoreError, pa.ArrowException) as error:
+            self._blame_a_file(files)
+            raise StoreError(f"{self.media_folder}: the media rows cannot be read: {error}") from None
+        empty = MEDIA_SCHEMA.empty_table().select(names).append_column("unit", pa.array([], pa.string()))
+        return pa.concat_tables([empty, *found])
+
+    def _blame_a_file(self, files: Iterable[Location]) -> None:
+        for file in files:
+            try:
+                read_unit(file)
+            except StoreError as error:
+                raise StoreError(f"{error}; {MENDED}") from None
+
+    def best_rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names)) -> pa.Table:
+        """One row per clip, in clip_id order: a success before failures, then the newest, then by unit name."""
+        names = list(columns)
+        needed = list(dict.fromkeys([*names, "clip_id", "failure", "settled_at"]))
+        return best(self.rows(needed)).select([*names, "unit"])
+
+
+def best(rows: pa.Table) -> pa.Table:
+    """Of several rows of a clip the one that counts, in clip_id order; see Store.best_rows."""
+    rows = rows.append_column("_failed", pc.is_valid(rows["failure"]))
+    order = [("clip_id", "ascending"), ("_failed", "ascending"), ("settled_at", "descending"), ("unit", "ascending")]
+    rows = rows.take(pc.sort_indices(rows, sort_keys=order)).drop_columns("_failed")
+    ids = rows["clip_id"].combine_chunks()
+    if len(ids) < 2:
+        return rows
+    first = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
+    return rows.filter(pa.array(np.concatenate([[True], first])))
+
+
+def fetch_command(manifest: Location, store: Store) -> str:
+    """The command that brings a manifest's clips into this store, for messages."""
+    profile, audio = store.profile_folder.removesuffix("-audio"), store.profile_folder.endswith("-audio")
+    words = ["k710 fetch", str(manifest)]
+    words += ["--store", str(store.root)] if store.root != manifest / "store" else []
+    words += ["--profile", profile] if profile != "h264" else []
+    return " ".join(words + ["--audio"] * audio)
+
+
+def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
+    """The rows of one media file, and what it says of its unit. Raises StoreError for a damaged one, NewerStoreError
+    for one that a newer version wrote, OSError for one that is there and cannot be read."""
+    metadata = unit_metadata(file)
+    try:
+        rows = pa.parquet.ParquetFile(copy_of(file).absolute()).read()
+        digest = unit_digest(rows, metadata)
+    except (OSError, pa.ArrowException, ValueError, OverflowError, LookupError) as error:  # Lookup: of a time zone
+        _pass_on(error)
+        raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
+    if digest != metadata.get("sha256"):
+        raise StoreError(f"{file}: damaged: it does not say what was written")
+    return _as_now(rows, MEDIA_SCHEMA.names), metadata
+
+
+def _rows_of(file: Location, names: Sequence[str], even_indices: bool) -> pa.Table:
+    """Columns of one media file, and its `unit`. Raises OSError, ArrowException or StoreError."""
+    # Not as a pyarrow dataset of all files: that reads each footer again, which is most of the work.
+    with pa.parquet.ParquetFile(copy_of(file).absolute()) as opened:
+        metadata = _metadata(file, opened.metadata.metadata)
+        left_out = "frame_indices" if metadata.get(EVENLY_STORED) and not even_indices else None
+        rows = opened.read([name for name in names if name != left_out], use_threads=False)
+    return _as_now(rows, names).append_column("unit", pa.repeat(file.stem, len(rows)))
+
+
+def _as_now(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Columns as this version has them: a newer minor version may have more of them, an older one fewer."""
+    schema = pa.schema([MEDIA_SCHEMA.field(name) for name in names])
+    columns = [rows[f.name] if f.name in rows.column_names else pa.nulls(len(rows), f.type) for f in schema]
+    return pa.table(columns, schema=schema)
+
+
+def unit_digest(rows: pa.Table, metadata: dict[str, Any]) -> str:
+    """SHA-256 over what a media file says, all but this hash itself: Parquet takes many a flipped bit for data."""
+    about = {key: value for key, value in metadata.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps([about, rows.to_pylist()], default=str).encode()).hexdigest()
+
+
+def unit_metadata(file: Location) -> dict[str, Any]:
+    """What a media file says of its unit: profile, origin, tools; of an archive its address and the members seen."""
+    try:
+        # Absolute: Arrow takes s3:x for a URL.
+        about = pa.parquet.read_metadata(copy_of(file).absolute()).metadata
+    except (OSError, pa.ArrowException) as error:
+        _pass_on(error)
+        raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
+    return _metadata(file, about)
+
+
+def _metadata(file: Location, about: dict[bytes, bytes] | None) -> dict[str, Any]:
+    try:
+        metadata: dict[str, Any] = json.loads((about or {})[METADATA_KEY])
+        version = str(metadata["schema_version"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise NewerStoreError(f"{file}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
+    return metadata
+
+
+def _pass_on(error: Exception) -> None:
+    """Raise the error of a disk, which says nothing of a file: a repair would throw away what is only closed to it.
+    Arrow's own OSErrors, of a damaged file, have no number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+
+
+def unit_name(name: str, settled: Iterable[str]) -> str:
+    """A unit's name with what it settled in it: its clips, those that failed with their class. Units that settled other
+    clips, or as something else, never replace each other."""
+    digest = hashlib.sha256("\n".join(settled).encode()).hexdigest()[:8]
+    found = f"{name}-{digest}"
+    assert _UNIT.fullmatch(found), found
+    return found
+
+
+def seen_by_all(store: Store) -> tuple[Path, ...]:
+    """A file of the store, if it is on this machine: machines that see it see the store."""
+    return tuple(file.absolute() for file in store.unit_files()[:1] if isinstance(file, Path))
+
+
+def profiles_in(root: Location) -> Iterator[str]:
+    """The profiles that a store holds, by the names of their folders."""
+    media = root / "media"
+    if isinstance(media, RemotePath):
+        yield from (folder.name for folder in media.glob("*") if _UNIT.fullmatch(folder.name))
+        return
+    for folder in sorted(media.glob("*")):
+        if folder.is_dir():
+            yield folder.name

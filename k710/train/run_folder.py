@@ -1,0 +1,211 @@
+"""The files of a run: each appears whole or not at all, and a resume needs nothing but the newest of them.
+
+    RUN/
+        recipe.yaml                      what was run, every value
+        run.json                         on which clips, with which classes, by which versions
+        log.jsonl                        a line for each step and each validation
+        checkpoints/step-00001200.pt     everything a resume needs: the last few
+        best.pt                          weights and head of the best validation: for use, not for a resume
+
+Each `.pt` is a k710 checkpoint (docs/heads.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+
+from k710.errors import CheckpointError, TrainError
+from k710.models.checkpoints.formats import OWN_MARK, OWN_VERSION
+from k710.recipes import as_dict, recipe_text
+from k710.storage.storage import TEMPORARY_PREFIX, new_folder, replacing
+from k710.text import data_size, os_error_text
+from k710.train.recipe import TrainRecipe, recipe_from_dict
+
+FOLDER = "checkpoints"
+BEST = "best.pt"
+LOG = "log.jsonl"
+_LOCK = ".lock"
+_STEP_FILE = re.compile(r"step-(\d{8})\.pt")
+
+
+def step_files(run: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    files = [path for path in (run / FOLDER).glob("step-*.pt") if _STEP_FILE.fullmatch(path.name)]
+    return sorted(files, reverse=True)
+
+
+def step_name(step: int) -> str:
+    return f"step-{step:08d}.pt"
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a k710 checkpoint, whole or not at all. Raises TrainError where the disk has no room for it."""
+    try:
+        with replacing(path) as file:
+            torch.save({OWN_MARK: OWN_VERSION, **content}, file)
+    except RuntimeError as error:  # torch hides the system's reason inside its own
+        raise TrainError(f"{path}: cannot be written ({str(error).splitlines()[0]}); is the disk full?") from None
+    except OSError as error:
+        raise TrainError(f"{path}: cannot be written: {os_error_text(error)}; the checkpoint before it stays") from None
+
+
+def write_step(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
+    """Write the checkpoint of a step, then remove all but it and the newest `keep` - 1 before it."""
+    path = run / FOLDER / step_name(step)
+    write_checkpoint(path, content)
+    before = [other for other in step_files(run) if other.name < path.name]
+    for old in before[keep - 1 :]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def newest(run: Path) -> tuple[Path, dict[Path, str]]:
+    """The newest checkpoint of a run that is whole, and those after it, which are not: what is wrong with each.
+
+    Raises CheckpointError where none is.
+    """
+    damaged: dict[Path, str] = {}
+    for path in step_files(run):
+        try:
+            check_whole(path)
+            read_own(path)
+        except CheckpointError as error:
+            damaged[path] = str(error)
+            continue
+        return path, damaged
+    reason = f" ({'; '.join(damaged.values())})" if damaged else ""
+    raise CheckpointError(f"{run}: no checkpoint to go on from{reason}; take another --out, and begin anew")
+
+
+def newest_if_any(run: Path) -> tuple[Path, dict[Path, str]] | None:
+    """As `newest`; None where nothing has been saved yet, or nothing is there at all.
+
+    Raises CheckpointError for a run whose checkpoints were removed: to begin anew would replace its best.pt.
+    """
+    if not step_files(run) and (run / BEST).exists():
+        raise CheckpointError(f"{run}: has a {BEST}, and no checkpoint to go on from; take another --out")
+    return newest(run) if step_files(run) else None
+
+
+def check_whole(path: Path) -> None:
+    """Raises CheckpointError unless each record of the file has its CRC, which torch does not look at."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            bad = file.testzip()
+    except Exception as error:  # a damaged file can fail in any way
+        raise CheckpointError(f"{path}: damaged: {error}") from None
+    if bad is not None:
+        raise CheckpointError(f"{path}: damaged: {bad} is not what was written")
+
+
+def set_aside(damaged: Iterable[Path]) -> None:
+    """Give damaged checkpoints another name, so that none is taken for the newest again, or kept as one."""
+    for path in damaged:
+        path.rename(path.with_suffix(".damaged"))
+
+
+def read_own(path: Path) -> dict[str, Any]:
+    """A checkpoint that k710 wrote. Raises CheckpointError for any other file and for a damaged one."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # processes share its pages
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; every process must see the folder of the run") from None
+    except Exception as error:  # a damaged file can fail in any way
+        raise CheckpointError(f"{path}: damaged: {str(error).splitlines()[0][:120]}") from None
+    if not isinstance(content, dict) or content.get(OWN_MARK) != OWN_VERSION:
+        raise CheckpointError(f"{path}: no checkpoint of this k710")
+    return cast("dict[str, Any]", content)
+
+
+def start_folder(run: Path, *, resume: bool) -> None:
+    """Make the folder of a run. Raises TrainError where one is there already, unless it is to go on, and where
+    something else is."""
+    check_folder(run, resume=resume)
+    with new_folder(run):
+        pass
+
+
+def check_folder(run: Path, *, resume: bool) -> None:
+    """As `start_folder`, and makes nothing."""
+    if run.exists() and not run.is_dir():
+        raise TrainError(f"{run}: is a file, not a folder; choose another --out")
+    if (run / "run.json").exists() and resume:
+        return
+    if (run / "run.json").exists():
+        raise TrainError(f"{run}: a run is there already; --resume goes on with it, another --out starts anew")
+    if not run.exists():
+        return
+    foreign = sorted(path.name for path in run.iterdir() if path.name != FOLDER and path.name[0] != ".")
+    if foreign:
+        raise TrainError(f"{run}: holds {foreign[0]!r}, so it is no folder for a run; choose another --out")
+
+
+def write_facts(run: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
+    """Write run.json and recipe.yaml; run.json first, since it marks the folder as a run's."""
+    (run / FOLDER).mkdir(parents=True, exist_ok=True)
+    with replacing(run / "run.json") as file:
+        file.write((json.dumps(facts, indent=1) + "\n").encode())
+    with replacing(run / "recipe.yaml") as file:
+        file.write(yaml.safe_dump(as_dict(recipe), sort_keys=False).encode())
+
+
+def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
+    """The recipe and the facts of a run. Raises CheckpointError where there is none."""
+    try:
+        facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        content = yaml.safe_load(recipe_text(run / "recipe.yaml"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{run}: no run to go on with; start it without --resume") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{run}: its run.json or recipe.yaml is damaged: {error}") from None
+    return recipe_from_dict(content, run / "recipe.yaml"), facts
+
+
+def check_room(run: Path, needed_bytes: int) -> None:
+    """Raises TrainError unless the disk has room for the run's checkpoints: beside those that are there, which are to
+    be replaced. `run` need not exist yet."""
+    place = next(path for path in (run, *run.resolve().parents) if path.exists())
+    there_bytes = sum(path.stat().st_size for path in (*step_files(run), run / BEST) if path.exists())
+    free_bytes = shutil.disk_usage(place).free + there_bytes
+    if free_bytes < needed_bytes:
+        raise TrainError(
+            f"{run}: its checkpoints need {data_size(needed_bytes)}, and the disk has {data_size(free_bytes)} "
+            "free; make room, keep fewer (--keep 1), or write elsewhere with --out"
+        )
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """The folder of a run for the time of the block, swept. Raises TrainError where another process has it."""
+    (run / FOLDER).mkdir(parents=True, exist_ok=True)
+    with (run / FOLDER / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainError(
+                f"{run}: another process trains there, and holds {run / FOLDER / _LOCK}; wait for its end, or take "
+                "another --out"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        sweep(run)
+        yield
+
+
+def sweep(run: Path) -> None:
+    """Remove what a killed run left half written."""
+    for folder in (run, run / FOLDER):
+        for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()

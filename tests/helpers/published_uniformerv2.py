@@ -1,0 +1,108 @@
+"""What the public UniFormerV2 is and computes, read from the files beside this one, which its own code produced."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from k710.models.uniformerv2.config import UniFormerV2Config, preset
+from k710.models.uniformerv2.model import UniFormerV2
+
+HERE = Path(__file__).parent
+
+# Small models of the public code; `uniformerv2_golden.json` says what they compute with the weights of `fill`.
+GOLDEN: dict[str, dict[str, Any]] = json.loads((HERE / "uniformerv2_golden.json").read_text())
+GOLDEN_CONFIGS: dict[str, UniFormerV2Config] = {
+    "kinetics": preset("tiny", num_classes=10),
+    "something-something": preset(
+        "tiny",
+        num_classes=10,
+        num_frames=8,
+        global_after=(1, 2, 3),
+        local="double",
+        temporal_downsample=True,
+        drop_path=0.2,
+        global_drop_path=0.4,
+    ),
+    "frozen": preset("tiny", num_classes=10, balance=False),
+}
+GOLDEN_CLASSES = (3, 7)
+
+_NORM = re.compile(r"(^|\.)(ln_\w+|pos_embed\.0|proj\.0)\.weight$")
+
+
+def fill(model: UniFormerV2) -> UniFormerV2:
+    """Every tensor by a formula of k, its place among the sorted names, and i, the element."""
+    state = model.state_dict()
+    for k, name in enumerate(sorted(state)):
+        tensor = state[name]
+        i = np.arange(tensor.numel(), dtype=np.float64)
+        s = np.sin(0.37 * (k + 1) + 0.011 * i + 0.001 * i * i)
+        if name.endswith("num_batches_tracked"):
+            s = np.zeros(1)
+        elif name.endswith("running_var"):
+            s = 1 + 0.3 * np.abs(s)
+        elif _NORM.search(name):
+            s = 1 + 0.2 * s
+        elif tensor.ndim >= 2 and tensor.shape[0] > 1:
+            s = 1.5 / math.sqrt(tensor.numel() / tensor.shape[0]) * s
+        else:
+            s = 0.3 * s
+        state[name] = torch.from_numpy(s).to(tensor.dtype).view(tensor.shape)
+    model.load_state_dict(state)
+    return model
+
+
+def golden_clips(config: UniFormerV2Config) -> torch.Tensor:
+    """The two clips (2, 3, T, 32, 32) that the golden numbers belong to."""
+    i = np.arange(2 * 3 * config.num_frames * 32 * 32, dtype=np.float64)
+    return torch.from_numpy(np.sin(0.013 * i + 1e-4 * i * i)).float().view(2, 3, config.num_frames, 32, 32)
+
+
+def released_shapes() -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+    """Name and shape of every tensor of each released model, in order, from `uniformerv2_names.txt`."""
+    sections: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    repeated: list[tuple[str, tuple[int, ...]]] = []
+    numbers = ""
+
+    def flush() -> None:
+        first, last = map(int, numbers.split("..")) if numbers else (0, -1)
+        for number in range(first, last + 1):
+            current.extend((name.replace(f"{{{numbers}}}", str(number)), shape) for name, shape in repeated)
+        repeated.clear()
+
+    current: list[tuple[str, tuple[int, ...]]] = []
+    part = ""
+    for line in (HERE / "uniformerv2_names.txt").read_text().splitlines():
+        if line.startswith("#") or not line:
+            continue
+        head = re.match(r"\[(\w+)\]", line)
+        name, _, size = line.partition(" ")
+        found = re.match(r"(transformer\.\w+)\.\{(\d+\.\.\d+)\}", name)
+        if (found[1] if found else "") != part:
+            flush()
+            part, numbers = (found[1], found[2]) if found else ("", "")
+        if head:
+            current = sections.setdefault(head[1], [])
+            continue
+        shape = tuple(int(n) for n in size.split("x")) if size != "scalar" else ()
+        (repeated if found else current).append((name, shape))
+    flush()
+    return sections
+
+
+def released_file(path: Path, name: str, *, num_classes: int | None = None) -> Path:
+    """A file with the names and shapes of a released model that takes no room: each tensor is one zero, expanded."""
+    state = {}
+    for key, shape in released_shapes()[name]:
+        if num_classes and "proj.2" in key:
+            shape = (num_classes, *shape[1:])
+        state[f"backbone.{key}"] = torch.zeros(()).expand(shape)
+    torch.save(state, path)
+    return path
