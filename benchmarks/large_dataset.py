@@ -23,11 +23,11 @@ from k710.fetch.encode.jobs import Candidate, ClipJob
 from k710.fetch.encode.make_clip import make_clip
 from k710.fetch.encode.profiles import read_profile
 from k710.fetch.store_unit import write_member
-from k710.loading.sampling import stored_indices
 from k710.manifest.read import CLIPS_SCHEMA, open_manifest, write_manifest
 from k710.sample.footage import Clip, write_footage
 from k710.sample.motions import LOOKS
 from k710.store.store import EVENLY_STORED, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
+from k710.store.stored_frames import stored_indices
 
 UNIT_CLIPS = 500
 FILLED = 200  # clips that have their bytes

@@ -25,20 +25,21 @@ import torch
 from torch.nn import functional
 
 from k710.curation.build import CurationRecipe, build
+from k710.engine.part import Share
 from k710.lists.annotations import find_lists
 from k710.lists.labels import class_names, row_map
 from k710.loading.augment.augment import augment
 from k710.loading.augment.evaluation_crops import evaluation_crops
-from k710.loading.order import EpochOrder, Share
+from k710.loading.order import EpochOrder
 from k710.loading.sampling import FrameSampling
 from k710.manifest.views import split_of, view
+from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
 from k710.random_key import RandomKey
 from k710.sample.experiment import RELEASES, SPAN_S, write_lists
 from k710.sample.motions import LOOKS, motion_frames
 from k710.train.optimizer import clip_gradients, make_optimizer, set_learning_rate
-from k710.train.recipe import TrainRecipe, read_train_recipe
-from k710.train.run import augment_of
+from k710.train.recipe import TrainRecipe, augment_of, read_train_recipe
 from k710.train.schedule import learning_rate
 from k710.train.start import config_of_recipe
 
@@ -101,14 +102,14 @@ def new_model(recipe: TrainRecipe, num_classes: int) -> UniFormerV2:
 
 def fit(model: UniFormerV2, world: World, clips: Sequence[Clip], recipe: TrainRecipe) -> int:
     """Train; the number of clips seen, which is what it costs."""
-    settings, sampling = augment_of(recipe), FrameSampling(recipe.num_frames)
-    optimizer, order = make_optimizer(model, recipe), EpochOrder(len(clips), recipe.seed)
+    settings, sampling = augment_of(recipe), FrameSampling(recipe.data.num_frames)
+    optimizer, order = make_optimizer(model, recipe.family, recipe.optim), EpochOrder(len(clips), recipe.seed)
     model.train()
     seen = 0
-    for epoch in range(recipe.epochs):
-        steps = order.num_batches(recipe.batch_size)
-        for step, samples in enumerate(order.batches(epoch, recipe.batch_size, Share())):
-            set_learning_rate(optimizer, learning_rate(recipe, epoch + step / steps))
+    for epoch in range(recipe.optim.epochs):
+        steps = order.num_batches(recipe.optim.batch_size)
+        for step, samples in enumerate(order.batches(epoch, recipe.optim.batch_size, Share())):
+            set_learning_rate(optimizer, learning_rate(recipe.optim, epoch + step / steps))
             batch = [clips[sample.clip] for sample in samples]
             keys = [RandomKey(recipe.seed, epoch, clip.clip_id) for clip in batch]
             pixels = [
@@ -124,7 +125,7 @@ def fit(model: UniFormerV2, world: World, clips: Sequence[Clip], recipe: TrainRe
             ]
             optimizer.zero_grad(set_to_none=True)
             torch.stack(losses).mean().backward()
-            clip_gradients(model, recipe.clip_grad)
+            clip_gradients(model, recipe.optim.clip_grad)
             optimizer.step()
             seen += len(batch)
     return seen
@@ -138,7 +139,7 @@ def right(model: UniFormerV2, world: World, clips: Sequence[Clip], num_views: in
     for clip in clips:
         indices = [sampling.test(FRAMES, clip=number, num_clips=num_views) for number in range(num_views)]
         pixels = [world.frames[clip.clip_id][torch.from_numpy(chosen)] for chosen in indices]
-        logits = model(evaluation_crops(pixels, [1] * num_views, crop_px=model.config.size_px))
+        logits = model(evaluation_crops(pixels, [1] * num_views, **UNIFORMERV2.crops(model.config.size_px)))
         scores = logits[:, clip.head].softmax(-1).sum(0)
         found[clip.clip_id] = int(scores.argmax()) == clip.row - clip.head.start
     return found

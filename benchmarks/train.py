@@ -14,7 +14,6 @@ Aims on one H100 with B/16, 8 x 224, batch 32, bf16: the loaders waited for less
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import statistics
 import sys
 import time
@@ -29,20 +28,18 @@ from k710.loading.batch import Batch
 from k710.loading.clip_source import Media
 from k710.loading.order import Sample
 from k710.manifest.read import open_manifest
-from k710.models.uniformerv2.model import UniFormerV2
 from k710.train.memory import estimate_memory
 from k710.train.optimizer import make_optimizer
 from k710.train.pieces import cut
-from k710.train.recipe import TrainRecipe, read_train_recipe
-from k710.train.run import augment_of
+from k710.train.recipe import TrainRecipe, augment_of, read_train_recipe
 from k710.train.start import config_of_recipe
 from k710.train.step import Stepper
 
 
 def made_up(recipe: TrainRecipe, device: torch.device) -> Iterator[Batch]:
     """The same batch of noise for ever, on the device already."""
-    size = recipe.gpu_batch_size
-    pixels = torch.randn(size, 3, recipe.num_frames, recipe.size_px, recipe.size_px, device=device)
+    size = recipe.optim.gpu_batch_size
+    pixels = torch.randn(size, 3, recipe.data.num_frames, recipe.data.size_px, recipe.data.size_px, device=device)
     classes = torch.zeros(size, dtype=torch.int64, device=device)
     names, samples = [f"noise-{number}" for number in range(size)], [Sample(number) for number in range(size)]
     while True:
@@ -51,10 +48,15 @@ def made_up(recipe: TrainRecipe, device: torch.device) -> Iterator[Batch]:
 
 def loaded(recipe: TrainRecipe, manifest: Path, media: Media, device: torch.device, workers: int) -> Iterator[Batch]:
     """Batches of the manifest's clips, epoch after epoch."""
-    how: dict[str, Any] = {"view": recipe.view, "split": "train", "num_frames": recipe.num_frames, "seed": recipe.seed}
+    how: dict[str, Any] = {
+        "view": recipe.data.view,
+        "split": "train",
+        "num_frames": recipe.data.num_frames,
+        "seed": recipe.seed,
+    }
     dataset = media.dataset(open_manifest(manifest), **how)
     loader = dataset.loader(
-        batch_size=recipe.gpu_batch_size, device=device, num_workers=workers, augment=augment_of(recipe)
+        batch_size=recipe.optim.gpu_batch_size, device=device, num_workers=workers, augment=augment_of(recipe)
     )
     while True:
         yield from loader
@@ -91,21 +93,21 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     recipe, _ = read_train_recipe(options.recipe, options.changes)
-    recipe = dataclasses.replace(recipe, batch_size=recipe.gpu_batch_size)
+    recipe = recipe.replace({"optim.batch_size": recipe.optim.gpu_batch_size})
     config, process = config_of_recipe(recipe), Process(device)
-    pieces = cut(recipe.batch_size, gpu_batch_size=recipe.gpu_batch_size, world_size=1)
+    pieces = cut(recipe.optim.batch_size, gpu_batch_size=recipe.optim.gpu_batch_size, world_size=1)
     sides = {"clips that are there": made_up(recipe, device)}
     if not options.made_up:
         media = Media(options.store, options.profile)
         sides["clips of the store"] = loaded(recipe, options.manifest, media, device, options.workers)
     ways = {"eager": False} if options.no_compile else {"eager": False, "compiled": True}
-    print(f"{options.recipe}: {pieces}, {recipe.precision}, {torch.__version__}, {device}")
+    print(f"{options.recipe}: {pieces}, {recipe.optim.precision}, {torch.__version__}, {device}")
     for way, is_compiled in ways.items():
         torch.manual_seed(0)
-        model = UniFormerV2(config).to(device).train()
+        model = recipe.family.build(config).to(device).train()
         net: Any = torch.compile(model) if is_compiled else model
-        optimizer = make_optimizer(model, recipe)
-        scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        optimizer = make_optimizer(model, recipe.family, recipe.optim)
+        scaler = torch.amp.GradScaler(device.type, enabled=recipe.optim.precision == "fp16")
         stepper = Stepper(net, model, optimizer, scaler, recipe, pieces, process)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -113,7 +115,10 @@ def main() -> None:
             found = timed(stepper, batches, options.steps, options.warmup)
             print(f"{way:<9} {side:<22} {found['clips_per_s']:8.1f} clips/s, {found['waiting']:6.1%} waiting")
         if device.type == "cuda":
-            peak, told = torch.cuda.max_memory_allocated(), estimate_memory(config, precision=recipe.precision)
+            peak, told = (
+                torch.cuda.max_memory_allocated(),
+                estimate_memory(recipe.family, config, precision=recipe.optim.precision),
+            )
             expected = told.of(pieces.piece_size)
             print(f"{way:<9} memory {peak / 2**30:.2f} GiB, estimated {expected / 2**30:.2f} ({expected / peak:.0%})")
     sys.stdout.flush()

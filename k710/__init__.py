@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from k710.version import __version__
+
 if TYPE_CHECKING:
     from k710.errors import K710Error
     from k710.loading.dataset import ClipDataset
     from k710.manifest.read import Manifest, open_manifest
 
-__version__ = "0.1.0"
+
 __all__ = ["ClipDataset", "K710Error", "Manifest", "__version__", "open_manifest"]
 
 # Where each public name lives: imported when first used, so that `import k710` costs nothing.

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 import click
 
-from k710 import __version__
 from k710.cli.output import shown_streams
 from k710.errors import K710Error
 from k710.text import os_error_text, printable
+from k710.version import __version__
 
 # Each lives in the module of its name (a dash becomes an underscore) as `command`.
 COMMANDS = (

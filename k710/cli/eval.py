@@ -124,7 +124,7 @@ def _evaluate(
     step.end()
     if not process.is_first:
         return
-    about = {"checkpoint": str(checkpoint.absolute()), "num_frames": model.model.config.num_frames}
+    about = {"checkpoint": str(checkpoint.absolute()), "num_frames": model.config.num_frames}
     about |= {"precision": options["precision"], "profile": media.profile_name}
     about |= {"trained_on": _note(model, opened, evaluation)}
     if out is not None:
@@ -225,14 +225,14 @@ def _which_dialect(
 
     if not process.is_first:
         return  # a few hundred clips are one process's work
-    model = model_with_any_head(checkpoint, num_frames=num_frames)
-    config = model.config
+    family, model = model_with_any_head(checkpoint, num_frames=num_frames)
+    config: Any = model.config
     label_set = class_counts().get(config.num_classes)
     if label_set is None:
         raise click.UsageError(f"its head has {config.num_classes} rows, which is no published label set")
     how = {"training": False, "num_frames": config.num_frames, "on_error": "zero_weight"}
     dataset = media.dataset(open_manifest(manifest), view=view, split=split, **how)
-    scores, class_ids = raw_scores(model, dataset, limit=limit, device=process.device)
+    scores, class_ids = raw_scores(family, model, dataset, limit=limit, device=process.device)
     step.end()
     election = vote(scores, class_ids, view=view, label_set=label_set)
     if as_json:

@@ -17,7 +17,8 @@ KINDS = {
 def command(name: str | None) -> None:
     """List the recipes, or print one.
 
-    A recipe names every choice of a build, an encode profile or a training, each with its source; copy it and edit it.
+    A recipe names every choice of a build, an encode profile or a training, each with its source. One that is printed
+    is whole: what it takes from the recipe that it extends has that one's name in brackets. Copy it and edit it.
 
     \b
     Examples:
@@ -25,13 +26,13 @@ def command(name: str | None) -> None:
       k710 recipes k710-strict > my-recipe.yaml
     """
     from k710.errors import RecipeError
-    from k710.recipes import recipe_files
+    from k710.recipes import read_recipe_text, recipe_files
 
     if name:
-        known = {recipe: path for kind in KINDS for recipe, path in recipe_files(kind).items()}
-        if name not in known:
-            raise RecipeError(f"no recipe {name!r}; known: {', '.join(known)}")
-        click.echo(known[name].read_text(encoding="utf-8"), nl=False)
+        kinds = {recipe: kind for kind in KINDS for recipe in recipe_files(kind)}
+        if name not in kinds:
+            raise RecipeError(f"no recipe {name!r}; known: {', '.join(kinds)}")
+        click.echo(read_recipe_text(kinds[name], name).whole(), nl=False)
         return
     for kind, taken_by in KINDS.items():
         click.echo(f"{kind} ({taken_by}):")

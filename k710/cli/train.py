@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what the run would need, and train nothing.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Clips/s, for the hours of --dry-run.")
 def command(**options: Any) -> None:
-    """Train a UniFormerV2 by a recipe.
+    """Train a model by a recipe.
 
     On a CPU, a GPU, or under torchrun on any number of them. The recipe's batch is kept on any number of GPUs.
 
@@ -84,7 +84,7 @@ def _train(
         return
     from k710.loading.clip_source import media_of
     from k710.train.loop import train
-    from k710.train.prepare import Origin, prepare
+    from k710.train.prepare import prepare
 
     with joined(device) as process:
         say = step.say if process.is_first else _say_nothing
@@ -93,8 +93,7 @@ def _train(
         for sentence in said:
             say(sentence)
         media = media_of(options)
-        names = ("clip_weights", "init", "dialect", "interpolate_positions")
-        origin = Origin(**{name: options.pop(name) for name in names})
+        origin = _origin(options)
         workers = _cores_each(process.device.type) if workers is None else workers
         run = prepare(
             chosen, manifest, out, process, origin=origin, media=media, say=say, num_workers=workers,
@@ -107,7 +106,15 @@ def _train(
     if process.is_first:
         best = {key: f"{value:.2%}" for key, value in (progress.best or {}).items() if isinstance(value, float)}
         scores = "".join(f", {key} {value}" for key, value in best.items())
-        click.echo(f"{out / 'best.pt'}: epoch {(progress.best or {}).get('epoch')} of {chosen.epochs}{scores}")
+        click.echo(f"{out / 'best.pt'}: epoch {(progress.best or {}).get('epoch')} of {chosen.optim.epochs}{scores}")
+
+
+def _origin(options: dict[str, Any]) -> Any:
+    """What the run starts from; the options of it are taken out of `options`."""
+    from k710.train.start import Origin
+
+    weights, init, dialect = (options.pop(name) for name in ("clip_weights", "init", "dialect"))
+    return Origin(weights, init, dialect, interpolate_positions=options.pop("interpolate_positions"))
 
 
 def _print_needs(
@@ -124,7 +131,7 @@ def _print_needs(
     from k710.engine.torch_process import pick_device
     from k710.loading.clip_source import media_of
     from k710.train.needs import needs
-    from k710.train.prepare import Origin, check_precision
+    from k710.train.prepare import check_precision
     from k710.train.run_folder import check_folder
     from k710.train.run_log import check_tensorboard
 
@@ -134,7 +141,7 @@ def _print_needs(
         check_tensorboard()
     check_folder(out, resume=options["resume"])
     media = media_of(options)
-    origin = Origin(**{name: options[name] for name in ("clip_weights", "init", "dialect", "interpolate_positions")})
+    origin = _origin(options)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     lines = needs(recipe, manifest, media, world_size=world_size, rate=rate, origin=origin)
     before()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,4 +147,4 @@ def read_marks(text: str) -> Marks:
 @functools.cache
 def known_marks() -> Marks:
     """The marks of the published lists."""
-    return read_marks((resources.files("k710") / "list_marks.txt").read_text(encoding="ascii"))
+    return read_marks(Path(__file__).with_name("list_marks.txt").read_text(encoding="ascii"))

@@ -1,4 +1,4 @@
-"""One part of N of a run's work, for N machines over one store.
+"""One of N: a part of the work of a fetch, for N machines over one store, and a rank of N processes.
 
 What falls into a part follows from the key of the work alone, an archive's address or a video's ID, and never from what
 is done already: the machines agree without a word between them.
@@ -42,3 +42,20 @@ def parse_part(text: str) -> Part:
     if part is None or not 1 <= part.number <= part.of:
         raise UsageError(f"part {text!r}: a part is I/N with I from 1 to N, such as 1/8")
     return part
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of `world_size` ranks this process is. Raises UsageError for a rank that is none of them."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            raise UsageError(f"rank {self.rank} of {self.world_size}; allowed: 0 to {self.world_size - 1}")
+
+    def of(self, start: int, stop: int) -> range:
+        """This rank's piece of start..stop: contiguous, in order of rank, sizes differing by one at most."""
+        size = stop - start
+        return range(start + size * self.rank // self.world_size, start + size * (self.rank + 1) // self.world_size)

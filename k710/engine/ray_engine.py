@@ -18,11 +18,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from k710 import __version__
 from k710.engine.engine import Engine, Stop, units_at_a_time
 from k710.errors import EngineError, UsageError
 from k710.storage.storage import new_folder
 from k710.text import os_error_text
+from k710.version import __version__
 
 _ABORT_S = 5.0
 _CONNECT_S = 10.0

@@ -14,13 +14,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from k710.engine.part import Share
 from k710.errors import K710Error, TrainError, UsageError
-from k710.loading.order import Share
 from k710.text import os_error_text
 
 # So long a process waits for the slowest one: inside a step, which may have to compile or to wait for the store, and
 # between steps, where the first may be at a checkpoint and another at its last clips of a split.
 _STEP_PATIENCE, _PATIENCE = datetime.timedelta(minutes=30), datetime.timedelta(hours=2)
+
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 class SharedError(TrainError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from k710.errors import UsageError
 from k710.evaluation.scores import check_finite, ranks
@@ -15,7 +17,7 @@ from k710.lists.labels import DIALECTS, k710_classes_of
 from k710.loading.augment.evaluation_crops import evaluation_crops
 from k710.loading.dataset import ClipDataset
 from k710.loading.order import Sample
-from k710.models.uniformerv2.model import UniFormerV2
+from k710.models.family import Family
 
 # An order is believed when it is right this many times as often as the next one, and in this many clips at least.
 _TIMES, _CLIPS = 3, 5
@@ -71,7 +73,7 @@ def vote(scores: npt.NDArray[np.float32], class_ids: npt.NDArray[np.int64], *, v
 
 @torch.no_grad()
 def raw_scores(
-    model: UniFormerV2, dataset: ClipDataset, *, limit: int, device: torch.device, batch_size: int = 8
+    family: Family, model: nn.Module, dataset: ClipDataset, *, limit: int, device: torch.device, batch_size: int = 8
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """What a model says of the centre view of `limit` labelled clips, always the same ones: scores (clips, rows) and
     class ids (clips,). Clips that cannot be read are passed over. Raises UsageError where no clip has a label,
@@ -80,6 +82,7 @@ def raw_scores(
     if not labelled:
         raise UsageError(f"the {dataset.view} {dataset.split} clips have no labels to tell an order by")
     chosen = sorted(labelled, key=lambda number: hashlib.sha256(str(number).encode()).digest())[:limit]
+    config: Any = model.config
     model = model.to(device)
     scores, classes = [], []
     for start in range(0, len(chosen), batch_size):
@@ -87,7 +90,7 @@ def raw_scores(
         read = [clip for clip in loaded if clip.error is None]
         if read:
             pixels = [clip.pixels.to(device) for clip in read]
-            batch = evaluation_crops(pixels, [1] * len(read), crop_px=model.config.size_px)
+            batch = evaluation_crops(pixels, [1] * len(read), **family.crops(config.size_px))
             scores.append(model(batch).float().cpu().numpy())
             check_finite(scores[-1], [f"clip {clip.clip_id}" for clip in read])
             classes += [clip.class_id for clip in read]

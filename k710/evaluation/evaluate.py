@@ -16,6 +16,7 @@ from k710.errors import TrainError, UsageError
 from k710.evaluation.scores import ClassScore, Confusion, accuracies, class_scores, confusions, without_nan
 from k710.evaluation.view_model import ViewModel
 from k710.evaluation.views_pass import Predictions, predict_views
+from k710.loading.augment.augment import Augment
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
@@ -102,13 +103,13 @@ def evaluate(
     """
     with process.together():
         dataset = _dataset(model, manifest, media, view, split, num_clips, num_crops)
-    config = model.model.config
+    config = model.config
     found = predict_views(
         model.model.to(process.device),
         dataset,
         process,
         num_classes=config.num_classes,
-        size_px=config.size_px,
+        augment=Augment(**model.family.crops(config.size_px)),
         batch_size=batch_size,
         num_workers=num_workers,
         precision=precision,
@@ -125,7 +126,7 @@ def _dataset(
         view=view,
         split=split,
         training=False,
-        num_frames=model.model.config.num_frames,
+        num_frames=model.config.num_frames,
         num_clips=num_clips,
         num_crops=num_crops,
         on_error="zero_weight",

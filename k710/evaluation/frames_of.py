@@ -17,15 +17,13 @@ _SIZED, _UNIFORM = re.compile(r"(?<!\d)(\d{1,3})x(\d{3})(?!\d)"), re.compile(r"(
 _Told = list[tuple[int, str]]  # a number of frames, and which part of the checkpoint tells it
 
 
-def choose_frames(
-    checkpoint: Checkpoint, recipe: Mapping[str, Any], *, wanted: int | None, size_px: int
-) -> tuple[int | None, str]:
+def choose_frames(checkpoint: Checkpoint, *, wanted: int | None, size_px: int) -> tuple[int | None, str]:
     """The frames of a view, and in words how that is known; None where nothing tells. `wanted` comes before all.
 
     What a file tells comes in the order recipe, configuration, name; what contradicts the choice is in the words.
     Raises CheckpointError where its configuration tells several numbers and nothing comes before it.
     """
-    told = [*_of_recipe(recipe), *_of_configuration(checkpoint), *_of_name(checkpoint, size_px)]
+    told = [*_of_recipe(checkpoint), *_of_configuration(checkpoint), *_of_name(checkpoint, size_px)]
     if wanted is None and not told:
         return None, "nothing tells another number"
     frames, part = (wanted, "you") if wanted is not None else told[0]
@@ -38,8 +36,8 @@ def choose_frames(
     return frames, "; ".join([why, *contradictions])
 
 
-def _of_recipe(recipe: Mapping[str, Any]) -> _Told:
-    number = recipe.get("num_frames")
+def _of_recipe(checkpoint: Checkpoint) -> _Told:
+    number = checkpoint.recorded("data").get("num_frames")
     return [(number, "its recipe")] if isinstance(number, int) and number > 0 else []
 
 

@@ -52,7 +52,7 @@ def predict_file(
     TrainError for a model whose scores are not finite.
     """
     device = device or torch.device("cpu")
-    config, net = model.model.config, model.model.to(device)
+    config, net = model.config, model.model.to(device)
     sampling, views = FrameSampling(config.num_frames), evaluation_views(num_clips, num_crops)
 
     def choose(num_source_frames: int) -> npt.NDArray[np.int64]:
@@ -66,10 +66,11 @@ def predict_file(
     except LoadError as error:
         raise LoadError(f"{path}: {error}") from None
     clips = torch.unflatten(pixels.to(device), 0, (num_clips, config.num_frames))
+    how = model.family.crops(config.size_px)
     sums = torch.zeros(config.num_classes, dtype=torch.float64)
     for start in range(0, len(views), batch_size):
         part: Sequence[tuple[int, int]] = views[start : start + batch_size]
-        batch = evaluation_crops([clips[clip] for clip, _ in part], [crop for _, crop in part], crop_px=config.size_px)
+        batch = evaluation_crops([clips[clip] for clip, _ in part], [crop for _, crop in part], **how)
         sums += net(batch).float().softmax(-1).double().sum(0).cpu()
     probabilities = (sums / len(views)).float().numpy()
     check_finite(probabilities[None], [str(path)])

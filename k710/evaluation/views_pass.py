@@ -11,13 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from k710.engine.torch_process import Process
+from k710.engine.torch_process import DTYPES, Process
 from k710.errors import TrainError
 from k710.evaluation.scores import check_finite
 from k710.loading.augment.augment import Augment
 from k710.loading.batch import Batch
 from k710.loading.dataset import ClipDataset
-from k710.train.step import DTYPES
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def predict_views(
     process: Process,
     *,
     num_classes: int,
-    size_px: int,
+    augment: Augment,
     batch_size: int = 8,
     num_workers: int = 0,
     precision: str = "fp32",
@@ -50,10 +49,10 @@ def predict_views(
 ) -> Predictions:
     """Look at every view of every clip once, clips shared out between the processes; the same answer on all of them.
 
-    As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `batch_size`
-    views are taken at once by each process; `told` hears of the clips done by this process. Raises LoadError where a
-    loader's worker dies, TrainError where a GPU has no room for the views or a score is not finite, and what `told`
-    raises.
+    As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `augment` gives
+    crop size, mean and std. Each process takes `batch_size` views at once, and calls `told` with the number of its
+    clips that are done. Raises LoadError where a loader's worker dies, TrainError where a GPU has no room for the views
+    or a score is not finite, and what `told` raises.
     """
     was_training, num_views = model.training, len(dataset.views)
     model.eval()
@@ -61,7 +60,7 @@ def predict_views(
         batch_size=batch_size * process.world_size,
         device=process.device,
         num_workers=num_workers,
-        augment=Augment(crop_px=size_px),
+        augment=augment,
         share=process.share,
     )
     mine = process.share.of(0, len(dataset))

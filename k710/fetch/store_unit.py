@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from k710.fetch.encode.jobs import Made
-from k710.loading.sampling import stored_indices
 from k710.storage.storage import HashedFile, put
 from k710.store.store import EVENLY_STORED, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_digest, unit_name
+from k710.store.stored_frames import stored_indices
 
 TAR_BYTES = 1 << 30  # a tar is ended after the clip that passes this
 RESERVE_BYTES = 2 << 20  # kept back for the rows, so that a unit can still be committed when the disk is full

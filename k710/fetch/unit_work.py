@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from k710 import __version__
 from k710.engine.engine import Stop
 from k710.engine.helper_pool import ClipPool
 from k710.fetch.encode.ffmpeg_binary import ffmpeg_version
@@ -19,6 +18,7 @@ from k710.fetch.encode.jobs import NO_SPACE, ClipJob, Made
 from k710.fetch.encode.profiles import ENCODING_VERSION, Profile
 from k710.fetch.store_unit import StoreUnit, is_disk_full
 from k710.store.store import Store
+from k710.version import __version__
 
 DISK_FULL = "the disk is full"
 

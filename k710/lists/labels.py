@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from k710.errors import LabelError, UsageError
-from k710.resources import resource
+from k710.recipes import resource
 
 # Kinetics-700-2020 has the classes of Kinetics-700.
 LABEL_SETS = {"k710": "k710", "k400": "k400", "k600": "k600", "k700": "k700", "k700_2020": "k700"}

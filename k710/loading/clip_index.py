@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import LoadError
-from k710.loading.sampling import stored_indices
 from k710.random_key import Ints
 from k710.storage.download import cache_folder
 from k710.storage.storage import replacing
+from k710.store.stored_frames import stored_indices
 from k710.text import os_error_text
 
 _VERSION = 2  # of the file's form; before 2, the folder of the clips could be a relative path

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from k710.engine.part import Share
 from k710.errors import LoadError
 from k710.loading.augment.augment import Augment, augment
 from k710.loading.augment.evaluation_crops import evaluation_crops
 from k710.loading.dataset import ClipDataset
 from k710.loading.load_clip import LoadedClip
-from k710.loading.order import EpochOrder, Sample, Share
+from k710.loading.order import EpochOrder, Sample
 from k710.text import counted
 
 _FRAME_PX = 96  # height

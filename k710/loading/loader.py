@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from k710.engine.part import Share
 from k710.errors import K710Error, UsageError
 from k710.loading.augment.augment import Augment
 from k710.loading.augment.mix import Mix
@@ -15,7 +16,7 @@ from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.dataset import ClipDataset
 from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
-from k710.loading.order import EpochOrder, EvaluationBatches, Sample, Share, TrainBatches
+from k710.loading.order import EpochOrder, EvaluationBatches, Sample, TrainBatches
 from k710.loading.workers import FailedClips, WorkerDiedError, as_it_is, checked_batches, worker_options
 
 

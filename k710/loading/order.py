@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from k710.engine.part import Share
 from k710.errors import UsageError
 from k710.random_key import Ints, RandomKey
 
@@ -28,23 +29,6 @@ class Sample(NamedTuple):
     epoch: int = 0
     repeat: int = 0
     view: int = 0
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which of `world_size` ranks this process is. Raises UsageError for a rank that is none of them."""
-
-    rank: int = 0
-    world_size: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world_size:
-            raise UsageError(f"rank {self.rank} of {self.world_size}; allowed: 0 to {self.world_size - 1}")
-
-    def of(self, start: int, stop: int) -> range:
-        """This rank's piece of start..stop: contiguous, in order of rank, sizes differing by one at most."""
-        size = stop - start
-        return range(start + size * self.rank // self.world_size, start + size * (self.rank + 1) // self.world_size)
 
 
 @dataclass(frozen=True)

@@ -81,13 +81,6 @@ def segment_ranges(num_source_frames: int, num_frames: int) -> tuple[Ints, Ints]
     return borders[:-1], borders[1:]
 
 
-def stored_indices(num_source_frames: int, num_stored: int) -> Ints:
-    """The frames that the `frames` profile stores of a clip: the first, the last, and others evenly between them; all
-    where there are no more than `num_stored`. (k,), strictly increasing."""
-    count = min(num_source_frames, num_stored)
-    return np.asarray(np.rint(np.linspace(0, num_source_frames - 1, count)), np.int64)
-
-
 def nearest_stored(indices: Ints, stored: Ints) -> Ints:
     """Positions in `stored` of the stored frames nearest to source frames; the earlier one of two equally near.
 

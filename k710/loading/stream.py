@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from k710.engine.part import Share
 from k710.errors import K710Error, LoadError, UsageError
 from k710.lists.labels import class_names
 from k710.loading.augment.augment import Augment
@@ -25,7 +26,7 @@ from k710.loading.clip_index import NO_CLASS
 from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
 from k710.loading.load_clip import HowToLoad, LoadedClip, how_to_load
-from k710.loading.order import Sample, Share
+from k710.loading.order import Sample
 from k710.loading.shard import COMMIT, SHARD, shard_media
 from k710.loading.workers import FailedClips, as_it_is, checked_batches, worker_options
 from k710.random_key import RandomKey

@@ -29,7 +29,6 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet
 
-from k710 import __version__
 from k710.errors import ManifestError
 from k710.lists.labels import class_names
 from k710.manifest.checks import table_problem
@@ -50,6 +49,7 @@ from k710.storage.storage import (
     replacing,
 )
 from k710.text import counted
+from k710.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

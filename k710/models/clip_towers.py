@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from k710.errors import CheckpointError, DownloadError, UsageError
 from k710.models.checkpoints.checkpoint import FOLDER_WEIGHTS, file_sha256, open_checkpoint, read_config, read_json
@@ -22,8 +22,7 @@ from k710.models.checkpoints.formats import bare
 from k710.models.checkpoints.torchscript_files import is_torchscript, read_torchscript
 from k710.models.clip_activations import OPENCLIP_CONFIG, activation_of
 from k710.models.uniformerv2.config import ACTIVATIONS
-from k710.models.uniformerv2.model import UniFormerV2
-from k710.models.weights import PROBLEMS, Loaded, fit
+from k710.models.weights import PROBLEMS, Loaded, Positions, fit, resize_positions
 from k710.storage.download import cached
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
@@ -80,7 +79,7 @@ class Tower:
 
 
 def load_clip(
-    model: UniFormerV2,
+    model: nn.Module,
     source: str | Path,
     *,
     allow: Collection[str] = (),
@@ -91,24 +90,30 @@ def load_clip(
 ) -> Loaded:
     """Start `model` from a CLIP image tower; everything else of it keeps its initialisation.
 
+    The model has the tower's names (OpenAI's), a 3D `conv1`, and in its `config` the tower's `activation` and `grid`.
+
     `source` is a file, a Hugging Face folder, an http(s) address, a name of OPENAI_TOWERS, or a Hugging Face id
-    (`openai/clip-vit-base-patch16`, `id@revision`). What is fetched is kept in the cache (`k710.storage.download`). `sha256` is
-    checked where given; for OpenAI's addresses it is known. `allow` lets some of PROBLEMS through, or "activation": a
+    (`openai/clip-vit-base-patch16`, `id@revision`). What is fetched is kept in the cache. `sha256` is checked
+    where given; for OpenAI's addresses it is known. `allow` lets some of PROBLEMS through, or "activation": a
     tower of another activation than the model's. `interpolate_positions` resizes the position embedding (224 and 336
     px). `activation` is the user's word on what the tower was trained with, for the files that nothing tells it of (see
     `activation_of`). Raises CheckpointError, DownloadError, or UsageError, and leaves the model as it was.
     """
+    config: Any = model.config
     tower = open_tower(source, sha256=sha256, cache=cache)
     wanted = [name for name in model.state_dict() if _of_clip(name)]
     if strange := sorted(set(allow) - {*PROBLEMS, "activation"}):
         raise UsageError(f"allow={strange}: want some of {', '.join(PROBLEMS)}, activation")
     if "activation" not in allow:
-        _check_activation(tower, model.config.activation, activation)
+        _check_activation(tower, config.activation, activation)
     found = {name: tensor for name, tensor in tower.tensors.items() if name not in DROPPED}
     if "conv1.weight" in found:
-        found["conv1.weight"] = inflate(found["conv1.weight"], model.conv1.weight.shape[2])
-    allowed = set(allow) & set(PROBLEMS)
-    loaded = fit(model, found, wanted, tower.source, allow=allowed, interpolate_positions=interpolate_positions)
+        found["conv1.weight"] = inflate(found["conv1.weight"], model.get_parameter("conv1.weight").shape[2])
+    positions = Positions("positional_embedding", lambda tensor: resize_positions(tensor, config.grid, tower.source))
+    loaded = fit(
+        model, found, wanted, tower.source, title=config.title, allow=set(allow) & set(PROBLEMS), positions=positions,
+        interpolate_positions=interpolate_positions,
+    )  # fmt: skip
     return replace(loaded, dropped=tuple(name for name in DROPPED if name in tower.tensors))
 
 

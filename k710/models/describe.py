@@ -18,10 +18,9 @@ from k710.lists.labels import DIALECTS, LABEL_SETS
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.checkpoints.formats import model_name
 from k710.models.checkpoints.torch_files import TorchFile
+from k710.models.families import family_of
 from k710.models.heads.head_labels import current_record, source_labels
 from k710.models.heads.heads import Head, find_head
-from k710.models.uniformerv2.config import preset_name
-from k710.models.weights import config_of
 
 # Statistics of batch norm, which are stored like parameters and are none.
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -48,14 +47,15 @@ def describe(path: Path, *, head: str | None = None) -> dict[str, Any]:
     checkpoint = open_checkpoint(path)
     tensors = checkpoint.tensors
     parameters = {key: shape for key, (_, shape, _) in tensors.items() if not key.endswith(_BUFFERS)}
+    title, preset = _model(checkpoint)
     found: dict[str, Any] = {
         "path": str(path),
         "files": [file.path.name for file in checkpoint.files],
         "size_bytes": sum(file.path.stat().st_size for file in checkpoint.files),
         "format": checkpoint.format.title,
         "why": checkpoint.why,
-        "model": model_name(checkpoint.bare_shapes()) or _architecture(checkpoint),
-        "preset": _preset(checkpoint),
+        "model": model_name(checkpoint.bare_shapes()) or title or _architecture(checkpoint),
+        "preset": preset,
         "tensors": len(tensors),
         "parameters": sum(math.prod(shape) for shape in parameters.values()),
         "dtypes": dict(Counter(dtype for dtype, _, _ in tensors.values())),
@@ -92,13 +92,13 @@ def _head(head: Head) -> dict[str, Any]:
     }
 
 
-def _preset(checkpoint: Checkpoint) -> str | None:
-    """The preset whose tensors these are but for the head's rows, as `k710.models.uniformerv2.config` names it."""
+def _model(checkpoint: Checkpoint) -> tuple[str | None, str | None]:
+    """The model in its family's words, and the family's preset whose tensors these are but for the head's rows."""
     try:
-        config = config_of(checkpoint)
-    except CheckpointError:  # two models in one file
-        return None
-    return preset_name(config) if config else None
+        family, config = family_of(checkpoint)
+    except CheckpointError:  # of no family here, or two models in one file
+        return None, None
+    return config.title, family.preset_name(config)
 
 
 def _architecture(checkpoint: Checkpoint) -> str | None:

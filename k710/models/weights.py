@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from k710.errors import CheckpointError, UsageError
-from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.checkpoints.formats import bare
-from k710.models.uniformerv2.config import ACTIVATIONS, UniFormerV2Config, config_from_shapes
-from k710.models.uniformerv2.model import UniFormerV2
+from k710.models.family import Family
 
-POSITIONS = "positional_embedding"
 PROBLEMS = ("missing", "unexpected", "misshapen")
-
-# MMAction2's names, where they are not the release's.
-_MMACTION2 = {"transformer.norm.": "transformer.proj.0.", "cls_head.fc_cls.": "transformer.proj.2."}
 
 
 @dataclass(frozen=True)
@@ -38,55 +33,60 @@ class Loaded:
     dropped: tuple[str, ...] = ()
 
 
-def load_checkpoint(
-    model: UniFormerV2, path: str | Path, *, allow: Collection[str] = (), interpolate_positions: bool = False
+def load_into(
+    family: Family,
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    *,
+    head_rows: Mapping[str, Tensor] | None = None,
+    without_head: bool = False,
+    allow: Collection[str] = (),
+    interpolate_positions: bool = False,
 ) -> Loaded:
-    """A UniFormerV2 checkpoint (released, of MMAction2, or k710's own; any form of docs/heads.md) into `model`.
+    """A checkpoint of the family (any published form of docs/heads.md) into `model`.
 
-    The head's rows are loaded as they stand; `k710 remap-head` picks others. `allow` names what is let through of
-    PROBLEMS, tensors that do not fit keep the model's values; `interpolate_positions` resizes the position embedding.
-    Raises CheckpointError with every tensor that has no place, and leaves the model as it was.
+    `head_rows` are the head's tensors by the file's names, in place of its own; `without_head` leaves the model's head
+    as it is. `allow` names what is let through of PROBLEMS: tensors that do not fit keep the model's values.
+    `interpolate_positions` resizes the position embedding. Raises CheckpointError with every tensor that has no place,
+    and leaves the model as it was; also where a loaded weight is NaN or infinite.
     """
-    checkpoint = open_checkpoint(Path(path))
-    found = {name: checkpoint.tensor(key) for name, key in tensor_names(checkpoint).items()}
-    wanted = model.state_dict().keys()
-    return fit(model, found, wanted, str(path), allow=allow, interpolate_positions=interpolate_positions)
+    names, rows, wanted = family.tensor_names(checkpoint), head_rows or {}, set(model.state_dict())
+    if without_head:
+        in_head = f"{family.head}."
+        names = {name: key for name, key in names.items() if not name.startswith(in_head)}
+        wanted = {name for name in wanted if not name.startswith(in_head)}
+    found = {name: rows[key] if key in rows else checkpoint.tensor(key) for name, key in names.items()}
+    config: Any = model.config
+    where, resize = str(checkpoint.path), family.resize_positions
+    positions = None
+    if family.positions and resize:
+        positions = Positions(family.positions, lambda tensor: resize(tensor, config, where))
+    loaded = fit(
+        model, found, wanted, where, title=config.title, allow=allow, positions=positions,
+        interpolate_positions=interpolate_positions,
+    )  # fmt: skip
+    check_weights(model, checkpoint.path)
+    return loaded
 
 
-def model_from_checkpoint(path: str | Path, *, interpolate_positions: bool = False, **changes: Any) -> UniFormerV2:
-    """A model as the checkpoint's shapes say it is, with its weights; `changes` are fields of UniFormerV2Config.
+@dataclass(frozen=True)
+class Positions:
+    """The position embedding of a model: its name, and how one of another size is brought to the model's."""
 
-    Shapes do not tell frames, dropouts, or where global blocks sit: those are as published unless changed. Raises
-    CheckpointError where the file is no UniFormerV2.
+    name: str
+    resize: Callable[[Tensor], Tensor]
+
+
+def names_without_wrappers(checkpoint: Checkpoint, renamed: Mapping[str, str]) -> dict[str, str]:
+    """Each tensor's name without what wrappers put before it, and the file's name of it.
+
+    `renamed` maps the beginnings of names in other forms to the model's own. Raises CheckpointError where two tensors
+    have one name.
     """
-    checkpoint = open_checkpoint(Path(path))
-    config = config_of(checkpoint)
-    if config is None:
-        raise CheckpointError(f"{path}: not a UniFormerV2 of a known size ({checkpoint.format.title})")
-    model = UniFormerV2(replace(config, **changes))
-    load_checkpoint(model, path, interpolate_positions=interpolate_positions)
-    return model
-
-
-def config_of(checkpoint: Checkpoint) -> UniFormerV2Config | None:
-    """The configuration that a checkpoint's shapes tell, or None where they are of no UniFormerV2.
-
-    No shape tells the activation: the recipe of a k710 checkpoint does, and the public code has quick_gelu alone.
-    """
-    shapes = {name: checkpoint.tensors[key][1] for name, key in tensor_names(checkpoint).items()}
-    config = config_from_shapes(shapes)
-    run = checkpoint.payload.get("run")
-    recipe = run.get("recipe") if isinstance(run, Mapping) else None
-    activation = recipe.get("activation") if isinstance(recipe, Mapping) else None
-    return replace(config, activation=activation) if config and activation in ACTIVATIONS else config
-
-
-def tensor_names(checkpoint: Checkpoint) -> dict[str, str]:
-    """This model's name of each tensor, and the file's. Raises CheckpointError where two tensors have one name."""
     names: dict[str, str] = {}
     for key in checkpoint.tensors:
         name = bare(key)
-        for theirs, ours in _MMACTION2.items() if checkpoint.format.name == "mmaction2" else ():
+        for theirs, ours in renamed.items():
             name = name.replace(theirs, ours) if name.startswith(theirs) else name
         if (other := names.setdefault(name, key)) != key:
             raise CheckpointError(
@@ -97,22 +97,28 @@ def tensor_names(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def fit(
-    model: UniFormerV2,
+    model: nn.Module,
     found: Mapping[str, Tensor],
     wanted: Collection[str],
     where: str,
     *,
+    title: str,
     allow: Collection[str] = (),
+    positions: Positions | None = None,
     interpolate_positions: bool = False,
 ) -> Loaded:
-    """Copy `found` into the tensors of `model` named `wanted`, all of them or none; see `load_checkpoint`."""
+    """Copy `found` into the tensors of `model` named `wanted`, all of them or none; see `load_into`.
+
+    `title` is the model in words, for the message of a refusal.
+    """
     if strange := sorted(set(allow) - set(PROBLEMS)):
         raise UsageError(f"allow={strange}: want some of {', '.join(PROBLEMS)}")
     state = model.state_dict()
     interpolated: tuple[str, ...] = ()
-    if interpolate_positions and POSITIONS in found and found[POSITIONS].shape != state[POSITIONS].shape:
-        found = {**found, POSITIONS: resize_positions(found[POSITIONS], model.config.grid, where)}
-        interpolated = (POSITIONS,)
+    name = positions.name if positions else ""
+    if interpolate_positions and positions and name in found and found[name].shape != state[name].shape:
+        found = {**found, name: positions.resize(found[name])}
+        interpolated = (name,)
     both = [name for name in state if name in wanted and name in found]
     # Copied into a weight, the numbers of a quantised one would pass for it.
     if whole := [name for name in both if state[name].is_floating_point() and not found[name].is_floating_point()]:
@@ -126,7 +132,7 @@ def fit(
         "misshapen": tuple(name for name in both if found[name].shape != state[name].shape),
     }
     if any(names for kind, names in problems.items() if kind not in allow):
-        raise CheckpointError(_refusal(model, found, state, problems, where))
+        raise CheckpointError(_refusal(title, name, found, state, problems, where))
     loaded = tuple(name for name in both if name not in problems["misshapen"])
     model.load_state_dict({name: found[name] for name in loaded}, strict=False)
     return Loaded(where, loaded, interpolated, **problems)
@@ -139,7 +145,8 @@ def _tensors(names: Sequence[str]) -> str:
 
 
 def _refusal(
-    model: UniFormerV2,
+    title: str,
+    positions: str,
     found: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
     problems: Mapping[str, tuple[str, ...]],
@@ -154,25 +161,37 @@ def _refusal(
         if shown:
             more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
             lines.append(f"{len(shown)} {kind}: {'; '.join(shown[:8])}{more}")
-    config, hint = model.config, ""
-    conv = found.get("conv1.weight")
-    if problems["misshapen"] == (POSITIONS,) and _can_be_resized(found[POSITIONS], state[POSITIONS]):
+    hint = ""
+    if positions and problems["misshapen"] == (positions,) and _can_be_resized(found[positions], state[positions]):
         hint = " Position embeddings of another size are resized on request: --interpolate-positions, "
         hint += "interpolate_positions=True."
-    elif (
-        conv is not None
-        and conv.ndim > 3
-        and (conv.shape[0], conv.shape[-1]) != (config.vit.width, config.vit.patch_px)
-    ):
+    elif other := [name for name in problems["misshapen"] if _is_another_patch(found[name], state[name])]:
+        theirs, ours = found[other[0]].shape, state[other[0]].shape
         hint = (
-            f" This is another backbone: width {conv.shape[0]} and patches of {conv.shape[-1]} px, where "
-            f"{config.backbone} has {config.vit.width} and {config.vit.patch_px} px."
+            f" This is another backbone: width {theirs[0]} and patches of {theirs[-1]} px, where the model has "
+            f"{ours[0]} and {ours[-1]} px."
         )
     return (
-        f"{where}: does not fit UniFormerV2-{config.backbone} at {config.size_px} px, {config.num_classes} classes. "
+        f"{where}: does not fit {title}. "
         f"{'. '.join(lines)}.{hint} Nothing was loaded (in Python, "
         f"allow={[kind for kind in problems if problems[kind]]} lets it)."
     )
+
+
+def _is_another_patch(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether these are patch convolutions (C, 3, …, P, P) of other widths or patch sizes."""
+    return theirs.ndim == ours.ndim > 3 and (theirs.shape[0], theirs.shape[-1]) != (ours.shape[0], ours.shape[-1])
+
+
+def check_weights(model: nn.Module, path: Path) -> None:
+    """Raises CheckpointError where a weight that was loaded from `path` is NaN or infinite: no answer comes of it."""
+    bad = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        more = f" and {len(bad) - 1} more tensors hold" if len(bad) > 1 else " holds"
+        raise CheckpointError(
+            f"{path}: {bad[0]}{more} NaN or infinite numbers: the training that wrote it diverged, or the file is "
+            "damaged; take an earlier checkpoint"
+        )
 
 
 def _can_be_resized(theirs: Tensor, ours: Tensor) -> bool:
@@ -190,7 +209,7 @@ def resize_positions(positions: Tensor, grid: int, where: str) -> Tensor:
     side = math.isqrt(max(len(positions) - 1, 0))
     if positions.ndim != 2 or side == 0 or side**2 + 1 != len(positions):
         raise CheckpointError(
-            f"{where}: {POSITIONS} {tuple(positions.shape)} is no class token and a square of patches"
+            f"{where}: a position embedding of {tuple(positions.shape)} is no class token and a square of patches"
         )
     square = positions[1:].float().T.reshape(1, -1, side, side)
     square = F.interpolate(square, (grid, grid), mode="bicubic", antialias=True)

@@ -10,9 +10,10 @@ from k710.loading.clip_index import NO_CLASS, Place
 from k710.loading.decoders.decode import Pixels, decode
 from k710.loading.decoders.jpegs import decode_jpegs
 from k710.loading.media.media_files import MediaFiles
-from k710.loading.sampling import nearest_stored, stored_indices
+from k710.loading.sampling import nearest_stored
 from k710.random_key import Ints
 from k710.storage.storage import Location
+from k710.store.stored_frames import stored_indices
 
 # A copy that begins elsewhere has its frames between ours, never further from one than half a step.
 STEP_S = 0.25

@@ -16,8 +16,8 @@ from typing import Any
 
 import jinja2
 
-from k710 import __version__
 from k710.report.parts import Chart, Filmstrip, Gallery, Link, Section, Table, Tiles
+from k710.version import __version__
 
 _NUMBER = re.compile(r"[+-]?[0-9][0-9,]*(\.[0-9]+)?(e[+-]?[0-9]+)?%?")
 _KINDS = {Table: "table", Chart: "chart", Gallery: "gallery", Tiles: "tiles", str: "text"}

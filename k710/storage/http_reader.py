@@ -16,8 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urljoin, urlsplit
 
-from k710 import __version__
 from k710.errors import DownloadError
+from k710.version import __version__
 
 if TYPE_CHECKING:
     from typing import Unpack

@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from k710.models.uniformerv2.model import UniFormerV2
 from k710.train.average import Average
 from k710.train.memory import out_of_memory
 from k710.train.optimizer import make_optimizer, set_learning_rate
@@ -27,15 +26,16 @@ def train(run: Run) -> Progress:
     checkpoint cannot be written, LoadError where clips cannot be read, and StoppedError where a signal asked for it."""
     recipe, process = run.recipe, run.process
     model = run.model.to(process.device).train()
-    average = Average(model, recipe.ema_decay) if recipe.ema_decay else None
-    optimizer = make_optimizer(model, recipe)
-    scaler = torch.amp.GradScaler(process.device.type, enabled=recipe.precision == "fp16")
+    average = Average(model, recipe.optim.ema_decay) if recipe.optim.ema_decay else None
+    optimizer = make_optimizer(model, recipe.family, recipe.optim)
+    scaler = torch.amp.GradScaler(process.device.type, enabled=recipe.optim.precision == "fp16")
     loader, progress = run.train_loader(), Progress()
     saved = Saved(run, model, average, optimizer, scaler, loader, progress)
     if run.resumed is not None:
         saved.restore(run.resumed)
     stepper = Stepper(_called(model, run), model, optimizer, scaler, recipe, run.pieces, process)
-    report = Report(run.out, recipe.epochs * run.steps_per_epoch, run.report_every, run.tensorboard, run.say)
+    num_steps, shown = recipe.optim.epochs * run.steps_per_epoch, recipe.learns.measures
+    report = Report(run.out, num_steps, shown, run.report_every, run.tensorboard, run.say)
     outcomes = Outcomes(run, report)
 
     with run.alone(), StopRequest() as stop, report.opened(progress, here=process.is_first):
@@ -44,19 +44,19 @@ def train(run: Run) -> Progress:
                 saved.write()  # a validation is long, and whoever asks for a stop may not wait for it
                 validate(saved, report, stop)
                 saved.write()
-            if loader.epoch == recipe.epochs:
+            if loader.epoch == recipe.optim.epochs:
                 return progress
             epoch, batches = loader.epoch, iter(loader)
             for _ in range(len(loader) // run.pieces.num_pieces):
                 begin_s = time.perf_counter()
                 place = progress.step % run.steps_per_epoch
-                rate = learning_rate(recipe, epoch + place / run.steps_per_epoch)
+                rate = learning_rate(recipe.optim, epoch + place / run.steps_per_epoch)
                 set_learning_rate(optimizer, rate)
                 taken = _take(stepper, progress.step + 1, batches, run)
                 progress.step += 1
                 if average is not None:
                     average.update(model, progress.step)
-                consumed = (place + 1) * recipe.batch_size
+                consumed = (place + 1) * recipe.optim.batch_size
                 outcomes.add(Pending(taken, progress.step, epoch, consumed, rate, begin_s))
                 outcomes.settle(leave=1)
                 due = process.is_first and time.monotonic() - progress.saved_at_s > run.save_every_s
@@ -70,7 +70,7 @@ def train(run: Run) -> Progress:
             outcomes.settle_all(epoch, progress.step)
 
 
-def _called(model: UniFormerV2, run: Run) -> nn.Module:
+def _called(model: nn.Module, run: Run) -> nn.Module:
     """The model as the loop calls it: compiled where asked, its gradients averaged over the processes."""
     net = cast(nn.Module, torch.compile(model)) if run.compiled else model
     if run.process.world_size == 1:
@@ -88,4 +88,11 @@ def _take(stepper: Stepper, step: int, batches: Any, run: Run) -> Taken:
     except torch.OutOfMemoryError:
         pass  # left first: what the traceback holds is in the way
     stepper.optimizer.zero_grad(set_to_none=True)
-    raise out_of_memory(run.model, stepper.optimizer, run.process.device, run.pieces.piece_size, run.recipe.precision)
+    raise out_of_memory(
+        run.recipe.family,
+        run.model,
+        stepper.optimizer,
+        run.process.device,
+        run.pieces.piece_size,
+        run.recipe.optim.precision,
+    )

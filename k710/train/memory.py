@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from k710.engine.torch_process import DTYPES
 from k710.errors import TrainError
-from k710.models.uniformerv2.config import UniFormerV2Config
-from k710.models.uniformerv2.model import UniFormerV2
+from k710.models.family import Family
 from k710.text import counted
-from k710.train.step import DTYPES
 
 _BYTES_PER_TRAINED = 16  # AdamW in float32: the weight, its gradient, two moments
 
@@ -30,13 +30,13 @@ class MemoryEstimate:
         return self.model_bytes + num_clips * self.clip_bytes
 
 
-def estimate_memory(config: UniFormerV2Config, *, precision: str, average: bool = False) -> MemoryEstimate:
+def estimate_memory(family: Family, config: Any, *, precision: str, average: bool = False) -> MemoryEstimate:
     """What training a model needs on one GPU, counted without any: the tensors that a forward pass keeps for backward.
 
     Counted on tensors without values, with autocast as the run has it; `average` is a copy of all weights.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model = UniFormerV2(config).train()
+        model = family.build(config).train()
         parameters = list(model.parameters())
         total = sum(parameter.numel() for parameter in parameters)
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -47,9 +47,9 @@ def estimate_memory(config: UniFormerV2Config, *, precision: str, average: bool 
     return MemoryEstimate(model_bytes + max(2 * one - two, 0), two - one + pixels)
 
 
-def _kept_bytes(model: UniFormerV2, num_clips: int, precision: str) -> int:
+def _kept_bytes(model: nn.Module, num_clips: int, precision: str) -> int:
     """Bytes of the tensors kept for backward, each storage once, but for the parameters themselves."""
-    config = model.config
+    config: Any = model.config
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, tuple[int, Any]] = {}
 
@@ -87,10 +87,16 @@ def largest_that_fits(try_clips: Callable[[int], None], below: int) -> int:
 
 
 def out_of_memory(
-    model: UniFormerV2, optimizer: torch.optim.Optimizer, device: torch.device, piece_size: int, precision: str
+    family: Family,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    piece_size: int,
+    precision: str,
 ) -> TrainError:
     """The error for a GPU without room for `piece_size` clips: it says how many there is room for, by trying."""
-    config, dtype = model.config, DTYPES[precision]
+    config: Any = model.config
+    dtype = DTYPES[precision]
 
     def try_clips(num_clips: int) -> None:
         # Where the first step has not come to its end, AdamW has yet to make its two moments.
@@ -104,8 +110,10 @@ def out_of_memory(
 
     fits = largest_that_fits(try_clips, piece_size)
     if not fits:
-        layers = config.vit.layers
-        advice = f"not even one fits; --set checkpoint_blocks={layers} computes blocks again instead of keeping them"
+        advice = "not even one fits"
+        if hasattr(config, "checkpoint_blocks"):
+            blocks = family.num_layers(config) - 1
+            advice += f"; --set checkpoint_blocks={blocks} computes blocks again instead of keeping them"
     else:
         advice = (
             f"{fits} would fit: --set gpu_batch_size={fits}; the batch and the learning rate stay as they are, more "
@@ -114,7 +122,7 @@ def out_of_memory(
     return TrainError(f"{device}: no memory for {counted(piece_size, 'clip')} at once ({_size(device)}); {advice}")
 
 
-def _trained(model: UniFormerV2) -> list[torch.nn.Parameter]:
+def _trained(model: nn.Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from k710.loading.clip_source import Media
 from k710.manifest.read import open_manifest
-from k710.models.uniformerv2.cost import BACKBONE_PARTS, multiply_adds, num_parameters
+from k710.models.families import num_parameters
+from k710.models.family import FROM_CHECKPOINT
 from k710.storage.storage import Location
 from k710.train.memory import estimate_memory
-from k710.train.prepare import Origin, check_recipe, open_clips
+from k710.train.prepare import check_recipe, open_clips
 from k710.train.recipe import TrainRecipe
 from k710.train.run_log import duration
-from k710.train.start import START_NAMES, check_start, config_of_recipe, start_model
+from k710.train.start import Origin, check_start, config_of_recipe, start_model
 
 # What one GPU is taken to sustain where no rate is given: half of what an A100 has in bf16.
 _ASSUMED_FLOPS = 156e12
@@ -23,15 +23,15 @@ _MOST_RECKONED = 1000.0
 
 def check_origin(recipe: TrainRecipe, origin: Origin) -> str:
     """What the run starts from, in a line. Raises as `start_model` does for what is given; nothing is downloaded."""
-    given = origin.clip_weights is not None or origin.init is not None
-    if not given and recipe.start != "nothing":
-        option = {"clip": "--clip-weights", "checkpoint": "--init"}[recipe.start]
-        return f"start: from a {START_NAMES[recipe.start]}, which {option} must name; not looked at"
-    if origin.clip_weights is not None and not Path(origin.clip_weights).exists():
-        check_start(recipe, clip_weights=origin.clip_weights, init=origin.init)
-        return f"start: from {origin.clip_weights}, which is no file here and is not looked at"
-    parts = {field.name: getattr(origin, field.name) for field in dataclasses.fields(origin)}
-    return f"start: {'; '.join(start_model(recipe, **parts).said)}"
+    starts = {name: (way.title, "--clip-weights") for name, way in recipe.family.starts.items()}
+    starts[FROM_CHECKPOINT] = ("checkpoint", "--init")
+    if origin.weights is None and origin.init is None and recipe.model.start in starts:
+        title, option = starts[recipe.model.start]
+        return f"start: from a {title}, which {option} must name; not looked at"
+    if origin.weights is not None and not Path(origin.weights).exists():
+        check_start(recipe, origin)
+        return f"start: from {origin.weights}, which is no file here and is not looked at"
+    return f"start: {'; '.join(start_model(recipe, origin).messages)}"
 
 
 def needs(
@@ -44,18 +44,16 @@ def needs(
     that they do not decide it. Raises as `prepare` does for manifest, clips, batch and start.
     """
     config = config_of_recipe(recipe)
-    parameters, cost = num_parameters(config), multiply_adds(config)
+    family = recipe.family
+    parameters, cost = num_parameters(family, config), family.cost(config)
     opened = open_manifest(manifest)
     train, val, said = open_clips(recipe, opened, media)
     pieces = check_recipe(recipe, opened, train, world_size=world_size)
     start = check_origin(recipe, origin)
-    memory = estimate_memory(config, precision=recipe.precision, average=recipe.ema_decay > 0)
-    forward = sum(cost.values())
-    # Backward costs twice forward; what is frozen has none, what is computed again has one forward more.
-    backbone = sum(cost[part] for part in BACKBONE_PARTS)
-    again = recipe.checkpoint_blocks / config.vit.layers
-    step = forward * 3 - (2 * backbone if recipe.frozen else -backbone * again)
-    num_clips = recipe.epochs * (len(train) * recipe.num_repeats // recipe.batch_size) * recipe.batch_size
+    memory = estimate_memory(family, config, precision=recipe.optim.precision, average=recipe.optim.ema_decay > 0)
+    forward, step = sum(cost.forward.values()), cost.training
+    batch_size, epochs = recipe.optim.batch_size, recipe.optim.epochs
+    num_clips = epochs * (len(train) * recipe.data.num_repeats // batch_size) * batch_size
     return [
         start,
         f"model: {parameters['total']:,} parameters, {parameters['trainable']:,} trained; "
@@ -65,7 +63,7 @@ def needs(
         str(pieces),
         *said,
         f"clips: {len(train):,} train ({train.counts.missing:,} missing), "
-        f"{len(val) if val is not None else 0:,} val; {num_clips:,} in {recipe.epochs} epochs",
+        f"{len(val) if val is not None else 0:,} val; {num_clips:,} in {epochs} epochs",
         *_hours(num_clips, rate, _ASSUMED_FLOPS / (2 * step), world_size),
     ]
 

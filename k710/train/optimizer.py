@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from k710.train.recipe import TrainRecipe
-
-_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
-# What stands before the first block; the stem of a ViT counts as layer 0.
-_STEM = ("conv1.", "class_embedding", "positional_embedding", "ln_pre.")
+from k710.models.family import Family
+from k710.train.sections import OptimRecipe
 
 
-def layer_of(name: str, num_layers: int) -> int:
-    """Which layer a parameter belongs to, for layer-wise decay (Bao et al., 2021): 0 the stem, i + 1 block i,
-    num_layers + 1 whatever is new on top (global blocks, fusion, head)."""
-    if name.startswith(_STEM):
-        return 0
-    block = _BLOCK.match(name)
-    return int(block[1]) + 1 if block else num_layers + 1
-
-
-def parameter_groups(model: nn.Module, recipe: TrainRecipe) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, family: Family, recipe: OptimRecipe) -> list[dict[str, Any]]:
     """AdamW's groups of the parameters that are trained, each with `names`, `weight_decay` and `lr_scale`.
 
-    As released: batch norms and tensors of one dimension (biases, layer norms, class_embedding, balance) are not
-    decayed; all others are, positional_embedding and temporal_cls_token with them. One rate for all, unless
-    `layer_decay` is below 1.
+    Batch norms, tensors of one dimension (biases, layer norms, UniFormerV2's class_embedding and balance) and what the
+    family names in `no_decay` are not decayed; all others are. One rate for all, unless `layer_decay` is below 1: then
+    each layer has that part of the rate of the layer above it (Bao et al., 2021).
     """
-    num_layers = 1 + max(
-        (int(match[1]) for name, _ in model.named_parameters() if (match := _BLOCK.match(name))), default=-1
-    )
+    config = model.config
+    topmost = family.num_layers(config)
     norms = {
         f"{prefix}.{name}"
         for prefix, module in model.named_modules()
@@ -44,8 +30,9 @@ def parameter_groups(model: nn.Module, recipe: TrainRecipe) -> list[dict[str, An
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decay = 0.0 if parameter.ndim <= 1 or name in norms else recipe.weight_decay
-        scale = recipe.layer_decay ** (num_layers + 1 - layer_of(name, num_layers))
+        kept = parameter.ndim <= 1 or name in norms or name in family.no_decay
+        decay = 0.0 if kept else recipe.weight_decay
+        scale = recipe.layer_decay ** (topmost - family.layer_of(name, config))
         facts = {"weight_decay": decay, "lr_scale": scale, "lr": recipe.lr * scale}
         group = groups.setdefault((decay, scale), {"params": [], "names": [], **facts})
         group["params"].append(parameter)
@@ -53,9 +40,9 @@ def parameter_groups(model: nn.Module, recipe: TrainRecipe) -> list[dict[str, An
     return list(groups.values())
 
 
-def make_optimizer(model: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, family: Family, recipe: OptimRecipe) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter, 2019) on the groups of `parameter_groups`."""
-    groups = parameter_groups(model, recipe)
+    groups = parameter_groups(model, family, recipe)
     fused = all(parameter.is_cuda for group in groups for parameter in group["params"]) and bool(groups)
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), eps=1e-8, fused=fused)
 

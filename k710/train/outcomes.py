@@ -55,10 +55,10 @@ class Outcomes:
         """
         while len(self._pending) > leave:
             one = self._pending.popleft()
-            loss, accuracy, grad_norm = one.taken.numbers()
+            loss, values, grad_norm = one.taken.numbers()
             # A gradient scaler finds infinite gradients by itself, and leaves the step out.
             self._skipped = 0 if math.isfinite(grad_norm) else self._skipped + 1
-            allowed = _SKIPPED_IN_ROW if self.run.recipe.precision == "fp16" else 1
+            allowed = _SKIPPED_IN_ROW if self.run.recipe.optim.precision == "fp16" else 1
             if not math.isfinite(loss) or self._skipped >= allowed:
                 raise self._diverged(one, loss, grad_norm)
             self._failed |= one.taken.failed
@@ -66,9 +66,10 @@ class Outcomes:
             end_s = self._pending[0].begin_s if self._pending else time.perf_counter()
             seconds = end_s - one.begin_s
             if self.run.process.is_first:
-                clips = self.run.recipe.batch_size
+                clips = self.run.recipe.optim.batch_size
                 place = (one.step, one.epoch, one.consumed)
-                self.report.step(Step(*place, loss, accuracy, one.lr, grad_norm, clips, seconds, one.taken.waited_s))
+                measures = dict(zip(self.run.recipe.learns.measures, values, strict=True))
+                self.report.step(Step(*place, loss, measures, one.lr, grad_norm, clips, seconds, one.taken.waited_s))
 
     def settle_all(self, epoch: int, step: int) -> None:
         """Settle, and name the clips that could not be read since the last time, of all processes together: before

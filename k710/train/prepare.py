@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from k710 import __version__
 from k710.engine.torch_process import Process
 from k710.errors import CheckpointError, LoadError, UsageError
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
 from k710.manifest.read import Manifest, open_manifest
 from k710.models.checkpoints.checkpoint import open_checkpoint
-from k710.models.uniformerv2.model import UniFormerV2
-from k710.recipes import as_dict
 from k710.storage.storage import Location
 from k710.text import counted
 from k710.train import run_folder as checkpoints
 from k710.train.pieces import Pieces, cut
-from k710.train.recipe import TrainRecipe
-from k710.train.run import Run, augment_of, mix_of
+from k710.train.recipe import TrainRecipe, augment_of, mix_of
+from k710.train.run import Run
 from k710.train.run_log import check_tensorboard
-from k710.train.start import config_of_recipe, head_record, start_model
+from k710.train.start import Origin, start_model
+from k710.version import __version__
 
 # What may differ from one start of a run to the next: how a batch is cut and what is kept of it, not what it is.
-_FREE: dict[str, Any] = {"gpu_batch_size": 1, "checkpoint_blocks": 0}
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a run starts from: a CLIP image tower, or a checkpoint; `dialect` is its head's order, if it tells none."""
-
-    clip_weights: str | None = None
-    init: Path | None = None
-    dialect: str | None = None
-    interpolate_positions: bool = False
+_FREE = ("optim.gpu_batch_size", "model.checkpoint_blocks")
 
 
 def prepare(
@@ -107,7 +95,10 @@ def _checked(
     pieces = check_recipe(recipe, manifest, train, world_size=process.world_size)
     if options.get("tensorboard"):
         check_tensorboard()
-    model, head = _model(recipe, origin, say, resumed=resumed is not None)
+    started = start_model(recipe, origin, resumed=resumed is not None)
+    model, head = started.model, started.head
+    for sentence in started.messages:
+        say(sentence)
     if process.is_first:
         checkpoints.check_room(out, needed_bytes(model, recipe, keep=options.get("keep", 2)))
     facts = facts_of(recipe, manifest, media, train, val, head, origin)
@@ -121,20 +112,20 @@ def _checked(
 def check_recipe(recipe: TrainRecipe, manifest: Manifest, train: ClipDataset, *, world_size: int) -> Pieces:
     """How the batch is cut. Raises UsageError for a batch that processes do not divide or the clips do not fill, and
     for augmentation that cannot be."""
-    pieces = cut(recipe.batch_size, gpu_batch_size=recipe.gpu_batch_size, world_size=world_size)
+    pieces = cut(recipe.optim.batch_size, gpu_batch_size=recipe.optim.gpu_batch_size, world_size=world_size)
     augment_of(recipe)
     mix_of(recipe)
-    if len(train) * recipe.num_repeats < recipe.batch_size:
+    if len(train) * recipe.data.num_repeats < recipe.optim.batch_size:
         raise UsageError(
-            f"{manifest.path}: has {len(train)} {recipe.view} train clips, fewer than one batch of "
-            f"{recipe.batch_size}; --set batch_size=N takes a smaller one"
+            f"{manifest.path}: has {len(train)} {recipe.data.view} train clips, fewer than one batch of "
+            f"{recipe.optim.batch_size}; --set batch_size=N takes a smaller one"
         )
     return pieces
 
 
 def check_precision(recipe: TrainRecipe, device: torch.device) -> None:
     """Raises UsageError for bf16 on a GPU that only imitates it."""
-    if recipe.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+    if recipe.optim.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         raise UsageError(f"{torch.cuda.get_device_name(device)} has no bf16; --set precision=fp16 is what it can")
 
 
@@ -145,7 +136,7 @@ def open_clips(
 
     A clip that cannot be decoded keeps its place with weight 0: it stops no week of training, and is counted.
     """
-    common: dict[str, Any] = {"view": recipe.view, "num_frames": recipe.num_frames, "on_error": "zero_weight"}
+    common: dict[str, Any] = {"view": recipe.data.view, "num_frames": recipe.data.num_frames, "on_error": "zero_weight"}
     train = media.dataset(manifest, split="train", seed=recipe.seed, **common)
     try:
         val = media.dataset(manifest, split="val", **common)
@@ -153,22 +144,11 @@ def open_clips(
         return (
             train,
             None,
-            [f"no {recipe.view} val clips in the manifest: nothing is validated, best.pt is the newest"],
+            [f"no {recipe.data.view} val clips in the manifest: nothing is validated, best.pt is the newest"],
         )
     except LoadError as error:
         raise LoadError(f"{error}. Training validates on them after every epoch") from None
     return train, val, []
-
-
-def _model(
-    recipe: TrainRecipe, origin: Origin, say: Callable[[str], None], *, resumed: bool
-) -> tuple[UniFormerV2, dict[str, Any]]:
-    if resumed:  # all weights are in the checkpoint
-        return UniFormerV2(config_of_recipe(recipe)), head_record(recipe.view)
-    start = start_model(recipe, **{f.name: getattr(origin, f.name) for f in dataclasses.fields(origin)})
-    for sentence in start.said:
-        say(sentence)
-    return start.model, start.head
 
 
 def facts_of(
@@ -182,12 +162,12 @@ def facts_of(
 ) -> dict[str, Any]:
     """What run.json and every checkpoint say of where a number comes from."""
     return {
-        "recipe": as_dict(recipe),
+        "recipe": recipe.as_dict(),
         "manifest": {"content_hash": manifest.content_hash, "recipe": manifest.about["recipe"]},
         "profile": media.profile_name,
         "clips": {name: _clips(clips) for name, clips in (("train", train), ("val", val)) if clips is not None},
         "labels": {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
-        "start": {"clip_weights": _recorded(origin.clip_weights), "init": _recorded(origin.init)},
+        "start": {"clip_weights": _recorded(origin.weights), "init": _recorded(origin.init)},
         "versions": {"k710": __version__, "torch": str(torch.__version__)},
     }
 
@@ -214,12 +194,13 @@ def _clips(clips: ClipDataset) -> dict[str, Any]:
 def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
     """Raises CheckpointError unless the run in `out` is of this recipe, these clips and these labels."""
     before, old = checkpoints.read_facts(out)
-    if dataclasses.replace(before, **_FREE) != dataclasses.replace(recipe, **_FREE):
-        changed = [
-            f"{field.name} was {getattr(before, field.name)!r} and is {getattr(recipe, field.name)!r}"
-            for field in dataclasses.fields(recipe)
-            if field.name not in _FREE and getattr(before, field.name) != getattr(recipe, field.name)
-        ]
+    was_given, is_given = before.flat(), recipe.flat()
+    changed = [
+        f"{key} was {was_given.get(key)!r} and is {is_given.get(key)!r}"
+        for key in {**was_given, **is_given}
+        if key not in _FREE and was_given.get(key) != is_given.get(key)
+    ]
+    if changed:
         raise CheckpointError(f"{out}: the run there has another recipe: {'; '.join(changed)}")
     for split in ("train", "val"):
         was, now = old["clips"].get(split), facts["clips"].get(split)
@@ -233,12 +214,12 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
         raise CheckpointError(f"{out}: the run there has other labels: {old['labels']}, not {facts['labels']}")
 
 
-def needed_bytes(model: UniFormerV2, recipe: TrainRecipe, *, keep: int) -> int:
+def needed_bytes(model: nn.Module, recipe: TrainRecipe, *, keep: int) -> int:
     """Bytes of a run's checkpoints at their most: those that are kept, one that is being written, and the best."""
     sizes = [parameter.numel() * 4 for parameter in model.parameters()]
     trained = sum(parameter.numel() * 4 for parameter in model.parameters() if parameter.requires_grad)
     weights = sum(sizes)
-    each = weights + 2 * trained + (weights if recipe.ema_decay else 0)
+    each = weights + 2 * trained + (weights if recipe.optim.ema_decay else 0)
     return (keep + 1) * each + 2 * weights
 
 
@@ -248,5 +229,6 @@ def _counts(recipe: TrainRecipe, train: ClipDataset, val: ClipDataset | None) ->
         if clips is not None:
             counts = clips.counts
             missing = f", {counts.missing:,} are missing ({counts.failed:,} failed)" if counts.missing else ""
-            said.append(f"{recipe.view} {split}: {counts.loaded:,} of {counted(counts.in_split, 'clip')}{missing}")
+            there = f"{counts.loaded:,} of {counted(counts.in_split, 'clip')}"
+            said.append(f"{recipe.data.view} {split}: {there}{missing}")
     return said

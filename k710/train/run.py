@@ -1,4 +1,4 @@
-"""What a run is told, and how far it is."""
+"""A prepared training run and its progress."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from k710.engine.torch_process import Process
-from k710.loading.augment.augment import Augment
-from k710.loading.augment.mix import Mix
 from k710.loading.dataset import ClipDataset
 from k710.loading.loader import ClipLoader
-from k710.models.uniformerv2.model import UniFormerV2
 from k710.train import run_folder as checkpoints
 from k710.train.pieces import Pieces
-from k710.train.recipe import TrainRecipe
+from k710.train.recipe import TrainRecipe, augment_of, mix_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Run:
 
     out: Path
     recipe: TrainRecipe
-    model: UniFormerV2
+    model: nn.Module
     head: dict[str, Any]
     train: ClipDataset
     val: ClipDataset | None
@@ -49,7 +48,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch; its incomplete last batch is dropped."""
-        return len(self.train) * self.recipe.num_repeats // self.recipe.batch_size
+        return len(self.train) * self.recipe.data.num_repeats // self.recipe.optim.batch_size
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -65,36 +64,16 @@ class Run:
         that cannot be."""
         recipe = self.recipe
         return self.train.loader(
-            batch_size=recipe.batch_size,
+            batch_size=recipe.optim.batch_size,
             device=self.process.device,
             num_workers=self.num_workers,
             augment=augment_of(recipe),
             mix=mix_of(recipe),
             share=self.process.share,
-            num_repeats=recipe.num_repeats,
+            num_repeats=recipe.data.num_repeats,
             num_pieces=self.pieces.num_pieces,
             epoch=0,  # a run begins there, or goes to its own position
         )
-
-
-def augment_of(recipe: TrainRecipe) -> Augment:
-    """A recipe's augmentation. Raises UsageError for one that cannot be."""
-    return Augment(
-        crop_px=recipe.size_px,
-        area=(recipe.min_area, recipe.max_area),
-        aspect=(recipe.min_aspect, recipe.max_aspect),
-        flip_prob=recipe.flip_prob,
-        randaugment=recipe.randaugment,
-        color_jitter=recipe.color_jitter,
-        erase_prob=recipe.erase_prob,
-        order=recipe.augment_order,
-    )
-
-
-def mix_of(recipe: TrainRecipe) -> Mix | None:
-    """How a recipe mixes clips, or None. Raises UsageError for numbers that cannot be."""
-    mixes = recipe.mixup_alpha or recipe.cutmix_alpha
-    return Mix(recipe.mixup_alpha, recipe.cutmix_alpha) if mixes else None
 
 
 @dataclass

@@ -27,10 +27,10 @@ import yaml
 
 from k710.errors import CheckpointError, TrainError
 from k710.models.checkpoints.formats import OWN_MARK, OWN_VERSION
-from k710.recipes import as_dict, recipe_text
+from k710.recipes import recipe_text
 from k710.storage.storage import TEMPORARY_PREFIX, new_folder, replacing
 from k710.text import data_size, os_error_text
-from k710.train.recipe import TrainRecipe, recipe_from_dict
+from k710.train.recipe import TrainRecipe, train_recipe_from
 
 FOLDER = "checkpoints"
 BEST = "best.pt"
@@ -157,7 +157,7 @@ def write_facts(run: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
     with replacing(run / "run.json") as file:
         file.write((json.dumps(facts, indent=1) + "\n").encode())
     with replacing(run / "recipe.yaml") as file:
-        file.write(yaml.safe_dump(as_dict(recipe), sort_keys=False).encode())
+        file.write(yaml.safe_dump(recipe.as_dict(), sort_keys=False).encode())
 
 
 def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
@@ -169,7 +169,7 @@ def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
         raise CheckpointError(f"{run}: no run to go on with; start it without --resume") from None
     except (ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{run}: its run.json or recipe.yaml is damaged: {error}") from None
-    return recipe_from_dict(content, run / "recipe.yaml"), facts
+    return train_recipe_from(content, run / "recipe.yaml"), facts
 
 
 def check_room(run: Path, needed_bytes: int) -> None:

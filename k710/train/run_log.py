@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,7 +28,7 @@ class Step:
     epoch: int
     consumed: int
     loss: float
-    accuracy: float
+    measures: dict[str, float]
     lr: float
     grad_norm: float
     clips: int
@@ -42,6 +42,7 @@ class Report:
 
     run: Path
     num_steps: int
+    measures: Mapping[str, str]  # of the objective: names, and how a line shows them
     every: int = 20
     tensorboard: bool = False
     say: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
@@ -72,7 +73,8 @@ class Report:
                     self._writer.close()
 
     def step(self, step: Step) -> None:
-        self._write({"kind": "step", **asdict(step)})
+        line = asdict(step)
+        self._write({"kind": "step", **line, **line.pop("measures")})
         self._recent.append(step)
         if len(self._recent) >= self.every or step.step == self.num_steps:
             self._tell()
@@ -80,7 +82,9 @@ class Report:
     def validation(self, step: int, epoch: int, scores: dict[str, float], best: bool, failed: dict[str, str]) -> None:
         """The scores of val, and the clips of it that could not be read."""
         self._write({"kind": "validation", "step": step, "epoch": epoch, **scores, "best": best, "failed": failed})
-        told = ", ".join(f"{name} {value:.2%}" for name, value in scores.items())
+        told = ", ".join(
+            f"{name} {value:.4f}" if name == "loss" else f"{name} {value:.2%}" for name, value in scores.items()
+        )
         self.say(f"validation after epoch {epoch}: {told}{', the best so far' if best else ''}")
         if failed:
             self.say(f"validation after epoch {epoch}: {_unread(failed)}")
@@ -96,15 +100,17 @@ class Report:
         last, seconds = steps[-1], sum(step.seconds for step in steps)
         clips = sum(step.clips for step in steps)
         rate = clips / max(seconds, 1e-9)
-        loss, accuracy = (sum(getattr(step, name) for step in steps) / len(steps) for name in ("loss", "accuracy"))
+        loss = sum(step.loss for step in steps) / len(steps)
+        measured = {name: sum(step.measures[name] for step in steps) / len(steps) for name in self.measures}
+        shown = "".join(f"{self.measures[name].format(value)}, " for name, value in measured.items())
         waited = sum(step.waited_s for step in steps) / max(seconds, 1e-9)
         left_s = (self.num_steps - last.step) * seconds / len(steps)
         self.say(
             f"step {last.step:,} of {self.num_steps:,} (epoch {last.epoch + 1}): loss {loss:.4f}, "
-            f"top-1 {accuracy:.1%}, lr {last.lr:.3g}, {rate:.1f} clips/s, "
+            f"{shown}lr {last.lr:.3g}, {rate:.1f} clips/s, "
             f"{waited:.0%} waiting for data, {_memory()}, {duration(left_s)} left"
         )
-        scalars = {"loss": loss, "top1": accuracy, "lr": last.lr, "clips_per_s": rate, "data_wait": waited}
+        scalars = {"loss": loss, **measured, "lr": last.lr, "clips_per_s": rate, "data_wait": waited}
         self._scalars(last.step, {f"train/{name}": value for name, value in scalars.items()})
 
     def _write(self, line: dict[str, Any]) -> None:

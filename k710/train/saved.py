@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from k710.loading.loader import ClipLoader
-from k710.models.uniformerv2.model import UniFormerV2
 from k710.train.average import Average
 from k710.train.run import Progress, Run
 from k710.train.run_folder import BEST, write_checkpoint, write_step
@@ -20,7 +20,7 @@ class Saved:
     """The parts of a run that change."""
 
     run: Run
-    model: UniFormerV2
+    model: nn.Module
     average: Average | None
     optimizer: torch.optim.Optimizer
     scaler: Any

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from k710.train.recipe import TrainRecipe
+from k710.train.sections import OptimRecipe
 
 
-def learning_rate(recipe: TrainRecipe, epoch: float) -> float:
+def learning_rate(recipe: OptimRecipe, epoch: float) -> float:
     """The rate at a point of the training, `epoch` counting parts too (2.5 is halfway through the third).
 
     As the released code computes it, once per iteration: from `start_lr` in a straight line to `lr` over the warmup,

@@ -11,15 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from k710.engine.torch_process import Process
+from k710.engine.torch_process import DTYPES, Process
 from k710.loading.batch import Batch
+from k710.random_key import RandomKey
+from k710.train.objectives import Measured
 from k710.train.optimizer import clip_gradients
 from k710.train.pieces import Pieces
 from k710.train.recipe import TrainRecipe
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Taken:
     """What a step did, as far as this process knows. Nobody has waited for the device yet: `sums` and `grad_norm` are
     on the host once `done` is reached (None: they are), `losses` still on the device.
 
-    `sums`: (2,) float64, the batch's losses and hits as shares of the whole batch. `losses` and `clip_ids` are of each
-    piece; `failed` says of clips that could not be read why.
+    `sums`: (1 + measures,) float64, the loss and the objective's measures, each a mean over the whole batch. `losses`
+    and `clip_ids` are of each piece; `failed` says of clips that could not be read why.
     """
 
     sums: Tensor
@@ -39,12 +38,12 @@ class Taken:
     waited_s: float
     done: torch.cuda.Event | None = None
 
-    def numbers(self) -> tuple[float, float, float]:
-        """Loss, part of hits, and norm of the gradients; waits for this step, and for none that was begun since."""
+    def numbers(self) -> tuple[float, list[float], float]:
+        """Loss, measures, and norm of the gradients; waits for this step, and for none that was begun since."""
         if self.done is not None:
             self.done.synchronize()
-        loss, hits = self.sums.tolist()
-        return loss, hits, float(self.grad_norm)
+        loss, *measures = self.sums.tolist()
+        return loss, measures, float(self.grad_norm)
 
 
 @dataclass
@@ -67,7 +66,8 @@ class Stepper:
     def __call__(self, step: int, batches: Iterator[Batch]) -> Taken:
         """Take step `step` (from 1) with the next pieces of `batches`."""
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(2, dtype=torch.float64, device=self.process.device)
+        names = list(self.recipe.learns.measures)
+        sums = torch.zeros(1 + len(names), dtype=torch.float64, device=self.process.device)
         losses, clip_ids, failed, waited_s = [], [], dict[str, str](), 0.0
         for number in range(self.pieces.num_pieces):
             begin_s = time.perf_counter()
@@ -76,16 +76,18 @@ class Stepper:
             is_last = number == self.pieces.num_pieces - 1
             seed_piece(self.recipe.seed, step, self._first_clip(number))
             with _gradients_kept_here(self.net, not is_last):
-                piece_losses, logits = self.losses(batch)
+                measured = self.measure(batch)
                 # Parts of the whole batch, whatever it is cut into; processes are averaged, pieces are summed.
-                loss = piece_losses.sum() / (self.pieces.piece_size * self.pieces.num_pieces)
+                share = self.pieces.piece_size * self.pieces.num_pieces
+                loss = measured.losses.sum() / share
                 self.scaler.scale(loss).backward()
-            sums += torch.stack([loss.detach().double(), self._hits(logits, batch)])
-            losses.append(piece_losses.detach())
+            parts = [measured.measures[name].sum().double() / share for name in names]
+            sums += torch.stack([loss.detach().double(), *parts])
+            losses.append(measured.losses.detach())
             clip_ids.append(list(batch.clip_ids))
             failed |= batch.errors
         self.scaler.unscale_(self.optimizer)
-        grad_norm = clip_gradients(self.model, self.recipe.clip_grad)
+        grad_norm = clip_gradients(self.model, self.recipe.optim.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         sums = self.process.total(sums) / self.pieces.world_size
@@ -93,21 +95,15 @@ class Stepper:
         sums, grad_norm = (value.to("cpu", non_blocking=True) for value in (sums, grad_norm.detach()))
         return Taken(sums, grad_norm, losses, clip_ids, failed, waited_s, _mark(self.process.device))
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Cross entropy of each clip, (B,) float32, 0 for one that failed; and the logits (B, classes)."""
-        dtype = DTYPES[self.recipe.precision]
+    def measure(self, batch: Batch) -> Measured:
+        """The objective on one piece, in the precision of the recipe."""
+        dtype, seed = DTYPES[self.recipe.optim.precision], self.recipe.seed
+        keys = [
+            RandomKey(seed, sample.epoch, clip_id, sample.repeat)
+            for sample, clip_id in zip(batch.samples, batch.clip_ids, strict=True)
+        ]
         with torch.autocast(self.process.device.type, dtype, enabled=dtype != torch.float32):
-            logits = self.net(batch.pixels)
-        targets = batch.class_ids if batch.targets is None else batch.targets
-        smoothing = self.recipe.label_smoothing
-        losses = functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
-        # A failed clip's pixels are finite, so nothing but zero comes of it.
-        return losses * batch.weights, logits
-
-    def _hits(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Clips whose most likely class is theirs, as a share of the batch."""
-        hits = ((logits.detach().argmax(-1) == batch.class_ids) & (batch.weights > 0)).sum()
-        return hits.double() / (self.pieces.piece_size * self.pieces.num_pieces)
+            return self.recipe.learns.of_batch(self.net, batch, keys, self.recipe.optim)
 
     def _first_clip(self, number: int) -> int:
         share = self.pieces.batch_size // self.pieces.world_size

@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
+from k710.engine.part import Share
 from k710.engine.torch_process import Process
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
 from k710.evaluation.dialect_vote import raw_scores, vote
@@ -26,8 +27,8 @@ from k710.evaluation.views_pass import predict_views
 from k710.lists.labels import class_names, row_map
 from k710.loading.augment.augment import Augment
 from k710.loading.clip_source import Media
-from k710.loading.order import Share
 from k710.models.uniformerv2.config import preset
+from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
 from k710.train.recipe import read_train_recipe
 from k710.train.run_folder import write_checkpoint
@@ -35,6 +36,7 @@ from k710.train.start import head_record, start_model
 from tests.helpers.checkpoints import uniformerv2
 from tests.helpers.small_runs import SMALL
 
+TINY_CROPS = Augment(crop_px=32)
 pytest_plugins = ("tests.helpers.run_fixtures",)
 
 CPU = Process(torch.device("cpu"))
@@ -48,7 +50,7 @@ def checkpoint(tmp_path_factory) -> Path:
     with torch.no_grad():
         model.transformer.proj[2].weight.mul_(8)
     path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
-    write_checkpoint(path, {"model": model.state_dict(), "head": head_record("k710")})
+    write_checkpoint(path, {"model": model.state_dict(), "head": head_record(UNIFORMERV2, "k710")})
     return path
 
 
@@ -446,6 +448,6 @@ def test_a_process_without_a_clip_of_its_own_takes_part(checkpoint, experiment, 
     for rank, share in enumerate(shares):
         monkeypatch.setattr(type(val), "class_ids", np.zeros(len(share), np.int16))  # what the others would bring
         process = Process(torch.device("cpu"), rank, 16)
-        found += predict_views(model, val, process, num_classes=710, size_px=32, batch_size=1).clip_ids
+        found += predict_views(model, val, process, num_classes=710, augment=TINY_CROPS, batch_size=1).clip_ids
     assert 0 in {len(part[0]) for part in parts}
     assert found == [val.index[number].clip_id for number in range(len(val))]

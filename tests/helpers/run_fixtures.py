@@ -1,4 +1,4 @@
-"""A small experiment, and runs on it; a test module takes them by `pytest_plugins = ("tests.helpers.run_fixtures",)`."""
+"""A small experiment, and runs on it; a test module names this one in `pytest_plugins`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from k710.loading.clip_source import Media
 from k710.manifest.read import Manifest
 from k710.sample.experiment import write_experiment
 from k710.train.loop import train
-from k710.train.prepare import Origin, prepare
+from k710.train.prepare import prepare
 from k710.train.recipe import read_train_recipe
 from k710.train.run import Run
+from k710.train.start import Origin
 from tests.helpers.small_runs import SMALL
 
 

@@ -15,7 +15,7 @@ from k710.train.run_log import read_log
 # Dropout is on, so that its randomness has to be the same too. 38 train clips: 4 steps of 8 an epoch.
 SMALL = (
     "epochs=3", "warmup_epochs=1", "batch_size=8", "lr=1e-3", "gpu_batch_size=8", "local=none",
-    "mlp_dropout=0.5", "head_dropout=0.5", "validate_every_epochs=1",
+    "mlp_dropout=0.5", "head_dropout=0.5", "every_epochs=1",
 )  # fmt: skip
 STEPS = 12
 

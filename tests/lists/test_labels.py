@@ -23,7 +23,7 @@ from k710.lists.labels import (
     published_synonyms,
     row_map,
 )
-from k710.resources import resource
+from k710.recipes import resource
 
 RELEASES = ("k400", "k600", "k700")
 SIZES = {"k400": 400, "k600": 600, "k700": 700, "k700_2020": 700, "k710": 710}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from k710.engine.part import Share
 from k710.loading.augment.augment import Augment
 from k710.loading.contact_sheet import contact_sheet
-from k710.loading.order import EpochOrder, Share
+from k710.loading.order import EpochOrder
 from k710.sample.numbered import read_number
 from tests.helpers.numbered_stores import make_numbered
 

@@ -21,13 +21,14 @@ from k710.fetch.store_unit import StoreUnit
 from k710.lists.labels import class_names
 from k710.loading.clip_index import ClipIndex
 from k710.loading.order import Sample
-from k710.loading.sampling import FrameSampling, nearest_stored, storage_error, stored_indices
+from k710.loading.sampling import FrameSampling, nearest_stored, storage_error
 from k710.maintenance.verify import read_media
 from k710.manifest.views import split_of, view
 from k710.random_key import RandomKey
 from k710.sample.footage import clips_of, write_video
 from k710.sample.numbered import numbered_frames
 from k710.store.store import MEDIA_SCHEMA, Store
+from k710.store.stored_frames import stored_indices
 from tests.helpers.numbered_stores import LOOK, PROFILES, make_numbered, num_frames_of, numbers
 
 K400 = {"view": "k400", "split": "train"}

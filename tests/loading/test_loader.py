@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from k710 import open_manifest
+from k710.engine.part import Share
 from k710.errors import LoadError, UsageError
 from k710.loading.augment.augment import Augment, augment
 from k710.loading.augment.evaluation_crops import evaluation_crops
 from k710.loading.augment.mix import Mix
 from k710.loading.epochs import RepeatedEpochWarning
 from k710.loading.load_clip import HowToLoad
-from k710.loading.order import EpochOrder, Sample, Share
+from k710.loading.order import EpochOrder, Sample
 from k710.loading.sampling import evaluation_views
 from tests.helpers.numbered_stores import make_numbered, numbers
 

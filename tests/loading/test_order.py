@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
+from k710.engine.part import Share
 from k710.errors import UsageError
-from k710.loading.order import EpochOrder, EvaluationBatches, Sample, Share, TrainBatches, evaluation_batches
+from k710.loading.order import EpochOrder, EvaluationBatches, Sample, TrainBatches, evaluation_batches
 
 orders = st.builds(
     EpochOrder, num_clips=st.integers(1, 200), seed=st.integers(0, 2**64 - 1), num_repeats=st.integers(1, 3)

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from k710 import open_manifest
+from k710.engine.part import Share
 from k710.errors import LoadError, UsageError
 from k710.loading.augment.augment import Augment
 from k710.loading.epochs import RepeatedEpochWarning
-from k710.loading.order import Share
 from tests.helpers.numbered_stores import make_numbered, numbers
 
 PLAIN = Augment(crop_px=32, randaugment=None)

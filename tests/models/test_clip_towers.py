@@ -133,7 +133,7 @@ def test_resized_positions_keep_their_meaning(small: int, large: int):
 
 
 def test_no_square_no_resize():
-    with pytest.raises(CheckpointError, match=r"positional_embedding \(18, 4\) is no class token and a square"):
+    with pytest.raises(CheckpointError, match=r"a position embedding of \(18, 4\) is no class token and a square"):
         resize_positions(torch.zeros(18, 4), 3, "file")
 
 
@@ -273,7 +273,7 @@ def test_another_backbone_is_not_advised_to_resize(tmp_path: Path):
     for resize in (False, True):
         message = refusal(UniFormerV2(TINY), path, activation="quick_gelu", interpolate_positions=resize)
         assert "--interpolate-positions" not in message
-        assert "another backbone: width 64 and patches of 16 px, where tiny has 64 and 8 px" in message
+        assert "another backbone: width 64 and patches of 16 px, where the model has 64 and 8 px" in message
 
 
 def test_the_activation_of_openai_is_known_and_of_openclip_is_not(tmp_path: Path):

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 
 from k710.errors import CheckpointError
 from k710.lists.labels import row_map
+from k710.models.load import load_checkpoint, model_from_checkpoint
 from k710.models.uniformerv2.config import preset
 from k710.models.uniformerv2.model import UniFormerV2
-from k710.models.weights import load_checkpoint, model_from_checkpoint, resize_positions
+from k710.models.weights import resize_positions
 from tests.helpers.published_uniformerv2 import released_file
 
 TINY = preset("tiny")
@@ -98,7 +99,7 @@ def test_positions_of_a_checkpoint_are_resized_on_request(tmp_path: Path):
 
 def test_what_is_no_uniformerv2(tmp_path: Path):
     torch.save({"head.weight": torch.zeros(400, 3), "head.bias": torch.zeros(400)}, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match="not a UniFormerV2 of a known size"):
+    with pytest.raises(CheckpointError, match="not of a model and a size that k710 can build: uniformerv2"):
         model_from_checkpoint(tmp_path / "w.pt")
 
 
@@ -127,7 +128,7 @@ def test_shapes_without_bytes_make_no_model(tmp_path: Path):
     """A size of 0 lets any other size be told for nothing; the model of it would fill the memory."""
     state = {**trained().state_dict(), "positional_embedding": torch.zeros(10**12 + 1, 0)}
     save_file(state, tmp_path / "x.safetensors")
-    with pytest.raises(CheckpointError, match="not a UniFormerV2 of a known size"):
+    with pytest.raises(CheckpointError, match="not of a model and a size that k710 can build: uniformerv2"):
         model_from_checkpoint(tmp_path / "x.safetensors")
 
 

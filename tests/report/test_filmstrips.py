@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from k710.loading.sampling import FrameSampling, nearest_stored, stored_indices
+from k710.loading.sampling import FrameSampling, nearest_stored
 from k710.report.filmstrips import GAP_PX, HEIGHT_PX, NUM_FRAMES, read_strips, strip_of
 from k710.sample.numbered import read_number
 from k710.store.store import Store
+from k710.store.stored_frames import stored_indices
 from tests.helpers.numbered_stores import make_numbered, num_frames_of
 
 PROFILES = ("h264", "frames")

@@ -100,7 +100,8 @@ def test_what_looks_like_a_key_and_is_none(url):
 
 
 def test_a_path_of_this_machine_loads_no_fsspec():
-    code = "import sys; from k710.storage.storage import location as at; at('a'); at('s3://b'); print('fsspec' in sys.modules)"
+    code = "import sys; from k710.storage.storage import location as at; at('a'); at('s3://b')"
+    code += "; print('fsspec' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

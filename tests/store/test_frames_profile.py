@@ -14,13 +14,13 @@ from PIL import Image
 from k710.errors import RecipeError, StoreError
 from k710.fetch.encode.profiles import ENCODING_VERSION, Profile, read_profile
 from k710.fetch.run import check_profile
-from k710.loading.sampling import stored_indices
 from k710.manifest.read import open_manifest
 from k710.manifest.views import split_of, view
 from k710.sample.footage import clips_of, write_video
 from k710.sample.motions import Look
 from k710.sample.numbered import numbered_frames, read_number
 from k710.store.store import MEDIA_SCHEMA, METADATA_KEY, Store, read_unit, unit_digest
+from k710.store.stored_frames import stored_indices
 
 LOOK = Look(128, 96, 12)
 

@@ -20,6 +20,7 @@ from k710.errors import CheckpointError, K710Error, TrainError, UsageError
 from k710.loading.clip_source import Media
 from k710.models.heads.remap import plan_remap
 from k710.models.heads.remap_write import write_remap
+from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
 from k710.train import loop
 from k710.train import run_folder as checkpoints
@@ -29,9 +30,10 @@ from k710.train.memory import estimate_memory, largest_that_fits
 from k710.train.needs import needs
 from k710.train.optimizer import make_optimizer
 from k710.train.pieces import cut
-from k710.train.prepare import Origin, prepare
+from k710.train.prepare import prepare
 from k710.train.recipe import read_train_recipe
 from k710.train.run_log import read_log
+from k710.train.start import Origin
 from k710.train.step import Stepper
 from k710.train.stop import StoppedError
 from tests.helpers.small_runs import SMALL, STEPS, command, losses, same_weights, torchrun, wait_for_step, weights
@@ -163,7 +165,7 @@ def test_a_run_on_other_clips_is_not_resumed(start, experiment, tmp_path):
     next(path for path in sorted(fewer.iterdir()) if "-00000_" in path.name).unlink()
     with pytest.raises(CheckpointError, match=r"is on other train clips \(38 clips, now 37 clips\)"):
         start(resume=True, folder=fewer)
-    with pytest.raises(CheckpointError, match=r"another recipe: lr was 0\.001 and is 0\.002"):
+    with pytest.raises(CheckpointError, match=r"another recipe: optim.lr was 0\.001 and is 0\.002"):
         start("run", "lr=2e-3", resume=True)
     start("run", "gpu_batch_size=2", resume=True)  # how a batch is cut may change
 
@@ -197,17 +199,17 @@ def test_a_damaged_checkpoint_is_passed_over(start, uninterrupted, tmp_path):
 
 def test_no_number_stops_the_run_with_its_clips(start, monkeypatch):
     run = start(report_every=1)
-    original = Stepper.losses
+    original = Stepper.measure
 
     def spoiled(stepper, batch):
-        found, logits = original(stepper, batch)
+        found = original(stepper, batch)
         if steps.pop(0) == 7:
-            found = found.clone()
-            found[3] = float("nan")
-        return found, logits
+            found = dataclasses.replace(found, losses=found.losses.clone())
+            found.losses[3] = float("nan")
+        return found
 
     steps = list(range(1, STEPS + 1))
-    monkeypatch.setattr(Stepper, "losses", spoiled)
+    monkeypatch.setattr(Stepper, "measure", spoiled)
     with pytest.raises(TrainError, match="step 7: the loss is nan") as stopped:
         train(run)
     path = run.out / "diverged-step-7.json"
@@ -279,12 +281,14 @@ def test_a_clip_that_failed_teaches_nothing(start):
     run = start("run", "mlp_dropout=0", "head_dropout=0")
     model = run.model.train()
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    stepper = Stepper(model, model, make_optimizer(model, run.recipe), scaler, run.recipe, run.pieces, run.process)
+    stepper = Stepper(
+        model, model, make_optimizer(model, UNIFORMERV2, run.recipe.optim), scaler, run.recipe, run.pieces, run.process
+    )
     batch = next(iter(run.train_loader()))
     gradients = []
     for pixels in (batch.pixels, torch.cat([batch.pixels[:3], torch.zeros_like(batch.pixels[3:4]), batch.pixels[4:]])):
         weights_of = torch.tensor([1.0, 1, 1, 0, 1, 1, 1, 1])
-        losses_of, _ = stepper.losses(dataclasses.replace(batch, pixels=pixels, weights=weights_of))
+        losses_of = stepper.measure(dataclasses.replace(batch, pixels=pixels, weights=weights_of)).losses
         assert losses_of[3] == 0
         assert (losses_of > 0).sum() == 7
         model.zero_grad()
@@ -357,16 +361,16 @@ def test_the_batch_is_kept_on_any_number_of_gpus(batch_size, gpu, world, expecte
 def test_memory_is_counted_without_any():
     from k710.models.uniformerv2.config import preset
 
-    b16 = estimate_memory(preset("kinetics_b16"), precision="bf16")
+    b16 = estimate_memory(UNIFORMERV2, preset("kinetics_b16"), precision="bf16")
     # 114.8 M parameters of 16 bytes, and a little; 12 blocks of 8 x 197 tokens of 768, some 34 bytes a number
     # (Korthikanti et al., 2022).
     assert b16.model_bytes == pytest.approx(114.8e6 * 16, rel=0.15)
     assert b16.clip_bytes == pytest.approx(12 * 8 * 197 * 768 * 34, rel=0.25)
-    recomputed = estimate_memory(preset("kinetics_b16", checkpoint_blocks=12), precision="bf16")
-    frozen = estimate_memory(preset("kinetics_l14_336_frozen"), precision="bf16")
+    recomputed = estimate_memory(UNIFORMERV2, preset("kinetics_b16", checkpoint_blocks=12), precision="bf16")
+    frozen = estimate_memory(UNIFORMERV2, preset("kinetics_l14_336_frozen"), precision="bf16")
     assert recomputed.clip_bytes < b16.clip_bytes / 2
     assert frozen.model_bytes < 354e6 * 8
-    assert k710.train.memory.estimate_memory(preset("tiny"), precision="fp32").clip_bytes > 0
+    assert k710.train.memory.estimate_memory(UNIFORMERV2, preset("tiny"), precision="fp32").clip_bytes > 0
 
 
 def test_a_dry_run_says_what_would_be_needed(experiment):
@@ -498,7 +502,7 @@ def test_the_command_says_one_message(k710, experiment, tmp_path):
     assert result.exit_code == 1
     assert "no recipe 'tiny-k71'; known: " in result.stderr
     result = k710("train", "--recipe", "tiny-k710", "--manifest", manifest.path, "--set", "lrr=1")
-    assert "unknown key 'lrr'; did you mean 'lr'?" in result.stderr
+    assert "unknown key 'lrr'; did you mean 'optim.lr'?" in result.stderr
     assert result.exit_code == 2
     result = k710("train", "--recipe", "tiny-k710", "--manifest", tmp_path / "none")
     assert "no manifest there" in result.stderr

@@ -24,19 +24,24 @@ from k710.engine import torch_process as process
 from k710.engine.torch_process import LostError, NoGpuError, Process, SharedError, speaks
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
 from k710.evaluation.views_pass import predict_views
+from k710.loading.augment.augment import Augment
+from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
 from k710.train import loop, outcomes, validate
 from k710.train import run_folder as checkpoints
 from k710.train.loop import train
+from k710.train.objectives import OBJECTIVES
 from k710.train.optimizer import make_optimizer
-from k710.train.prepare import Origin, check_precision
+from k710.train.prepare import check_precision
 from k710.train.recipe import read_train_recipe
 from k710.train.run_folder import read_own, step_files, write_checkpoint
 from k710.train.run_log import read_log
+from k710.train.start import Origin
 from k710.train.step import Stepper
 from k710.train.stop import StoppedError
 from tests.helpers.small_runs import command, torchrun, wait_for_step, weights
 
+CLASSIFY = OBJECTIVES["classify"]
 pytest_plugins = ("tests.helpers.run_fixtures",)
 
 ONE = ("epochs=1", "warmup_epochs=0")
@@ -269,7 +274,9 @@ def test_a_checkpoint_of_a_gpu_is_read_without_one(tmp_path, monkeypatch):
     from k710.train.start import head_record
 
     monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:3")
-    write_checkpoint(tmp_path / "gpu.pt", {"model": {"weight": torch.arange(5.0)}, "head": head_record("k400")})
+    write_checkpoint(
+        tmp_path / "gpu.pt", {"model": {"weight": torch.arange(5.0)}, "head": head_record(UNIFORMERV2, "k400")}
+    )
     assert b"cuda:3" in (tmp_path / "gpu.pt").read_bytes()
     assert read_own(tmp_path / "gpu.pt")["model"]["weight"].tolist() == [0, 1, 2, 3, 4]
     assert open_checkpoint(tmp_path / "gpu.pt").tensor("weight").tolist() == [0, 1, 2, 3, 4]
@@ -280,12 +287,14 @@ def test_a_checkpoint_of_a_gpu_is_read_without_one(tmp_path, monkeypatch):
 
 def test_the_best_is_the_best_that_was_seen():
     nothing, some, more = {"top1": math.nan}, {"top1": 0.0}, {"top1": 0.5}
-    assert validate.is_better(nothing, None)
-    assert validate.is_better(some, nothing), "a first validation without a readable clip is beaten by any other"
-    assert not validate.is_better(nothing, some)
-    assert validate.is_better(more, some)
-    assert not validate.is_better(some, some), "the first of equals stays"
-    assert validate.is_better({}, {"epoch": 3}), "without val clips, the newest"
+    assert validate.is_better(nothing, None, CLASSIFY)
+    assert validate.is_better(some, nothing, CLASSIFY), (
+        "a first validation without a readable clip is beaten by any other"
+    )
+    assert not validate.is_better(nothing, some, CLASSIFY)
+    assert validate.is_better(more, some, CLASSIFY)
+    assert not validate.is_better(some, some, CLASSIFY), "the first of equals stays"
+    assert validate.is_better({}, {"epoch": 3}, CLASSIFY), "without val clips, the newest"
 
 
 def test_val_clips_that_cannot_be_read_are_named(start, experiment, tmp_path):
@@ -324,7 +333,7 @@ def test_a_gpu_without_room_for_a_batch_of_views_says_so(start, monkeypatch):
 
     monkeypatch.setattr(UniFormerV2, "forward", full)
     with pytest.raises(TrainError, match="no memory for 8 views at once; take fewer: --batch-size"):
-        predict_views(run.model, run.val, run.process, num_classes=710, size_px=32)
+        predict_views(run.model, run.val, run.process, num_classes=710, augment=Augment(crop_px=32))
 
 
 # Numbers.
@@ -356,7 +365,15 @@ def test_the_scaler_is_undone_before_gradients_are_clipped(start):
         run = start(f"run{scale:.0f}", "clip_grad=0.01", "mlp_dropout=0", "head_dropout=0")
         model = run.model.train()
         scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-        stepper = Stepper(model, model, make_optimizer(model, run.recipe), scaler, run.recipe, run.pieces, run.process)
+        stepper = Stepper(
+            model,
+            model,
+            make_optimizer(model, UNIFORMERV2, run.recipe.optim),
+            scaler,
+            run.recipe,
+            run.pieces,
+            run.process,
+        )
         taken = stepper(1, iter(run.train_loader()))
         norms.append(float(taken.grad_norm))
         weights_of.append(model.transformer.proj[2].weight.grad.norm())
@@ -378,7 +395,10 @@ def test_compiled_and_wrapped_is_the_same_step(start, monkeypatch):
             model = run.model.train()
             net = loop._called(model, run)
             net = nn.parallel.DistributedDataParallel(net, gradient_as_bucket_view=True) if compiled else net
-            optimizer, scaler = make_optimizer(model, run.recipe), torch.amp.GradScaler("cpu", enabled=False)
+            optimizer, scaler = (
+                make_optimizer(model, UNIFORMERV2, run.recipe.optim),
+                torch.amp.GradScaler("cpu", enabled=False),
+            )
             stepper = Stepper(net, model, optimizer, scaler, run.recipe, run.pieces, run.process)
             batches = iter(run.train_loader())
             norm = [float(stepper(step, batches).grad_norm) for step in (1, 2)]
@@ -399,7 +419,7 @@ def test_a_gpu_that_imitates_bf16_is_refused(start, monkeypatch):
     with pytest.raises(UsageError, match="Tesla V100 has no bf16; --set precision=fp16"):
         check_precision(recipe, torch.device("cuda", 0))
     check_precision(recipe, torch.device("cpu"))
-    check_precision(dataclasses.replace(recipe, precision="fp16"), torch.device("cuda", 0))
+    check_precision(recipe.replace({"optim.precision": "fp16"}), torch.device("cuda", 0))
 
 
 def test_what_fits_is_tried_as_the_run_would(start, monkeypatch):
@@ -489,7 +509,7 @@ def spoiled(*arguments, **options):
     raise LoadError("the store of this node is not mounted")
 
 steps = []
-losses = k710.train.step.Stepper.losses
+measure = k710.train.step.Stepper.measure
 
 def ended(stepper, batch):
     steps.append(batch)
@@ -497,13 +517,13 @@ def ended(stepper, batch):
         if fault == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise LoadError("8 clips in a row could not be read")
-    return losses(stepper, batch)
+    return measure(stepper, batch)
 
 if os.environ["RANK"] == "1":
     if fault == "store":
         k710.train.prepare.open_clips = spoiled
     else:
-        k710.train.step.Stepper.losses = ended
+        k710.train.step.Stepper.measure = ended
 main()
 """
 

@@ -84,6 +84,15 @@ class Checkpoint:
             )
         self.record, self.record_in = find_record(self)
 
+    def recorded(self, section: str) -> Mapping[str, Any]:
+        """A section of the recipe by which k710 trained the checkpoint; empty for others. 0.1's recipes had none."""
+        run = self.payload.get("run")
+        recipe = run.get("recipe") if isinstance(run, dict) else None
+        if not isinstance(recipe, dict):
+            return {}
+        found = recipe.get(section, {}) if isinstance(recipe.get("model"), dict) else recipe
+        return found if isinstance(found, dict) else {}
+
     @property
     def is_folder(self) -> bool:
         return self.path.is_dir()

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from k710 import __version__
 from k710.errors import CheckpointError, UsageError
 from k710.lists.labels import LABEL_SETS
 from k710.models.checkpoints.checkpoint import RECORD, sidecar
@@ -20,6 +19,7 @@ from k710.models.heads.remap import Remap, Source, new_head
 from k710.models.heads.remap_entries import OtherEntries
 from k710.models.heads.remap_folder import json_bytes, write_folder
 from k710.storage.storage import HashedFile, replacing
+from k710.version import __version__
 
 
 def default_out(remap: Remap) -> Path:

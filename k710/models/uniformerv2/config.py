@@ -95,6 +95,10 @@ class UniFormerV2Config:
         """Patches along a side."""
         return self.size_px // self.vit.patch_px
 
+    @property
+    def title(self) -> str:
+        return f"UniFormerV2-{self.backbone} at {self.size_px} px, {self.num_classes} classes"
+
     def _among(self, name: str, allowed: tuple[str, ...]) -> None:
         self._want(getattr(self, name) in allowed, name, " or ".join(allowed))
 

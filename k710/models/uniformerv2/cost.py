@@ -1,11 +1,8 @@
-"""Parameters and multiply-adds of a UniFormerV2, as the paper's tables count them."""
+"""Multiply-adds of a UniFormerV2, as the paper's tables count them."""
 
 from __future__ import annotations
 
-import torch
-
 from k710.models.uniformerv2.config import UniFormerV2Config
-from k710.models.uniformerv2.model import UniFormerV2
 
 BACKBONE_PARTS = ("patches", "linear layers", "attention", "local MHRA")
 
@@ -35,14 +32,4 @@ def multiply_adds(config: UniFormerV2Config) -> dict[str, int]:
         "DPE": (stages if config.dpe else 0) * frames * patches * 27 * width,
         "global blocks": context * 2 * width**2 + queries * 10 * width**2 + pairs * 2 * width,
         "head": width * config.num_classes,
-    }
-
-
-def num_parameters(config: UniFormerV2Config) -> dict[str, int]:
-    """`total` and `trainable` numbers of parameters; they differ where the backbone is frozen. Takes no memory."""
-    with torch.device("meta"):
-        model = UniFormerV2(config)
-    return {
-        "total": sum(parameter.numel() for parameter in model.parameters()),
-        "trainable": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
     }

@@ -1,0 +1,58 @@
+"""The families that k710 can build, train and evaluate. A new one is a row here and a folder beside this file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from k710.errors import CheckpointError, UsageError
+from k710.models.checkpoints.checkpoint import Checkpoint
+from k710.models.family import Family
+from k710.models.uniformerv2.family import UNIFORMERV2
+
+FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2}
+
+
+def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
+    """The family whose tensors a checkpoint holds, and the configuration that their shapes tell.
+
+    Shapes do not tell frames or dropouts: those are as published. Raises CheckpointError where no family, or more than
+    one, has such tensors.
+    """
+    found = []
+    for family in FAMILIES.values():
+        names = family.tensor_names(checkpoint)
+        config = family.config_from_shapes({name: checkpoint.tensors[key][1] for name, key in names.items()})
+        if config is not None:
+            found.append((family, _as_recorded(family, config, checkpoint)))
+    if not found:
+        raise CheckpointError(
+            f"{checkpoint.path}: not of a model and a size that k710 can build: {', '.join(FAMILIES)} "
+            f"({checkpoint.format.title})"
+        )
+    if len(found) > 1:
+        names_found = " and ".join(family.name for family, _ in found)
+        raise CheckpointError(f"{checkpoint.path}: its tensors fit {names_found}; have it saved with its configuration")
+    return found[0]
+
+
+def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:
+    """The configuration with what no shape tells, where the recipe of a k710 checkpoint does."""
+    recorded = checkpoint.recorded("model")
+    known = {name: recorded[name] for name in family.untold if recorded.get(name) is not None}
+    try:
+        return replace(config, **known)
+    except (UsageError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint.path}: its recipe is damaged: {error}") from None
+
+
+def num_parameters(family: Family, config: Any) -> dict[str, int]:
+    """`total` and `trainable` numbers of parameters; they differ where weights are frozen. Takes no memory."""
+    with torch.device("meta"):
+        model = family.build(config)
+    return {
+        "total": sum(parameter.numel() for parameter in model.parameters()),
+        "trainable": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+    }

@@ -1,0 +1,123 @@
+"""What k710 must know of a published model to train, evaluate, inspect and count it, as one value.
+
+A new model is a folder beside this file and a row in `families.py`. Training and evaluation name no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, get_type_hints
+
+from torch import nn
+
+from k710.errors import UsageError
+from k710.models.checkpoints.checkpoint import Checkpoint
+
+# Starts that every family has: a checkpoint of the family, and random weights.
+FROM_CHECKPOINT, FROM_NOTHING = "checkpoint", "nothing"
+
+# Fields of every configuration that a recipe gives by its section `data`, or that follow from it.
+_GIVEN_BY_DATA = ("size_px", "num_frames", "num_classes")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds of one clip, one view: by part for a forward pass, and in all for a step of training."""
+
+    forward: Mapping[str, int]
+    training: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """Something else than a checkpoint of the family that a model can start from, such as a CLIP image tower.
+
+    `load(model, source, interpolate_positions, options)` puts the weights into the model and returns sentences on what
+    it took; `options` are those of the recipe's section `model`, the user's word where a file does not tell. It raises
+    CheckpointError or DownloadError, and leaves the model as it was. `title` is what `source` is, `wants` also how it
+    is given.
+    """
+
+    load: Callable[[nn.Module, str | Path, bool, Mapping[str, Any]], list[str]]
+    title: str
+    wants: str
+
+
+class Config(Protocol):
+    """What every family's configuration has; it is a frozen dataclass. `title` is the model in words."""
+
+    @property
+    def size_px(self) -> int: ...
+    @property
+    def num_frames(self) -> int: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def title(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """A published model with its sizes.
+
+    `config_class` is a frozen dataclass with at least what Config has; `presets` are its published values.
+    `build(config)` makes the model, a module with `config` that takes (B, 3, T, H, W) normalised pixels and gives
+    (B, classes) logits. `head` is the name of its last linear layer.
+
+    `layer_of(name, config)` numbers the layers for layer-wise decay of the learning rate, 0 the stem;
+    `num_layers(config)` is the number of the topmost one. `no_decay` names parameters without weight decay beside
+    vectors and norms.
+
+    `config_from_shapes(shapes)` is the configuration that tensors belong to, None where they are of another model.
+    `preset_name(config)` is the preset whose tensors, but for the head's rows, a model of `config` has.
+    `tensor_names(checkpoint)` maps the model's names to the file's. `positions` names the position embedding, if it can
+    be resized; `resize_positions(tensor, config, where)` does it.
+
+    `untold` are fields of the configuration that change what a model computes and that no shape tells: k710's own
+    checkpoints tell them by their recipe, others are taken to have the default.
+
+    `mean` and `std` normalise pixels in 0 to 1, one number a channel.
+    """
+
+    name: str
+    presets: Mapping[str, Any]
+    config_class: type[Any]
+    build: Callable[[Any], nn.Module]
+    head: str
+    layer_of: Callable[[str, Any], int]
+    num_layers: Callable[[Any], int]
+    config_from_shapes: Callable[[Shapes], Any | None]
+    preset_name: Callable[[Any], str | None]
+    tensor_names: Callable[[Checkpoint], dict[str, str]]
+    cost: Callable[[Any], Cost]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    starts: Mapping[str, Start]
+    no_decay: frozenset[str] = frozenset()
+    untold: tuple[str, ...] = ()
+    positions: str | None = None
+    resize_positions: Callable[[Any, Any, str], Any] | None = None
+
+    def config(self, preset: str, **changes: Any) -> Any:
+        """A published configuration by name, with other values where `changes` says so. Raises UsageError."""
+        if preset not in self.presets:
+            raise UsageError(f"{self.name} has no preset {preset!r}; there are {', '.join(self.presets)}")
+        known = {field.name for field in fields(self.config_class)}
+        if unknown := sorted(changes.keys() - known):
+            raise UsageError(
+                f"{self.config_class.__name__} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+            )
+        return replace(self.presets[preset], **changes)
+
+    def crops(self, size_px: int) -> dict[str, Any]:
+        """The size and normalisation of its pixels, as `Augment` and `evaluation_crops` take them."""
+        return {"crop_px": size_px, "mean": self.mean, "std": self.std}
+
+    def option_types(self) -> dict[str, Any]:
+        """The keys that a recipe's section `model` may have beside its own, and their types."""
+        hints = get_type_hints(self.config_class)
+        return {name: kind for name, kind in hints.items() if name not in _GIVEN_BY_DATA}

@@ -1,0 +1,87 @@
+"""The sections of a training recipe, each handed whole to what uses it; docs/train.md describes each key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from k710.models.families import FAMILIES
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Section `data`: whose clips and classes, and what the model sees of a clip."""
+
+    view: str
+    num_frames: int
+    size_px: int
+    num_repeats: int = 1  # samples of each decoded clip
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """Section `model`: a family's preset, what it starts from, and where it differs from the preset.
+
+    `options` are the other keys of the section: fields of the family's configuration, such as `head_dropout`.
+    """
+
+    family: str
+    preset: str
+    start: str  # a start of the family, such as clip; `checkpoint`; `nothing`
+    head: str  # of the checkpoint: rows picked by class name, or a new head
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, data: DataRecipe, num_classes: int) -> Any:
+        """The configuration of the model. Raises UsageError for a preset, size or option that cannot be."""
+        sizes = {"size_px": data.size_px, "num_frames": data.num_frames, "num_classes": num_classes}
+        return FAMILIES[self.family].config(self.preset, **sizes, **self.options)
+
+
+@dataclass(frozen=True)
+class OptimRecipe:
+    """Section `optim`: batch, epochs, AdamW and its schedule.
+
+    Values with a default are off in the published runs, or are these projects' usual values.
+    """
+
+    batch_size: int  # of all GPUs and pieces together
+    gpu_batch_size: int  # what one GPU takes at once; the rest is accumulated
+    epochs: int
+    warmup_epochs: float
+    lr: float
+    start_lr: float = 1e-6
+    end_lr: float = 1e-6
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.999
+    clip_grad: float = 20.0  # 0: no clipping
+    layer_decay: float = 1.0  # 1: one rate for all layers
+    ema_decay: float = 0.0  # 0: no average
+    label_smoothing: float = 0.0
+    precision: str = "bf16"
+
+
+@dataclass(frozen=True)
+class AugmentRecipe:
+    """Section `augment`: what is done to the pixels of a training batch (k710.loading.augment)."""
+
+    min_area: float = 0.08
+    max_area: float = 1.0
+    min_aspect: float = 0.75
+    max_aspect: float = 1.3333
+    flip_prob: float = 0.5
+    randaugment: str | None = "rand-m7-n4-mstd0.5-inc1"
+    order: str = "published"
+    color_jitter: float = 0.0
+    erase_prob: float = 0.0
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+
+
+@dataclass(frozen=True)
+class ValidateRecipe:
+    """Section `validate`: how often during training, and the views of an evaluation."""
+
+    every_epochs: int = 1
+    clips: int = 4
+    crops: int = 3
