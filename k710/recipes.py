@@ -274,6 +274,15 @@ def _short(value: Any) -> str:
     return reprlib.repr(value)
 
 
+def recorded_section(recipe: Any, section: str) -> Mapping[str, Any]:
+    """A section of a training recipe as a run or a checkpoint recorded it. 0.1's recipes had no sections, so of them it
+    is the whole; empty where there is none."""
+    if not isinstance(recipe, dict):
+        return {}
+    found = recipe.get(section, {}) if isinstance(recipe.get("data"), dict) else recipe
+    return found if isinstance(found, dict) else {}
+
+
 def as_dict(recipe: Any) -> dict[str, Any]:
     """A recipe as JSON knows it: tuples become lists."""
     return {

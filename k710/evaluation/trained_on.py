@@ -13,6 +13,7 @@ from k710.evaluation.evaluate import Evaluation
 from k710.evaluation.scores import accuracies, without_nan
 from k710.manifest.read import Manifest, open_manifest
 from k710.manifest.views import VIEWS, split_of, view, view_columns
+from k710.recipes import recorded_section
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def unrecorded(runs: tuple[dict[str, Any], ...]) -> list[str]:
 def _what(run: dict[str, Any]) -> tuple[str | None, str]:
     """View and content hash of a run; no view where the record does not tell both."""
     recipe, manifest = run.get("recipe"), run.get("manifest")
-    of_view = recipe.get("view") if isinstance(recipe, dict) else None
+    of_view = recorded_section(recipe, "data").get("view")
     content_hash = manifest.get("content_hash") if isinstance(manifest, dict) else None
     known = of_view in VIEWS and isinstance(content_hash, str)
     return (of_view, str(content_hash)) if known else (None, "")

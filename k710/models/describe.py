@@ -110,10 +110,9 @@ def _training(checkpoint: Checkpoint) -> list[str]:
     """Traces of the training: the file's name, the configuration's lines on data, how far it went."""
     traces = _told_by_names(checkpoint)
     payload = checkpoint.payload
-    run = payload.get("run") if isinstance(payload.get("run"), dict) else {}
-    recipe = (run or {}).get("recipe")
-    if isinstance(recipe, dict) and isinstance(recipe.get("view"), str):
-        traces.append(f"its run's recipe says view {recipe['view']}")
+    view = checkpoint.recorded("data").get("view")
+    if isinstance(view, str):
+        traces.append(f"its run's recipe says view {view}")
     meta = payload.get("meta") if isinstance(payload.get("meta"), dict) else {}
     for text in (payload.get("cfg"), (meta or {}).get("cfg")):
         if isinstance(text, str):

@@ -32,7 +32,7 @@ from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
 from k710.train.recipe import read_train_recipe
 from k710.train.run_folder import write_checkpoint
-from k710.train.start import head_record, start_model
+from k710.train.start import Origin, head_record, start_model
 from tests.helpers.checkpoints import uniformerv2
 from tests.helpers.small_runs import SMALL
 
@@ -285,7 +285,7 @@ def test_weights_that_are_not_finite_are_refused(k710, broken, experiment, tmp_p
     assert not (tmp_path / "out/summary.json").exists()
     recipe, _ = read_train_recipe("tiny-k710", [*SMALL, "start=checkpoint", "head=remap"])
     with pytest.raises(CheckpointError, match="NaN or infinite"):
-        start_model(recipe, init=broken)
+        start_model(recipe, Origin(init=broken))
 
 
 def test_scores_that_are_not_finite_are_refused(checkpoint, experiment, tmp_path):

@@ -20,6 +20,7 @@ from k710.manifest.read import Manifest, open_manifest
 from k710.manifest.views import split_of, view
 from k710.models.heads.head_labels import labels_of_set
 from k710.models.uniformerv2.config import preset
+from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
 from k710.train.run_folder import write_checkpoint
 from k710.train.start import head_record
@@ -172,7 +173,7 @@ def test_a_run_on_another_manifest_is_looked_up_or_said_to_be_unknown(k710, samp
 def test_the_command_says_what_was_trained_on(k710, experiment, tmp_path):
     manifest, clips = experiment
     model = UniFormerV2(preset("tiny", num_frames=8))
-    content = {"model": model.state_dict(), "head": head_record("k710"), "run": record(manifest, "k710")}
+    content = {"model": model.state_dict(), "head": head_record(UNIFORMERV2, "k710"), "run": record(manifest, "k710")}
     write_checkpoint(tmp_path / "best.pt", content)
     how = ("--manifest", manifest.path, "--folder", clips, "--view", "k400", "--clips", 1, "--crops", 1, "--json")
     for split, words in (("train", "evaluated clips are of videos in the train split of k710"), ("val", None)):

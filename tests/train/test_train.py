@@ -455,7 +455,7 @@ def test_a_finetune_starts_from_the_rows_of_its_classes(start, uninterrupted, ex
     assert torch.equal(run.model.conv1.weight, body["conv1.weight"])
     began = run.facts["start"]
     assert began["init"] == str(uninterrupted / "best.pt")
-    assert began["run"]["recipe"]["view"] == "k710"
+    assert began["run"]["recipe"]["data"]["view"] == "k710"
     assert began["run"] == checkpoints.read_own(uninterrupted / "best.pt")["run"], "what that was trained on"
     fresh = prepare(
         read_train_recipe("tiny-k400", [*SMALL, "batch_size=4", "epochs=1", "head=new"])[0],

@@ -53,7 +53,8 @@ def name_of(row: dict[str, str]) -> str:
 def test_every_value_stands_there_with_its_source(name):
     found = read_recipe_text("train", name)
     given = recipe(name).flat()
-    assert found.values.keys() == given.keys(), "no value is left to the code's defaults"
+    without_null = {key for key, value in found.values.items() if value.text != "null" or key in given}
+    assert without_null == given.keys(), "no value is left to the code's defaults"
     assert found.title.startswith("UniFormerV2")
     assert all(value.comment for value in found.values.values()), "a value without its source"
     assert all(len(line) <= 120 for line in GIVEN[name].read_text(encoding="utf-8").splitlines())

@@ -24,6 +24,7 @@ from k710.models.checkpoints.formats import (
 )
 from k710.models.checkpoints.safetensors_files import SafetensorsFile, read_safetensors
 from k710.models.checkpoints.torch_files import LEGACY_MAGIC, ZIP_MAGIC, TorchFile, read_torch
+from k710.recipes import recorded_section
 
 if TYPE_CHECKING:
     import torch
@@ -85,13 +86,9 @@ class Checkpoint:
         self.record, self.record_in = find_record(self)
 
     def recorded(self, section: str) -> Mapping[str, Any]:
-        """A section of the recipe by which k710 trained the checkpoint; empty for others. 0.1's recipes had none."""
+        """A section of the recipe by which k710 trained the checkpoint; empty for others."""
         run = self.payload.get("run")
-        recipe = run.get("recipe") if isinstance(run, dict) else None
-        if not isinstance(recipe, dict):
-            return {}
-        found = recipe.get(section, {}) if isinstance(recipe.get("model"), dict) else recipe
-        return found if isinstance(found, dict) else {}
+        return recorded_section(run.get("recipe") if isinstance(run, dict) else None, section)
 
     @property
     def is_folder(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from k710.errors import ReportError
+from k710.recipes import recorded_section
 
 POINTS = 200  # of a curve
 SHOWN_PAIRS = 20
@@ -63,7 +64,8 @@ def _run(folder: Path, top: Path) -> dict[str, Any]:
     steps = [line for line in lines if line.get("kind") == "step"]
     validations = [line for line in lines if line.get("kind") == "validation"]
     try:
-        curves = {name: _thinned([(line["step"], line[name]) for line in steps]) for name in _CURVES}
+        # A run without labels has no accuracy.
+        curves = {name: _thinned([(line["step"], line[name]) for line in steps if name in line]) for name in _CURVES}
         scores = [
             {key: line.get(key) for key in ("step", "epoch", "top1", "top5", "mean_class")} for line in validations
         ]
@@ -74,7 +76,7 @@ def _run(folder: Path, top: Path) -> dict[str, Any]:
     try:
         return {
             "name": _name(folder, top),
-            "view": str(recipe["view"]),
+            "view": str(recorded_section(recipe, "data")["view"]),
             "clips": clips["train"]["loaded"],
             "content_hash": of["content_hash"],
             "steps": int(steps[-1]["step"]) if steps else 0,
