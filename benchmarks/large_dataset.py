@@ -23,7 +23,9 @@ from k710.fetch.encode.jobs import Candidate, ClipJob
 from k710.fetch.encode.make_clip import make_clip
 from k710.fetch.encode.profiles import read_profile
 from k710.fetch.store_unit import write_member
-from k710.manifest.read import CLIPS_SCHEMA, open_manifest, write_manifest
+from k710.manifest.read import open_manifest
+from k710.manifest.schema import CLIPS_SCHEMA
+from k710.manifest.write import write_manifest
 from k710.sample.footage import Clip, write_footage
 from k710.sample.motions import LOOKS
 from k710.store.store import EVENLY_STORED, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from k710.manifest.read import CLIPS_SCHEMA, open_manifest
+from k710.manifest.read import open_manifest
+from k710.manifest.schema import CLIPS_SCHEMA
 
 
 def differences(one: pa.Table, other: pa.Table) -> list[str]:

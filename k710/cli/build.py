@@ -58,7 +58,7 @@ def command(
     from k710.cli.fetch import choices_of, fetch_and_print, store_of
     from k710.curation.build import CurationRecipe, build
     from k710.lists.labels import read_synonyms
-    from k710.manifest.read import check_output
+    from k710.manifest.write import check_output
     from k710.recipes import read_recipe
 
     # Arrow's own allocator and numpy's cannot use each other's free memory: with one, the peak is a third lower.

@@ -19,7 +19,7 @@ def command(manifest: Location) -> None:
     Example:
       k710 prune manifests/k710
     """
-    from k710.manifest.read import prune
+    from k710.manifest.write import prune
 
     removed = prune(manifest)
     for path in removed:

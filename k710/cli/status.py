@@ -13,7 +13,7 @@ from k710.cli.common import FOLDER_OR_URL, print_json, print_table
 from k710.storage.storage import Location
 
 if TYPE_CHECKING:
-    from k710.maintenance.failed import Failed
+    from k710.fetch.failed import Failed
     from k710.manifest.read import Manifest
 
 _WIDEST = 100  # of a message in a table; CSV and JSON have all of it
@@ -77,7 +77,7 @@ def _local_folder(origin: str) -> Path:
 
 
 def _failed(manifest: Manifest, stores: list, folder: Path | None) -> list[Failed]:  # type: ignore[type-arg]
-    from k710.maintenance.failed import failed_clips, left_files
+    from k710.fetch.failed import failed_clips, left_files
 
     found = [each for store in stores for each in failed_clips(manifest, store)]
     return found + ([] if folder is None else left_files(manifest, folder))

@@ -17,7 +17,8 @@ from k710.curation.fates import write_fates
 from k710.errors import UsageError
 from k710.lists.annotations import AnnotationList, ListFile, read_list
 from k710.lists.labels import Alignment, Synonym
-from k710.manifest.read import Manifest, check_output, write_manifest
+from k710.manifest.read import Manifest
+from k710.manifest.write import check_output, write_manifest
 from k710.recipes import as_dict
 from k710.sources.known import NEWEST_FIRST, check_sources, check_splits, source_named
 from k710.storage.storage import Location

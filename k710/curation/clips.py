@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from k710.curation.curate import ROW_SCHEMA, Curated, Rows, constant
 from k710.lists.labels import class_names, k710_classes_of
 from k710.manifest.memberships import classes_in, in_splits_of, label_columns, split_column, split_masks
-from k710.manifest.read import DROP_REASONS, clips_schema
+from k710.manifest.schema import DROP_REASONS, clips_schema
 from k710.sources.known import SOURCES, SPLITS
 
 

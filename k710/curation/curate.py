@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from k710.errors import LabelError, UsageError
 from k710.lists.annotations import AnnotationList
 from k710.lists.labels import Alignment, k710_classes_of
-from k710.manifest.read import DROP_REASONS, NEAR_DUPLICATE
+from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE
 from k710.sources.known import NEWEST_FIRST, SOURCES, SPLITS
 
 Array = npt.NDArray[np.generic]

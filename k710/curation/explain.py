@@ -17,7 +17,8 @@ from k710.errors import ManifestError
 from k710.lists.clip_names import ClipName
 from k710.lists.labels import class_names, k710_classes_of
 from k710.manifest.memberships import lists_of
-from k710.manifest.read import NEAR_DUPLICATE, Manifest
+from k710.manifest.read import Manifest
+from k710.manifest.schema import NEAR_DUPLICATE
 from k710.recipes import make_recipe
 from k710.sources.known import SOURCES, SPLITS
 

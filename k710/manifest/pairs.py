@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from k710.errors import ManifestError
-from k710.manifest.read import PAIRS_FILE, Manifest
+from k710.manifest.read import Manifest
+from k710.manifest.schema import PAIRS_FILE
 from k710.storage.storage import replacing
 from k710.store.store import METADATA_KEY, unit_digest
 

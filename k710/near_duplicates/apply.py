@@ -16,7 +16,9 @@ from k710.curation.clips import list_rows
 from k710.curation.curate import FATES, codes, curate
 from k710.errors import UsageError
 from k710.manifest.pairs import write_pairs
-from k710.manifest.read import DROP_REASONS, NEAR_DUPLICATE, Manifest, content_hash, open_manifest, write_manifest
+from k710.manifest.read import Manifest, open_manifest
+from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE, content_hash
+from k710.manifest.write import write_manifest
 from k710.near_duplicates.find import Found
 from k710.recipes import make_recipe
 from k710.sources.known import SOURCES, SPLITS

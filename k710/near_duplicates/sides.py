@@ -13,7 +13,8 @@ from k710.curation.build import CurationRecipe
 from k710.curation.curate import Policy, codes
 from k710.errors import UsageError
 from k710.manifest.memberships import in_splits_of, split_masks
-from k710.manifest.read import NEAR_DUPLICATE, Manifest
+from k710.manifest.read import Manifest
+from k710.manifest.schema import NEAR_DUPLICATE
 from k710.manifest.views import VIEWS
 from k710.recipes import make_recipe
 from k710.sources.known import SOURCES, SPLITS

@@ -26,8 +26,10 @@ from k710.fetch.wanted import wanted_mask
 from k710.lists.labels import class_names, k710_classes_of
 from k710.maintenance.status import status
 from k710.manifest.memberships import lists_of, split_column, split_masks, splits_named
-from k710.manifest.read import CLIPS_SCHEMA, content_hash, open_manifest, write_manifest
+from k710.manifest.read import open_manifest
+from k710.manifest.schema import CLIPS_SCHEMA, content_hash
 from k710.manifest.views import split_of, splits_of, view
+from k710.manifest.write import write_manifest
 from k710.near_duplicates.sides import compared_clips
 from k710.report.figures.classes import class_figures
 from k710.sample.footage import Clip

@@ -21,7 +21,9 @@ from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit
 from k710.lists.labels import class_names
 from k710.manifest.pairs import PAIRS_SCHEMA, write_pairs
-from k710.manifest.read import CLIPS_SCHEMA, Manifest, write_manifest
+from k710.manifest.read import Manifest
+from k710.manifest.schema import CLIPS_SCHEMA
+from k710.manifest.write import write_manifest
 from k710.store.store import Store
 from tests.helpers.small_stores import about, made_of
 

@@ -13,7 +13,8 @@ import pytest
 
 from k710.errors import ManifestError
 from k710.manifest.checks import table_problem
-from k710.manifest.read import CLIPS_SCHEMA, content_hash, open_manifest
+from k710.manifest.read import open_manifest
+from k710.manifest.schema import CLIPS_SCHEMA, content_hash
 
 
 @pytest.fixture

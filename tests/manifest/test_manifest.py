@@ -19,8 +19,10 @@ import pytest
 import k710 as package
 from k710.errors import ManifestError
 from k710.manifest import read as module
-from k710.manifest.read import CLIPS_SCHEMA, content_hash, open_manifest, prune, write_manifest
+from k710.manifest.read import open_manifest
+from k710.manifest.schema import CLIPS_SCHEMA, content_hash
 from k710.manifest.views import VIEWS, split_of, splits_of, view
+from k710.manifest.write import prune, write_manifest
 from k710.sources.known import SOURCES
 
 

@@ -24,7 +24,8 @@ import pytest
 from k710.curation.audit import audit
 from k710.errors import ManifestError, StoreError
 from k710.manifest.pairs import PAIRS_SCHEMA, about_pairs, read_pairs
-from k710.manifest.read import PAIRS_FILE, Manifest, open_manifest
+from k710.manifest.read import Manifest, open_manifest
+from k710.manifest.schema import PAIRS_FILE
 from k710.near_duplicates import candidates, signatures
 from k710.near_duplicates.apply import chosen_drops
 from k710.near_duplicates.sides import compared_clips

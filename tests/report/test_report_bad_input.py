@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from k710 import open_manifest
-from k710.manifest.read import write_manifest
+from k710.manifest.write import write_manifest
 from k710.report.figures.gather import gather
 from k710.report.filmstrips import read_strips
 from k710.report.galleries import make_galleries

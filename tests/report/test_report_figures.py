@@ -25,7 +25,8 @@ from k710.fetch.store_unit import StoreUnit
 from k710.lists.annotations import find_lists
 from k710.lists.labels import class_names, row_map
 from k710.manifest.pairs import PAIRS_SCHEMA, write_pairs
-from k710.manifest.read import PAIRS_FILE, Manifest
+from k710.manifest.read import Manifest
+from k710.manifest.schema import PAIRS_FILE
 from k710.report.charts import kinds_chart
 from k710.report.figures.gather import find_store, gather
 from k710.report.figures.media import _histogram, _kinds

@@ -570,7 +570,7 @@ def test_a_prune_spares_what_another_machine_may_be_about_to_commit(s3, k710, mo
     build(k710, s3.url)
     s3.write("clips/clips-0123456789abcdef.parquet", b"of a build on another machine")
     assert f"{s3.url}: nothing to remove" in k710("prune", s3.url).stdout
-    monkeypatch.setattr("k710.manifest.read._UNCOMMITTED_S", -86400.0)
+    monkeypatch.setattr("k710.manifest.write._UNCOMMITTED_S", -86400.0)
     assert "removed" in k710("prune", s3.url).stdout
     assert len(s3.keys("clips/")) == 1
 

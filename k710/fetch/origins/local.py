@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from k710.fetch.encode.jobs import Candidate, ClipJob
+from k710.fetch.failed import folder_note
 from k710.fetch.store_unit import utf_8
 from k710.fetch.unit_work import Run, Work, do_unit
 from k710.fetch.wanted import in_hash_order, spans_of_videos
 from k710.lists.clip_names import ClipName
 from k710.lists.clip_paths import clip_in_path
-from k710.maintenance.failed import folder_note
 from k710.manifest.read import Manifest
 from k710.store.local_files import LocalFiles, is_exact
 
