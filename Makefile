@@ -4,8 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
+READY_DOCS := .venv/.ready-docs
+# Which tests: make test ARGS=tests/curation
+ARGS ?=
 
-.PHONY: demo pictures test test-all check bench clean
+.PHONY: demo pictures test test-all check format docs bench clean
 
 # The main job on the embedded sample; make prints each command before its output, and what it is for before those that
 # take longer than ten seconds. So small a model wants one thread: on a busy machine, several wait for one another. Of the
@@ -44,15 +47,25 @@ pictures: $(READY_DEV)
 	$(BIN)/python docs/pictures.py manifests/experiment.html docs
 
 test: $(READY_DEV)
-	$(BIN)/pytest -m "not slow" -n auto
+	$(BIN)/pytest -m "not slow" -n auto $(ARGS)
 
 test-all: $(READY_DEV)
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto $(ARGS)
 
 check: $(READY_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What ruff can mend by itself.
+format: $(READY_DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The pages of docs/ as a site in build/docs; a dead link or a docstring that cannot be read fails.
+docs: $(READY_DOCS)
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
+	@echo "# build/docs/docs/index.html"
 
 bench: $(READY_DEV)
 	$(BIN)/python benchmarks/build.py
@@ -81,4 +94,9 @@ $(READY): pyproject.toml constraints.txt
 $(READY_DEV): $(READY)
 	@echo "# Adding to .venv what tests, checks and benchmarks need"
 	@$(PIP) -e ".[dev]"
+	@touch $@
+
+$(READY_DOCS): $(READY)
+	@echo "# Adding to .venv what the documentation site needs"
+	@$(PIP) -e ".[docs]"
 	@touch $@

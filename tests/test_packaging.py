@@ -37,7 +37,7 @@ def test_the_wheel_holds_the_data_inside_the_package(distributions):
     names = zipfile.ZipFile(distributions[1]).namelist()
     assert DATA
     assert {f"k710/{name}" for name in DATA} | set(SAMPLE) | set(TEMPLATES) <= set(names)
-    assert {name.partition("/")[0] for name in names} == {"k710", "k710-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {"k710", f"k710-{__version__}.dist-info"}
 
 
 @pytest.mark.slow
