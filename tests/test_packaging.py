@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from k710.version import __version__
+
 CHECKOUT = Path(__file__).parent.parent
 DATA = sorted(
     path.relative_to(CHECKOUT).as_posix()
