@@ -8,7 +8,7 @@ READY_DOCS := .venv/.ready-docs
 # Which tests: make test ARGS=tests/curation
 ARGS ?=
 
-.PHONY: demo pictures test test-all check format docs bench clean
+.PHONY: demo pictures test test-slow test-all check format docs bench clean
 
 # The main job on the embedded sample; make prints each command before its output, and what it is for before those that
 # take longer than ten seconds. So small a model wants one thread: on a busy machine, several wait for one another. Of the
@@ -48,6 +48,10 @@ pictures: $(READY_DEV)
 
 test: $(READY_DEV)
 	$(BIN)/pytest -m "not slow" -n auto $(ARGS)
+
+# What `make test` leaves out.
+test-slow: $(READY_DEV)
+	$(BIN)/pytest -m slow -n auto $(ARGS)
 
 test-all: $(READY_DEV)
 	$(BIN)/pytest -n auto $(ARGS)
