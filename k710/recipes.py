@@ -129,7 +129,9 @@ def read_recipe_text(kind: str, name_or_file: str) -> RecipeText:
     content = dict(parent.content)
     for key, value in own.content.items():
         both = isinstance(value, dict) and isinstance(content.get(key), dict)
-        content[key] = {**content[key], **value} if both else value
+        content[key] = (
+            {**value, **{name: content[key][name] for name in content[key] if name not in value}} if both else value
+        )
     return RecipeText(own.path, own.title, content, _in_sections({**parent.values, **own.values}, content))
 
 
