@@ -55,7 +55,7 @@ def warn_of_numbers() -> None:
     """Clips of training are asked for by their number, epoch after epoch."""
     warnings.warn(
         "the training clips are asked for by number, and dataset[number] is the clip as epoch 0 shows it: every epoch "
-        "would show the same frames. dataset.loader(…) counts epochs; with a DataLoader of your own, let its sampler "
+        "would show the same frames. k710.ClipLoader counts epochs; with a DataLoader of your own, let its sampler "
         "yield k710.loading.order.Sample(number, epoch)",
         RepeatedEpochWarning,
         stacklevel=3,

@@ -64,7 +64,7 @@ class ClipLoader:
             order = EpochOrder(len(dataset), dataset.seed, num_repeats)
             self._batches = TrainBatches(order, batch_size=batch_size, share=share, num_pieces=num_pieces)
             self._batches.epoch = begin_epoch
-            described = (dataset.fingerprint, dataset.how, self._finish.augment, mix, num_repeats, share)
+            described = (dataset.fingerprint, dataset.reader, self._finish.augment, mix, num_repeats, share)
             self._watch = EpochWatch(repr(described), len(dataset), wanted=epoch is not None)
         else:
             # A size below 1 stays one, and is refused.

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,27 +25,27 @@ from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
-from k710.loading.load_clip import HowToLoad, LoadedClip, how_to_load
+from k710.loading.load_clip import ClipOptions, ClipReader, LoadedClip
 from k710.loading.order import Sample
-from k710.loading.shard import COMMIT, SHARD, shard_media
+from k710.loading.sampling import View
+from k710.loading.shard import COMMIT, SHARD, shard_clips
 from k710.loading.workers import FailedClips, as_it_is, checked_batches, worker_options
+from k710.manifest.read import Manifest, open_manifest
 from k710.random_key import RandomKey
 from k710.storage.remote import RemotePath
 from k710.storage.storage import Location, location
-
-if TYPE_CHECKING:
-    from k710.manifest.read import Manifest
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class ShardStream:
-    """Shards that `k710 pack` made, and how their clips are loaded. `about` is what shards.json says."""
+    """Shards that `k710 pack` made, and how their clips are read; `open_stream` makes it. `about` is the content of
+    shards.json."""
 
     folder: Location
     about: dict[str, Any]
-    how: HowToLoad
+    reader: ClipReader
     shuffle_clips: int
 
     @property
@@ -58,25 +58,38 @@ class ShardStream:
         """The names of the view's classes in the dialect's order."""
         return class_names(self.about["view"], self.about["dialect"])
 
-    def loader(self, **options: Any) -> StreamLoader:
-        """Batches on a device, augmented; the options are StreamLoader's."""
-        return StreamLoader(self, **options)
+    @property
+    def training(self) -> bool:
+        """Whether frames are drawn at random, for training."""
+        return self.reader.training
+
+    @property
+    def seed(self) -> int:
+        """The seed of the frames, the order and the augmentation."""
+        return self.reader.options.seed
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views of an evaluation, (temporal clip, crop) each."""
+        return self.reader.options.views
 
 
 def open_stream(
-    manifest: Manifest,
+    manifest: Manifest | str | os.PathLike[str] | RemotePath,
     shards: str | os.PathLike[str] | RemotePath,
     *,
     training: bool | None = None,
     shuffle_clips: int = 200,
-    **options: Any,
+    options: ClipOptions | None = None,
 ) -> ShardStream:
-    """The shards in `shards`, a folder or at a URL, made of `manifest`.
+    """The shards that `k710 pack` made of a manifest, to be read from beginning to end.
 
-    `training` is by default what their split says, `shuffle_clips` the window in which training shuffles; the other
-    options are those of `how_to_load`. Raises UsageError for shards of another manifest or without labels to train
-    on, LoadError where there are none.
+    `manifest` is an opened one, or the path or URL of one (`MANIFEST@VERSION` for an earlier version); `shards` is a
+    folder or a URL. `training`: by default, whether their split is train. `shuffle_clips`: how many clips of a shard
+    training shuffles at a time. `options`: how clips are sampled and decoded. Raises ManifestError where the manifest
+    cannot be opened, UsageError for shards of another manifest, LoadError where there are none.
     """
+    content_hash = (manifest if isinstance(manifest, Manifest) else open_manifest(manifest)).content_hash
     folder = location(shards)
     try:
         about = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
@@ -89,10 +102,10 @@ def open_stream(
     for name in names:
         if not SHARD.fullmatch(name):
             raise LoadError(f"{folder / COMMIT}: lists {name!r}, which is no shard of this folder")
-    if made_of != manifest.content_hash:
-        raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {manifest.content_hash[:16]}; pack anew")
-    how = how_to_load(training=split == "train" if training is None else training, **options)
-    return ShardStream(folder.resolve(), about, how, max(shuffle_clips, 1))
+    if made_of != content_hash:
+        raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {content_hash[:16]}; pack anew")
+    reader = ClipReader(options or ClipOptions(), split == "train" if training is None else training)
+    return ShardStream(folder.resolve(), about, reader, max(shuffle_clips, 1))
 
 
 class StreamLoader:
@@ -126,13 +139,13 @@ class StreamLoader:
         if batch_size < 1 or batch_size % self._share.world_size:
             raise UsageError(f"a batch of {batch_size} does not divide into {self._share.world_size} ranks")
         self._rank_batch = batch_size // self._share.world_size
-        self._finish = Finish(augment or Augment(), mix, stream.how.training, len(stream.labels), dtype)
+        self._finish = Finish(augment or Augment(), mix, stream.training, len(stream.labels), dtype)
         self._num_parts = max(num_workers, 1)
         options = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._workers = options | ({"persistent_workers": False} if num_workers else {})
-        self.epoch = check_epoch(epoch, training=stream.how.training)
+        self.epoch = check_epoch(epoch, training=stream.training)
         self.num_failed, self._failed = 0, FailedClips()
-        described = (stream.about, stream.how, stream.shuffle_clips, self._finish.augment, mix, self._share)
+        described = (stream.about, stream.reader, stream.shuffle_clips, self._finish.augment, mix, self._share)
         self._watch = EpochWatch(repr(described), sum(stream.shards.values()), wanted=epoch is not None)
         self._done: set[str] = set()
         smallest = sorted(stream.shards.values())[: len(stream.shards) // self._share.world_size]
@@ -145,21 +158,19 @@ class StreamLoader:
 
     def __len__(self) -> int:
         """Batches of this rank from the position to the end of the epoch."""
-        if not self.stream.how.training:
+        if not self.stream.training:
             return self._num_batches(self._share.rank)
         return min(self._num_batches(rank) for rank in range(self._share.world_size))
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, and the shards that this rank has read to their end; after the last batch, the next epoch."""
-        return {"seed": self.stream.how.seed, "epoch": self.epoch, "done": sorted(self._done)}
+        return {"seed": self.stream.seed, "epoch": self.epoch, "done": sorted(self._done)}
 
     def load_state_dict(self, *states: dict[str, Any]) -> None:
         """Go to the position that all ranks together had. Raises UsageError for states that do not fit."""
         found = {(state["seed"], state["epoch"]) for state in states}
-        if found != {(self.stream.how.seed, epoch := states[0]["epoch"])}:
-            raise UsageError(
-                f"saved positions have (seed, epoch) {sorted(found)}, this run seed {self.stream.how.seed}"
-            )
+        if found != {(self.stream.seed, epoch := states[0]["epoch"])}:
+            raise UsageError(f"saved positions have (seed, epoch) {sorted(found)}, this run seed {self.stream.seed}")
         done = {name for state in states for name in state["done"]}
         if unknown := done - self.stream.shards.keys():
             raise UsageError(f"{self.stream.folder}: has no shard {min(unknown)}, which the saved position names")
@@ -172,7 +183,7 @@ class StreamLoader:
         left = len(self)
         if not left:
             self._end_epoch()
-        epoch, training = self.epoch, self.stream.how.training
+        epoch, training = self.epoch, self.stream.training
         for number, (packed, finished) in enumerate(_first(batches, left), start=1):
             self.num_failed += self._failed.count(packed, training=training)
             self._done |= set(finished)
@@ -195,8 +206,8 @@ class StreamLoader:
         To ranks first: what one rank has more than another is not read in an epoch.
         """
         names = list(self.stream.shards)
-        if self.stream.how.training:
-            numbers = RandomKey(self.stream.how.seed, self.epoch, 0).draws("order").raw(len(names))
+        if self.stream.training:
+            numbers = RandomKey(self.stream.seed, self.epoch, 0).draws("order").raw(len(names))
             names = [names[number] for number in np.argsort(numbers, kind="stable")]
         left = [name for name in names if name not in self._done]
         return self._dealt(left[rank :: self._share.world_size])
@@ -210,9 +221,9 @@ class StreamLoader:
 
     def _batches_of(self, clips: list[int]) -> int:
         """How many batches come of workers with so many clips each."""
-        if self.stream.how.training:
+        if self.stream.training:
             return sum(count // self._rank_batch for count in clips)
-        return sum(-(-count * len(self.stream.how.views) // self._rank_batch) for count in clips)
+        return sum(-(-count * len(self.stream.views) // self._rank_batch) for count in clips)
 
 
 class _Shards(IterableDataset[Any]):
@@ -242,26 +253,26 @@ class _Shards(IterableDataset[Any]):
                     ended = [(left - self._size, name) for left, name in ended if left > self._size]
                     loaded = loaded[self._size :]
             ended.append((len(loaded), name))
-        if len(loaded) == self._size or (loaded and not self._stream.how.training):
+        if len(loaded) == self._size or (loaded and not self._stream.training):
             yield self._packed(loaded), [name for _, name in ended]
 
     def _clips(self, name: str) -> Iterator[LoadedClip]:
-        how = self._stream.how
-        window, num_classes = self._stream.shuffle_clips if how.training else 1, len(self._stream.labels)
-        draws = RandomKey(how.seed, self._epoch, name).draws("order")
-        for number, media in enumerate(
-            shard_media(self._stream.folder / name, self._stream.shards[name], window, draws)
-        ):
-            if not NO_CLASS <= media.class_id < num_classes:
-                raise LoadError(f"{self._stream.folder / name}: {media.clip_id} has class {media.class_id}; pack anew")
-            if how.training and media.class_id == NO_CLASS:
-                raise UsageError(f"{self._stream.folder / name}: {media.clip_id} has no label to train on")
-            views = 1 if how.training else len(how.views)
-            yield from how.load(media, [Sample(number, self._epoch, view=view) for view in range(views)])
+        stream = self._stream
+        path, num_classes = stream.folder / name, len(stream.labels)
+        window = stream.shuffle_clips if stream.training else 1
+        draws = RandomKey(stream.seed, self._epoch, name).draws("order")
+        for number, clip in enumerate(shard_clips(path, stream.shards[name], window, draws)):
+            if not NO_CLASS <= clip.class_id < num_classes:
+                raise LoadError(f"{path}: {clip.clip_id} has class {clip.class_id}; pack anew")
+            if stream.training and clip.class_id == NO_CLASS:
+                raise UsageError(f"{path}: {clip.clip_id} has no label to train on")
+            num_views = 1 if stream.training else len(stream.views)
+            samples = [Sample(number, self._epoch, view=view) for view in range(num_views)]
+            yield from stream.reader.load(clip, samples)
 
     def _packed(self, loaded: list[LoadedClip]) -> PackedBatch:
-        packed, how = pack_clips(loaded), self._stream.how
-        self._finish.choose(packed, loaded, how.seed, [how.views[clip.sample.view].crop for clip in loaded])
+        packed, stream = pack_clips(loaded), self._stream
+        self._finish.choose(packed, loaded, stream.seed, [stream.views[clip.sample.view].crop for clip in loaded])
         return packed
 
 

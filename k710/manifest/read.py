@@ -51,9 +51,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from k710.loading.dataset import ClipDataset
-    from k710.loading.stream import ShardStream
-
 
 @dataclass(frozen=True, repr=False)
 class Manifest:
@@ -112,24 +109,6 @@ class Manifest:
         nullable = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype()}
         frame: pd.DataFrame = self.clips.to_pandas(types_mapper=nullable.get)
         return frame
-
-    def dataset(self, **options: Any) -> ClipDataset:
-        """The clips of a view and split as a torch Dataset: `dataset(split="train", view="k400", num_frames=8)`.
-
-        The options are those of `k710.loading.dataset.open_dataset`.
-        """
-        from k710.loading.dataset import open_dataset  # the one import upwards: a manifest is where users begin
-
-        return open_dataset(self, **options)
-
-    def stream(self, shards: str | os.PathLike[str] | RemotePath, **options: Any) -> ShardStream:
-        """Shards that `k710 pack` made of this manifest, read from beginning to end.
-
-        The options are those of `k710.loading.stream.open_stream`.
-        """
-        from k710.loading.stream import open_stream
-
-        return open_stream(self, shards, **options)
 
     def verify(self) -> None:
         """Read every file whole and compare with the hashes of dataset.json; look at every row's IDs and classes.

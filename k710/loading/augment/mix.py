@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from k710.errors import UsageError
-from k710.loading.augment.transfer import to_device
+from k710.loading.augment.pixel_ops import to_device
 from k710.random_key import Draws, RandomKey
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from k710.loading.augment import affine, pixel_ops
+from k710.loading.augment.pixel_ops import to_device
 from k710.loading.augment.randaugment import Operation
-from k710.loading.augment.transfer import to_device
 
 Named = Sequence[Operation]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import av.error
@@ -21,12 +21,10 @@ import numpy.typing as npt
 
 from k710.errors import LoadError
 from k710.loading.decoders.picture_times import num_pictures_held, times_can_be_trusted
+from k710.loading.decoders.pixels import Choose, Decoder, Pixels
+from k710.random_key import Ints
 from k710.store.containers import Container
 from k710.store.display import MAX_PIXELS, ScreenPixels
-
-if TYPE_CHECKING:
-    from k710.loading.decoders.decode import Choose
-    from k710.random_key import Ints
 
 MAX_LOST_SHARE = 0.05  # of the frames; the store takes in no clip that has lost more
 _HELD_BACK = 2  # frames that a decoder may not give at the ends of a file without times
@@ -35,7 +33,7 @@ _INTRA = 1  # FFmpeg's number of a picture that needs no other
 _OPTIONS = {"protocol_whitelist": "", "enable_drefs": "0"}
 
 
-def with_pyav(media: bytes, container: Container, choose: Choose) -> npt.NDArray[np.uint8]:
+def with_pyav(media: bytes, container: Container, choose: Choose) -> Pixels:
     """See `decode.decode`. A damaged frame is shown as the nearest one that is not, where 95 % of them decode."""
     try:
         with opened(media, container) as (file, stream):
@@ -76,7 +74,7 @@ class _Clip:
         self._pixels = ScreenPixels(self._decoder.width, self._decoder.height, stream.sample_aspect_ratio)
         self._num_pictures = self._num_lost = 0
 
-    def frames(self, choose: Choose) -> npt.NDArray[np.uint8]:
+    def frames(self, choose: Choose) -> Pixels:
         if not self._timed:
             return self._one_by_one(choose)
         indices = choose(len(self._times))
@@ -127,7 +125,7 @@ class _Clip:
         take(decoded(decoder, None) or ())
         return found if plain else {}
 
-    def _one_by_one(self, choose: Choose) -> npt.NDArray[np.uint8]:
+    def _one_by_one(self, choose: Choose) -> Pixels:
         """Decode everything, twice, so that never more than the wanted pictures are held."""
         stamps = np.array([stamp for stamp, _ in self._all()], np.int64)
         if self._timed and np.any(np.diff(stamps) < 0):  # a decoder knows the order, and what it was told was wrong
@@ -182,3 +180,6 @@ def decoded(decoder: Any, packet: Any) -> list[av.VideoFrame] | None:
         return list(decoder.decode(packet))
     except av.error.FFmpegError:
         return None
+
+
+PYAV = Decoder(with_pyav, why_unavailable=lambda: None)
