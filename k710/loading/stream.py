@@ -1,7 +1,7 @@
-"""Packed shards, read from beginning to end: for storage that likes long reads better than small ones.
+"""Packed shards, read from beginning to end: for storage on which long reads are much faster than small ones.
 
-The shards of an epoch stand in one seeded order and are dealt out to ranks and workers; inside a shard, clips are
-shuffled within a window. What is done is remembered shard by shard.
+In each epoch the shards come in a seeded order, shared out between ranks and workers; inside a shard, clips are
+shuffled within a window. A position is the list of shards that have been read.
 """
 
 from __future__ import annotations
@@ -103,19 +103,19 @@ def open_stream(
         if not SHARD.fullmatch(name):
             raise LoadError(f"{folder / COMMIT}: lists {name!r}, which is no shard of this folder")
     if made_of != content_hash:
-        raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {content_hash[:16]}; pack anew")
+        raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {content_hash[:16]}; pack it again")
     reader = ClipReader(options or ClipOptions(), split == "train" if training is None else training)
     return ShardStream(folder.resolve(), about, reader, max(shuffle_clips, 1))
 
 
 class StreamLoader:
-    """Iterate over it for the batches of one epoch, and again for the next: make one loader for all epochs. The
-    arguments mean what they mean to ClipLoader.
+    """Batches of a ShardStream on a device, augmented: iterate over it for one epoch, and again for the next. Make one
+    loader for all epochs. The arguments are those of ClipLoader.
 
-    In training each worker of each rank drops what is less than a batch at its end, and all ranks get the same number
-    of batches. `state_dict` says which shards this rank has read to their end; `load_state_dict` takes those of all
-    ranks, and the epoch goes on with the other shards, on any number of ranks and workers: clips of a shard that was
-    begun are seen again. Raises UsageError where there are so few shards that a rank may get no batch.
+    In training each worker of each rank drops an incomplete last batch, and all ranks get the same number of batches.
+    `state_dict` lists the shards that this rank has read to their end. `load_state_dict` takes the states of all ranks,
+    and the epoch continues with the other shards, on any number of ranks and workers: clips of a shard that was partly
+    read are seen again. Raises UsageError where there are so few shards that a rank may get no batch.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class StreamLoader:
         self._watch = EpochWatch(repr(described), sum(stream.shards.values()), wanted=epoch is not None)
         self._done: set[str] = set()
         smallest = sorted(stream.shards.values())[: len(stream.shards) // self._share.world_size]
-        if not self._batches_of([sum(part) for part in self._dealt(smallest)]):
+        if not self._batches_of([sum(part) for part in self._of_workers(smallest)]):
             raise UsageError(
                 f"{len(stream.shards)} shards for {self._share.world_size} ranks x {self._num_parts} workers and "
                 f"batches of {self._rank_batch}: a rank may get none; pack more shards (--shard-clips), or take fewer "
@@ -201,33 +201,33 @@ class StreamLoader:
         self.epoch, self._done = self.epoch + 1, set()
 
     def _parts(self, rank: int) -> list[list[str]]:
-        """The shards of each worker of a rank, in the order of the epoch; those that are done are dealt to nobody.
+        """The shards of each worker of a rank that are still to be read, in the order of the epoch.
 
-        To ranks first: what one rank has more than another is not read in an epoch.
+        They are shared out to ranks first: clips that one rank has more than another are not read in that epoch.
         """
         names = list(self.stream.shards)
         if self.stream.training:
             numbers = RandomKey(self.stream.seed, self.epoch, 0).draws("order").raw(len(names))
             names = [names[number] for number in np.argsort(numbers, kind="stable")]
         left = [name for name in names if name not in self._done]
-        return self._dealt(left[rank :: self._share.world_size])
+        return self._of_workers(left[rank :: self._share.world_size])
 
-    def _dealt(self, shards: list[_T]) -> list[list[_T]]:
-        """One rank's shards, dealt to its workers."""
+    def _of_workers(self, shards: list[_T]) -> list[list[_T]]:
+        """One rank's shards, shared out to its workers."""
         return [shards[worker :: self._num_parts] for worker in range(self._num_parts)]
 
     def _num_batches(self, rank: int) -> int:
         return self._batches_of([sum(self.stream.shards[name] for name in part) for part in self._parts(rank)])
 
     def _batches_of(self, clips: list[int]) -> int:
-        """How many batches come of workers with so many clips each."""
+        """How many batches workers with so many clips each make."""
         if self.stream.training:
             return sum(count // self._rank_batch for count in clips)
         return sum(-(-count * len(self.stream.views) // self._rank_batch) for count in clips)
 
 
 class _Shards(IterableDataset[Any]):
-    """What a worker does: reads its shards, and packs their clips into batches."""
+    """The work of a worker process: it reads its shards and packs their clips into batches."""
 
     def __init__(
         self, stream: ShardStream, finish: Finish, parts: list[list[str]], epoch: int, batch_size: int
@@ -242,9 +242,9 @@ class _Shards(IterableDataset[Any]):
             yield error
 
     def _batches(self, names: Sequence[str]) -> Iterator[tuple[PackedBatch, list[str]]]:
-        """Batches, and which shards have come to their end with each."""
+        """Batches, each with the shards whose last clip it contains."""
         loaded: list[LoadedClip] = []
-        ended: list[tuple[int, str]] = []  # how many clips are to be handed out before the shard is done
+        ended: list[tuple[int, str]] = []  # how many clips must be given out before the shard counts as read
         for name in names:
             for clip in self._clips(name):
                 loaded.append(clip)
@@ -263,7 +263,7 @@ class _Shards(IterableDataset[Any]):
         draws = RandomKey(stream.seed, self._epoch, name).draws("order")
         for number, clip in enumerate(shard_clips(path, stream.shards[name], window, draws)):
             if not NO_CLASS <= clip.class_id < num_classes:
-                raise LoadError(f"{path}: {clip.clip_id} has class {clip.class_id}; pack anew")
+                raise LoadError(f"{path}: {clip.clip_id} has class {clip.class_id}; pack it again")
             if stream.training and clip.class_id == NO_CLASS:
                 raise UsageError(f"{path}: {clip.clip_id} has no label to train on")
             num_views = 1 if stream.training else len(stream.views)
@@ -277,7 +277,7 @@ class _Shards(IterableDataset[Any]):
 
 
 def _first(batches: Iterator[Any], count: int) -> Iterator[Any]:
-    """`count` of the batches; a worker that has more is not waited for."""
+    """The first `count` batches; it does not wait for workers that have more."""
     if not count:
         return
     for number, batch in enumerate(batches, start=1):

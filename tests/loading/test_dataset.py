@@ -287,7 +287,7 @@ SAID = {
     "deleted": "is gone; `k710 verify MANIFEST --repair`",
     "truncated": "cut off after [0-9,]+ bytes; `k710 verify",
     "altered": "its bytes have changed; `k710 verify|JPEG",
-    "moved": "another file stands in its place; `k710 verify",
+    "moved": "another file is in its place; `k710 verify",
 }
 
 

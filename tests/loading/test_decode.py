@@ -263,7 +263,7 @@ def test_a_frame_that_decodes_once_and_not_again_is_damage(file_of, monkeypatch)
         passes.append(1)
         return itertools.islice(everything(clip), 100 - len(passes) + 1)
 
-    monkeypatch.setattr(decode_pyav._Clip, "_jumping", lambda *arguments: {})
+    monkeypatch.setattr(decode_pyav._Clip, "_by_seeking", lambda *arguments: {})
     monkeypatch.setattr(decode_pyav._Clip, "_all", fewer_every_time)
     with pytest.raises(LoadError, match="decodes once and not again"):
         decode(file_of("avi"), lambda n: np.array([0, n - 1]))

@@ -172,8 +172,8 @@ def damage(s3: S3, dataset, number: int, kind: str) -> str:
         ("cut", "frames", "cut off after "),
         ("empty", "h264", "cut off after "),
         ("altered", "h264", "its bytes have changed; "),
-        ("other", "h264", "another file stands in its place; "),
-        ("other", "frames", "another file stands in its place; "),
+        ("other", "h264", "another file is in its place; "),
+        ("other", "frames", "another file is in its place; "),
     ],
 )
 def test_what_happens_to_an_object_under_the_reader_names_url_and_clip(remote, s3, kind, profile, said):
@@ -370,7 +370,7 @@ def test_shards_at_a_url_are_streamed_as_from_a_disk(remote, s3, k710, tmp_path)
     with pytest.raises(LoadError, match=f"{s3.url}/{key}: cut off or damaged after"):
         list(StreamLoader(there, **how))
     s3.delete(key)
-    with pytest.raises(LoadError, match=f"{s3.url}/{key}: is gone; pack anew"):
+    with pytest.raises(LoadError, match=f"{s3.url}/{key}: is gone; pack it again"):
         list(StreamLoader(there, **how))
     with pytest.raises(LoadError, match="no shards there"):
         open_stream(remote, f"{s3.url}/nothing")

@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_refused(packed, sample, tmp_path):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("deleted", "is gone; pack anew"),
+        ("deleted", "is gone; pack it again"),
         ("truncated", "cut off or damaged after [0-9] of 3 clips"),
         ("altered", "clip "),
     ],
@@ -261,7 +261,7 @@ def test_a_sample_that_contradicts_itself_is_one_clear_error(packed, tmp_path, s
 
     for shard in (tmp_path / "s").glob("*.tar"):
         rewritten(shard, suffix, change)
-    with pytest.raises(LoadError, match=r"clip sample-\S+ is no sample of k710 pack|has class 400; pack anew"):
+    with pytest.raises(LoadError, match=r"clip sample-\S+ is no sample of k710 pack|has class 400; pack it again"):
         clip_ids(StreamLoader(open_stream(manifest, tmp_path / "s"), batch_size=1, packed=True))
 
 

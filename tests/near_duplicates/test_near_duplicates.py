@@ -556,7 +556,9 @@ def test_damaged_pairs(manifest, damage):
         table = pa.parquet.read_table(path)
         changed = table.set_column(2, "distance", pa.array([1.0] * len(table), pa.float32()))
         pa.parquet.write_table(table.replace_schema_metadata(None) if damage == "no metadata" else changed, path)
-    with pytest.raises(ManifestError, match=rf"^{path}: damaged: .*; `k710 near-duplicates {manifest}` makes it anew$"):
+    with pytest.raises(
+        ManifestError, match=rf"^{path}: damaged: .*; `k710 near-duplicates {manifest}` makes it again$"
+    ):
         read_pairs(open_manifest(manifest))
 
 

@@ -1,8 +1,8 @@
 """Augmentation of whole batches on the device: operations, random resized crop, flip, normalisation, erasing.
 
 Clips come as uint8 tensors (T, H, W, 3), each of its own size, and leave as one float tensor (B, 3, T, S, S). What
-happens to a clip is chosen on the host from its random key and its size alone, the same for all its frames; so a
-sample looks the same in any batch, and the device is never waited for.
+happens to a clip is chosen on the host from its random key and its size alone, the same for all its frames. So a
+sample looks the same in any batch, and nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class EraseBox(NamedTuple):
 
 @dataclass(frozen=True)
 class Augment:
-    """What training does to a clip; the defaults are the released code's. Raises UsageError for what cannot be.
+    """What training does to a clip; the defaults are the released code's. Raises UsageError for values not allowed.
 
     `randaugment` is a spec such as `rand-m7-n4-mstd0.5-inc1`, or None. `order`: "published" applies the operations to
     the whole frame and crops then; "crop_first" crops, resizes and rounds first, which costs less and leaves the fill

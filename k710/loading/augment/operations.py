@@ -1,7 +1,7 @@
 """Apply to each clip of a batch its own operations.
 
-Together, operations of one kind are one pass: all that are tables one look-up, all that move along one axis one
-resampling. Which clip gets which is known on the host, so nothing waits for the device.
+Operations of one kind need one pass for the whole batch: one look-up for all tables, one resampling for all moves along
+one axis. The host knows which clip gets which operation, so nothing waits for the device.
 """
 
 from __future__ import annotations
