@@ -26,6 +26,7 @@ from k710.manifest.read import Manifest, open_manifest
 from k710.random_key import RandomKey
 from k710.storage.remote import RemotePath
 from k710.storage.storage import local_folder, location
+from k710.store.store import Store
 
 DEFAULT_CACHE_BYTES = 100 * 10**9
 
@@ -79,8 +80,6 @@ def open_dataset(
             raise UsageError("a dataset reads a store or a folder, not both")
         index = clips_of_folder(opened, local_folder(folder, "folder of clips"), **names)
     else:
-        from k710.store.store import Store
-
         root = opened.path / "store" if store is None else location(store)
         index = clips_of_store(opened, Store(root, profile), **names)
     is_training = split == "train" if training is None else training

@@ -245,6 +245,15 @@ def test_it_pickles_to_a_path(numbered):
     assert isinstance(again.index, ClipIndex)
 
 
+def test_public_names_are_imported_when_first_used():
+    script = (
+        "import sys, k710\nassert not {'torch', 'pyarrow', 'numpy'} & set(sys.modules)\n"
+        "assert set(k710.__all__) <= set(dir(k710))\nprint([getattr(k710, name) for name in k710.__all__])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_manifest_is_named_by_its_path_or_version(numbered, tmp_path):
     opened = open_dataset(numbered.manifest, **K400)
     path, version = numbered.manifest.path, numbered.manifest.content_hash[:12]
