@@ -21,29 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.dataset
-import pyarrow.parquet
 
 from k710.errors import ManifestError
 from k710.lists.labels import class_names
 from k710.manifest.checks import table_problem
 from k710.manifest.memberships import CLASS_IDS_FIELDS
-from k710.manifest.schema import (
-    ALL_COLUMNS,
-    CLIPS_FILE,
-    KNOWN_MAJORS,
-    SEVERAL_SPLITS_VERSION,
-    content_hash,
-)
+from k710.manifest.schema import ALL_COLUMNS, CLIPS_FILE, KNOWN_MAJORS, SEVERAL_SPLITS_VERSION, content_hash
 from k710.manifest.versions import COMMIT as _COMMIT
 from k710.manifest.versions import commit_of, named_version
 from k710.storage.remote import RemotePath
 from k710.storage.remote_copies import copy_of
-from k710.storage.storage import (
-    Location,
-    location,
-)
+from k710.storage.storage import Location, location
 from k710.text import counted
 
 if TYPE_CHECKING:

@@ -11,39 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.dataset
 import pyarrow.parquet
 
 from k710.errors import ManifestError
 from k710.manifest.memberships import is_in_several, split_masks
-from k710.manifest.schema import (
-    PAIRS_FILE,
-    SCHEMA_VERSION,
-    SEVERAL_SPLITS_VERSION,
-    content_hash,
-)
+from k710.manifest.read import Manifest, open_commit
+from k710.manifest.schema import PAIRS_FILE, SCHEMA_VERSION, SEVERAL_SPLITS_VERSION, content_hash
 from k710.manifest.versions import COMMIT as _COMMIT
 from k710.sources.known import SOURCES
 from k710.storage.remote import RemotePath
-from k710.storage.storage import (
-    TEMPORARY_PREFIX,
-    Location,
-    alone,
-    named_by_hash,
-    new_folder,
-    replacing,
-)
+from k710.storage.storage import TEMPORARY_PREFIX, Location, alone, named_by_hash, new_folder, replacing
 from k710.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-from k710.manifest.read import Manifest, open_commit
-
-_UNCOMMITTED_S = 86400.0
-
-
+_UNCOMMITTED_S = 86400.0  # at a URL, clips that no version lists are kept so long: a build may commit them
 _ALLOWED = {_COMMIT, "clips", "versions", "store", "README.md", PAIRS_FILE}  # what a manifest folder may hold
 
 
