@@ -31,7 +31,14 @@ class Media:
         return "files" if self.folder is not None else self.profile
 
     def dataset(
-        self, manifest: Manifest, options: ClipOptions, *, view: str, split: str, training: bool | None = None
+        self,
+        manifest: Manifest,
+        options: ClipOptions,
+        *,
+        view: str,
+        split: str,
+        training: bool | None = None,
+        needs_labels: bool = True,
     ) -> ClipDataset:
         """The clips of a view and split. Raises as `open_dataset` does."""
         return open_dataset(
@@ -42,6 +49,7 @@ class Media:
             profile=self.profile,
             folder=self.folder,
             training=training,
+            needs_labels=needs_labels,
             options=options,
             cache=self.cache,
             cache_bytes=self.cache_bytes,

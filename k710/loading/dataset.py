@@ -55,6 +55,7 @@ def open_dataset(
     profile: str = "h264",
     folder: str | os.PathLike[str] | None = None,
     training: bool | None = None,
+    needs_labels: bool = True,
     options: ClipOptions | None = None,
     frame_reads: str | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -64,9 +65,9 @@ def open_dataset(
 
     `manifest` is an opened one, or the path or URL of one (`MANIFEST@VERSION` for an earlier version). `store` is a
     folder or a URL, by default MANIFEST/store; `profile` says which of its media. `folder`: a folder of clip files
-    instead of a store. `training`: by default, whether the split is train. `options`: how clips are sampled and
-    decoded. `frame_reads` is MediaFiles'. `cache`: a folder that keeps clips of a store at a URL, at most
-    `cache_bytes`.
+    instead of a store. `training`: by default, whether the split is train; then unlabelled clips are refused if
+    `needs_labels`. `options`: how clips are sampled and decoded. `frame_reads` is MediaFiles'. `cache`: a folder that
+    keeps clips of a store at a URL, at most `cache_bytes`.
 
     Raises ManifestError where the manifest cannot be opened; UsageError for values that are not allowed and for a view
     that lacks the split; LoadError where no clip is there; StoreError, FetchError or RemoteError where the store or the
@@ -83,16 +84,24 @@ def open_dataset(
         root = opened.path / "store" if store is None else location(store)
         index = clips_of_store(opened, Store(root, profile), **names)
     is_training = split == "train" if training is None else training
-    return ClipDataset(index, **names, training=is_training, options=options, frame_reads=frame_reads, cache=kept)
+    return ClipDataset(
+        index,
+        **names,
+        training=is_training,
+        needs_labels=needs_labels,
+        options=options,
+        frame_reads=frame_reads,
+        cache=kept,
+    )
 
 
 class ClipDataset(Dataset[LoadedClip]):
     """A map-style dataset of clips in clip_id order, which `open_dataset` makes. `dataset[Sample(clip, …)]` or
     `dataset[clip]` loads one.
 
-    `training`: random frames, and unlabelled clips are refused (UsageError); else the frames of the view that the
-    sample names. `frame_reads` and `cache` are MediaFiles'. It pickles to a path and settings, so workers get it at no
-    cost.
+    `training`: random frames, and unlabelled clips are refused (UsageError) if `needs_labels`; else the frames of the
+    view that the sample names. `frame_reads` and `cache` are MediaFiles'. It pickles to a path and settings, so workers
+    get it at no cost.
 
     `dataset[clip]` is the clip as epoch 0 shows it. Torch's own DataLoader asks by such numbers, so it would show the
     same frames in every epoch: a RepeatedEpochWarning says so in training. `ClipLoader` counts epochs; so can a sampler
@@ -107,6 +116,7 @@ class ClipDataset(Dataset[LoadedClip]):
         split: str,
         dialect: str = "canonical",
         training: bool,
+        needs_labels: bool = True,
         options: ClipOptions | None = None,
         frame_reads: str | None = None,
         cache: MediaCache | None = None,
@@ -117,7 +127,7 @@ class ClipDataset(Dataset[LoadedClip]):
         self._files = MediaFiles(folder, in_tars=index.about["in_tars"], frame_reads=frame_reads, cache=cache)
         unlabelled = int((index.class_ids == NO_CLASS).sum())
         self._num_by_number = 0
-        if training and unlabelled:
+        if training and needs_labels and unlabelled:
             raise UsageError(f"{unlabelled:,} of the {len(index):,} {view} {split} clips have no label to train on")
 
     def __len__(self) -> int:

@@ -181,6 +181,7 @@ def test_clips_without_a_label_have_minus_one_and_are_refused_by_training(k710, 
     assert open_dataset(manifest, **where)[0].class_id == -1
     with pytest.raises(UsageError, match="1 of the 1 k600 test clips have no label to train on"):
         open_dataset(manifest, **where, training=True)
+    assert open_dataset(manifest, **where, training=True, needs_labels=False)[0].class_id == -1
 
 
 def test_clips_that_are_not_there_are_left_out_and_counted(numbered, tmp_path):
