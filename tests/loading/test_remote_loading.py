@@ -22,7 +22,8 @@ from k710.manifest.read import Manifest, open_manifest
 from tests.helpers.numbered_stores import make_numbered
 from tests.helpers.s3_service import S3
 
-K400 = {"view": "k400", "split": "train", "num_frames": 4}
+K400 = {"view": "k400", "split": "train", "options": ClipOptions(num_frames=4)}
+LENIENT = K400 | {"options": ClipOptions(num_frames=4, on_error="zero_weight")}
 PROFILES = ("h264", "frames")
 
 
@@ -182,7 +183,7 @@ def test_what_happens_to_an_object_under_the_reader_names_url_and_clip(remote, s
     with pytest.raises(LoadError) as raised:
         dataset[5]
     assert str(raised.value).startswith(where + said)
-    lenient = open_dataset(remote, **K400, profile=profile, options=ClipOptions(on_error="zero_weight"))
+    lenient = open_dataset(remote, **LENIENT, profile=profile)
     assert lenient[5].weight == 0
     assert lenient[5].error == str(raised.value)
 
@@ -197,7 +198,7 @@ def test_a_service_that_goes_away_and_comes_back_is_waited_for(remote, s3, numbe
 
 def test_a_service_that_stays_away_is_a_clip_that_failed(remote, s3, monkeypatch):
     monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "0.5")
-    dataset = open_dataset(remote, **K400, options=ClipOptions(on_error="zero_weight"))
+    dataset = open_dataset(remote, **LENIENT)
     s3.proxy.down()
     failed = dataset[0]
     assert failed.weight == 0
