@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from k710 import ClipLoader, open_dataset
 from k710.fetch.encode.jobs import Candidate, ClipJob
 from k710.fetch.encode.make_clip import make_clip
 from k710.fetch.encode.profiles import read_profile
 from k710.fetch.store_unit import write_member
-from k710.manifest.read import open_manifest
 from k710.manifest.schema import CLIPS_SCHEMA
 from k710.manifest.write import write_manifest
 from k710.sample.footage import Clip, write_footage
@@ -121,10 +121,10 @@ def main(path: str, profile: str) -> None:
 
     before = resident_mib()
     begin = time.perf_counter()
-    dataset = open_manifest(path).dataset(profile=profile)
+    dataset = open_dataset(path, profile=profile)
     opened_s = time.perf_counter() - begin
     held = resident_mib() - before
-    loader = dataset.loader(batch_size=8, num_workers=1, packed=True)
+    loader = ClipLoader(dataset, batch_size=8, num_workers=1, packed=True)
     # The order is random and few of the made-up clips have bytes, so the loader's order is narrowed to those.
     loader._batches.order = type(loader._batches.order)(FILLED, 0)  # type: ignore[attr-defined]
     batches = iter(loader)

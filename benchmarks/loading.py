@@ -30,6 +30,7 @@ from build import machine
 from large_dataset import rows_report
 from memory_curve import opens_report
 
+from k710 import ClipLoader, ClipOptions, open_dataset
 from k710.cli import main as k710
 from k710.loading.augment.augment import Augment, augment
 from k710.loading.decoders.decode import DECODERS, decode
@@ -74,7 +75,11 @@ def sides(manifest: Manifest, folder: Path) -> dict[str, Callable[[int], int]]:
         return do
 
     def loaded(profile: str) -> Callable[[int], int]:
-        loader = manifest.dataset(view="k400", profile=profile, seed=1).loader(batch_size=len(files), packed=True)
+        loader = ClipLoader(
+            open_dataset(manifest, view="k400", profile=profile, options=ClipOptions(seed=1)),
+            batch_size=len(files),
+            packed=True,
+        )
         return lambda epoch: sum(len(batch.samples) for batch in loader)
 
     def augmented(settings: Augment) -> Callable[[int], int]:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
-from k710.manifest.read import Manifest, open_manifest
+from k710 import ClipOptions, open_dataset
+from k710.manifest.read import Manifest
 
 POINTS = 20
 
@@ -29,7 +30,7 @@ def opens_report(manifest: Manifest, profile: str, opens: int, *, decoder: str =
 
 
 def main(path: str, profile: str, opens: str, decoder: str) -> None:
-    dataset = open_manifest(path).dataset(view="k400", profile=profile, decoder=decoder)
+    dataset = open_dataset(path, view="k400", profile=profile, options=ClipOptions(decoder=decoder))
     curve = []
     for number in range(1, int(opens) + 1):
         dataset[number % len(dataset)]

@@ -26,6 +26,8 @@ import torch
 from k710.engine.torch_process import Process
 from k710.loading.batch import Batch
 from k710.loading.clip_source import Media
+from k710.loading.load_clip import ClipOptions
+from k710.loading.loader import ClipLoader
 from k710.loading.order import Sample
 from k710.manifest.read import open_manifest
 from k710.train.memory import estimate_memory
@@ -48,15 +50,10 @@ def made_up(recipe: TrainRecipe, device: torch.device) -> Iterator[Batch]:
 
 def loaded(recipe: TrainRecipe, manifest: Path, media: Media, device: torch.device, workers: int) -> Iterator[Batch]:
     """Batches of the manifest's clips, epoch after epoch."""
-    how: dict[str, Any] = {
-        "view": recipe.data.view,
-        "split": "train",
-        "num_frames": recipe.data.num_frames,
-        "seed": recipe.seed,
-    }
-    dataset = media.dataset(open_manifest(manifest), **how)
-    loader = dataset.loader(
-        batch_size=recipe.optim.gpu_batch_size, device=device, num_workers=workers, augment=augment_of(recipe)
+    options = ClipOptions(num_frames=recipe.data.num_frames, seed=recipe.seed)
+    dataset = media.dataset(open_manifest(manifest), options, view=recipe.data.view, split="train")
+    loader = ClipLoader(
+        dataset, batch_size=recipe.optim.gpu_batch_size, device=device, num_workers=workers, augment=augment_of(recipe)
     )
     while True:
         yield from loader

@@ -220,6 +220,7 @@ def _which_dialect(
 ) -> None:
     from k710.evaluation.dialect_vote import raw_scores, vote
     from k710.evaluation.view_model import model_with_any_head
+    from k710.loading.load_clip import ClipOptions
     from k710.manifest.read import open_manifest
     from k710.models.heads.heads import class_counts
 
@@ -230,8 +231,8 @@ def _which_dialect(
     label_set = class_counts().get(config.num_classes)
     if label_set is None:
         raise click.UsageError(f"its head has {config.num_classes} rows, which is no published label set")
-    how = {"training": False, "num_frames": config.num_frames, "on_error": "zero_weight"}
-    dataset = media.dataset(open_manifest(manifest), view=view, split=split, **how)
+    clip_options = ClipOptions(num_frames=config.num_frames, on_error="zero_weight")
+    dataset = media.dataset(open_manifest(manifest), clip_options, view=view, split=split, training=False)
     scores, class_ids = raw_scores(family, model, dataset, limit=limit, device=process.device)
     step.end()
     election = vote(scores, class_ids, view=view, label_set=label_set)

@@ -49,11 +49,14 @@ def command(
     """
     from k710.loading.augment.augment import Augment
     from k710.loading.contact_sheet import contact_sheet
-    from k710.manifest.read import open_manifest
+    from k710.loading.dataset import open_dataset
+    from k710.loading.load_clip import ClipOptions
     from k710.storage.storage import replacing
 
-    where = {"store": store, "folder": folder, "profile": profile}
-    dataset = open_manifest(manifest).dataset(view=view, split=split, num_frames=num_frames, seed=seed, **where)
+    options = ClipOptions(num_frames=num_frames, seed=seed)
+    dataset = open_dataset(
+        manifest, view=view, split=split, store=store, folder=folder, profile=profile, options=options
+    )
     failures: list[str] = []
 
     def on_failure(message: str) -> None:

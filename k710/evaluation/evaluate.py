@@ -20,6 +20,7 @@ from k710.loading.augment.augment import Augment
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
+from k710.loading.load_clip import ClipOptions
 from k710.manifest.read import Manifest
 from k710.manifest.views import split_of, view, view_columns
 from k710.store.store import Store
@@ -121,16 +122,10 @@ def evaluate(
 def _dataset(
     model: ViewModel, manifest: Manifest, media: Media, view: str, split: str, num_clips: int, num_crops: int
 ) -> ClipDataset:
-    dataset = media.dataset(
-        manifest,
-        view=view,
-        split=split,
-        training=False,
-        num_frames=model.config.num_frames,
-        num_clips=num_clips,
-        num_crops=num_crops,
-        on_error="zero_weight",
+    options = ClipOptions(
+        num_frames=model.config.num_frames, num_clips=num_clips, num_crops=num_crops, on_error="zero_weight"
     )
+    dataset = media.dataset(manifest, options, view=view, split=split, training=False)
     if len(model.labels.names) != len(dataset.labels):
         raise UsageError(f"the model has {len(model.labels.names)} classes, {view} has {len(dataset.labels)}")
     return dataset

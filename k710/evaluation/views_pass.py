@@ -17,6 +17,7 @@ from k710.evaluation.scores import check_finite
 from k710.loading.augment.augment import Augment
 from k710.loading.batch import Batch
 from k710.loading.dataset import ClipDataset
+from k710.loading.loader import ClipLoader
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def predict_views(
     """
     was_training, num_views = model.training, len(dataset.views)
     model.eval()
-    loader = dataset.loader(
+    loader = ClipLoader(
+        dataset,
         batch_size=batch_size * process.world_size,
         device=process.device,
         num_workers=num_workers,

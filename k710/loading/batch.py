@@ -1,4 +1,4 @@
-"""A batch on its way: clips packed into one block of bytes by a worker, and what the training loop gets of it."""
+"""The two forms of a batch: clips packed into one block of bytes by a worker, and the tensors of a training loop."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from k710.loading.order import Sample
 
 @dataclass
 class PackedBatch:
-    """Clips of different sizes in one block of uint8, which crosses processes once, is pinned once and copied once.
+    """Clips of different sizes in one block of uint8, which is sent between processes, pinned and copied only once.
 
-    `choices` says what augmentation does to each (training), `crops` which crop it is (evaluation).
+    `choices`: the augmentation of each clip (training); `crops`: the number of its crop (evaluation).
     """
 
     block: Tensor  # uint8, (bytes,)
@@ -52,10 +52,10 @@ class PackedBatch:
 
 @dataclass
 class Batch:
-    """What a training loop gets. `pixels`: (B, 3, num_frames, crop_px, crop_px), augmented and normalised.
+    """A batch of a training loop. `pixels`: (B, 3, num_frames, crop_px, crop_px), augmented and normalised.
 
     `class_ids`: (B,) int64, -1 without label; `targets`: (B, classes) where clips are mixed, else None; `weights`: (B,)
-    1, or 0 for a clip that failed, whose error stands in `errors` by clip_id. `samples` says what each of them is.
+    1, or 0 for a clip that failed, whose error is in `errors` by clip_id. `samples`: the Sample of each.
     """
 
     pixels: Tensor

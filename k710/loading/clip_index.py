@@ -1,7 +1,7 @@
-"""Where every clip of a dataset is: columns in one Arrow file, mapped into memory by whoever reads it.
+"""Where every clip of a dataset is: columns in one Arrow file, which readers map into memory.
 
-The file is made of manifest and store once, lies in the cache folder, and is made anew when either has changed. A
-process holds its path and a mapping, so that copies for workers cost nothing and all of them share the pages.
+The file is in the cache folder. It is made of manifest and store once, and again when either has changed. A process
+holds its path and a mapping, so that copies for workers cost nothing and all of them share the pages.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ INDEX_SCHEMA = pa.schema(
         pa.field("digest", pa.uint64()),  # the first 16 digits of the SHA-256; 0: not known
         pa.field("num_frames", pa.int32()),
         pa.field("frame_offsets", pa.list_(pa.int32())),
-        pa.field("frame_indices", pa.list_(pa.int32())),  # null where they are sampling.stored_indices
+        pa.field("frame_indices", pa.list_(pa.int32())),  # null where they are those of stored_indices
     ]
 )
 
 
 class Place(NamedTuple):
-    """Where a clip is, and of stored frames (k,) where each begins and which frame of the clip it is."""
+    """Where a clip is. Of stored frames, `frame_offsets` (k,) says where each begins and `frame_indices` (k,) which
+    frame of the clip it is."""
 
     clip_id: str
     class_id: int
@@ -61,8 +62,8 @@ class Place(NamedTuple):
 
 
 class ClipIndex:
-    """The clips of a dataset by their position, in clip_id order. Opened anew from its path in every process, so the
-    file stays as long as one of them has it open."""
+    """The clips of a dataset by their position, in clip_id order. Every process opens the file by its path, and the
+    file is kept as long as one of them has it open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,7 +97,7 @@ class ClipIndex:
         return self._clip_ids
 
     def _open(self) -> None:
-        with contextlib.suppress(OSError):  # some file systems know no locks
+        with contextlib.suppress(OSError):  # some file systems have no locks
             held = os.open(self.path, os.O_RDONLY)
             weakref.finalize(self, os.close, held)
             fcntl.flock(held, fcntl.LOCK_SH)
@@ -114,11 +115,11 @@ class ClipIndex:
 
 
 def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipIndex:
-    """The index for `facts`, a JSON value that says all it depends on; `make` makes its table where there is none, or
-    a damaged one.
+    """The index for `facts`, a JSON value of everything it depends on; `make` makes its table where there is none or a
+    damaged one.
 
-    An index of the same `slot` that other facts led to is removed, unless somebody reads it: nothing grows while a
-    store fills. Raises LoadError where the index cannot be written.
+    An older index of the same `slot`, made for other facts, is removed unless a process has it open, so that the cache
+    does not grow while a store fills. Raises LoadError where the index cannot be written.
     """
     folder = cache_folder() / "index"
     mine = f"{_hash(slot)}-"
@@ -127,7 +128,7 @@ def cached_index(facts: Any, slot: Any, make: Callable[[], pa.Table]) -> ClipInd
         with contextlib.suppress(LoadError):
             return ClipIndex(path)
     table = make()
-    pa.default_memory_pool().release_unused()  # a process that trains for weeks must not keep what making took
+    pa.default_memory_pool().release_unused()  # training may take weeks and must not hold this memory
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
@@ -155,7 +156,7 @@ def _remove_if_unread(path: Path) -> None:
 
 
 def index_table(columns: dict[str, pa.Array], about: dict[str, Any]) -> pa.Table:
-    """An index of `columns` (INDEX_SCHEMA; those left out are null), in one piece, with what is to be known of it."""
+    """An index of `columns` (INDEX_SCHEMA; those left out are null), each in one piece, with `about` as metadata."""
     size = len(columns["clip_id"])
     filled = {name: columns.get(name, pa.nulls(size, INDEX_SCHEMA.field(name).type)) for name in INDEX_SCHEMA.names}
     about = {**about, "fingerprint": _fingerprint(filled)}
@@ -164,7 +165,7 @@ def index_table(columns: dict[str, pa.Array], about: dict[str, Any]) -> pa.Table
 
 
 def _fingerprint(columns: dict[str, pa.Array]) -> str:
-    """SHA-256 over which clips these are, with their classes and bytes: what a run records of its training data."""
+    """SHA-256 over the clips, their classes and bytes. A run records it, to say what it was trained on."""
     digest = hashlib.sha256()
     digest.update(joined(_one(columns["clip_id"]), "\n"))
     for name in ("class_id", "digest"):

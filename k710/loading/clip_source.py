@@ -1,4 +1,4 @@
-"""Where the clips' bytes are."""
+"""Where the media of the clips is, as a command's options say it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k710.loading.dataset import DEFAULT_CACHE_BYTES, ClipDataset
+from k710.loading.dataset import DEFAULT_CACHE_BYTES, ClipDataset, open_dataset
+from k710.loading.load_clip import ClipOptions
 from k710.manifest.read import Manifest
 from k710.storage.storage import Location
 
 
 @dataclass(frozen=True)
 class Media:
-    """A store (default: MANIFEST/store) and a profile of it, or a folder of files. `cache` keeps clips of a store at a
-    URL, at most `cache_bytes`."""
+    """A store (default: MANIFEST/store) and a profile of it, or a folder of clip files.
+
+    `cache` is a folder that keeps clips of a store at a URL, at most `cache_bytes`.
+    """
 
     store: Location | None = None
     profile: str = "h264"
@@ -24,17 +27,37 @@ class Media:
 
     @property
     def profile_name(self) -> str:
-        """The profile, or `files` for those of a folder, which are as they are."""
+        """The profile; for a folder of clip files, which no profile made, `files`."""
         return "files" if self.folder is not None else self.profile
 
-    def dataset(self, manifest: Manifest, **options: Any) -> ClipDataset:
-        """The clips of a view and split. Raises UsageError, LoadError, StoreError or FetchError."""
-        where: dict[str, Any] = {"store": self.store, "profile": self.profile, "folder": self.folder}
-        return manifest.dataset(**where, cache=self.cache, cache_bytes=self.cache_bytes, **options)
+    def dataset(
+        self,
+        manifest: Manifest,
+        options: ClipOptions,
+        *,
+        view: str,
+        split: str,
+        training: bool | None = None,
+        needs_labels: bool = True,
+    ) -> ClipDataset:
+        """The clips of a view and split. Raises as `open_dataset` does."""
+        return open_dataset(
+            manifest,
+            split=split,
+            view=view,
+            store=self.store,
+            profile=self.profile,
+            folder=self.folder,
+            training=training,
+            needs_labels=needs_labels,
+            options=options,
+            cache=self.cache,
+            cache_bytes=self.cache_bytes,
+        )
 
 
 def media_of(options: dict[str, Any]) -> Media:
-    """What a command's options say of it; they are taken out of `options`."""
+    """The Media that a command's options name; they are taken out of `options`."""
     cache_bytes = int(options.pop("cache_gb") * 1e9)
     return Media(
         **{name: options.pop(name) for name in ("store", "profile", "folder", "cache")}, cache_bytes=cache_bytes

@@ -37,9 +37,9 @@ def contact_sheet(
 ) -> Image.Image:
     """The first `num_clips` clips of an epoch's order, a row of frames each, under its label and its frames' numbers.
 
-    With `settings`, a second row shows what training (or in evaluation, the crop of the first view) makes of the first.
-    A clip that cannot be read or decoded is told to `on_failure`, and the next one takes its place. Raises LoadError
-    where none can be shown.
+    With `settings`, a second row shows the same frames after augmentation (in evaluation, the crop of the first view).
+    `on_failure` gets the message of a clip that cannot be read or decoded; the next clip takes its place. Raises
+    LoadError where no clip can be shown.
     """
     blocks = []
     for clip in _readable(dataset, num_clips, epoch, on_failure):

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,26 +17,23 @@ from k710.lists.labels import class_names
 from k710.loading.clip_index import NO_CLASS, ClipIndex, Place
 from k710.loading.epochs import warn_of_numbers
 from k710.loading.find_clips import clips_of_folder, clips_of_store
-from k710.loading.load_clip import LoadedClip, Media, StoredFrames, how_to_load
+from k710.loading.load_clip import ClipOptions, ClipReader, LoadedClip, StoredFrames, UndecodedClip
 from k710.loading.media.media_cache import MediaCache
 from k710.loading.media.media_files import MediaFiles
 from k710.loading.order import Sample
 from k710.loading.sampling import View
+from k710.manifest.read import Manifest, open_manifest
 from k710.random_key import RandomKey
 from k710.storage.remote import RemotePath
 from k710.storage.storage import local_folder, location
-
-if TYPE_CHECKING:
-    from k710.loading.loader import ClipLoader
-    from k710.manifest.read import Manifest
-
+from k710.store.store import Store
 
 DEFAULT_CACHE_BYTES = 100 * 10**9
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the clips of a split: how many it has, how many are loaded, how many failed to be fetched."""
+    """The clips of a split: how many it has, how many of them the dataset has, and how many failed to be fetched."""
 
     in_split: int
     loaded: int
@@ -49,7 +46,7 @@ class Counts:
 
 
 def open_dataset(
-    manifest: Manifest,
+    manifest: Manifest | str | os.PathLike[str] | RemotePath,
     *,
     split: str = "train",
     view: str = "k710",
@@ -57,37 +54,57 @@ def open_dataset(
     store: str | os.PathLike[str] | RemotePath | None = None,
     profile: str = "h264",
     folder: str | os.PathLike[str] | None = None,
-    **options: Any,
+    training: bool | None = None,
+    needs_labels: bool = True,
+    options: ClipOptions | None = None,
+    frame_reads: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> ClipDataset:
-    """The clips of a view's split that are in `store` (default: MANIFEST/store; a folder or a URL), made by `profile`,
-    or in a plain `folder` of clip files. The other options are ClipDataset's.
+    """The clips of a view's split that are in a store or in a folder of clip files, as a torch Dataset.
 
-    `training` is by default what the split says. Raises UsageError, LoadError, StoreError, FetchError or RemoteError.
+    `manifest` is an opened one, or the path or URL of one (`MANIFEST@VERSION` for an earlier version). `store` is a
+    folder or a URL, by default MANIFEST/store; `profile` says which of its media. `folder`: a folder of clip files
+    instead of a store. `training`: by default, whether the split is train; then unlabelled clips are refused if
+    `needs_labels`. `options`: how clips are sampled and decoded. `frame_reads` is MediaFiles'. `cache`: a folder that
+    keeps clips of a store at a URL, at most `cache_bytes`.
+
+    Raises ManifestError where the manifest cannot be opened; UsageError for values that are not allowed and for a view
+    that lacks the split; LoadError where no clip is there; StoreError, FetchError or RemoteError where the store or the
+    folder cannot be read.
     """
+    opened = manifest if isinstance(manifest, Manifest) else open_manifest(manifest)
     names: dict[str, Any] = {"view": view, "split": split, "dialect": dialect}
-    options.setdefault("training", split == "train")
+    kept = None if cache is None else MediaCache(local_folder(cache, "cache"), cache_bytes)
     if folder is not None:
         if store is not None:
             raise UsageError("a dataset reads a store or a folder, not both")
-        index = clips_of_folder(manifest, local_folder(folder, "folder of clips"), **names)
+        index = clips_of_folder(opened, local_folder(folder, "folder of clips"), **names)
     else:
-        from k710.store.store import Store
-
-        root = manifest.path / "store" if store is None else location(store)
-        index = clips_of_store(manifest, Store(root, profile), **names)
-    return ClipDataset(index, **names, **options)
+        root = opened.path / "store" if store is None else location(store)
+        index = clips_of_store(opened, Store(root, profile), **names)
+    is_training = split == "train" if training is None else training
+    return ClipDataset(
+        index,
+        **names,
+        training=is_training,
+        needs_labels=needs_labels,
+        options=options,
+        frame_reads=frame_reads,
+        cache=kept,
+    )
 
 
 class ClipDataset(Dataset[LoadedClip]):
-    """A map-style dataset of clips in clip_id order. `dataset[Sample(clip, …)]` or `dataset[clip]` loads one.
+    """A map-style dataset of clips in clip_id order, which `open_dataset` makes. `dataset[Sample(clip, …)]` or
+    `dataset[clip]` loads one.
 
-    `training`: random frames, and unlabelled clips are refused (UsageError); else the frames of the view that the
-    sample asks for. `frame_reads` is MediaFiles'; `cache` is a folder that keeps clips of a store at a URL, at most
-    `cache_bytes`; the other options are those of `how_to_load`. It pickles to a path and settings, so workers get it
-    at no cost.
+    `training`: random frames, and unlabelled clips are refused (UsageError) if `needs_labels`; else the frames of the
+    view that the sample names. `frame_reads` and `cache` are MediaFiles'. It pickles to a path and settings, so workers
+    get it at no cost.
 
     `dataset[clip]` is the clip as epoch 0 shows it. Torch's own DataLoader asks by such numbers, so it would show the
-    same frames in every epoch: a RepeatedEpochWarning says so in training. `loader` counts epochs; so does a sampler
+    same frames in every epoch: a RepeatedEpochWarning says so in training. `ClipLoader` counts epochs; so can a sampler
     that yields `Sample(clip, epoch)`.
     """
 
@@ -99,20 +116,18 @@ class ClipDataset(Dataset[LoadedClip]):
         split: str,
         dialect: str = "canonical",
         training: bool,
+        needs_labels: bool = True,
+        options: ClipOptions | None = None,
         frame_reads: str | None = None,
-        cache: str | os.PathLike[str] | None = None,
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
-        **options: Any,
+        cache: MediaCache | None = None,
     ) -> None:
         self.index, self.view, self.split, self.dialect = index, view, split, dialect
-        self.how = how_to_load(training=training, **options)
-        about = index.about
-        kept = None if cache is None else MediaCache(local_folder(cache, "cache"), cache_bytes)
-        where = location(about["folder"])
-        self._files = MediaFiles(where, in_tars=about["in_tars"], frame_reads=frame_reads, cache=kept)
+        self.reader = ClipReader(options or ClipOptions(), training)
+        folder = location(index.about["folder"])
+        self._files = MediaFiles(folder, in_tars=index.about["in_tars"], frame_reads=frame_reads, cache=cache)
         unlabelled = int((index.class_ids == NO_CLASS).sum())
         self._num_by_number = 0
-        if training and unlabelled:
+        if training and needs_labels and unlabelled:
             raise UsageError(f"{unlabelled:,} of the {len(index):,} {view} {split} clips have no label to train on")
 
     def __len__(self) -> int:
@@ -130,36 +145,32 @@ class ClipDataset(Dataset[LoadedClip]):
 
     @property
     def counts(self) -> Counts:
-        """How many clips the split has, and how many of them are here."""
+        """How many clips the split has, and how many of them the dataset has."""
         return Counts(**self.index.about["counts"])
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the exact list of clips, classes and bytes (not those of a plain folder): what a run records of
-        what it was trained on."""
+        """SHA-256 over the exact list of clips, classes and bytes (of a plain folder: of clips and classes). A run
+        records it, to say what it was trained on."""
         return str(self.index.about["fingerprint"])
 
     @property
     def training(self) -> bool:
-        return self.how.training
+        """Whether frames are drawn at random, for training."""
+        return self.reader.training
 
     @property
     def seed(self) -> int:
-        return self.how.seed
+        """The seed of the frames, the order and the augmentation."""
+        return self.reader.options.seed
 
     @property
     def views(self) -> tuple[View, ...]:
         """The views of an evaluation, (temporal clip, crop) each."""
-        return self.how.views
-
-    def loader(self, **options: Any) -> ClipLoader:
-        """Batches of this dataset on a device, augmented; the options are ClipLoader's."""
-        from k710.loading.loader import ClipLoader
-
-        return ClipLoader(self, **options)
+        return self.reader.options.views
 
     def key(self, sample: Sample) -> RandomKey:
-        """The name of a sample's randomness."""
+        """The key from which all random choices of a sample follow."""
         return RandomKey(self.seed, sample.epoch, self.index[sample.clip].clip_id, sample.repeat)
 
     def __getitem__(self, item: int | Sample) -> LoadedClip:
@@ -172,7 +183,7 @@ class ClipDataset(Dataset[LoadedClip]):
         return self.load([item if isinstance(item, Sample) else Sample(int(item))])[0]
 
     def load(self, samples: Sequence[Sample]) -> list[LoadedClip]:
-        """Several samples; those of one clip that stand side by side are read and decoded once."""
+        """Several samples, in their order. Neighbours of one clip are read and decoded once."""
         loaded: list[LoadedClip] = []
         for clip, group in itertools.groupby(samples, key=lambda sample: sample.clip):
             loaded += self._load_clip(self.index[clip], list(group))
@@ -182,9 +193,9 @@ class ClipDataset(Dataset[LoadedClip]):
         stored = None
         if place.frame_indices is not None:
             stored = StoredFrames(place.num_frames, place.frame_indices, lambda at: self._files.read_frames(place, at))
-        media = Media(place.clip_id, place.class_id, place.file, lambda: self._files.read(place), stored)
-        return self.how.load(media, samples)
+        clip = UndecodedClip(place.clip_id, place.class_id, place.file, lambda: self._files.read(place), stored)
+        return self.reader.load(clip, samples)
 
     def view_of(self, sample: Sample) -> View:
         """Which view of its clip a sample is, in evaluation. Raises IndexError beyond the last."""
-        return self.how.views[sample.view]
+        return self.reader.options.views[sample.view]

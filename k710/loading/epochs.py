@@ -1,7 +1,7 @@
-"""Which epochs the loaders of this process have given out, so that one given out again by mistake is reported.
+"""Which epochs the loaders of this process have given out, to warn of one that is repeated by mistake.
 
 A loader counts its epochs. Code that makes a new loader for each epoch gets epoch 0 every time: the same order, the
-same frames, the same augmentation. Nothing else would show it.
+same frames, the same augmentation. Nobody would notice.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _numbers = itertools.count()
 
 
 class EpochWatch:
-    """Watches one training loader. `order` describes all that its batches depend on but the epoch.
+    """Watches one training loader. `order` describes everything that its batches depend on, except the epoch.
 
-    `wanted`: the user named the position that the loader begins at, so a repetition is no mistake.
+    `wanted`: the user named the position at which the loader begins, so a repetition is no mistake.
     """
 
     def __init__(self, order: str, num_clips: int, *, wanted: bool) -> None:
@@ -31,8 +31,8 @@ class EpochWatch:
         self._number = next(_numbers)  # not id(): it is used again once a loader has gone
 
     def begin(self, epoch: int) -> None:
-        """The loader is about to give out its first batch of `epoch`. Warns where another loader gave it out and this
-        one was not told to."""
+        """The loader is about to give out its first batch of `epoch`. Warns where another loader gave it out and the
+        user did not ask for it."""
         repeated = _given.get((self._order, epoch), self._number) != self._number
         if repeated and not self.wanted:
             clips = f"{self._num_clips:,} {'clip' if self._num_clips == 1 else 'clips'}"
@@ -46,16 +46,16 @@ class EpochWatch:
         self.wanted = True  # one warning a loader is enough
 
     def given(self, epoch: int, num_batches: int, *, is_whole: bool) -> None:
-        """`num_batches` of `epoch` have been given out. One batch alone is a look at it, and no epoch."""
+        """`num_batches` of `epoch` have been given out. One batch does not count: code often looks at a single one."""
         if is_whole or num_batches > 1:
             _given[(self._order, epoch)] = self._number
 
 
 def warn_of_numbers() -> None:
-    """Clips of training are asked for by their number, epoch after epoch."""
+    """Warns that training clips are loaded by number, which gives the frames of epoch 0 in every epoch."""
     warnings.warn(
         "the training clips are asked for by number, and dataset[number] is the clip as epoch 0 shows it: every epoch "
-        "would show the same frames. dataset.loader(…) counts epochs; with a DataLoader of your own, let its sampler "
+        "would show the same frames. k710.ClipLoader counts epochs; with a DataLoader of your own, let its sampler "
         "yield k710.loading.order.Sample(number, epoch)",
         RepeatedEpochWarning,
         stacklevel=3,

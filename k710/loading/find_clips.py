@@ -33,11 +33,11 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
 
     def make() -> pa.Table:
         wanted = _wanted(manifest, view, split, dialect)
-        # Even indices are known without being kept: they would be a third of the whole index.
+        # Indices of evenly spread frames can be computed; stored, they would be a third of the whole index.
         media = store.rows((*_DECIDING, *_COPIED[1:], "tar", "sha256", *_FRAMES), even_indices=False)
-        # The columns that decide are narrow; the others are only moved once it is known which rows are taken.
+        # The columns that decide are narrow. The others are copied once it is known which rows are taken.
         rows = media.select([*_DECIDING, "unit"]).append_column("row", pa.array(np.arange(len(media))))
-        # For a clip_id its place among those wanted, which are in that order: numbers are sorted faster than text.
+        # Each clip_id becomes its position among the wanted ones, which are sorted: numbers sort faster than text.
         rows = rows.set_column(0, "clip_id", pc.index_in(rows["clip_id"], wanted["clip_id"].combine_chunks()))
         rows = best(rows.filter(pc.is_valid(rows["clip_id"])).combine_chunks())
         num_failed = len(rows) - rows["failure"].null_count

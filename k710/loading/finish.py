@@ -1,10 +1,9 @@
-"""What is done to a batch: chosen in the worker that made it, applied on the device."""
+"""The augmentation of a batch: chosen in the worker that made the batch, applied on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from k710.random_key import RandomKey
 
 @dataclass(frozen=True)
 class Finish:
-    """What is done to the clips of a batch: chosen in the workers from keys and sizes, applied on the device."""
+    """Augmentation, mixing and normalisation: chosen in workers from keys and sizes, applied on the device."""
 
     augment: Augment
     mix: Mix | None
@@ -36,7 +35,7 @@ class Finish:
         packed.choices = [self.augment.choose(key, *size) for key, size in zip(keys, sizes, strict=True)]
         if self.mix is not None:
             mixing = [self.mix.choose(key, self.augment.crop_px) for key in keys]
-            # A clip that failed stays alone: nothing black is mixed into its partner.
+            # A clip that failed is not mixed: its black frames must not get into its partner.
             pairs = zip(mixing, loaded, reversed(loaded), strict=True)
             packed.mixing = [m if a.weight and b.weight else MixChoice(1.0) for m, a, b in pairs]
 
@@ -47,9 +46,14 @@ class Finish:
             pixels = augment(packed.clips, packed.choices, settings, dtype=self.dtype)
         else:
             assert packed.crops is not None
-            how: dict[str, Any] = {"crop_px": settings.crop_px, "mean": settings.mean, "std": settings.std}
-            pixels = evaluation_crops(packed.clips, packed.crops, **how, dtype=self.dtype)
+            pixels = evaluation_crops(
+                packed.clips,
+                packed.crops,
+                crop_px=settings.crop_px,
+                mean=settings.mean,
+                std=settings.std,
+                dtype=self.dtype,
+            )
         if packed.mixing is not None:
             pixels, targets = mix(pixels, packed.class_ids, self.num_classes, packed.mixing)
-        told = (packed.class_ids, packed.weights, packed.clip_ids, packed.samples, packed.errors)
-        return Batch(pixels, *told, targets)
+        return Batch(pixels, packed.class_ids, packed.weights, packed.clip_ids, packed.samples, packed.errors, targets)

@@ -21,17 +21,17 @@ from k710.loading.workers import FailedClips, WorkerDiedError, as_it_is, checked
 
 
 class ClipLoader:
-    """Iterate over it for the batches of one epoch: `Batch`es, or with `packed` the uint8 of the workers as it is.
+    """Iterate over it for the batches of one epoch: `Batch`es, or with `packed` the workers' uint8 as PackedBatch.
 
-    In training an epoch goes on from the position, in the order of `EpochOrder`; the position moves with every batch
-    that is handed out and stands at the next epoch after the last. So make one loader and iterate over it once for
-    each epoch. A new loader begins at `epoch`, by default 0; a RepeatedEpochWarning says where it gives out again what
-    an earlier one gave out. `state_dict` and `load_state_dict` save the position and go to it, on any number of ranks
-    and workers. In evaluation every view of every clip comes once, all views of a clip on one rank. `num_failed`
-    counts the samples of weight 0.
+    In training an epoch continues from the position, in the order of `EpochOrder`. The position moves with every batch
+    that is given out, and after the last batch it is the beginning of the next epoch. So make one loader and iterate
+    over it once for each epoch. A new loader begins at `epoch`, by default 0; where it repeats an epoch that an earlier
+    loader gave out, there is a RepeatedEpochWarning. `state_dict` saves the position and `load_state_dict` goes to it,
+    on any number of ranks and workers. In evaluation every view of every clip comes once, all views of a clip on one
+    rank. `num_failed` counts the samples of weight 0.
 
     `batch_size` is the global one, over all ranks of `share` and, in training, all `num_pieces` of a step that
-    accumulates gradients. `augment` says what training does; evaluation takes its crop_px, mean and std. `mix` mixes
+    accumulates gradients. `augment` is applied in training; evaluation takes its crop_px, mean and std. `mix` mixes
     clips, `num_repeats` makes several samples of each. Raises UsageError where these contradict one another.
     """
 
@@ -64,10 +64,10 @@ class ClipLoader:
             order = EpochOrder(len(dataset), dataset.seed, num_repeats)
             self._batches = TrainBatches(order, batch_size=batch_size, share=share, num_pieces=num_pieces)
             self._batches.epoch = begin_epoch
-            described = (dataset.fingerprint, dataset.how, self._finish.augment, mix, num_repeats, share)
+            described = (dataset.fingerprint, dataset.reader, self._finish.augment, mix, num_repeats, share)
             self._watch = EpochWatch(repr(described), len(dataset), wanted=epoch is not None)
         else:
-            # A size below 1 stays one, and is refused.
+            # A batch_size below 1 must stay below 1, so that it is refused.
             size, views = max(batch_size // share.world_size, min(batch_size, 1)), len(dataset.views)
             self._batches = EvaluationBatches(len(dataset), num_views=views, batch_size=size, share=share)
         self.num_failed, self._failed = 0, FailedClips()
@@ -84,7 +84,7 @@ class ClipLoader:
         return self._batches.epoch if isinstance(self._batches, TrainBatches) else 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The position: what was handed out counts as consumed. The same on every rank. Raises UsageError in
+        """The position: batches that were given out count as consumed. The same on every rank. Raises UsageError in
         evaluation."""
         return self._training_batches().state_dict() | {"fingerprint": self.dataset.fingerprint}
 
@@ -100,13 +100,13 @@ class ClipLoader:
         """Raises LoadError where a clip fails and the dataset's `on_error` says so, where eight clips of training
         fail in a row, and where a worker dies."""
         epoch = self.epoch
-        for handed_out, packed in enumerate(self._from_workers(), start=1):
+        for num_given, packed in enumerate(self._from_workers(), start=1):
             self.num_failed += self._failed.count(packed, training=self.dataset.training)
-            if isinstance(self._batches, TrainBatches) and handed_out == 1:
+            if isinstance(self._batches, TrainBatches) and num_given == 1:
                 self._watch.begin(epoch)
-            if isinstance(self._batches, TrainBatches) and handed_out % self._batches.num_pieces == 0:
+            if isinstance(self._batches, TrainBatches) and num_given % self._batches.num_pieces == 0:
                 self._batches.step()
-                num_batches = handed_out // self._batches.num_pieces
+                num_batches = num_given // self._batches.num_pieces
                 self._watch.given(epoch, num_batches, is_whole=self.epoch != epoch)
             on_device = packed.to(self.device)
             yield on_device if self._packed else self._finish.apply(on_device)
@@ -123,18 +123,18 @@ class ClipLoader:
 
     def _training_batches(self) -> TrainBatches:
         if not isinstance(self._batches, TrainBatches):
-            raise UsageError("an evaluation has no position: it begins anew")
+            raise UsageError("an evaluation has no position: it always begins at the first clip")
         return self._batches
 
 
 class _Fetch(Dataset[Any]):
-    """What a worker does: loads the samples of a batch, packs them, chooses what will happen to them."""
+    """The work of a worker process: it loads the samples of a batch, packs them and chooses their augmentation."""
 
     def __init__(self, dataset: ClipDataset, finish: Finish) -> None:
         self._dataset, self._finish = dataset, finish
 
     def __getitems__(self, samples: list[Sample]) -> PackedBatch | K710Error:
-        """An error is an answer too: raised here, it would come out as another, with the traceback in its text."""
+        """An error is returned, not raised: torch would raise another one, with the worker's traceback in its text."""
         try:
             loaded = self._dataset.load(samples)
         except K710Error as error:

@@ -1,8 +1,8 @@
 """In which order clips are seen: a pure function of (seed, epoch, samples consumed).
 
-The samples of an epoch stand in one global order, whatever the number of ranks and workers. A global batch is the next
-piece of that order; ranks share the piece out between them. So a position is one number, the samples consumed, and
-a run resumes exactly on another world size: nothing is repeated, nothing is skipped.
+The samples of an epoch have one global order, whatever the number of ranks and workers. A global batch is the next
+piece of that order; ranks share it out between them. So a position is one number, the samples consumed, and a run
+resumes exactly on another world size: nothing is repeated, nothing is skipped.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from k710.random_key import Ints, RandomKey
 
 
 class Sample(NamedTuple):
-    """What a dataset is asked for. `clip` is the clip's position in the dataset.
+    """One look at a clip: what a dataset loads. `clip` is the clip's position in the dataset.
 
-    In training `epoch` and `repeat` complete the random key; in evaluation `view` says which view of the clip.
+    In training `epoch` and `repeat` complete the random key; in evaluation `view` is the number of the view.
     """
 
     clip: int
@@ -33,10 +33,10 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order of one epoch's samples. `num_repeats` samples of a clip stand side by side.
+    """The order of one epoch's samples. The `num_repeats` samples of a clip are neighbours.
 
-    Repeats side by side are decoded once (a loader may), and are what the released trainers do with NUM_SAMPLE: the
-    batch grows, the epoch still shows each clip's file once.
+    Neighbours can be decoded once. The released trainers do the same with NUM_SAMPLE: the batch grows, and an epoch
+    still reads each clip once.
     """
 
     num_clips: int
@@ -92,10 +92,10 @@ class TrainBatches(Sampler[list[Sample]]):
     """A batch sampler for torch's DataLoader, with a position that can be saved.
 
     `batch_size` is the global one: all ranks, all pieces of a step that accumulates gradients. Iterating yields this
-    rank's batches from the position to the end of the epoch, and does not move the position, since a loader reads
-    ahead of the training. The trainer says what was consumed: `step()` after each optimiser step. `num_pieces` cuts
-    a rank's part of a batch into that many batches of equal size. Raises UsageError for a batch size that ranks and
-    pieces do not divide, and for a dataset smaller than one batch.
+    rank's batches from the position to the end of the epoch. It does not move the position, since a loader reads ahead
+    of the training; `step()`, after each optimiser step, moves it. `num_pieces` cuts a rank's part of a batch into that
+    many batches of equal size. Raises UsageError for a batch size that ranks and pieces do not
+    divide, and for a dataset smaller than one batch.
     """
 
     def __init__(self, order: EpochOrder, *, batch_size: int, share: Share | None = None, num_pieces: int = 1) -> None:
@@ -124,7 +124,7 @@ class TrainBatches(Sampler[list[Sample]]):
             self.epoch, self.consumed = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, int]:
-        """The position, and what it is a position in; the same on every rank."""
+        """The position, with the seed, clips and repeats of its order; the same on every rank."""
         order = self.order
         facts = {"seed": order.seed, "num_clips": order.num_clips, "num_repeats": order.num_repeats}
         return {"epoch": self.epoch, "consumed": self.consumed, **facts}

@@ -64,7 +64,7 @@ class FrameSampling:
 def evaluation_views(num_clips: int, num_crops: int) -> tuple[View, ...]:
     """The views of an evaluation in the published order: all crops of the first temporal clip, then of the next.
 
-    One crop is the centre; three lie side by side along the longer side. Raises UsageError for other numbers.
+    One crop is the centre; three are placed along the longer side. Raises UsageError for other numbers.
     """
     if num_clips < 1 or num_crops not in (1, 3):
         raise UsageError(f"{num_clips} clips x {num_crops} crops; allowed: at least 1 clip, 1 or 3 crops")

@@ -1,7 +1,7 @@
-"""Packed shards, read from beginning to end: for storage that likes long reads better than small ones.
+"""Packed shards, read from beginning to end: for storage on which long reads are much faster than small ones.
 
-The shards of an epoch stand in one seeded order and are dealt out to ranks and workers; inside a shard, clips are
-shuffled within a window. What is done is remembered shard by shard.
+In each epoch the shards come in a seeded order, shared out between ranks and workers; inside a shard, clips are
+shuffled within a window. A position is the list of shards that have been read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,27 +25,27 @@ from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
-from k710.loading.load_clip import HowToLoad, LoadedClip, how_to_load
+from k710.loading.load_clip import ClipOptions, ClipReader, LoadedClip
 from k710.loading.order import Sample
-from k710.loading.shard import COMMIT, SHARD, shard_media
+from k710.loading.sampling import View
+from k710.loading.shard import COMMIT, SHARD, shard_clips
 from k710.loading.workers import FailedClips, as_it_is, checked_batches, worker_options
+from k710.manifest.read import Manifest, open_manifest
 from k710.random_key import RandomKey
 from k710.storage.remote import RemotePath
 from k710.storage.storage import Location, location
-
-if TYPE_CHECKING:
-    from k710.manifest.read import Manifest
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class ShardStream:
-    """Shards that `k710 pack` made, and how their clips are loaded. `about` is what shards.json says."""
+    """Shards that `k710 pack` made, and how their clips are read; `open_stream` makes it. `about` is the content of
+    shards.json."""
 
     folder: Location
     about: dict[str, Any]
-    how: HowToLoad
+    reader: ClipReader
     shuffle_clips: int
 
     @property
@@ -58,25 +58,38 @@ class ShardStream:
         """The names of the view's classes in the dialect's order."""
         return class_names(self.about["view"], self.about["dialect"])
 
-    def loader(self, **options: Any) -> StreamLoader:
-        """Batches on a device, augmented; the options are StreamLoader's."""
-        return StreamLoader(self, **options)
+    @property
+    def training(self) -> bool:
+        """Whether frames are drawn at random, for training."""
+        return self.reader.training
+
+    @property
+    def seed(self) -> int:
+        """The seed of the frames, the order and the augmentation."""
+        return self.reader.options.seed
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views of an evaluation, (temporal clip, crop) each."""
+        return self.reader.options.views
 
 
 def open_stream(
-    manifest: Manifest,
+    manifest: Manifest | str | os.PathLike[str] | RemotePath,
     shards: str | os.PathLike[str] | RemotePath,
     *,
     training: bool | None = None,
     shuffle_clips: int = 200,
-    **options: Any,
+    options: ClipOptions | None = None,
 ) -> ShardStream:
-    """The shards in `shards`, a folder or at a URL, made of `manifest`.
+    """The shards that `k710 pack` made of a manifest, to be read from beginning to end.
 
-    `training` is by default what their split says, `shuffle_clips` the window in which training shuffles; the other
-    options are those of `how_to_load`. Raises UsageError for shards of another manifest or without labels to train
-    on, LoadError where there are none.
+    `manifest` is an opened one, or the path or URL of one (`MANIFEST@VERSION` for an earlier version); `shards` is a
+    folder or a URL. `training`: by default, whether their split is train. `shuffle_clips`: how many clips of a shard
+    training shuffles at a time. `options`: how clips are sampled and decoded. Raises ManifestError where the manifest
+    cannot be opened, UsageError for shards of another manifest, LoadError where there are none.
     """
+    content_hash = (manifest if isinstance(manifest, Manifest) else open_manifest(manifest)).content_hash
     folder = location(shards)
     try:
         about = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
@@ -89,20 +102,20 @@ def open_stream(
     for name in names:
         if not SHARD.fullmatch(name):
             raise LoadError(f"{folder / COMMIT}: lists {name!r}, which is no shard of this folder")
-    if made_of != manifest.content_hash:
-        raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {manifest.content_hash[:16]}; pack anew")
-    how = how_to_load(training=split == "train" if training is None else training, **options)
-    return ShardStream(folder.resolve(), about, how, max(shuffle_clips, 1))
+    if made_of != content_hash:
+        raise UsageError(f"{folder}: made of manifest {made_of[:16]}, this is {content_hash[:16]}; pack it again")
+    reader = ClipReader(options or ClipOptions(), split == "train" if training is None else training)
+    return ShardStream(folder.resolve(), about, reader, max(shuffle_clips, 1))
 
 
 class StreamLoader:
-    """Iterate over it for the batches of one epoch, and again for the next: make one loader for all epochs. The
-    arguments mean what they mean to ClipLoader.
+    """Batches of a ShardStream on a device, augmented: iterate over it for one epoch, and again for the next. Make one
+    loader for all epochs. The arguments are those of ClipLoader.
 
-    In training each worker of each rank drops what is less than a batch at its end, and all ranks get the same number
-    of batches. `state_dict` says which shards this rank has read to their end; `load_state_dict` takes those of all
-    ranks, and the epoch goes on with the other shards, on any number of ranks and workers: clips of a shard that was
-    begun are seen again. Raises UsageError where there are so few shards that a rank may get no batch.
+    In training each worker of each rank drops an incomplete last batch, and all ranks get the same number of batches.
+    `state_dict` lists the shards that this rank has read to their end. `load_state_dict` takes the states of all ranks,
+    and the epoch continues with the other shards, on any number of ranks and workers: clips of a shard that was partly
+    read are seen again. Raises UsageError where there are so few shards that a rank may get no batch.
     """
 
     def __init__(
@@ -126,17 +139,17 @@ class StreamLoader:
         if batch_size < 1 or batch_size % self._share.world_size:
             raise UsageError(f"a batch of {batch_size} does not divide into {self._share.world_size} ranks")
         self._rank_batch = batch_size // self._share.world_size
-        self._finish = Finish(augment or Augment(), mix, stream.how.training, len(stream.labels), dtype)
+        self._finish = Finish(augment or Augment(), mix, stream.training, len(stream.labels), dtype)
         self._num_parts = max(num_workers, 1)
         options = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._workers = options | ({"persistent_workers": False} if num_workers else {})
-        self.epoch = check_epoch(epoch, training=stream.how.training)
+        self.epoch = check_epoch(epoch, training=stream.training)
         self.num_failed, self._failed = 0, FailedClips()
-        described = (stream.about, stream.how, stream.shuffle_clips, self._finish.augment, mix, self._share)
+        described = (stream.about, stream.reader, stream.shuffle_clips, self._finish.augment, mix, self._share)
         self._watch = EpochWatch(repr(described), sum(stream.shards.values()), wanted=epoch is not None)
         self._done: set[str] = set()
         smallest = sorted(stream.shards.values())[: len(stream.shards) // self._share.world_size]
-        if not self._batches_of([sum(part) for part in self._dealt(smallest)]):
+        if not self._batches_of([sum(part) for part in self._of_workers(smallest)]):
             raise UsageError(
                 f"{len(stream.shards)} shards for {self._share.world_size} ranks x {self._num_parts} workers and "
                 f"batches of {self._rank_batch}: a rank may get none; pack more shards (--shard-clips), or take fewer "
@@ -145,21 +158,19 @@ class StreamLoader:
 
     def __len__(self) -> int:
         """Batches of this rank from the position to the end of the epoch."""
-        if not self.stream.how.training:
+        if not self.stream.training:
             return self._num_batches(self._share.rank)
         return min(self._num_batches(rank) for rank in range(self._share.world_size))
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, and the shards that this rank has read to their end; after the last batch, the next epoch."""
-        return {"seed": self.stream.how.seed, "epoch": self.epoch, "done": sorted(self._done)}
+        return {"seed": self.stream.seed, "epoch": self.epoch, "done": sorted(self._done)}
 
     def load_state_dict(self, *states: dict[str, Any]) -> None:
         """Go to the position that all ranks together had. Raises UsageError for states that do not fit."""
         found = {(state["seed"], state["epoch"]) for state in states}
-        if found != {(self.stream.how.seed, epoch := states[0]["epoch"])}:
-            raise UsageError(
-                f"saved positions have (seed, epoch) {sorted(found)}, this run seed {self.stream.how.seed}"
-            )
+        if found != {(self.stream.seed, epoch := states[0]["epoch"])}:
+            raise UsageError(f"saved positions have (seed, epoch) {sorted(found)}, this run seed {self.stream.seed}")
         done = {name for state in states for name in state["done"]}
         if unknown := done - self.stream.shards.keys():
             raise UsageError(f"{self.stream.folder}: has no shard {min(unknown)}, which the saved position names")
@@ -172,7 +183,7 @@ class StreamLoader:
         left = len(self)
         if not left:
             self._end_epoch()
-        epoch, training = self.epoch, self.stream.how.training
+        epoch, training = self.epoch, self.stream.training
         for number, (packed, finished) in enumerate(_first(batches, left), start=1):
             self.num_failed += self._failed.count(packed, training=training)
             self._done |= set(finished)
@@ -190,33 +201,33 @@ class StreamLoader:
         self.epoch, self._done = self.epoch + 1, set()
 
     def _parts(self, rank: int) -> list[list[str]]:
-        """The shards of each worker of a rank, in the order of the epoch; those that are done are dealt to nobody.
+        """The shards of each worker of a rank that are still to be read, in the order of the epoch.
 
-        To ranks first: what one rank has more than another is not read in an epoch.
+        They are shared out to ranks first: clips that one rank has more than another are not read in that epoch.
         """
         names = list(self.stream.shards)
-        if self.stream.how.training:
-            numbers = RandomKey(self.stream.how.seed, self.epoch, 0).draws("order").raw(len(names))
+        if self.stream.training:
+            numbers = RandomKey(self.stream.seed, self.epoch, 0).draws("order").raw(len(names))
             names = [names[number] for number in np.argsort(numbers, kind="stable")]
         left = [name for name in names if name not in self._done]
-        return self._dealt(left[rank :: self._share.world_size])
+        return self._of_workers(left[rank :: self._share.world_size])
 
-    def _dealt(self, shards: list[_T]) -> list[list[_T]]:
-        """One rank's shards, dealt to its workers."""
+    def _of_workers(self, shards: list[_T]) -> list[list[_T]]:
+        """One rank's shards, shared out to its workers."""
         return [shards[worker :: self._num_parts] for worker in range(self._num_parts)]
 
     def _num_batches(self, rank: int) -> int:
         return self._batches_of([sum(self.stream.shards[name] for name in part) for part in self._parts(rank)])
 
     def _batches_of(self, clips: list[int]) -> int:
-        """How many batches come of workers with so many clips each."""
-        if self.stream.how.training:
+        """How many batches workers with so many clips each make."""
+        if self.stream.training:
             return sum(count // self._rank_batch for count in clips)
-        return sum(-(-count * len(self.stream.how.views) // self._rank_batch) for count in clips)
+        return sum(-(-count * len(self.stream.views) // self._rank_batch) for count in clips)
 
 
 class _Shards(IterableDataset[Any]):
-    """What a worker does: reads its shards, and packs their clips into batches."""
+    """The work of a worker process: it reads its shards and packs their clips into batches."""
 
     def __init__(
         self, stream: ShardStream, finish: Finish, parts: list[list[str]], epoch: int, batch_size: int
@@ -231,9 +242,9 @@ class _Shards(IterableDataset[Any]):
             yield error
 
     def _batches(self, names: Sequence[str]) -> Iterator[tuple[PackedBatch, list[str]]]:
-        """Batches, and which shards have come to their end with each."""
+        """Batches, each with the shards whose last clip it contains."""
         loaded: list[LoadedClip] = []
-        ended: list[tuple[int, str]] = []  # how many clips are to be handed out before the shard is done
+        ended: list[tuple[int, str]] = []  # how many clips must be given out before the shard counts as read
         for name in names:
             for clip in self._clips(name):
                 loaded.append(clip)
@@ -242,31 +253,31 @@ class _Shards(IterableDataset[Any]):
                     ended = [(left - self._size, name) for left, name in ended if left > self._size]
                     loaded = loaded[self._size :]
             ended.append((len(loaded), name))
-        if len(loaded) == self._size or (loaded and not self._stream.how.training):
+        if len(loaded) == self._size or (loaded and not self._stream.training):
             yield self._packed(loaded), [name for _, name in ended]
 
     def _clips(self, name: str) -> Iterator[LoadedClip]:
-        how = self._stream.how
-        window, num_classes = self._stream.shuffle_clips if how.training else 1, len(self._stream.labels)
-        draws = RandomKey(how.seed, self._epoch, name).draws("order")
-        for number, media in enumerate(
-            shard_media(self._stream.folder / name, self._stream.shards[name], window, draws)
-        ):
-            if not NO_CLASS <= media.class_id < num_classes:
-                raise LoadError(f"{self._stream.folder / name}: {media.clip_id} has class {media.class_id}; pack anew")
-            if how.training and media.class_id == NO_CLASS:
-                raise UsageError(f"{self._stream.folder / name}: {media.clip_id} has no label to train on")
-            views = 1 if how.training else len(how.views)
-            yield from how.load(media, [Sample(number, self._epoch, view=view) for view in range(views)])
+        stream = self._stream
+        path, num_classes = stream.folder / name, len(stream.labels)
+        window = stream.shuffle_clips if stream.training else 1
+        draws = RandomKey(stream.seed, self._epoch, name).draws("order")
+        for number, clip in enumerate(shard_clips(path, stream.shards[name], window, draws)):
+            if not NO_CLASS <= clip.class_id < num_classes:
+                raise LoadError(f"{path}: {clip.clip_id} has class {clip.class_id}; pack it again")
+            if stream.training and clip.class_id == NO_CLASS:
+                raise UsageError(f"{path}: {clip.clip_id} has no label to train on")
+            num_views = 1 if stream.training else len(stream.views)
+            samples = [Sample(number, self._epoch, view=view) for view in range(num_views)]
+            yield from stream.reader.load(clip, samples)
 
     def _packed(self, loaded: list[LoadedClip]) -> PackedBatch:
-        packed, how = pack_clips(loaded), self._stream.how
-        self._finish.choose(packed, loaded, how.seed, [how.views[clip.sample.view].crop for clip in loaded])
+        packed, stream = pack_clips(loaded), self._stream
+        self._finish.choose(packed, loaded, stream.seed, [stream.views[clip.sample.view].crop for clip in loaded])
         return packed
 
 
 def _first(batches: Iterator[Any], count: int) -> Iterator[Any]:
-    """`count` of the batches; a worker that has more is not waited for."""
+    """The first `count` batches; it does not wait for workers that have more."""
     if not count:
         return
     for number, batch in enumerate(batches, start=1):

@@ -1,4 +1,4 @@
-"""What loaders have in common: how their workers are started, and what comes of an error in one."""
+"""The worker processes of both loaders: how they are started, and how their errors reach the caller."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from k710.loading.batch import PackedBatch
 from k710.text import counted
 
 _DIED = re.compile(r"worker \(pid\(?s?\)? ([0-9, ]+)\)")
-_FAILED_IN_ROW = 8  # so many clips one after another cannot be read by chance
+_FAILED_IN_ROW = 8  # so many failures one after another cannot be chance
 
 
 class WorkerDiedError(LoadError):
-    """A worker was killed or crashed; the loader must be started anew."""
+    """A worker was killed or crashed; the loader must be started again."""
 
 
 def worker_options(
     device: torch.device, num_workers: int, *, prefetch: int, start_method: str | None
 ) -> dict[str, Any]:
-    """How torch's DataLoader is to start `num_workers` processes, each with `prefetch` batches in hand."""
+    """Arguments of torch's DataLoader for `num_workers` processes, each of which loads `prefetch` batches ahead."""
     options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": device.type == "cuda"}
     if num_workers:
         options |= {"prefetch_factor": prefetch, "persistent_workers": True, "multiprocessing_context": start_method}
-        options["worker_init_fn"] = _outlive_signals
+        options["worker_init_fn"] = _ignore_signals
     return options
 
 
-def _outlive_signals(worker: int) -> None:
-    """Let none but the process that it works for end a worker.
+def _ignore_signals(worker: int) -> None:
+    """Lets only the worker's parent process end it.
 
-    A terminal, torchrun and a scheduler signal every process of a group or of a job. The one that trains takes that as
-    a request, and needs its workers until it has answered it.
+    A terminal, torchrun and a scheduler send a signal to every process of a group or of a job. The process that trains
+    treats it as a request to stop, and needs its workers until it has saved its state.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # macOS has none
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_told, daemon=True).start()
+        threading.Thread(target=_end_on_signal_of_parent, daemon=True).start()
 
 
-def _end_when_told() -> None:
+def _end_on_signal_of_parent() -> None:
     parent = multiprocessing.parent_process()
     while parent is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
         pass
@@ -57,10 +57,10 @@ def _end_when_told() -> None:
 
 
 def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
-    """What the workers made. An error is an answer too, raised here: torch would raise another, with the worker's
-    traceback in its text. Raises WorkerDiedError where a worker is gone."""
+    """The batches of the workers. An error that a worker returned is raised here: torch would raise another one, with
+    the worker's traceback in its text. Raises WorkerDiedError where a worker is gone."""
     try:
-        for found in _begun(loader):
+        for found in _batches(loader):
             if isinstance(found, K710Error):
                 raise found
             yield found
@@ -69,13 +69,13 @@ def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
             raise
         raise WorkerDiedError(
             f"worker {died[1]} died, most often for want of memory: take fewer num_workers or a smaller batch_size; "
-            f"the position is kept, and iterating again goes on from it"
+            f"the position is kept, and iterating again continues from it"
         ) from None
 
 
-def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
-    """`iter(loader)`. Torch sets a handler that raises for a dead worker in whatever the main thread is at, in the
-    midst of a training step; without it, the death shows where the next batch is waited for."""
+def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
+    """`iter(loader)` without torch's signal handler, which raises for a dead worker wherever the main thread is, even
+    in the middle of a training step. Without it, the error comes where the next batch is waited for."""
     before = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)
     if before is not None and threading.current_thread() is threading.main_thread():
@@ -84,7 +84,7 @@ def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 class FailedClips:
-    """Watches for clips of weight 0. Two that fail in one small batch are bad luck; many in a row are a lost store."""
+    """Counts clips of weight 0. A few that fail are single damaged clips; many in a row mean that the store is lost."""
 
     def __init__(self) -> None:
         self._in_row = 0
@@ -93,7 +93,7 @@ class FailedClips:
     def count(self, packed: PackedBatch, *, training: bool = True) -> int:
         """How many samples of a batch failed. Raises LoadError in training where eight clips in a row, or more, did.
 
-        In an evaluation a clip's views stand side by side, so a batch may fail whole.
+        In evaluation the views of a clip are neighbours, so one clip may be a whole batch.
         """
         weights = packed.weights.tolist()
         for weight, clip_id in zip(weights, packed.clip_ids, strict=True):

@@ -1,4 +1,4 @@
-"""What must hold of a clips table whoever wrote it: its IDs name clips, and its classes are classes."""
+"""Checks of a clips table's rows: its IDs must name clips, and its class IDs must be classes."""
 
 from __future__ import annotations
 

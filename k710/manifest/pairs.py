@@ -1,4 +1,4 @@
-"""What was found, in MANIFEST/near_duplicates.parquet: a row for each two clips that show the same."""
+"""MANIFEST/near_duplicates.parquet: a row for each pair of clips that show the same footage."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ PAIRS_SCHEMA = pa.schema(
         pa.field("clip_id", pa.string()),  # where one of the two is a train clip and one held out, the train clip
         pa.field("other_clip_id", pa.string()),
         pa.field("distance", pa.float32()),  # bits of 256 in which their frames differ, the mean of those that agree
-        pa.field("shift_s", pa.float32()),  # what clip_id shows at a time, other_clip_id shows so much later
+        pa.field("shift_s", pa.float32()),  # how much later other_clip_id shows what clip_id shows
         pa.field("mirrored", pa.bool_()),
-        pa.field("group", pa.int32()),  # clips that hang together, by any number of pairs
+        pa.field("group", pa.int32()),  # the same for all clips that are connected by pairs
         pa.field("drop_clip_id", pa.string()),  # null: nothing is proposed
         pa.field("kept_clip_id", pa.string()),
     ]
@@ -31,16 +31,17 @@ PAIRS_SCHEMA = pa.schema(
 
 
 def read_pairs(manifest: Manifest) -> pa.Table | None:
-    """The pairs (PAIRS_SCHEMA) that `k710 near-duplicates` found among the clips of this very manifest, sorted by clip
-    and other clip; None where it was never run.
+    """The pairs (PAIRS_SCHEMA) that `k710 near-duplicates` found among the clips of this version of the manifest.
 
-    The table's schema metadata holds, under `k710`, what `about_pairs` reads. Raises ManifestError for a damaged file,
-    one that a newer k710 wrote, and one that belongs to another content_hash.
+    They are sorted by clip and other clip; None where the command was never run.
+
+    `about_pairs` reads the metadata of the table. Raises ManifestError for a damaged file, one that a newer k710 wrote,
+    and one that belongs to another content_hash.
     """
     path = manifest.path / PAIRS_FILE
     if not path.exists():
         return None
-    again = f"`k710 near-duplicates {manifest.path}` makes it anew"
+    again = f"`k710 near-duplicates {manifest.path}` makes it again"
     try:
         table = pa.parquet.ParquetFile(pa.BufferReader(path.read_bytes())).read()
         about = about_pairs(table)
@@ -50,7 +51,7 @@ def read_pairs(manifest: Manifest) -> pa.Table | None:
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise ManifestError(f"{path}: has schema version {version}, this k710 reads {SCHEMA_VERSION}; upgrade k710")
     if about.get("sha256") != unit_digest(table, about):
-        raise ManifestError(f"{path}: damaged: it does not say what was written; {again}")
+        raise ManifestError(f"{path}: damaged: its rows have changed since it was written; {again}")
     if manifest.content_hash not in hashes:
         raise ManifestError(
             f"{path}: belongs to another version of the manifest (content hash {hashes[-1][:16]}, this one has "
@@ -60,9 +61,9 @@ def read_pairs(manifest: Manifest) -> pa.Table | None:
 
 
 def about_pairs(table: pa.Table) -> dict[str, Any]:
-    """What a table of pairs says of itself: `content_hashes` of the manifests it belongs to, `parameters`, `counts`.
+    """The metadata of a table of pairs: `content_hashes` of the manifests that it belongs to, `parameters`, `counts`.
 
-    Raises KeyError or ValueError where it says nothing.
+    Raises KeyError or ValueError where there is none.
     """
     about: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
     return about

@@ -1,4 +1,4 @@
-"""The manifest: a folder that says what the dataset is. Its schema, its deterministic writing, its commit, its reading.
+"""An opened manifest, the folder that describes a dataset: its clips table, its commit, and the checks of both.
 
     MANIFEST/
         clips/clips-{hash}.parquet   the clips table; the name carries the SHA-256 of the file
@@ -6,7 +6,7 @@
         versions/{hash}.json         the dataset.json of earlier versions, until `k710 prune`
         near_duplicates.parquet      what `k710 near-duplicates` found, once it was run
 
-Readers open only what dataset.json lists. Every column is told in manifests/README.md.
+Readers open only the files that dataset.json lists. manifests/README.md describes every column.
 """
 
 from __future__ import annotations
@@ -21,38 +21,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.dataset
-import pyarrow.parquet
 
 from k710.errors import ManifestError
 from k710.lists.labels import class_names
 from k710.manifest.checks import table_problem
 from k710.manifest.memberships import CLASS_IDS_FIELDS
-from k710.manifest.schema import (
-    ALL_COLUMNS,
-    CLIPS_FILE,
-    KNOWN_MAJORS,
-    SEVERAL_SPLITS_VERSION,
-    content_hash,
-)
+from k710.manifest.schema import ALL_COLUMNS, CLIPS_FILE, KNOWN_MAJORS, SEVERAL_SPLITS_VERSION, content_hash
 from k710.manifest.versions import COMMIT as _COMMIT
 from k710.manifest.versions import commit_of, named_version
 from k710.storage.remote import RemotePath
 from k710.storage.remote_copies import copy_of
-from k710.storage.storage import (
-    Location,
-    location,
-)
+from k710.storage.storage import Location, location
 from k710.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-
-    from k710.loading.dataset import ClipDataset
-    from k710.loading.stream import ShardStream
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,9 +57,9 @@ class Manifest:
         return self.read_clips()
 
     def read_clips(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The clips table, or some columns of it, read anew and not kept; raises as `clips`.
+        """The clips table, or some columns of it, read from the files each time and not kept; raises as `clips`.
 
-        With `{release}_class_id` comes `{release}_class_ids` where the table has it (memberships.py).
+        `{release}_class_id` brings `{release}_class_ids` along where the table has it (memberships.py).
         """
         return self._read_clips(self._checked_files(), columns)
 
@@ -86,7 +72,7 @@ class Manifest:
             clips = opened.to_table(columns=columns and [*columns, *class_ids])
         except (OSError, pa.ArrowException) as error:
             raise ManifestError(f"{self.path}: the clips table cannot be read: {error}") from None
-        # The hashes of the files may have been made to fit.
+        # Whoever changed the rows may have changed the hashes of the files too.
         if problem := table_problem(clips):
             raise ManifestError(f"{self.path}: the clips table is damaged or was not written by k710: {problem}")
         return clips.drop_columns([name for name in class_ids if clips[name].null_count == clips.num_rows])
@@ -102,7 +88,7 @@ class Manifest:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over the rows of the clips table: equal for equal datasets, wherever and with whatever built."""
+        """SHA-256 over the rows of the clips table: equal for equal datasets, on whatever machine they were built."""
         return str(self.about["content_hash"])
 
     def to_pandas(self) -> pd.DataFrame:
@@ -113,31 +99,13 @@ class Manifest:
         frame: pd.DataFrame = self.clips.to_pandas(types_mapper=nullable.get)
         return frame
 
-    def dataset(self, **options: Any) -> ClipDataset:
-        """The clips of a view and split as a torch Dataset: `dataset(split="train", view="k400", num_frames=8)`.
-
-        The options are those of `k710.loading.dataset.open_dataset`.
-        """
-        from k710.loading.dataset import open_dataset  # the one import upwards: a manifest is where users begin
-
-        return open_dataset(self, **options)
-
-    def stream(self, shards: str | os.PathLike[str] | RemotePath, **options: Any) -> ShardStream:
-        """Shards that `k710 pack` made of this manifest, read from beginning to end.
-
-        The options are those of `k710.loading.stream.open_stream`.
-        """
-        from k710.loading.stream import open_stream
-
-        return open_stream(self, shards, **options)
-
     def verify(self) -> None:
-        """Read every file whole and compare with the hashes of dataset.json; look at every row's IDs and classes.
+        """Read every file whole, compare with the hashes of dataset.json, and check the IDs and classes of every row.
         Raises ManifestError on any difference."""
-        self._check_rows(self._read_clips(self._checked_files(anew=True)))
+        self._check_rows(self._read_clips(self._checked_files(again=True)))
 
     def checked_content_hash(self) -> str:
-        """The content hash, once the rows were found to have it: for what publishes it. Raises ManifestError."""
+        """The content hash, computed from the rows and compared: for commands that publish it. Raises ManifestError."""
         self._check_rows(self.read_clips())
         return self.content_hash
 
@@ -145,26 +113,27 @@ class Manifest:
         if (found := content_hash(clips)) != self.content_hash:
             raise ManifestError(
                 f"{self.path}: the rows have content hash {found}, dataset.json says {self.content_hash}: one of the "
-                "two was changed after the build. Build it anew, or take a copy that `k710 verify` passes"
+                "two was changed after the build. Build it again, or take a copy that `k710 verify` passes"
             )
 
-    def _checked_files(self, *, anew: bool = False) -> list[str]:
-        """The clips files, on this machine: a file with other columns would be read too, with null for what it lacks.
+    def _checked_files(self, *, again: bool = False) -> list[str]:
+        """The clips files on this machine, their hashes checked: pyarrow would read a file with other columns too, with
+        null for those that it lacks.
 
-        Of a manifest at a URL the copies are read, unless `anew`; their hashes are looked at just the same.
+        For a manifest at a URL they are copies, which `again` downloads again.
         """
         return [
-            str(_checked_file(self.path / entry["file"], str(entry.get("sha256")), anew))
+            str(_checked_file(self.path / entry["file"], str(entry.get("sha256")), again))
             for entry in self.about["clips"]
         ]
 
 
-def _checked_file(path: Location, sha256: str, anew: bool) -> Path:
+def _checked_file(path: Location, sha256: str, again: bool) -> Path:
     found = "no file"
-    # A copy that has been damaged here is no damage there: it is brought once more.
-    for bring in (anew, True) if isinstance(path, RemotePath) else (False,):
+    # A copy may have been damaged on this machine: then it is downloaded once more.
+    for download in (again, True) if isinstance(path, RemotePath) else (False,):
         with contextlib.suppress(FileNotFoundError):
-            copy = copy_of(path, version=sha256[:16], anew=bring)
+            copy = copy_of(path, version=sha256[:16], anew=download)
             found = hashlib.sha256(copy.read_bytes()).hexdigest()
             if found == sha256:
                 return copy
@@ -172,12 +141,12 @@ def _checked_file(path: Location, sha256: str, anew: bool) -> Path:
 
 
 def open_manifest(path: str | os.PathLike[str] | RemotePath, *, version: str | None = None) -> Manifest:
-    """Open the manifest that `k710 build` wrote, a folder or at a URL (`s3://bucket/k710`), or an earlier version that
-    it still holds.
+    """Open the manifest that `k710 build` wrote: a folder, or a URL (`s3://bucket/k710`).
 
-    `version` is the beginning of that version's content hash; `MANIFEST@VERSION` as the path says the same, unless a
-    folder of that very name exists. Raises ManifestError where there is none, where dataset.json is damaged, or where
-    a newer k710 wrote it; RemoteError where a URL cannot be read.
+    `version` opens an earlier version that the folder still has; it is the beginning of that version's content hash. A
+    path `MANIFEST@VERSION` means the same, unless a folder of exactly this name exists. Raises ManifestError where
+    there is no manifest, where dataset.json is damaged, or where a newer k710 wrote it; RemoteError where a URL cannot
+    be read.
     """
     folder = location(path)
     if version is None:
@@ -186,7 +155,7 @@ def open_manifest(path: str | os.PathLike[str] | RemotePath, *, version: str | N
 
 
 def open_commit(folder: Location, commit: Location) -> Manifest:
-    """The manifest in exactly this folder, as one of its commits has it."""
+    """The manifest in exactly this folder, in the version of one of its commits."""
     try:
         dataset = json.loads(commit.read_text(encoding="utf-8"))
         version, files = str(dataset["schema_version"]), [entry["file"] for entry in dataset["clips"]]

@@ -61,7 +61,7 @@ CLIPS_SCHEMA = pa.schema(
 )
 
 
-ALL_COLUMNS = pa.schema([*CLIPS_SCHEMA, *CLASS_IDS_FIELDS])  # the last ones stand in few tables
+ALL_COLUMNS = pa.schema([*CLIPS_SCHEMA, *CLASS_IDS_FIELDS])  # few tables have the last ones
 
 
 def clips_schema(columns: Iterable[str]) -> pa.Schema:
@@ -84,7 +84,7 @@ _SLICE_ROWS = 1 << 16
 CLIPS_FILE = re.compile(r"clips/clips-[0-9a-f]{16}\.parquet")
 
 
-PAIRS_FILE = "near_duplicates.parquet"  # see near_duplicates/pairs.py
+PAIRS_FILE = "near_duplicates.parquet"  # see pairs.py
 
 
 def content_hash(clips: pa.Table) -> str:

@@ -27,7 +27,7 @@ class Version:
     name: str  # the first 16 digits of its content hash, or of its file's where it kept a damaged one
     commit: Location  # its dataset.json
     replaced_at: datetime | None  # None: the current one
-    about: dict[str, Any] | None  # what that file says; None where it cannot be read
+    about: dict[str, Any] | None  # the content of that file; None where it cannot be read
 
     @property
     def is_current(self) -> bool:
@@ -39,10 +39,10 @@ class Version:
 
 
 def versions(folder: Location) -> list[Version]:
-    """The versions that a manifest folder holds: the current one, then the earlier ones, the last replaced first.
+    """The versions that a manifest folder has: the current one, then the earlier ones, the last replaced first.
 
-    One that is damaged is among them, under the name of its file; opening it says what is wrong. Raises ManifestError
-    where there is no manifest.
+    A damaged version is among them, under the name of its file; opening it raises an error that says what is wrong.
+    Raises ManifestError where there is no manifest.
     """
     if not (folder / COMMIT).exists():
         raise ManifestError(f"{folder}: no manifest there (no {COMMIT})")
@@ -70,16 +70,16 @@ def _version(commit: Location, replaced_at: datetime | None) -> Version:
 
 
 def named_version(path: Location) -> tuple[Location, str | None]:
-    """`MANIFEST@VERSION` as the folder and the version; whatever exists under the whole name is that, and no version.
+    """The folder and the version of `MANIFEST@VERSION`; no version where something exists under the whole name.
 
-    `MANIFEST/@VERSION`, as a shell completes a folder's name, is the same.
+    `MANIFEST/@VERSION` means the same: shells complete a folder's name with a slash.
     """
     stem, at, version = path.name.rpartition("@")
     if not at:
         return path, None
     if isinstance(path, RemotePath):
         folder: Location = RemotePath(path.url.rpartition("@")[0])
-        # No bucket is called so, and to ask for it is an error; but abfs://container@account.host is a container.
+        # No bucket can have such a name, and a request for it would fail; but abfs://container@account.host is one.
         is_version = "/" not in path.url.partition("://")[2] and _VERSION.fullmatch(version) is not None
     else:
         folder, is_version = path.parent / stem if stem else path.parent, False
@@ -89,9 +89,10 @@ def named_version(path: Location) -> tuple[Location, str | None]:
 
 
 def commit_of(folder: Location, version: str) -> Location:
-    """The dataset.json of the version whose content hash begins with `version`, the current one included.
+    """The dataset.json of the version whose content hash begins with `version`; the current one counts too.
 
-    Raises ManifestError, which lists what there is, for a version that is none, unknown, or not the only one.
+    Raises ManifestError, which lists the versions there are, for text that cannot be a version, for an unknown version,
+    and for one that several versions begin with.
     """
     known = versions(folder)
     there = ", ".join(dict.fromkeys(f"{one.name}{' (current)' * one.is_current}" for one in known))
@@ -100,7 +101,8 @@ def commit_of(folder: Location, version: str) -> Location:
         raise ManifestError(f"{folder}: {version!r} names no version ({wanted}); there are {there}")
     found: dict[str, Version] = {}
     for one in known:
-        # Of a damaged one only the beginning of the hash is known. Equal hashes are equal rows: the current one counts.
+        # Of a damaged version only the beginning of the hash is known. Where the current version and an earlier one
+        # have the same hash, their rows are equal, and the current one is taken.
         if one.content_hash.startswith(version) or (one.about is None and version.startswith(one.name)):
             found.setdefault(one.name, one)
     if not found:

@@ -11,40 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.dataset
 import pyarrow.parquet
 
 from k710.errors import ManifestError
 from k710.manifest.memberships import is_in_several, split_masks
-from k710.manifest.schema import (
-    PAIRS_FILE,
-    SCHEMA_VERSION,
-    SEVERAL_SPLITS_VERSION,
-    content_hash,
-)
+from k710.manifest.read import Manifest, open_commit
+from k710.manifest.schema import PAIRS_FILE, SCHEMA_VERSION, SEVERAL_SPLITS_VERSION, content_hash
 from k710.manifest.versions import COMMIT as _COMMIT
 from k710.sources.known import SOURCES
 from k710.storage.remote import RemotePath
-from k710.storage.storage import (
-    TEMPORARY_PREFIX,
-    Location,
-    alone,
-    named_by_hash,
-    new_folder,
-    replacing,
-)
+from k710.storage.storage import TEMPORARY_PREFIX, Location, alone, named_by_hash, new_folder, replacing
 from k710.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-from k710.manifest.read import Manifest, open_commit
-
-_UNCOMMITTED_S = 86400.0
-
-
-_OURS = {_COMMIT, "clips", "versions", "store", "README.md", PAIRS_FILE}  # what a manifest folder may hold
+_UNCOMMITTED_S = 86400.0  # at a URL, clips that no version lists are kept so long: a build may commit them
+_ALLOWED = {_COMMIT, "clips", "versions", "store", "README.md", PAIRS_FILE}  # what a manifest folder may hold
 
 
 def check_output(folder: Location, *, force: bool) -> None:
@@ -52,11 +35,13 @@ def check_output(folder: Location, *, force: bool) -> None:
     if isinstance(folder, RemotePath):
         folder.check_writable()
     if folder.is_dir():
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OURS and path.name[0] != ".")
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in _ALLOWED and path.name[0] != ".")
         if foreign:
             raise ManifestError(f"{folder}: holds {foreign[0]!r}, so it is no manifest folder; choose another --out")
         if (folder / _COMMIT).exists() and not force:
-            raise ManifestError(f"{folder}: a manifest is there already; --force writes a new version beside the old")
+            raise ManifestError(
+                f"{folder}: a manifest is there already; --force adds a new version and keeps the old one"
+            )
     elif folder.exists():
         raise ManifestError(f"{folder}: is a file, not a folder; choose another --out")
 
@@ -64,14 +49,15 @@ def check_output(folder: Location, *, force: bool) -> None:
 def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *, force: bool = False) -> Manifest:
     """Write `clips` (CLIPS_SCHEMA, in clip_id order) and commit them with `details` (sources, recipe, counts).
 
-    Killed at any moment, this leaves the old manifest or the new one. An old version stays until `prune`. Of two at
-    once on this machine's disks the second waits for the first, and is asked as if it had come later.
+    Killed at any moment, this leaves the old manifest or the new one. An old version stays until `prune`. Where two
+    write at once on this machine's disks, the second waits for the first and then checks the folder again. Raises
+    ManifestError as `check_output` does.
     """
     check_output(folder, force=force)
     with new_folder(folder), _only_writer(folder), new_folder(folder / "clips"):
         check_output(folder, force=force)
         before = _files(folder)
-        # Hashing and writing take a while, and neither holds the interpreter.
+        # Hashing and writing both take a while and leave Python's lock free, so they run at the same time.
         with ThreadPoolExecutor(1) as pool:
             hashing = pool.submit(content_hash, clips)
             entry = _write_clips(folder, clips)
@@ -89,7 +75,7 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
             with replacing(folder / _COMMIT) as file:
                 file.write(commit)
         except BaseException:
-            # Of a put that seemed to fail the answer alone may be lost: then the new clips are the ones that count.
+            # At a URL the put may have succeeded although its answer was lost: then the new clips are needed.
             if isinstance(folder, Path):
                 for path in _files(folder) - before:
                     path.unlink()
@@ -106,7 +92,7 @@ def _schema_version(clips: pa.Table) -> str:
 
 @contextlib.contextmanager
 def _only_writer(folder: Location) -> Iterator[None]:
-    """No other build or prune in this folder meanwhile: each removes files that nothing lists. At a URL there are no
+    """Keeps other builds and prunes out of this folder: each removes files that no version lists. At a URL there are no
     locks."""
     if isinstance(folder, RemotePath):
         yield
@@ -123,9 +109,9 @@ def _write_clips(folder: Location, clips: pa.Table) -> dict[str, Any]:
             file,
             compression="zstd",
             row_group_size=1 << 17,
-            # Sorted, clip_ids tell where a clip is; the other columns' ranges tell nothing.
+            # Clips are sorted by clip_id, so its ranges show where a clip is; the ranges of other columns help nobody.
             write_statistics=["clip_id"],
-            # IDs do not repeat, but sorted they share their beginnings; everything else repeats.
+            # IDs do not repeat, but sorted ones share their beginnings. The values of all other columns repeat.
             use_dictionary=[field.name for field in clips.schema if field.type != pa.string()],
             column_encoding={"clip_id": "DELTA_BYTE_ARRAY", "youtube_id": "DELTA_BYTE_ARRAY"},
         )
@@ -150,9 +136,9 @@ def _keep_old_version(folder: Location, new_commit: bytes) -> None:
 
 
 def prune(folder: Location) -> list[Location]:
-    """Remove earlier versions and what interrupted builds left; the committed manifest stays. Returns what is gone.
+    """Remove earlier versions and the files of interrupted builds; returns them. The committed manifest stays.
 
-    At a URL, clips that no version lists are left alone for a day: a build may be about to commit them.
+    At a URL, clips that no version lists are kept for a day: a build may be about to commit them.
     """
     open_commit(folder, folder / _COMMIT)
     with _only_writer(folder):

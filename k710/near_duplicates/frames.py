@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from k710.loading.clip_index import NO_CLASS, Place
-from k710.loading.decoders.decode import Pixels, decode
+from k710.loading.decoders.decode import decode
 from k710.loading.decoders.jpegs import decode_jpegs
+from k710.loading.decoders.pixels import Pixels
 from k710.loading.media.media_files import MediaFiles
 from k710.loading.sampling import nearest_stored
 from k710.random_key import Ints

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from k710.loading.decoders.decode import Pixels
+from k710.loading.decoders.pixels import Pixels
 from k710.near_duplicates.hashes import Luma, Words, luma_of, pdq
 from k710.near_duplicates.letterbox import without_bars
 

@@ -47,20 +47,21 @@ def read_strips(
     Raises StoreError where the store's rows cannot be read.
     """
     from k710.errors import LoadError
-    from k710.loading.load_clip import how_to_load
+    from k710.loading.load_clip import ClipOptions, ClipReader
     from k710.loading.media.media_files import MediaFiles
     from k710.loading.order import Sample
 
     wanted = list(clip_ids)
     places = _places(store, set(wanted))
-    files, how = MediaFiles(store.tars_folder, in_tars=True), how_to_load(training=False, num_frames=NUM_FRAMES)
+    files = MediaFiles(store.tars_folder, in_tars=True)
+    reader = ClipReader(ClipOptions(num_frames=NUM_FRAMES), training=False)
     for done, clip_id in enumerate(wanted, 1):
         row = places.get(clip_id)
         if row is None:
             yield Strip(clip_id, None, failure="not fetched")
         else:
             try:
-                (clip,) = how.load(_media(files, row), [Sample(0)])
+                (clip,) = reader.load(_clip(files, row), [Sample(0)])
                 yield strip_of(clip_id, clip.pixels.numpy())
             except LoadError as error:
                 yield Strip(clip_id, None, failure=str(error).replace(f"{store.tars_folder}{os.sep}", ""))
@@ -92,9 +93,9 @@ def _places(store: Store, wanted: Collection[str]) -> dict[str, dict[str, Any]]:
     return {row["clip_id"]: row for row in found if row["failure"] is None and row["tar"]}
 
 
-def _media(files: Any, row: dict[str, Any]) -> Any:
+def _clip(files: Any, row: dict[str, Any]) -> Any:
     from k710.loading.clip_index import NO_CLASS, Place
-    from k710.loading.load_clip import Media, StoredFrames
+    from k710.loading.load_clip import StoredFrames, UndecodedClip
 
     offsets, indices = (None if row[name] is None else np.array(row[name], np.int64) for name in _FRAMES)
     place = Place(
@@ -111,4 +112,4 @@ def _media(files: Any, row: dict[str, Any]) -> Any:
     stored = None
     if offsets is not None and indices is not None:
         stored = StoredFrames(place.num_frames, indices, lambda at: files.read_frames(place, at))
-    return Media(place.clip_id, NO_CLASS, place.file, lambda: files.read(place), stored)
+    return UndecodedClip(place.clip_id, NO_CLASS, place.file, lambda: files.read(place), stored)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from k710.engine.torch_process import Process
 from k710.errors import CheckpointError, LoadError, UsageError
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
+from k710.loading.load_clip import ClipOptions
 from k710.manifest.read import Manifest, open_manifest
 from k710.models.checkpoints.checkpoint import open_checkpoint
 from k710.storage.storage import Location
@@ -136,10 +138,10 @@ def open_clips(
 
     A clip that cannot be decoded keeps its place with weight 0: it stops no week of training, and is counted.
     """
-    common: dict[str, Any] = {"view": recipe.data.view, "num_frames": recipe.data.num_frames, "on_error": "zero_weight"}
-    train = media.dataset(manifest, split="train", seed=recipe.seed, **common)
+    view, options = recipe.data.view, ClipOptions(num_frames=recipe.data.num_frames, on_error="zero_weight")
+    train = media.dataset(manifest, replace(options, seed=recipe.seed), view=view, split="train")
     try:
-        val = media.dataset(manifest, split="val", **common)
+        val = media.dataset(manifest, options, view=view, split="val")
     except UsageError:  # the lists that the manifest was built from have no val split
         return (
             train,

@@ -63,7 +63,8 @@ class Run:
         """Batches as the recipe has them: augmented, mixed, in an order that resumes. Raises UsageError for settings
         that cannot be."""
         recipe = self.recipe
-        return self.train.loader(
+        return ClipLoader(
+            self.train,
             batch_size=recipe.optim.batch_size,
             device=self.process.device,
             num_workers=self.num_workers,

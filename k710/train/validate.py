@@ -12,6 +12,7 @@ from k710.evaluation.views_pass import Predictions, predict_views
 from k710.loading.augment.augment import Augment
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.dataset import ClipDataset
+from k710.loading.loader import ClipLoader
 from k710.random_key import RandomKey
 from k710.train.objectives import Objective
 from k710.train.run_log import Report
@@ -69,7 +70,8 @@ def _losses(saved: Saved, val: ClipDataset, stop: StopRequest) -> tuple[dict[str
     """The mean loss and measures of the val clips' centre views, of all processes together; clips that failed."""
     run, model = saved.run, saved.model
     objective, recipe, process = run.recipe.learns, run.recipe, run.process
-    loader = val.loader(
+    loader = ClipLoader(
+        val,
         batch_size=run.pieces.piece_size * process.world_size,
         device=process.device,
         num_workers=run.num_workers,

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from k710 import open_dataset
 from k710.curation.audit import POLICIES as AUDITED
 from k710.curation.audit import audit
 from k710.curation.clips import clips_table
@@ -289,7 +290,7 @@ def test_status_stats_and_card_count_both(k710, manifest, tmp_path):
 def test_each_split_is_loaded_whole(manifest, tmp_path):
     film(tmp_path / "clips", [LISTED[0], LISTED[1], LISTED[3]])
     for split in ("train", "val"):
-        dataset = manifest.dataset(split=split, view="k400", folder=tmp_path / "clips")
+        dataset = open_dataset(manifest, split=split, view="k400", folder=tmp_path / "clips")
         assert dataset.counts.in_split == dataset.counts.loaded == 2
         assert BOTH_ID in dataset.index.clip_ids.to_pylist()
         labels = {dataset.labels[class_id] for class_id in dataset.class_ids.tolist()}

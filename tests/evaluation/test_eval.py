@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
+from k710 import ClipLoader, ClipOptions, open_dataset
 from k710.engine.part import Share
 from k710.engine.torch_process import Process
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
@@ -105,8 +106,9 @@ def test_views_are_summed_as_published(checkpoint, experiment):
     found = run(checkpoint, experiment, num_clips=2, num_crops=3, batch_size=5).predictions
     assert set(found.num_views) == {6}
     model = model_for_view(checkpoint, "k710", num_frames=8).model
-    how = {"view": "k710", "split": "val", "training": False, "num_frames": 8, "num_clips": 2, "num_crops": 3}
-    loader = manifest.dataset(folder=clips, **how).loader(batch_size=1, augment=Augment(crop_px=32))
+    options = ClipOptions(num_frames=8, num_clips=2, num_crops=3)
+    dataset = open_dataset(manifest, folder=clips, view="k710", split="val", training=False, options=options)
+    loader = ClipLoader(dataset, batch_size=1, augment=Augment(crop_px=32))
     sums: dict[str, np.ndarray] = {}
     with torch.no_grad():
         for batch in loader:
@@ -299,7 +301,9 @@ def test_scores_that_are_not_finite_are_refused(checkpoint, experiment, tmp_path
     path = next(clips.iterdir())
     with pytest.raises(TrainError, match=rf"^{path}: the model's scores are not finite"):
         predict_file(model, path)
-    val = manifest.dataset(folder=clips, view="k710", split="val", training=False, num_frames=8)
+    val = open_dataset(
+        manifest, folder=clips, view="k710", split="val", training=False, options=ClipOptions(num_frames=8)
+    )
     with pytest.raises(TrainError, match="not finite"):
         raw_scores(model.model, val, limit=3, device=torch.device("cpu"))
 
@@ -442,7 +446,7 @@ def test_a_process_without_a_clip_of_its_own_takes_part(checkpoint, experiment, 
     monkeypatch.setattr(Process, "gather", lambda process, value: parts.append(value) or [value])
     monkeypatch.setattr(Process, "together", lambda process: contextlib.nullcontext())
     model = model_for_view(checkpoint, "k710", num_frames=8).model
-    val = experiment[0].dataset(folder=experiment[1], view="k710", split="val", num_frames=8)
+    val = open_dataset(experiment[0], folder=experiment[1], view="k710", split="val", options=ClipOptions(num_frames=8))
     shares = [Share(rank, 16).of(0, len(val)) for rank in range(16)]
     found = []
     for rank, share in enumerate(shares):

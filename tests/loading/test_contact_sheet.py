@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from k710 import ClipOptions, open_dataset
 from k710.engine.part import Share
 from k710.loading.augment.augment import Augment
 from k710.loading.contact_sheet import contact_sheet
@@ -26,7 +27,7 @@ def numbered(tmp_path_factory, k710):
 
 
 def test_a_sheet_shows_the_frames_of_its_clips(numbered):
-    dataset = numbered.manifest.dataset(view="k400", folder=numbered.clips, seed=3)
+    dataset = open_dataset(numbered.manifest, view="k400", folder=numbered.clips, options=ClipOptions(seed=3))
     sheet = np.asarray(contact_sheet(dataset, num_clips=2, settings=None))
     (first,), (second,) = list(EpochOrder(len(dataset), 3).batches(0, 1, Share()))[:2]
     for row, sample in enumerate((first, second)):
@@ -37,7 +38,7 @@ def test_a_sheet_shows_the_frames_of_its_clips(numbered):
 
 def test_augmented_rows_stand_below_and_are_the_models_crops(numbered):
     for split in ("train", "val"):
-        dataset = numbered.manifest.dataset(view="k400", split=split, folder=numbered.clips)
+        dataset = open_dataset(numbered.manifest, view="k400", split=split, folder=numbered.clips)
         plain, both = (
             contact_sheet(dataset, num_clips=1, settings=settings) for settings in (None, Augment(crop_px=96))
         )
@@ -65,7 +66,7 @@ def test_the_command_writes_a_png(numbered, k710, tmp_path):
 def test_clips_that_cannot_be_read_are_named_and_others_shown(numbered, k710, tmp_path):
     """The first of the order is no video, the second is empty: the next two are shown."""
     folder = Path(shutil.copytree(numbered.clips, tmp_path / "clips"))
-    dataset = numbered.manifest.dataset(view="k400", folder=folder)
+    dataset = open_dataset(numbered.manifest, view="k400", folder=folder)
     order = [batch[0].clip for batch in EpochOrder(len(dataset), 0).batches(0, 1, Share())]
     first = [dataset[clip].clip_id for clip in order[:4]]
     for clip_id, content in zip(first[:2], (b"no video", b""), strict=True):

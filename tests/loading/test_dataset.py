@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from k710 import open_manifest
-from k710.errors import FetchError, LoadError, UsageError
+from k710 import ClipOptions, open_dataset, open_manifest
+from k710.errors import FetchError, LoadError, ManifestError, UsageError
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit
 from k710.lists.labels import class_names
@@ -55,7 +55,7 @@ def own(numbered, tmp_path):
 
 def only_tar(manifest, profile):
     """The tar of a store that holds the first clip of the dataset."""
-    dataset = manifest.dataset(**K400, profile=profile)
+    dataset = open_dataset(manifest, **K400, profile=profile)
     return manifest.path / "store" / "tars" / profile / dataset.index[0].file
 
 
@@ -65,7 +65,9 @@ def only_tar(manifest, profile):
 @pytest.mark.parametrize("frame_reads", ["small", "ranged"])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_training_shows_the_frames_that_the_key_draws(numbered, profile, frame_reads):
-    dataset = numbered.manifest.dataset(**K400, profile=profile, seed=5, frame_reads=frame_reads)
+    dataset = open_dataset(
+        numbered.manifest, **K400, profile=profile, frame_reads=frame_reads, options=ClipOptions(seed=5)
+    )
     assert len(dataset) == 12
     for number in range(len(dataset)):
         clip = dataset[Sample(number, epoch=3, repeat=1)]
@@ -83,7 +85,8 @@ def test_training_shows_the_frames_that_the_key_draws(numbered, profile, frame_r
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
 @pytest.mark.parametrize("method", [{"num_frames": 8}, {"num_frames": 4, "method": "dense", "stride": 7}])
 def test_evaluation_shows_the_published_frames_of_each_view(numbered, decoder, method):
-    dataset = numbered.manifest.dataset(view="k400", split="val", num_clips=4, num_crops=3, decoder=decoder, **method)
+    options = ClipOptions(**method, num_clips=4, num_crops=3, decoder=decoder)
+    dataset = open_dataset(numbered.manifest, view="k400", split="val", options=options)
     assert len(dataset.views) == 12
     for number in range(0, len(dataset), 3):
         for clip in dataset.load([Sample(number, view=which) for which in range(12)]):
@@ -95,7 +98,7 @@ def test_evaluation_shows_the_published_frames_of_each_view(numbered, decoder, m
 def test_a_plain_folder_gives_what_the_store_gives(numbered):
     for split in ("train", "val"):
         stored, plain = (
-            numbered.manifest.dataset(view="k400", split=split, **where)
+            open_dataset(numbered.manifest, view="k400", split=split, **where)
             for where in ({"profile": "source"}, {"folder": numbered.clips})
         )
         assert stored.index.clip_ids.equals(plain.index.clip_ids)
@@ -110,7 +113,7 @@ def test_samples_of_one_clip_are_decoded_once(numbered, monkeypatch):
     seen = []
     decode = load_clip.decode
     monkeypatch.setattr(load_clip, "decode", lambda media, *rest, **how: seen.append(1) or decode(media, *rest, **how))
-    dataset = numbered.manifest.dataset(**K400)
+    dataset = open_dataset(numbered.manifest, **K400)
     together = dataset.load([Sample(0), Sample(0, repeat=1), Sample(1), Sample(1, repeat=1)])
     assert len(seen) == 2
     for clip in together:
@@ -126,7 +129,7 @@ def test_frames_that_were_stored_otherwise_are_the_ones_their_rows_name(numbered
         return [each and tuple(each) for each in found]
 
     assert set(kept_indices()) == {None}
-    place = own.dataset(**K400, profile="frames").index[0]
+    place = open_dataset(own, **K400, profile="frames").index[0]
     assert place.frame_indices.tolist() == stored_indices(num_frames_of(place.clip_id), 64).tolist()
     every_other = {}
     with scratch_folder(store.root) as scratch:
@@ -145,7 +148,7 @@ def test_frames_that_were_stored_otherwise_are_the_ones_their_rows_name(numbered
             unit.carry({**row, "size": len(content), "sha256": sha256, "settled_at": settled_at}, content)
         unit.commit({})
     assert set(kept_indices()) == {None, *map(tuple, every_other.values())}
-    dataset = own.dataset(**K400, profile="frames")
+    dataset = open_dataset(own, **K400, profile="frames")
     for number in range(len(dataset)):
         clip = dataset[number]
         assert dataset.index[number].frame_indices.tolist() == every_other[clip.clip_id]
@@ -159,7 +162,7 @@ def test_frames_that_were_stored_otherwise_are_the_ones_their_rows_name(numbered
 @pytest.mark.parametrize("dialect", ["canonical", "uniformerv2"])
 @pytest.mark.parametrize("name", ["k710", "k400", "k600"])
 def test_classes_are_those_of_the_view_in_the_dialect(numbered, name, dialect):
-    dataset = numbered.manifest.dataset(view=name, split="val", dialect=dialect, folder=numbered.clips)
+    dataset = open_dataset(numbered.manifest, view=name, split="val", dialect=dialect, folder=numbered.clips)
     assert dataset.labels == class_names(name, dialect)
     expected = split_of(view(numbered.manifest.clips, name), "val")
     labels = dict(zip(expected["clip_id"].to_pylist(), expected["label"].to_pylist(), strict=True))
@@ -175,44 +178,45 @@ def test_clips_without_a_label_have_minus_one_and_are_refused_by_training(k710, 
     (clip, *_) = clips_of(split_of(view(manifest.clips, "k600"), "test"))
     write_video(tmp_path / f"{clip.clip_id}.mp4", numbered_frames(20, LOOK), LOOK)
     where = {"view": "k600", "split": "test", "folder": tmp_path}
-    assert manifest.dataset(**where)[0].class_id == -1
+    assert open_dataset(manifest, **where)[0].class_id == -1
     with pytest.raises(UsageError, match="1 of the 1 k600 test clips have no label to train on"):
-        manifest.dataset(**where, training=True)
+        open_dataset(manifest, **where, training=True)
+    assert open_dataset(manifest, **where, training=True, needs_labels=False)[0].class_id == -1
 
 
 def test_clips_that_are_not_there_are_left_out_and_counted(numbered, tmp_path):
     for path in sorted(numbered.clips.iterdir())[:10]:
         shutil.copy(path, tmp_path)
-    dataset = numbered.manifest.dataset(**K400, folder=tmp_path)
+    dataset = open_dataset(numbered.manifest, **K400, folder=tmp_path)
     assert dataset.counts.in_split == 12
     assert dataset.counts.loaded == len(dataset) == 12 - dataset.counts.missing < 12
     with pytest.raises(LoadError, match=r"k700 train clip in profile h264 \(\d+ are wanted.*k710 fetch"):
-        numbered.manifest.dataset(view="k700", split="train", store=tmp_path / "none")
+        open_dataset(numbered.manifest, view="k700", split="train", store=tmp_path / "none")
 
 
 def test_a_store_that_grew_is_read_anew_and_an_old_index_goes(own, tmp_path, k710):
     units = sorted((own.path / "store/media/h264").iterdir())
     kept = [unit.rename(tmp_path / unit.name) for unit in units[1:]]
-    fewer = own.dataset(**K400)
+    fewer = open_dataset(own, **K400)
     for unit in kept:
         unit.rename(own.path / "store/media/h264" / unit.name)
-    more = own.dataset(**K400)
+    more = open_dataset(own, **K400)
     assert len(fewer) < len(more) == 12
     assert fewer.fingerprint != more.fingerprint
-    assert own.dataset(**K400).index.path == more.index.path
+    assert open_dataset(own, **K400).index.path == more.index.path
     again = pickle.loads(pickle.dumps(fewer))  # as a worker that is spawned gets it
     for reader in (fewer, again):
         assert numbers(reader[0].pixels) == reader[0].frames.tolist(), "it stays as long as somebody reads it"
     old = [each.index.path for each in (fewer, more)]
     del fewer, again, reader, more
     os.utime(units[0])
-    assert own.dataset(**K400).index.path not in old
+    assert open_dataset(own, **K400).index.path not in old
     assert not any(path.exists() for path in old)
 
 
 def test_a_damaged_index_is_made_anew(own, tmp_path):
     """Its message says to open the dataset again: that must help."""
-    dataset = own.dataset(**K400)
+    dataset = open_dataset(own, **K400)
     path, whole = dataset.index.path, dataset.index.path.read_bytes()
     pickled = pickle.dumps(dataset)
     del dataset
@@ -222,7 +226,7 @@ def test_a_damaged_index_is_made_anew(own, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(LoadError, match=r"cannot be read .*; open it again"):
             pickle.loads(pickled)
-        assert len(own.dataset(**K400)) == 12
+        assert len(open_dataset(own, **K400)) == 12
         assert path.read_bytes() == whole
 
 
@@ -230,11 +234,11 @@ def test_an_index_that_cannot_be_written_says_what_to_do(own, tmp_path, monkeypa
     (tmp_path / "file").touch()
     monkeypatch.setenv("K710_CACHE", str(tmp_path / "file"))
     with pytest.raises(LoadError, match=r"file/index: the index .* cannot be written there .*K710_CACHE"):
-        own.dataset(**K400)
+        open_dataset(own, **K400)
 
 
 def test_it_pickles_to_a_path(numbered):
-    dataset = numbered.manifest.dataset(**K400)
+    dataset = open_dataset(numbered.manifest, **K400)
     pickled = pickle.dumps(dataset)
     assert len(pickled) < 2000
     again = pickle.loads(pickled)
@@ -242,11 +246,31 @@ def test_it_pickles_to_a_path(numbered):
     assert isinstance(again.index, ClipIndex)
 
 
+def test_public_names_are_imported_when_first_used():
+    script = (
+        "import sys, k710\nassert not {'torch', 'pyarrow', 'numpy'} & set(sys.modules)\n"
+        "assert set(k710.__all__) <= set(dir(k710))\nprint([getattr(k710, name) for name in k710.__all__])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_manifest_is_named_by_its_path_or_version(numbered, tmp_path):
+    opened = open_dataset(numbered.manifest, **K400)
+    path, version = numbered.manifest.path, numbered.manifest.content_hash[:12]
+    for name in (path, str(path), f"{path}@{version}"):
+        assert open_dataset(name, **K400).fingerprint == opened.fingerprint
+    with pytest.raises(ManifestError, match="holds no version 0000"):
+        open_dataset(f"{path}@0000", **K400)
+    with pytest.raises(ManifestError, match="no manifest there"):
+        open_dataset(tmp_path, **K400)
+
+
 def test_a_script_ends_without_a_word(numbered):
     """Modules are taken down before what they hold: a file that is closed by then was reported as an error."""
     script = (
-        "import sys\nimport k710.loading.loader\nfrom k710 import open_manifest\n"
-        "dataset = open_manifest(sys.argv[1]).dataset(view='k400')\ndataset[0]\n"
+        "import sys\nimport k710.loading.loader\nfrom k710 import open_dataset\n"
+        "dataset = open_dataset(sys.argv[1], view='k400')\ndataset[0]\n"
     )
     done = subprocess.run([sys.executable, "-c", script, numbered.manifest.path], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -273,14 +297,17 @@ SAID = {
     "deleted": "is gone; `k710 verify MANIFEST --repair`",
     "truncated": "cut off after [0-9,]+ bytes; `k710 verify",
     "altered": "its bytes have changed; `k710 verify|JPEG",
-    "moved": "another file stands in its place; `k710 verify",
+    "moved": "another file is in its place; `k710 verify",
 }
 
 
 @pytest.mark.parametrize("profile", ["h264", "frames"])
 @pytest.mark.parametrize("how", SAID)
 def test_a_damaged_tar_is_one_clear_error(own, how, profile):
-    dataset, path = own.dataset(**K400, profile=profile, num_frames=64), only_tar(own, profile)
+    dataset, path = (
+        open_dataset(own, **K400, profile=profile, options=ClipOptions(num_frames=64)),
+        only_tar(own, profile),
+    )
     damage(path, how, dataset.index[0])
     with pytest.raises(LoadError, match=SAID[how]) as caught:
         dataset[0]
@@ -289,7 +316,7 @@ def test_a_damaged_tar_is_one_clear_error(own, how, profile):
 
 
 def test_a_clip_that_fails_keeps_its_place_with_weight_0(own):
-    dataset = own.dataset(**K400, on_error="zero_weight")
+    dataset = open_dataset(own, **K400, options=ClipOptions(on_error="zero_weight"))
     damage(only_tar(own, "h264"), "altered", dataset.index[0])
     clip = dataset[0]
     assert (clip.weight, clip.clip_id, clip.class_id) == (0, dataset.index[0].clip_id, dataset.class_ids[0])
@@ -302,7 +329,7 @@ def test_a_clip_that_fails_keeps_its_place_with_weight_0(own):
 def test_a_file_that_is_no_video_is_named(numbered, tmp_path):
     for path in sorted(numbered.clips.iterdir()):
         shutil.copy(path, tmp_path)
-    dataset = numbered.manifest.dataset(**K400, folder=tmp_path)
+    dataset = open_dataset(numbered.manifest, **K400, folder=tmp_path)
     file = tmp_path / dataset.index[0].file
     for content in (b"", b"<html>", file.read_bytes()[:2000]):
         file.write_bytes(content)
@@ -314,29 +341,35 @@ def test_a_file_that_is_no_video_is_named(numbered, tmp_path):
 
 
 def test_wrong_options_are_named(numbered):
-    dataset = numbered.manifest.dataset
-    for options, said in (
+    for wrong, message in (
         ({"view": "k4000"}, "unknown view 'k4000'"),
         ({"split": "validation"}, "unknown split 'validation'; known: train, val, test"),
         ({"view": "k700_2020"}, "has no train clips"),
         ({"dialect": "mine"}, "unknown dialect"),
-        ({"on_error": "ignore"}, "unknown on_error 'ignore'; known: raise, zero_weight"),
         ({"frame_reads": "big"}, "unknown frame_reads"),
-        ({"decoder": "cv2"}, "unknown decoder"),
-        ({"num_crops": 3}, "views of an evaluation"),
+        ({"options": ClipOptions(num_crops=3)}, "views of an evaluation"),
         ({"folder": "s3://bucket/clips"}, "s3://bucket/clips: a folder of clips must be a folder of this machine"),
         ({"cache": "s3://bucket/cache"}, "s3://bucket/cache: a cache must be a folder of this machine"),
         ({"cache": "here"}, "is a folder of this machine; a cache is for a store at a URL"),
         ({"store": "here", "folder": "there"}, "a store or a folder"),
     ):
-        with pytest.raises(UsageError, match=said):
-            dataset(**{**K400, **options})
+        with pytest.raises(UsageError, match=message):
+            open_dataset(numbered.manifest, **{**K400, **wrong})
+    for options, message in (
+        ({"on_error": "ignore"}, "unknown on_error 'ignore'; known: raise, zero_weight"),
+        ({"decoder": "cv2"}, "unknown decoder"),
+        ({"num_crops": 2}, "1 or 3 crops"),
+        ({"num_frames": 0}, "num_frames is 0"),
+        ({"method": "dense"}, "stride is None"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            ClipOptions(**options)
     with pytest.raises(UsageError, match=r"simplecache::s3://bucket/m: chained URLs"):
         open_manifest("simplecache::s3://bucket/m")
     with pytest.raises(FetchError, match="no such folder"):
-        dataset(**K400, folder="nowhere")
+        open_dataset(numbered.manifest, **K400, folder="nowhere")
     with pytest.raises(IndexError, match="clip 12 of 12"):
-        dataset(**K400)[12]
+        open_dataset(numbered.manifest, **K400)[12]
 
 
 # Paths that are kept.
@@ -346,11 +379,11 @@ def test_wrong_options_are_named(numbered):
 def test_a_dataset_opened_by_a_relative_path_is_read_from_everywhere(own, tmp_path, monkeypatch, profile):
     """The cached index outlives the working folder in which it was made."""
     monkeypatch.chdir(tmp_path)
-    opened = open_manifest("m").dataset(**K400, profile=profile)
+    opened = open_dataset(open_manifest("m"), **K400, profile=profile)
     pickled, pixels = pickle.dumps(opened), opened[0].pixels
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    again = own.dataset(**K400, profile=profile)
+    again = open_dataset(own, **K400, profile=profile)
     for dataset in (opened, pickle.loads(pickled), again):
         assert (dataset[0].pixels == pixels).all()
 
@@ -358,7 +391,7 @@ def test_a_dataset_opened_by_a_relative_path_is_read_from_everywhere(own, tmp_pa
 def test_a_cache_folder_given_by_a_relative_path_stays_where_it_is(numbered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("K710_CACHE", "cache")
-    opened = numbered.manifest.dataset(**K400, profile="source")
+    opened = open_dataset(numbered.manifest, **K400, profile="source")
     pickled = pickle.dumps(opened)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -371,6 +404,6 @@ def test_an_index_that_an_earlier_version_made_is_made_anew(own, tmp_path, monke
     monkeypatch.setenv("K710_CACHE", str(tmp_path / "cache"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("k710.loading.clip_index._VERSION", 1)
-        old = own.dataset(**K400, profile="source").index.path
-    new = own.dataset(**K400, profile="source").index.path
+        old = open_dataset(own, **K400, profile="source").index.path
+    new = open_dataset(own, **K400, profile="source").index.path
     assert new != old

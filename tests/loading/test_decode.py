@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from k710.errors import LoadError, UsageError
 from k710.loading.decoders import pyav as decode_pyav
 from k710.loading.decoders.decode import DECODERS, DEFAULT_DECODER, check_decoder, decode
+from k710.loading.decoders.pixels import Decoder
 from k710.loading.sampling import FrameSampling
 from k710.sample.footage import encode_video
 from k710.sample.motions import Look
@@ -227,7 +228,8 @@ def test_a_clip_whose_size_changes_has_that_of_its_beginning(tmp_path):
     "media", [b"", b"<html>", b"#EXTM3U\n#EXTINF:10,\n/etc/passwd\n", b"\x89PNG\r\n\x1a\n" + bytes(400)]
 )
 def test_what_is_no_video_reaches_no_decoder(media, decoder, monkeypatch):
-    monkeypatch.setitem(DECODERS, decoder, lambda *arguments: pytest.fail("a decoder saw it"))
+    never = Decoder(lambda *arguments: pytest.fail("a decoder saw it"), why_unavailable=lambda: None)
+    monkeypatch.setitem(DECODERS, decoder, never)
     with pytest.raises(LoadError, match=r"no video file|an empty file"):
         decode(media, lambda n: np.arange(n), decoder=decoder)
 
@@ -261,7 +263,7 @@ def test_a_frame_that_decodes_once_and_not_again_is_damage(file_of, monkeypatch)
         passes.append(1)
         return itertools.islice(everything(clip), 100 - len(passes) + 1)
 
-    monkeypatch.setattr(decode_pyav._Clip, "_jumping", lambda *arguments: {})
+    monkeypatch.setattr(decode_pyav._Clip, "_by_seeking", lambda *arguments: {})
     monkeypatch.setattr(decode_pyav._Clip, "_all", fewer_every_time)
     with pytest.raises(LoadError, match="decodes once and not again"):
         decode(file_of("avi"), lambda n: np.array([0, n - 1]))

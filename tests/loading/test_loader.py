@@ -13,14 +13,14 @@ import time
 import pytest
 import torch
 
-from k710 import open_manifest
+from k710 import ClipLoader, ClipOptions, open_dataset, open_manifest
 from k710.engine.part import Share
 from k710.errors import LoadError, UsageError
 from k710.loading.augment.augment import Augment, augment
 from k710.loading.augment.evaluation_crops import evaluation_crops
 from k710.loading.augment.mix import Mix
 from k710.loading.epochs import RepeatedEpochWarning
-from k710.loading.load_clip import HowToLoad
+from k710.loading.load_clip import ClipReader
 from k710.loading.order import EpochOrder, Sample
 from k710.loading.sampling import evaluation_views
 from tests.helpers.numbered_stores import make_numbered, numbers
@@ -44,7 +44,7 @@ def manifest(tmp_path_factory, k710):
 
 @pytest.fixture
 def dataset(manifest):
-    return manifest.dataset(**K400, profile="frames", seed=9)
+    return open_dataset(manifest, **K400, profile="frames", options=ClipOptions(seed=9))
 
 
 def samples_of(loader, batches=None):
@@ -57,7 +57,9 @@ def samples_of(loader, batches=None):
 
 
 def test_three_lines_give_batches(manifest):
-    for batch in manifest.dataset(**K400, profile="frames").loader(batch_size=4, augment=Augment(crop_px=64)):
+    for batch in ClipLoader(
+        open_dataset(manifest, **K400, profile="frames"), batch_size=4, augment=Augment(crop_px=64)
+    ):
         assert batch.pixels.shape == (4, 3, 8, 64, 64)
         assert batch.pixels.dtype == torch.float32
         assert batch.class_ids.dtype == torch.int64
@@ -65,7 +67,7 @@ def test_three_lines_give_batches(manifest):
 
 
 def test_a_batch_is_the_samples_of_the_order_augmented_by_their_keys(dataset):
-    loader = dataset.loader(batch_size=6, augment=Augment(crop_px=48))
+    loader = ClipLoader(dataset, batch_size=6, augment=Augment(crop_px=48))
     order = list(EpochOrder(12, 9).batches(0, 6, Share()))
     for batch, samples in zip(loader, order, strict=True):
         assert batch.samples == samples
@@ -79,7 +81,7 @@ def test_a_batch_is_the_samples_of_the_order_augmented_by_their_keys(dataset):
 
 def test_any_number_of_workers_gives_the_same_batches(dataset):
     with_0, with_1, with_2 = (
-        list(dataset.loader(batch_size=4, num_workers=workers, augment=Augment(crop_px=32), epoch=0))
+        list(ClipLoader(dataset, batch_size=4, num_workers=workers, augment=Augment(crop_px=32), epoch=0))
         for workers in (0, 1, 2)
     )
     for one, *others in zip(with_0, with_1, with_2, strict=True):
@@ -90,7 +92,7 @@ def test_any_number_of_workers_gives_the_same_batches(dataset):
 
 @pytest.mark.slow
 def test_workers_that_are_spawned_give_them_too(dataset):
-    one, other = (dataset.loader(batch_size=4, augment=PLAIN, epoch=0, **how) for how in ({}, SPAWN))
+    one, other = (ClipLoader(dataset, batch_size=4, augment=PLAIN, epoch=0, **how) for how in ({}, SPAWN))
     assert samples_of(one) == samples_of(other)
 
 
@@ -98,10 +100,11 @@ SPAWN = {"num_workers": 1, "start_method": "spawn"}
 
 
 def test_ranks_share_each_batch_out(dataset):
-    whole = [batch.samples for batch in dataset.loader(batch_size=6, augment=PLAIN)]
+    whole = [batch.samples for batch in ClipLoader(dataset, batch_size=6, augment=PLAIN)]
     for world_size in (2, 3):
         ranks = [
-            dataset.loader(batch_size=6, augment=PLAIN, share=Share(rank, world_size)) for rank in range(world_size)
+            ClipLoader(dataset, batch_size=6, augment=PLAIN, share=Share(rank, world_size))
+            for rank in range(world_size)
         ]
         parts = zip(*([batch.samples for batch in rank] for rank in ranks), strict=True)
         assert [[sample for part in batch for sample in part] for batch in parts] == whole
@@ -110,12 +113,14 @@ def test_ranks_share_each_batch_out(dataset):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resume_repeats_nothing_and_skips_nothing(dataset, workers):
     """Stopped after two batches on one rank, resumed on two."""
-    loader = dataset.loader(batch_size=2, augment=PLAIN, num_workers=workers)
+    loader = ClipLoader(dataset, batch_size=2, augment=PLAIN, num_workers=workers)
     before = [sample for _, samples in samples_of(loader, batches=2) for sample in samples]
     state = loader.state_dict()
     assert (state["epoch"], state["consumed"]) == (0, 4)
     after = []
-    ranks = [dataset.loader(batch_size=4, augment=PLAIN, num_workers=workers, share=Share(rank, 2)) for rank in (0, 1)]
+    ranks = [
+        ClipLoader(dataset, batch_size=4, augment=PLAIN, num_workers=workers, share=Share(rank, 2)) for rank in (0, 1)
+    ]
     for rank in ranks:
         rank.load_state_dict(state)
         assert len(rank) == 2
@@ -131,27 +136,34 @@ def test_a_resume_repeats_nothing_and_skips_nothing(dataset, workers):
 
 
 def test_pieces_of_a_step_count_together(dataset):
-    loader = dataset.loader(batch_size=4, augment=PLAIN, num_pieces=2)
+    loader = ClipLoader(dataset, batch_size=4, augment=PLAIN, num_pieces=2)
     positions = [(len(batch.samples), loader.state_dict()["consumed"]) for batch in loader]
     assert positions == [(2, 0), (2, 4), (2, 4), (2, 8), (2, 8), (2, 0)]
 
 
 def test_a_position_in_other_clips_is_refused(manifest, dataset):
-    state = dataset.loader(batch_size=4).state_dict()
-    other = manifest.dataset(view="k400", split="val", profile="frames", training=True, seed=9).loader(batch_size=4)
+    state = ClipLoader(dataset, batch_size=4).state_dict()
+    other = ClipLoader(
+        open_dataset(manifest, view="k400", split="val", profile="frames", training=True, options=ClipOptions(seed=9)),
+        batch_size=4,
+    )
     with pytest.raises(UsageError, match="other clips"):
         other.load_state_dict(state)
     with pytest.raises(UsageError, match="seed 9"):
-        manifest.dataset(**K400, profile="frames", seed=1).loader(batch_size=4).load_state_dict(state)
+        ClipLoader(
+            open_dataset(manifest, **K400, profile="frames", options=ClipOptions(seed=1)), batch_size=4
+        ).load_state_dict(state)
 
 
 def test_evaluation_shows_every_view_once_on_any_number_of_ranks(manifest):
-    dataset = manifest.dataset(view="k400", split="val", profile="frames", num_clips=2, num_crops=3)
+    dataset = open_dataset(
+        manifest, view="k400", split="val", profile="frames", options=ClipOptions(num_clips=2, num_crops=3)
+    )
     everything = {Sample(clip, view=view) for clip in range(len(dataset)) for view in range(6)}
     for world_size in (1, 2, 3):
         seen = []
         for rank in range(world_size):
-            loader = dataset.loader(batch_size=6, augment=PLAIN, share=Share(rank, world_size))
+            loader = ClipLoader(dataset, batch_size=6, augment=PLAIN, share=Share(rank, world_size))
             batches = list(loader)
             assert len(batches) == len(loader)
             seen += [sample for batch in batches for sample in batch.samples]
@@ -162,16 +174,18 @@ def test_evaluation_shows_every_view_once_on_any_number_of_ranks(manifest):
 
 
 def test_evaluation_crops_are_the_published_ones(manifest):
-    dataset = manifest.dataset(view="k400", split="val", profile="frames", num_clips=2, num_crops=3)
+    dataset = open_dataset(
+        manifest, view="k400", split="val", profile="frames", options=ClipOptions(num_clips=2, num_crops=3)
+    )
     assert dataset.views == evaluation_views(2, 3)
-    batch = next(iter(dataset.loader(batch_size=6, augment=Augment(crop_px=48))))
+    batch = next(iter(ClipLoader(dataset, batch_size=6, augment=Augment(crop_px=48))))
     clips = [dataset[sample] for sample in batch.samples]
     expected = evaluation_crops([clip.pixels for clip in clips], [0, 1, 2, 0, 1, 2], crop_px=48)
     assert torch.equal(batch.pixels, expected)
 
 
 def test_mixing_gives_targets(dataset):
-    loader = dataset.loader(batch_size=4, augment=PLAIN, mix=Mix(mixup_alpha=0.8, cutmix_alpha=1.0), num_repeats=2)
+    loader = ClipLoader(dataset, batch_size=4, augment=PLAIN, mix=Mix(mixup_alpha=0.8, cutmix_alpha=1.0), num_repeats=2)
     batch = next(iter(loader))
     assert batch.targets.shape == (4, 400)
     torch.testing.assert_close(batch.targets.sum(1), torch.ones(4))
@@ -179,23 +193,23 @@ def test_mixing_gives_targets(dataset):
 
 
 def test_packed_batches_are_bytes(dataset):
-    batch = next(iter(dataset.loader(batch_size=4, packed=True)))
+    batch = next(iter(ClipLoader(dataset, batch_size=4, packed=True)))
     assert batch.block.dtype == torch.uint8
     for clip, sample in zip(batch.clips, batch.samples, strict=True):
         assert numbers(clip) == dataset[sample].frames.tolist()
 
 
 def test_what_belongs_to_training_is_refused_in_evaluation(manifest, dataset):
-    evaluation = manifest.dataset(view="k400", split="val", profile="frames")
+    evaluation = open_dataset(manifest, view="k400", split="val", profile="frames")
     with pytest.raises(UsageError, match="belong to training"):
-        evaluation.loader(batch_size=4, mix=Mix(0.8))
+        ClipLoader(evaluation, batch_size=4, mix=Mix(0.8))
     for nothing in (0, -3):
         with pytest.raises(UsageError, match=f"batches of {nothing}; at least"):
-            evaluation.loader(batch_size=nothing)
+            ClipLoader(evaluation, batch_size=nothing)
     with pytest.raises(UsageError, match="at most 12"):
-        dataset.loader(batch_size=24)
+        ClipLoader(dataset, batch_size=24)
     with pytest.raises(UsageError, match="does not divide"):
-        dataset.loader(batch_size=3, share=Share(0, 2))
+        ClipLoader(dataset, batch_size=3, share=Share(0, 2))
 
 
 # Mishaps.
@@ -208,7 +222,7 @@ def own(manifest, tmp_path):
 
 
 def break_clip(manifest, number):
-    dataset = manifest.dataset(**K400, profile="frames")
+    dataset = open_dataset(manifest, **K400, profile="frames")
     place = dataset.index[number]
     with (manifest.path / "store/tars/frames" / place.file).open("r+b") as file:
         file.seek(place.offset)
@@ -228,11 +242,13 @@ def error_of(batches) -> str:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_clip_that_fails_is_one_error_or_a_weight(own, workers):
     broken = break_clip(own, 3)
-    said = error_of(own.dataset(**K400, profile="frames").loader(batch_size=4, num_workers=workers, augment=PLAIN))
+    said = error_of(
+        ClipLoader(open_dataset(own, **K400, profile="frames"), batch_size=4, num_workers=workers, augment=PLAIN)
+    )
     assert said.startswith(f"clip {broken} (")
     assert "Traceback" not in said
-    dataset = own.dataset(**K400, profile="frames", on_error="zero_weight")
-    loader = dataset.loader(batch_size=4, num_workers=workers, augment=PLAIN, mix=Mix(mixup_alpha=0.8))
+    dataset = open_dataset(own, **K400, profile="frames", options=ClipOptions(on_error="zero_weight"))
+    loader = ClipLoader(dataset, batch_size=4, num_workers=workers, augment=PLAIN, mix=Mix(mixup_alpha=0.8))
     batches = list(loader)
     assert sum(len(batch.samples) for batch in batches) == 12
     assert loader.num_failed == 1
@@ -249,13 +265,13 @@ def test_clips_that_fail_one_after_another_raise_all_the_same(own):
     order = [sample.clip for batch in EpochOrder(12, 0).batches(0, 2, Share()) for sample in batch]
     for number in order[:8]:
         break_clip(own, number)
-    dataset = own.dataset(**K400, profile="frames", on_error="zero_weight", seed=0)
+    dataset = open_dataset(own, **K400, profile="frames", options=ClipOptions(on_error="zero_weight", seed=0))
     seen = []
     with pytest.raises(LoadError, match="8 clips in a row could not be read; the last: clip"):
-        seen += [batch.weights.tolist() for batch in dataset.loader(batch_size=2, augment=PLAIN)]
+        seen += [batch.weights.tolist() for batch in ClipLoader(dataset, batch_size=2, augment=PLAIN)]
     with pytest.raises(LoadError, match="8 clips in a row"):
-        list(dataset.loader(batch_size=8, augment=PLAIN))
-    loader = dataset.loader(batch_size=1, augment=PLAIN)
+        list(ClipLoader(dataset, batch_size=8, augment=PLAIN))
+    loader = ClipLoader(dataset, batch_size=1, augment=PLAIN)
     position = {**loader.state_dict(), "consumed": 1}
     loader.load_state_dict(position)  # one failed clip less
     assert [batch.weights.item() for batch in loader] == [0.0] * 7 + [1.0] * 4
@@ -263,8 +279,8 @@ def test_clips_that_fail_one_after_another_raise_all_the_same(own):
 
 def test_the_repeats_of_one_clip_that_fails_are_no_row_of_clips(own):
     break_clip(own, 3)
-    dataset = own.dataset(**K400, profile="frames", on_error="zero_weight")
-    loader = dataset.loader(batch_size=16, num_repeats=8, augment=PLAIN)
+    dataset = open_dataset(own, **K400, profile="frames", options=ClipOptions(on_error="zero_weight"))
+    loader = ClipLoader(dataset, batch_size=16, num_repeats=8, augment=PLAIN)
     assert len(list(loader)) == 6
     assert loader.num_failed == 8
 
@@ -272,7 +288,7 @@ def test_the_repeats_of_one_clip_that_fails_are_no_row_of_clips(own):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_worker_outlives_the_signals_of_others(dataset, number):
     """torchrun, SLURM and a terminal send them to all processes; the one that trains decides what to do."""
-    loader = dataset.loader(batch_size=1, num_workers=1, augment=PLAIN)
+    loader = ClipLoader(dataset, batch_size=1, num_workers=1, augment=PLAIN)
     batches = iter(loader)
     next(batches)
     (worker,) = loader._loader._iterator._workers
@@ -286,9 +302,9 @@ def test_a_worker_outlives_the_signals_of_others(dataset, number):
 
 
 def test_a_worker_that_is_killed_is_one_error_and_the_position_is_kept(dataset, monkeypatch):
-    load = HowToLoad.load
-    monkeypatch.setattr(HowToLoad, "load", lambda *arguments: time.sleep(0.2) or load(*arguments))
-    loader = dataset.loader(batch_size=1, num_workers=1, augment=PLAIN, prefetch=1)
+    load = ClipReader.load
+    monkeypatch.setattr(ClipReader, "load", lambda *arguments: time.sleep(0.2) or load(*arguments))
+    loader = ClipLoader(dataset, batch_size=1, num_workers=1, augment=PLAIN, prefetch=1)
     batches, seen = iter(loader), []
     for _ in range(3):
         seen += next(batches).samples
@@ -305,7 +321,7 @@ def test_a_worker_that_is_killed_during_a_step_is_missed_at_the_next_batch(datas
     monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        loader = dataset.loader(batch_size=1, num_workers=1, augment=PLAIN, prefetch=1)
+        loader = ClipLoader(dataset, batch_size=1, num_workers=1, augment=PLAIN, prefetch=1)
         batches = iter(loader)
         next(batches)
         (worker,) = loader._loader._iterator._workers
@@ -324,7 +340,7 @@ def test_a_worker_that_is_killed_during_a_step_is_missed_at_the_next_batch(datas
 
 
 def test_one_loader_gives_every_epoch_anew(dataset):
-    loader = dataset.loader(batch_size=6, augment=PLAIN)
+    loader = ClipLoader(dataset, batch_size=6, augment=PLAIN)
     epochs = [list(loader) for _ in range(3)]
     assert loader.epoch == 3
     orders = [[sample for batch in batches for sample in batch.samples] for batches in epochs]
@@ -337,46 +353,50 @@ def test_one_loader_gives_every_epoch_anew(dataset):
 
 @pytest.mark.parametrize("anew", ["loader", "dataset"])
 def test_a_loader_made_anew_for_each_epoch_is_reported(manifest, dataset, anew):
-    for _ in dataset.loader(batch_size=6, augment=PLAIN):
+    for _ in ClipLoader(dataset, batch_size=6, augment=PLAIN):
         pass
     if anew == "dataset":
-        dataset = manifest.dataset(**K400, profile="frames", seed=9)
+        dataset = open_dataset(manifest, **K400, profile="frames", options=ClipOptions(seed=9))
     with pytest.warns(RepeatedEpochWarning, match=r"epoch 0 of these 12 clips .* Make the loader once") as caught:
-        list(dataset.loader(batch_size=6, augment=PLAIN))
+        list(ClipLoader(dataset, batch_size=6, augment=PLAIN))
     assert len(caught) == 1
     assert caught[0].filename == __file__, "it points at the loop"
 
 
 def test_an_epoch_that_is_broken_off_and_begun_anew_is_reported(dataset):
-    samples_of(dataset.loader(batch_size=2, augment=PLAIN), batches=3)
+    samples_of(ClipLoader(dataset, batch_size=2, augment=PLAIN), batches=3)
     with pytest.warns(RepeatedEpochWarning):
-        samples_of(dataset.loader(batch_size=2, augment=PLAIN), batches=1)
+        samples_of(ClipLoader(dataset, batch_size=2, augment=PLAIN), batches=1)
 
 
 def test_what_is_no_repetition_by_mistake_is_not_reported(manifest, dataset):
     """Each of these would be an error here."""
-    next(iter(dataset.loader(batch_size=2, augment=PLAIN)))  # a look at a batch
-    loader = dataset.loader(batch_size=2, augment=PLAIN)
+    next(iter(ClipLoader(dataset, batch_size=2, augment=PLAIN)))  # a look at a batch
+    loader = ClipLoader(dataset, batch_size=2, augment=PLAIN)
     list(loader), list(loader)
     state = loader.state_dict()
-    first = samples_of(dataset.loader(batch_size=2, augment=PLAIN, epoch=0))
+    first = samples_of(ClipLoader(dataset, batch_size=2, augment=PLAIN, epoch=0))
     assert {sample.epoch for _, samples in first for sample in samples} == {0}
-    resumed = dataset.loader(batch_size=2, augment=PLAIN)
+    resumed = ClipLoader(dataset, batch_size=2, augment=PLAIN)
     resumed.load_state_dict(state)
     third = samples_of(resumed)
-    assert third == samples_of(dataset.loader(batch_size=2, augment=PLAIN, epoch=2))
-    list(dataset.loader(batch_size=2, augment=Augment(crop_px=16)))
-    list(manifest.dataset(**K400, profile="frames", seed=8).loader(batch_size=2, augment=PLAIN))
-    evaluation = manifest.dataset(view="k400", split="val", profile="frames")
+    assert third == samples_of(ClipLoader(dataset, batch_size=2, augment=PLAIN, epoch=2))
+    list(ClipLoader(dataset, batch_size=2, augment=Augment(crop_px=16)))
+    list(
+        ClipLoader(
+            open_dataset(manifest, **K400, profile="frames", options=ClipOptions(seed=8)), batch_size=2, augment=PLAIN
+        )
+    )
+    evaluation = open_dataset(manifest, view="k400", split="val", profile="frames")
     for _ in range(2):
-        list(evaluation.loader(batch_size=6, augment=PLAIN))
+        list(ClipLoader(evaluation, batch_size=6, augment=PLAIN))
 
 
 def test_an_epoch_that_cannot_be_is_refused(manifest, dataset):
     with pytest.raises(UsageError, match="epoch is -1; epochs count from 0"):
-        dataset.loader(batch_size=2, epoch=-1)
+        ClipLoader(dataset, batch_size=2, epoch=-1)
     with pytest.raises(UsageError, match="this dataset is for evaluation"):
-        manifest.dataset(view="k400", split="val", profile="frames").loader(batch_size=2, epoch=0)
+        ClipLoader(open_dataset(manifest, view="k400", split="val", profile="frames"), batch_size=2, epoch=0)
 
 
 def test_training_clips_asked_for_by_number_epoch_after_epoch_are_reported(dataset):

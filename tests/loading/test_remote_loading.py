@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from k710 import ClipLoader, ClipOptions, StreamLoader, open_dataset, open_stream
 from k710.errors import LoadError, UsageError
 from k710.loading.clip_index import Place
 from k710.loading.media.media_cache import MediaCache
@@ -21,7 +22,8 @@ from k710.manifest.read import Manifest, open_manifest
 from tests.helpers.numbered_stores import make_numbered
 from tests.helpers.s3_service import S3
 
-K400 = {"view": "k400", "split": "train", "num_frames": 4}
+K400 = {"view": "k400", "split": "train", "options": ClipOptions(num_frames=4)}
+LENIENT = K400 | {"options": ClipOptions(num_frames=4, on_error="zero_weight")}
 PROFILES = ("h264", "frames")
 
 
@@ -59,8 +61,8 @@ def requests_for(s3: S3, work) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_dataset_at_a_url_is_the_one_on_the_disk_at_a_request_a_clip(numbered, remote, s3, profile):
-    here = numbered.manifest.dataset(**K400, profile=profile)
-    there = remote.dataset(**K400, profile=profile)
+    here = open_dataset(numbered.manifest, **K400, profile=profile)
+    there = open_dataset(remote, **K400, profile=profile)
     assert there.fingerprint == here.fingerprint
     assert there.counts == here.counts
     samples = [Sample(number, epoch=2) for number in range(len(here))]
@@ -72,20 +74,20 @@ def test_a_dataset_at_a_url_is_the_one_on_the_disk_at_a_request_a_clip(numbered,
 
 @pytest.mark.parametrize("frame_reads", ["small", "ranged"])
 def test_frames_are_read_either_way(numbered, remote, s3, frame_reads):
-    here = numbered.manifest.dataset(**K400, profile="frames")
-    there = remote.dataset(**K400, profile="frames", frame_reads=frame_reads)
+    here = open_dataset(numbered.manifest, **K400, profile="frames")
+    there = open_dataset(remote, **K400, profile="frames", frame_reads=frame_reads)
     asked = requests_for(s3, lambda: same(there[3], here[3]))
     assert len(asked) == (1 if frame_reads == "ranged" else 5)
 
 
 @pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_open_the_service_for_themselves(numbered, remote, s3, start_method, capfd):
-    here = numbered.manifest.dataset(**K400, profile="frames")
-    there = remote.dataset(**K400, profile="frames")
+    here = open_dataset(numbered.manifest, **K400, profile="frames")
+    there = open_dataset(remote, **K400, profile="frames")
     there[0]  # this process has a connection, and a thread that serves it
     how = {"batch_size": 3, "packed": True, "epoch": 0}
-    expected = list(here.loader(**how))
-    found = list(there.loader(**how, num_workers=2, start_method=start_method))
+    expected = list(ClipLoader(here, **how))
+    found = list(ClipLoader(there, **how, num_workers=2, start_method=start_method))
     assert [batch.clip_ids for batch in found] == [batch.clip_ids for batch in expected]
     for one, other in zip(found, expected, strict=True):
         same_batch(one, other)
@@ -94,16 +96,18 @@ def test_workers_open_the_service_for_themselves(numbered, remote, s3, start_met
 
 
 def test_an_evaluation_reads_a_clip_once_for_all_its_views(remote, s3):
-    dataset = remote.dataset(view="k400", split="val", num_frames=4, num_clips=2, num_crops=3)
+    dataset = open_dataset(
+        remote, view="k400", split="val", options=ClipOptions(num_frames=4, num_clips=2, num_crops=3)
+    )
     asked = requests_for(s3, lambda: dataset.load([Sample(0, view=view) for view in range(6)]))
     assert len(asked) == 1
 
 
 def test_it_opens_with_few_requests_and_the_second_time_with_one(remote, s3):
     units = len(s3.keys("m/store/media/h264/"))
-    first = requests_for(s3, lambda: remote.dataset(**K400))
+    first = requests_for(s3, lambda: open_dataset(remote, **K400))
     assert len(first) == 1 + units + 1 + 2, "listing, units, a listing, the manifest's clips and their size"
-    again = requests_for(s3, lambda: remote.dataset(**K400))
+    again = requests_for(s3, lambda: open_dataset(remote, **K400))
     assert len(again) == 1
     assert "list-type" in again[0][1]
 
@@ -112,9 +116,9 @@ def test_a_new_unit_is_seen_by_the_next_dataset(remote, s3, numbered, k710):
     keys = s3.keys("m/store/media/h264/")
     content = s3.read(keys[0])
     s3.delete(keys[0])
-    fewer = remote.dataset(**K400)
+    fewer = open_dataset(remote, **K400)
     s3.write(keys[0], content)
-    assert len(remote.dataset(**K400)) == 12 > len(fewer)
+    assert len(open_dataset(remote, **K400)) == 12 > len(fewer)
 
 
 def test_show_and_the_needs_of_training_read_it_too(remote, s3, k710, tmp_path):
@@ -169,32 +173,32 @@ def damage(s3: S3, dataset, number: int, kind: str) -> str:
         ("cut", "frames", "cut off after "),
         ("empty", "h264", "cut off after "),
         ("altered", "h264", "its bytes have changed; "),
-        ("other", "h264", "another file stands in its place; "),
-        ("other", "frames", "another file stands in its place; "),
+        ("other", "h264", "another file is in its place; "),
+        ("other", "frames", "another file is in its place; "),
     ],
 )
 def test_what_happens_to_an_object_under_the_reader_names_url_and_clip(remote, s3, kind, profile, said):
-    dataset = remote.dataset(**K400, profile=profile)
+    dataset = open_dataset(remote, **K400, profile=profile)
     where = damage(s3, dataset, 5, kind)
     with pytest.raises(LoadError) as raised:
         dataset[5]
     assert str(raised.value).startswith(where + said)
-    lenient = remote.dataset(**K400, profile=profile, on_error="zero_weight")
+    lenient = open_dataset(remote, **LENIENT, profile=profile)
     assert lenient[5].weight == 0
     assert lenient[5].error == str(raised.value)
 
 
 def test_a_service_that_goes_away_and_comes_back_is_waited_for(remote, s3, numbered):
-    dataset = remote.dataset(**K400)
+    dataset = open_dataset(remote, **K400)
     dataset[0]
     s3.proxy.down()
     threading.Timer(1.5, s3.proxy.up).start()
-    same(dataset[1], numbered.manifest.dataset(**K400)[1])
+    same(dataset[1], open_dataset(numbered.manifest, **K400)[1])
 
 
 def test_a_service_that_stays_away_is_a_clip_that_failed(remote, s3, monkeypatch):
     monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "0.5")
-    dataset = remote.dataset(**K400, on_error="zero_weight")
+    dataset = open_dataset(remote, **LENIENT)
     s3.proxy.down()
     failed = dataset[0]
     assert failed.weight == 0
@@ -209,8 +213,8 @@ def test_a_service_that_stays_away_is_a_clip_that_failed(remote, s3, monkeypatch
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_clip_that_is_kept_is_not_asked_for_again(remote, s3, numbered, profile, tmp_path):
-    here = numbered.manifest.dataset(**K400, profile=profile)
-    there = remote.dataset(**K400, profile=profile, cache=tmp_path / "cache")
+    here = open_dataset(numbered.manifest, **K400, profile=profile)
+    there = open_dataset(remote, **K400, profile=profile, cache=tmp_path / "cache")
     assert len(requests_for(s3, lambda: [there[number] for number in range(12)])) == 12
     again = pickle.loads(pickle.dumps(there))
     for epoch in range(2):
@@ -224,12 +228,12 @@ def kept(folder: Path) -> list[Path]:
 
 
 def test_the_cache_stays_within_its_bytes(remote, s3, numbered, tmp_path):
-    sizes = sorted(remote.dataset(**K400).index[number].size + 512 for number in range(12))
+    sizes = sorted(open_dataset(remote, **K400).index[number].size + 512 for number in range(12))
     room = sum(sizes[:5]) + 1
-    dataset = remote.dataset(**K400, cache=tmp_path / "cache", cache_bytes=room)
-    here = numbered.manifest.dataset(**K400)
+    dataset = open_dataset(remote, **K400, cache=tmp_path / "cache", cache_bytes=room)
+    here = open_dataset(numbered.manifest, **K400)
     for _ in range(2):
-        list(dataset.loader(batch_size=3, num_workers=2, packed=True, epoch=0))
+        list(ClipLoader(dataset, batch_size=3, num_workers=2, packed=True, epoch=0))
         found = [path.stat().st_size for path in kept(tmp_path / "cache")]
         assert 0 < sum(found) <= room
         assert int((tmp_path / "cache" / "bytes").read_text()) == sum(found)
@@ -239,7 +243,7 @@ def test_the_cache_stays_within_its_bytes(remote, s3, numbered, tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "empty", "another"])
 def test_a_kept_clip_that_is_damaged_is_read_anew(remote, s3, numbered, damage, tmp_path):
-    dataset = remote.dataset(**K400, cache=tmp_path)
+    dataset = open_dataset(remote, **K400, cache=tmp_path)
     first, second = dataset[0], dataset[1]
     one, other = kept(tmp_path)
     content = one.read_bytes()
@@ -313,16 +317,16 @@ def test_whatever_is_kept_is_what_was_given_and_never_too_much(tmp_path_factory,
 
 def test_a_cache_that_cannot_be_written_ends_no_training(remote, s3, tmp_path):
     (tmp_path / "file").write_text("mine")
-    dataset = remote.dataset(**K400, cache=tmp_path / "file")
+    dataset = open_dataset(remote, **K400, cache=tmp_path / "file")
     assert dataset[0].weight == 1
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_what_makes_no_sense_is_refused(remote, numbered, tmp_path):
     with pytest.raises(UsageError, match="cache_bytes is 0"):
-        remote.dataset(**K400, cache=tmp_path, cache_bytes=0)
+        open_dataset(remote, **K400, cache=tmp_path, cache_bytes=0)
     with pytest.raises(UsageError, match="a cache is for a store at a URL"):
-        numbered.manifest.dataset(**K400, cache=tmp_path)
+        open_dataset(numbered.manifest, **K400, cache=tmp_path)
 
 
 # Files of this machine, as ever.
@@ -352,20 +356,25 @@ def test_shards_at_a_url_are_streamed_as_from_a_disk(remote, s3, k710, tmp_path)
     options = ("--view", "k400", "--split", "train", "--shard-clips", 3, "--profile", "frames")
     for out in (tmp_path / "shards", f"{s3.url}/shards"):
         assert k710("pack", remote.path, *options, "--out", out).exit_code == 0
-    here, there = (remote.stream(where, num_frames=4) for where in (tmp_path / "shards", f"{s3.url}/shards"))
+    here, there = (
+        open_stream(remote, where, options=ClipOptions(num_frames=4))
+        for where in (tmp_path / "shards", f"{s3.url}/shards")
+    )
     how = {"batch_size": 2, "num_workers": 2, "packed": True, "epoch": 0}
-    expected = list(here.loader(**how))
-    asked = requests_for(s3, lambda: [same_batch(*pair) for pair in zip(there.loader(**how), expected, strict=True)])
+    expected = list(StreamLoader(here, **how))
+    asked = requests_for(
+        s3, lambda: [same_batch(*pair) for pair in zip(StreamLoader(there, **how), expected, strict=True)]
+    )
     assert len(asked) == len(there.shards) == 4, "small shards are a request each"
     key = s3.keys("shards/")[0]
     s3.write(key, s3.read(key)[:2000])
     with pytest.raises(LoadError, match=f"{s3.url}/{key}: cut off or damaged after"):
-        list(there.loader(**how))
+        list(StreamLoader(there, **how))
     s3.delete(key)
-    with pytest.raises(LoadError, match=f"{s3.url}/{key}: is gone; pack anew"):
-        list(there.loader(**how))
+    with pytest.raises(LoadError, match=f"{s3.url}/{key}: is gone; pack it again"):
+        list(StreamLoader(there, **how))
     with pytest.raises(LoadError, match="no shards there"):
-        remote.stream(f"{s3.url}/nothing")
+        open_stream(remote, f"{s3.url}/nothing")
 
 
 def same_batch(one, other) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from k710 import open_manifest
+from k710 import ClipOptions, StreamLoader, open_dataset, open_stream
 from k710.engine.part import Share
 from k710.errors import LoadError, UsageError
 from k710.loading.augment.augment import Augment
@@ -45,7 +45,7 @@ def packed(tmp_path_factory, k710):
 @pytest.fixture
 def stream(packed):
     manifest, folder = packed
-    return manifest.stream(folder / "frames-train", seed=4)
+    return open_stream(manifest, folder / "frames-train", options=ClipOptions(seed=4))
 
 
 def clip_ids(loader):
@@ -55,9 +55,11 @@ def clip_ids(loader):
 @pytest.mark.parametrize("profile", ["h264", "frames"])
 def test_a_stream_gives_the_samples_of_the_dataset(packed, profile):
     manifest, folder = packed
-    dataset = manifest.dataset(view="k400", profile=profile, seed=4)
+    dataset = open_dataset(manifest, view="k400", profile=profile, options=ClipOptions(seed=4))
     position = {dataset.index[number].clip_id: number for number in range(len(dataset))}
-    loader = manifest.stream(folder / f"{profile}-train", seed=4).loader(batch_size=3, packed=True)
+    loader = StreamLoader(
+        open_stream(manifest, folder / f"{profile}-train", options=ClipOptions(seed=4)), batch_size=3, packed=True
+    )
     seen = []
     for batch in loader:
         for clip, clip_id, class_id in zip(batch.clips, batch.clip_ids, batch.class_ids.tolist(), strict=True):
@@ -70,20 +72,22 @@ def test_a_stream_gives_the_samples_of_the_dataset(packed, profile):
 
 
 def test_every_epoch_has_an_order_of_its_own_and_every_run_the_same(stream):
-    loader = stream.loader(batch_size=3, augment=PLAIN)
+    loader = StreamLoader(stream, batch_size=3, augment=PLAIN)
     first, second = clip_ids(loader), clip_ids(loader)
     assert loader.epoch == 2
     assert first != second
     assert sorted(first) == sorted(second)
     with pytest.warns(RepeatedEpochWarning, match="epoch 0 of these 12 clips"):
-        assert clip_ids(stream.loader(batch_size=3, augment=PLAIN)) == first
-    assert clip_ids(stream.loader(batch_size=3, augment=PLAIN, epoch=1)) == second
+        assert clip_ids(StreamLoader(stream, batch_size=3, augment=PLAIN)) == first
+    assert clip_ids(StreamLoader(stream, batch_size=3, augment=PLAIN, epoch=1)) == second
 
 
 @pytest.mark.parametrize(("world_size", "workers"), [(2, 0), (1, 2), (2, 2)])
 def test_ranks_and_workers_share_the_shards_out(stream, world_size, workers):
     ranks = [
-        stream.loader(batch_size=3 * world_size, augment=PLAIN, num_workers=workers, share=Share(rank, world_size))
+        StreamLoader(
+            stream, batch_size=3 * world_size, augment=PLAIN, num_workers=workers, share=Share(rank, world_size)
+        )
         for rank in range(world_size)
     ]
     seen = [list(rank) for rank in ranks]
@@ -93,7 +97,7 @@ def test_ranks_and_workers_share_the_shards_out(stream, world_size, workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resume_goes_on_with_the_shards_that_are_not_done(stream, workers):
-    first = stream.loader(batch_size=2, augment=PLAIN)
+    first = StreamLoader(stream, batch_size=2, augment=PLAIN)
     before = []
     for batch in first:
         before += batch.clip_ids
@@ -101,18 +105,18 @@ def test_a_resume_goes_on_with_the_shards_that_are_not_done(stream, workers):
             break
     state = first.state_dict()
     assert len(state["done"]) == 2, "two shards of three clips are read to their end, of the third two clips"
-    again = stream.loader(batch_size=1, augment=PLAIN, num_workers=workers)
+    again = StreamLoader(stream, batch_size=1, augment=PLAIN, num_workers=workers)
     again.load_state_dict(state)
     after = clip_ids(again)
     assert len(after) == 6
-    assert set(before) | set(after) == set(clip_ids(stream.loader(batch_size=3, augment=PLAIN, epoch=0)))
+    assert set(before) | set(after) == set(clip_ids(StreamLoader(stream, batch_size=3, augment=PLAIN, epoch=0)))
     assert len(set(before[:6]) & set(after)) == 0
     assert again.state_dict() == {"seed": 4, "epoch": 1, "done": []}
 
 
 def test_the_last_batch_of_an_epoch_ends_it(stream):
     """Saved there, a position must not bring back what that epoch has dropped."""
-    loader = stream.loader(batch_size=5, augment=PLAIN)
+    loader = StreamLoader(stream, batch_size=5, augment=PLAIN)
     batches = iter(loader)
     assert len([next(batches) for _ in range(len(loader))]) == 2
     assert loader.state_dict() == {"seed": 4, "epoch": 1, "done": []}
@@ -121,13 +125,13 @@ def test_the_last_batch_of_an_epoch_ends_it(stream):
 
 
 def test_the_states_of_all_ranks_make_one_position(stream):
-    ranks = [stream.loader(batch_size=6, augment=PLAIN, share=Share(rank, 2)) for rank in (0, 1)]
+    ranks = [StreamLoader(stream, batch_size=6, augment=PLAIN, share=Share(rank, 2)) for rank in (0, 1)]
     for rank in ranks:
         batches = iter(rank)
         next(batches)
         batches.close()
     states = [rank.state_dict() for rank in ranks]
-    again = stream.loader(batch_size=1, augment=PLAIN)
+    again = StreamLoader(stream, batch_size=1, augment=PLAIN)
     again.load_state_dict(*states)
     done = {name for state in states for name in state["done"]}
     assert len(done) == 2
@@ -140,8 +144,8 @@ def test_the_states_of_all_ranks_make_one_position(stream):
 
 def test_evaluation_shows_every_view_and_drops_nothing(packed):
     manifest, folder = packed
-    stream = manifest.stream(folder / "h264-val", num_clips=2, num_crops=3)
-    loader = stream.loader(batch_size=5, augment=PLAIN)
+    stream = open_stream(manifest, folder / "h264-val", options=ClipOptions(num_clips=2, num_crops=3))
+    loader = StreamLoader(stream, batch_size=5, augment=PLAIN)
     batches = list(loader)
     assert len(batches) == len(loader)
     views = [
@@ -160,7 +164,7 @@ def test_ranks_have_as_many_shards_however_many_workers_they_have(stream):
     """A rank waits for no other, so what one has more than another is not seen in an epoch."""
     for workers in (0, 3, 8):
         ranks = [
-            with_shards(stream, [6] * 10).loader(batch_size=8, num_workers=workers, share=Share(rank, 4))
+            StreamLoader(with_shards(stream, [6] * 10), batch_size=8, num_workers=workers, share=Share(rank, 4))
             for rank in range(4)
         ]
         dealt = [list(itertools.chain(*rank._parts(number))) for number, rank in enumerate(ranks)]
@@ -172,8 +176,8 @@ def test_ranks_have_as_many_shards_however_many_workers_they_have(stream):
 def test_no_epoch_is_without_batches(stream):
     """In the first, both ranks have some; in others, one has the small shard alone."""
     with pytest.raises(UsageError, match="3 shards for 2 ranks x 1 workers and batches of 2: a rank may get none"):
-        with_shards(stream, [3, 3, 1]).loader(batch_size=4, share=Share(0, 2))
-    loader = with_shards(stream, [3, 3, 2]).loader(batch_size=4, share=Share(0, 2))
+        StreamLoader(with_shards(stream, [3, 3, 1]), batch_size=4, share=Share(0, 2))
+    loader = StreamLoader(with_shards(stream, [3, 3, 2]), batch_size=4, share=Share(0, 2))
     for loader.epoch in range(20):
         assert len(loader) == 1
 
@@ -181,25 +185,25 @@ def test_no_epoch_is_without_batches(stream):
 def test_what_does_not_fit_is_refused(packed, sample, tmp_path):
     manifest, folder = packed
     with pytest.raises(LoadError, match=r"no shards there \(no shards.json that can be read\); `k710 pack`"):
-        manifest.stream(tmp_path)
+        open_stream(manifest, tmp_path)
     with pytest.raises(UsageError, match=r"4 shards for 8 ranks x 1 workers .*a rank may get none"):
-        manifest.stream(folder / "h264-train").loader(batch_size=8, share=Share(0, 8))
+        StreamLoader(open_stream(manifest, folder / "h264-train"), batch_size=8, share=Share(0, 8))
     shutil.copytree(folder / "h264-train", tmp_path / "other")
     about = json.loads((tmp_path / "other/shards.json").read_text())
     (tmp_path / "other/shards.json").write_text(json.dumps(about | {"manifest": "0" * 64}))
     with pytest.raises(UsageError, match="made of manifest 0000000000000000"):
-        manifest.stream(tmp_path / "other")
+        open_stream(manifest, tmp_path / "other")
     about["shards"][0]["file"] = "../h264-train/k400-train-000000.tar"
     (tmp_path / "other/shards.json").write_text(json.dumps(about))
     with pytest.raises(LoadError, match="which is no shard of this folder"):
-        manifest.stream(tmp_path / "other")
+        open_stream(manifest, tmp_path / "other")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("deleted", "is gone; pack anew"),
+        ("deleted", "is gone; pack it again"),
         ("truncated", "cut off or damaged after [0-9] of 3 clips"),
         ("altered", "clip "),
     ],
@@ -217,7 +221,9 @@ def test_a_damaged_shard_is_one_clear_error(packed, tmp_path, how, said, workers
                 file.seek(512)
                 file.write(bytes(400))
     with pytest.raises(LoadError, match=said):
-        next(iter(manifest.stream(tmp_path / "s").loader(batch_size=1, num_workers=workers, augment=PLAIN)))
+        next(
+            iter(StreamLoader(open_stream(manifest, tmp_path / "s"), batch_size=1, num_workers=workers, augment=PLAIN))
+        )
 
 
 def rewritten(shard, suffix, change):
@@ -255,8 +261,8 @@ def test_a_sample_that_contradicts_itself_is_one_clear_error(packed, tmp_path, s
 
     for shard in (tmp_path / "s").glob("*.tar"):
         rewritten(shard, suffix, change)
-    with pytest.raises(LoadError, match=r"clip sample-\S+ is no sample of k710 pack|has class 400; pack anew"):
-        clip_ids(manifest.stream(tmp_path / "s").loader(batch_size=1, packed=True))
+    with pytest.raises(LoadError, match=r"clip sample-\S+ is no sample of k710 pack|has class 400; pack it again"):
+        clip_ids(StreamLoader(open_stream(manifest, tmp_path / "s"), batch_size=1, packed=True))
 
 
 def test_a_damaged_list_of_shards_is_no_list(packed, tmp_path):
@@ -267,7 +273,7 @@ def test_a_damaged_list_of_shards_is_no_list(packed, tmp_path):
         left = {name: value for name, value in (about | damaged).items() if value is not ...}
         (tmp_path / "s/shards.json").write_text(json.dumps(left))
         with pytest.raises(LoadError, match="no shards there"):
-            manifest.stream(tmp_path / "s")
+            open_stream(manifest, tmp_path / "s")
 
 
 def test_clips_without_a_label_are_refused_by_training(packed, tmp_path):
@@ -275,13 +281,13 @@ def test_clips_without_a_label_are_refused_by_training(packed, tmp_path):
     shutil.copytree(folder / "h264-val", tmp_path / "s")
     from k710.loading import shard
 
-    original = shard._media
+    original = shard._clip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard, "_media", lambda *arguments: original(*arguments)._replace(class_id=-1))
+        patch.setattr(shard, "_clip", lambda *arguments: original(*arguments)._replace(class_id=-1))
         with pytest.raises(UsageError, match="has no label to train on"):
-            clip_ids(manifest.stream(tmp_path / "s", training=True).loader(batch_size=3))
+            clip_ids(StreamLoader(open_stream(manifest, tmp_path / "s", training=True), batch_size=3))
 
 
 def test_a_manifest_opened_again_takes_its_shards(packed):
     manifest, folder = packed
-    assert open_manifest(manifest.path).stream(folder / "frames-val").labels[0] == "abseiling"
+    assert open_stream(manifest.path, folder / "frames-val").labels[0] == "abseiling"

@@ -18,7 +18,7 @@ import pytest
 
 import k710 as package
 from k710.errors import ManifestError
-from k710.manifest import read as module
+from k710.manifest import write as module
 from k710.manifest.read import open_manifest
 from k710.manifest.schema import CLIPS_SCHEMA, content_hash
 from k710.manifest.views import VIEWS, split_of, splits_of, view

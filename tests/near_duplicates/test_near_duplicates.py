@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from k710 import open_dataset
 from k710.curation.audit import audit
 from k710.errors import ManifestError, StoreError
 from k710.manifest.pairs import PAIRS_SCHEMA, about_pairs, read_pairs
@@ -555,7 +556,9 @@ def test_damaged_pairs(manifest, damage):
         table = pa.parquet.read_table(path)
         changed = table.set_column(2, "distance", pa.array([1.0] * len(table), pa.float32()))
         pa.parquet.write_table(table.replace_schema_metadata(None) if damage == "no metadata" else changed, path)
-    with pytest.raises(ManifestError, match=rf"^{path}: damaged: .*; `k710 near-duplicates {manifest}` makes it anew$"):
+    with pytest.raises(
+        ManifestError, match=rf"^{path}: damaged: .*; `k710 near-duplicates {manifest}` makes it again$"
+    ):
         read_pairs(open_manifest(manifest))
 
 
@@ -766,10 +769,10 @@ def test_a_group_of_many_clips_fits_a_terminal(capsys):
 
 def test_what_is_dropped_is_not_loaded(k710, manifest, no_process):
     k710("near-duplicates", manifest, "--apply")
-    dataset = open_manifest(manifest).dataset(split="train")
+    dataset = open_dataset(manifest, split="train")
     assert len(dataset) == 7
     assert not set(dataset.index.clip_ids.to_pylist()) & set(COPIES)
-    release = open_manifest(manifest).dataset(split="train", view="k400")
+    release = open_dataset(manifest, split="train", view="k400")
     assert len(release) == 13, "a release is what its list says"
 
 

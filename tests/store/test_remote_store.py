@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from k710 import open_dataset
 from k710.errors import RemoteError, StoreError
 from k710.fetch import estimate
 from k710.fetch.scratch import scratch_folder, scratch_parent
@@ -334,7 +335,6 @@ def test_a_tar_without_rows_is_left_alone_while_it_is_young(s3, k710, local, mon
 @pytest.mark.parametrize("name", ["../../../other/x.tar", "/etc/passwd", "x/y.tar", "x.txt", ""])
 @pytest.mark.parametrize("at", ["url", "disk"])
 def test_rows_that_name_another_place_are_refused(s3, k710, local, at, name, tmp_path):
-    from k710.manifest.read import open_manifest
 
     root = location(f"{s3.url}/store" if at == "url" else tmp_path / "store")
     store = Store(root, "h264")
@@ -342,7 +342,7 @@ def test_rows_that_name_another_place_are_refused(s3, k710, local, at, name, tmp
     rows = store.rows().drop_columns("unit").to_pylist()
     hostile(store, [row | {"tar": name} for row in rows])
     with pytest.raises(StoreError, match="which is no tar of a store"):
-        open_manifest(local).dataset(store=root, view="k400", split="train")
+        open_dataset(local, store=root, view="k400", split="train")
     result = k710("verify", local, "--store", root)
     assert result.exit_code == 1
     assert "which is no tar of a store" in result.stdout

@@ -1,8 +1,8 @@
 """Augmentation of whole batches on the device: operations, random resized crop, flip, normalisation, erasing.
 
 Clips come as uint8 tensors (T, H, W, 3), each of its own size, and leave as one float tensor (B, 3, T, S, S). What
-happens to a clip is chosen on the host from its random key and its size alone, the same for all its frames; so a
-sample looks the same in any batch, and the device is never waited for.
+happens to a clip is chosen on the host from its random key and its size alone, the same for all its frames. So a
+sample looks the same in any batch, and nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from k710.errors import UsageError
-from k710.loading.augment.erase import EraseBox, choose_erase, erase
 from k710.loading.augment.operations import apply_operations
 from k710.loading.augment.randaugment import Operation, RandAugment
 from k710.random_key import Draws, RandomKey
@@ -30,6 +29,11 @@ STD = (0.225, 0.225, 0.225)
 
 _CROP_TRIES = 10
 
+# Of random erasing: the part of the crop that a box covers, and its height by its width.
+_ERASED_AREA = (0.02, 1 / 3)
+_ERASED_ASPECT = (0.3, 1 / 0.3)
+_ERASE_TRIES = 10
+
 
 class Box(NamedTuple):
     """A rectangle of pixels."""
@@ -40,9 +44,19 @@ class Box(NamedTuple):
     width: int
 
 
+class EraseBox(NamedTuple):
+    """The rectangle that is erased, in pixels of the crop, and the seed of its noise."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    seed: int
+
+
 @dataclass(frozen=True)
 class Augment:
-    """What training does to a clip; the defaults are the released code's. Raises UsageError for what cannot be.
+    """What training does to a clip; the defaults are the released code's. Raises UsageError for values not allowed.
 
     `randaugment` is a spec such as `rand-m7-n4-mstd0.5-inc1`, or None. `order`: "published" applies the operations to
     the whole frame and crops then; "crop_first" crops, resizes and rounds first, which costs less and leaves the fill
@@ -135,6 +149,33 @@ def choose_box(height: int, width: int, area: tuple[float, float], aspect: tuple
     box_height = max(min(height, round(width / aspect[0])), 1)
     box_width = max(min(width, round(height * aspect[1])), 1)
     return Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
+
+
+def choose_erase(crop_px: int, prob: float, draws: Draws) -> EraseBox | None:
+    """Where random erasing (Zhong et al., 2020) erases a crop of `crop_px` x `crop_px`; the same box in all frames.
+
+    None where chance decides against erasing, and where none of ten boxes fits.
+    """
+    if draws.uniform() >= prob:
+        return None
+    for _ in range(_ERASE_TRIES):
+        area = crop_px * crop_px * draws.uniform(*_ERASED_AREA)
+        aspect = math.exp(draws.uniform(math.log(_ERASED_ASPECT[0]), math.log(_ERASED_ASPECT[1])))
+        height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < height < crop_px and 0 < width < crop_px:
+            top, left = draws.integer(0, crop_px - height), draws.integer(0, crop_px - width)
+            return EraseBox(top, left, height, width, int(draws.raw(1)[0] >> 1))
+    return None
+
+
+def erase(clip: Tensor, box: EraseBox) -> None:
+    """Fill the box of a normalised clip (C, T, H, W) with normal noise, each pixel its own, in place.
+
+    The noise follows from the box's seed; it is not the same on CPU and CUDA, whose generators differ.
+    """
+    generator = torch.Generator(clip.device).manual_seed(box.seed)
+    region = clip[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
+    region.copy_(torch.randn(region.shape, generator=generator, device=clip.device, dtype=clip.dtype))
 
 
 def resize(frames: Tensor, height: int, width: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""The crops of validation and testing: the short side straight to the crop, and where along the longer side.
+"""The crops of validation and testing: the short side is resized to the crop, which is cut from the longer side.
 
-As the released code has it: no detour over a short side of 256.
+As in the released code, frames are not resized to a short side of 256 first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def crop_box(height: int, width: int, crop_px: int, crop: int) -> Box:
     room_y, room_x = height - crop_px, width - crop_px
     top, left = math.ceil(room_y / 2), math.ceil(room_x / 2)
     if crop != CENTRE_CROP:
-        # Only the longer side has places to choose between.
+        # The crops differ along the longer side alone.
         top, left = (room_y * crop // 2, left) if height > width else (top, room_x * crop // 2)
     return Box(top, left, crop_px, crop_px)
 

@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019): clips of a batch mixed in pairs, their labels alike.
+"""Mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019): clips of a batch and their labels, mixed in pairs.
 
 Off in UniFormerV2's recipes; VideoMAE V2 uses both (0.8 and 1.0). The first clip of a batch is paired with the last,
 and so on inwards: which clip is the partner follows from the batch, all else from the clip's own random key.
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from k710.errors import UsageError
-from k710.loading.augment.transfer import to_device
+from k710.loading.augment.pixel_ops import to_device
 from k710.random_key import Draws, RandomKey
 
 
@@ -61,7 +61,7 @@ def mix(batch: Tensor, labels: Tensor, num_classes: int, choices: Sequence[MixCh
     `labels` (B,) are class indices.
     """
     keep = to_device([float(choice.keep) for choice in choices], batch.device)
-    # Where a box is taken, the pixels outside are kept whole and those inside not at all.
+    # With a box, the pixels outside it stay and those inside are the partner's.
     share = keep.to(batch.dtype).view(-1, 1, 1, 1, 1)
     boxes = [choice.box for choice in choices]
     if any(box is not None for box in boxes):
@@ -72,7 +72,7 @@ def mix(batch: Tensor, labels: Tensor, num_classes: int, choices: Sequence[MixCh
 
 
 def _choose_cutmix(keep: float, crop_px: int, draws: Draws) -> MixChoice:
-    """A box of 1 - keep of the area, cut off at the frame's border; what it then covers decides the labels."""
+    """A box of 1 - keep of the area, cut off at the frame's border; the area that is left decides the labels."""
     half = crop_px * math.sqrt(1 - keep) / 2
     y, x = draws.uniform(0, crop_px), draws.uniform(0, crop_px)
     top, bottom = max(round(y - half), 0), min(round(y + half), crop_px)
@@ -83,7 +83,7 @@ def _choose_cutmix(keep: float, crop_px: int, draws: Draws) -> MixChoice:
 
 def _beta(alpha: float, draws: Draws) -> float:
     one, two = draws.gamma_below_one(alpha), draws.gamma_below_one(alpha)
-    # Both may underflow for a tiny alpha, which stands for all or nothing.
+    # Both may underflow for a tiny alpha; then the clip keeps all or nothing.
     return one / (one + two) if one + two else float(draws.uniform() < 0.5)
 
 

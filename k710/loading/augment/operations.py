@@ -1,7 +1,7 @@
 """Apply to each clip of a batch its own operations.
 
-Together, operations of one kind are one pass: all that are tables one look-up, all that move along one axis one
-resampling. Which clip gets which is known on the host, so nothing waits for the device.
+Operations of one kind need one pass for the whole batch: one look-up for all tables, one resampling for all moves along
+one axis. The host knows which clip gets which operation, so nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from k710.loading.augment import affine, pixel_ops
+from k710.loading.augment.pixel_ops import to_device
 from k710.loading.augment.randaugment import Operation
-from k710.loading.augment.transfer import to_device
 
 Named = Sequence[Operation]
 

@@ -15,10 +15,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from k710.loading.augment.transfer import to_device
 from k710.random_key import Ints
 
 _NUM_VALUES = 256
+
+
+def to_device(values: Tensor | Sequence[float] | Sequence[int], device: torch.device) -> Tensor:
+    """A host tensor, or numbers (whole ones int64, others float32), on `device`; copied from pinned memory."""
+    tensor = values if isinstance(values, Tensor) else torch.tensor(values)
+    if device.type == "cpu":
+        return tensor
+    # From pageable memory the copy would wait for all that is queued on the device.
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def look_up(clips: Tensor, tables: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ LEVELS: dict[str, Callable[[float, int], float]] = {
 
 @dataclass(frozen=True)
 class RandAugment:
-    """How many operations are drawn for a clip, and how strong they are. Raises UsageError for what cannot be."""
+    """How many operations are drawn for a clip, and how strong they are. Raises UsageError for values not allowed."""
 
     magnitude: float = 7.0
     num_ops: int = 4
@@ -64,7 +64,7 @@ class RandAugment:
     def parse(cls, spec: str) -> RandAugment:
         """Read the form that the papers print. `inc1` is required: the released code has no other set in use.
 
-        (There any `inc`, `inc0` too, switches the increasing set on; here `inc0` is refused rather than believed.)
+        (There any `inc`, even `inc0`, switches the increasing set on; here `inc0` is refused.)
         """
         match = _SPEC.fullmatch(spec)
         if not match:

@@ -1,15 +1,16 @@
 """Frames of a video by decord, which seeks by itself; its last release is 0.6.0 of 2021, for x86-64 alone.
 
 decord turns pictures by quarters. It does not mirror them, it leaves pixels that are not square as they are, it counts
-frames that an edit list hides, and it seeks by times that may not be those of showing. PyAV opens the file first and
-tells: pixels are made square here, the rest is refused.
+frames that an edit list hides, and it seeks by times that may not be the times of showing. PyAV opens the file first
+and finds such cases: pixels are made square here, the rest is refused.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import av.error
@@ -18,16 +19,14 @@ import numpy.typing as npt
 
 from k710.errors import LoadError
 from k710.loading.decoders.picture_times import times_can_be_trusted
+from k710.loading.decoders.pixels import Choose, Decoder, Pixels
 from k710.loading.decoders.pyav import decoded, opened
 from k710.store.containers import Container
 from k710.store.display import Display, ScreenPixels, display_of
 
-if TYPE_CHECKING:
-    from k710.loading.decoders.decode import Choose
 
-
-def with_decord(media: bytes, container: Container, choose: Choose) -> npt.NDArray[np.uint8]:
-    """See `decode.decode`. It opens containers by itself: whoever calls it has looked at the magic bytes."""
+def with_decord(media: bytes, container: Container, choose: Choose) -> Pixels:
+    """See `decode.decode`. decord opens any container by itself: the caller must have checked the first bytes."""
     import decord
 
     try:
@@ -40,8 +39,8 @@ def with_decord(media: bytes, container: Container, choose: Choose) -> npt.NDArr
         indices = choose(len(reader))
         frames: Any = reader.get_batch(indices.tolist()).asnumpy()
     except (decord.DECORDError, RuntimeError, IndexError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise LoadError(f"does not decode: {said[-1][-200:]}") from None
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise LoadError(f"does not decode: {lines[-1][-200:]}") from None
     try:
         return _with_square_pixels(np.asarray(frames, np.uint8), display)
     except ValueError as error:
@@ -75,3 +74,12 @@ def _with_square_pixels(frames: npt.NDArray[np.uint8], display: Display) -> npt.
     pixels = ScreenPixels(across.shape[2], across.shape[1], display.pixel_aspect)
     square = [pixels(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")) for frame in across]
     return np.stack(square).swapaxes(1, 2) if display.is_sideways else np.stack(square)
+
+
+def _why_unavailable() -> str | None:
+    if importlib.util.find_spec("decord") is None:
+        return "decord is not installed: it has wheels for x86-64 alone; decoder='pyav' reads the same frames"
+    return None
+
+
+DECORD = Decoder(with_decord, _why_unavailable)

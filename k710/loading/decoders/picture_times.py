@@ -1,9 +1,10 @@
-"""Whether a file's packets say which picture is shown when, or only decoding does.
+"""Whether a file's packets say when each picture is shown, or whether only decoding shows it.
 
-A picture can be found without decoding what stands before it only if three things are so: each packet holds one
-picture, its time is the time when it is shown, and what is called a key frame is one. Files break all three. AVI knows
-decoding times alone. DivX and Xvid put two pictures into one packet and a filler into the next ("packed bitstream").
-Some writers call every packet a key frame. Where there is a doubt, all of the file is decoded, as players do.
+A picture can be found without decoding everything before it only under three conditions. Each packet holds one picture.
+Its time is the time when the picture is shown. Packets that are marked as key frames are key frames. There are files
+that break each of them. AVI has decoding times alone. DivX and Xvid put two pictures into one packet and a filler into
+the next ("packed bitstream"). Some writers mark every packet as a key frame. In case of doubt the whole file is
+decoded, as players do.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ def times_can_be_trusted(packets: Sequence[Any], decoder: Any, *, demuxer: str) 
     if not _one_picture_each(packets, decoder.name):
         return False
     if any(later < earlier for earlier, later in itertools.pairwise(times)):
-        return demuxer != "avi"  # the file's own word that decoding and showing have different orders
-    # Pictures are said to be shown in decoding order. Where the decoder expects another, these are decoding times.
-    # The decoder of H.264 may learn it late, so that in AVI, which has no other times, it is not asked.
+        return demuxer != "avi"  # the file itself says that decoding and showing have different orders
+    # By these times, pictures are shown in decoding order. If the decoder expects another order, they are decoding
+    # times. The H.264 decoder may learn the order late, so in AVI, which has no other times, it cannot decide.
     return not decoder.has_b_frames and (demuxer != "avi" or decoder.name != "h264")
 
 
 def num_pictures_held(packets: Sequence[Any], codec: str) -> int:
-    """How many pictures the packets hold that are to be shown, as far as that can be seen without decoding."""
+    """How many pictures that are to be shown the packets hold, as far as that can be seen without decoding."""
     return sum(_pictures_in(packet, codec) for packet in packets if not packet.is_discard)
 
 

@@ -1,8 +1,8 @@
-"""Frames of a video by PyAV, packet by packet: what no wanted frame needs is never decoded.
+"""Frames of a video by PyAV, packet by packet: only frames that a wanted frame needs are decoded.
 
 All packets are read first, which is cheap, so it is known which frame each of them holds. For a wanted frame, decoding
-starts at the last key frame before it, or goes on from the frame before where that is nearer; and H.264 frames that
-nothing refers to are skipped unless they are wanted themselves. The result is what decoding everything would give.
+starts at the last key frame before it, or continues from the last wanted frame where that is nearer. H.264 frames to
+which no other frame refers are skipped unless they are wanted. The result is the same as decoding everything.
 
 Files whose packets do not say which frame they hold (picture_times.py) are decoded from beginning to end.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import av.error
@@ -21,21 +21,19 @@ import numpy.typing as npt
 
 from k710.errors import LoadError
 from k710.loading.decoders.picture_times import num_pictures_held, times_can_be_trusted
+from k710.loading.decoders.pixels import Choose, Decoder, Pixels
+from k710.random_key import Ints
 from k710.store.containers import Container
 from k710.store.display import MAX_PIXELS, ScreenPixels
 
-if TYPE_CHECKING:
-    from k710.loading.decoders.decode import Choose
-    from k710.random_key import Ints
-
-MAX_LOST_SHARE = 0.05  # of the frames; the store takes in no clip that has lost more
+MAX_LOST_SHARE = 0.05  # of the frames; a fetch refuses clips that have lost more
 _HELD_BACK = 2  # frames that a decoder may not give at the ends of a file without times
 
 _INTRA = 1  # FFmpeg's number of a picture that needs no other
 _OPTIONS = {"protocol_whitelist": "", "enable_drefs": "0"}
 
 
-def with_pyav(media: bytes, container: Container, choose: Choose) -> npt.NDArray[np.uint8]:
+def with_pyav(media: bytes, container: Container, choose: Choose) -> Pixels:
     """See `decode.decode`. A damaged frame is shown as the nearest one that is not, where 95 % of them decode."""
     try:
         with opened(media, container) as (file, stream):
@@ -76,19 +74,19 @@ class _Clip:
         self._pixels = ScreenPixels(self._decoder.width, self._decoder.height, stream.sample_aspect_ratio)
         self._num_pictures = self._num_lost = 0
 
-    def frames(self, choose: Choose) -> npt.NDArray[np.uint8]:
+    def frames(self, choose: Choose) -> Pixels:
         if not self._timed:
             return self._one_by_one(choose)
         indices = choose(len(self._times))
         wanted = self._times[np.unique(indices)].tolist()
-        found = self._jumping(wanted)
+        found = self._by_seeking(wanted)
         if len(found) < len(wanted):
             return self._one_by_one(choose)
         return np.stack([found[time] for time in self._times[indices].tolist()])
 
-    def _jumping(self, wanted: list[int]) -> dict[int, npt.NDArray[np.uint8]]:
-        """The pictures at the times `wanted` (increasing); those that do not decode are not there, and none is where
-        the file lies about its key frames or its times."""
+    def _by_seeking(self, wanted: list[int]) -> dict[int, npt.NDArray[np.uint8]]:
+        """The pictures at the times `wanted` (increasing), without those that do not decode. No pictures at all where
+        the file's key frames or times turn out to be wrong."""
         packets, decoder = self._packets, self._decoder
         keys = [number for number, packet in enumerate(packets) if packet.is_keyframe]
         number_of = {packet.pts: number for number, packet in enumerate(packets) if not packet.is_discard}
@@ -112,7 +110,7 @@ class _Clip:
         position = 0
         for time in wanted:
             last = number_of[time]
-            # A frame that is shown before a key frame but stands behind it needs frames before that.
+            # A frame that comes after a key frame in the file but is shown before it needs frames before the key frame.
             start = max((key for key in keys if key <= last and packets[key].pts <= time), default=0)
             if start > position:
                 take(decoded(decoder, None) or ())
@@ -127,10 +125,11 @@ class _Clip:
         take(decoded(decoder, None) or ())
         return found if plain else {}
 
-    def _one_by_one(self, choose: Choose) -> npt.NDArray[np.uint8]:
-        """Decode everything, twice, so that never more than the wanted pictures are held."""
+    def _one_by_one(self, choose: Choose) -> Pixels:
+        """Decode everything, twice, so that only the wanted pictures are kept in memory."""
         stamps = np.array([stamp for stamp, _ in self._all()], np.int64)
-        if self._timed and np.any(np.diff(stamps) < 0):  # a decoder knows the order, and what it was told was wrong
+        # A decoder gives pictures in the order of showing: if their times do not rise, the times are wrong.
+        if self._timed and np.any(np.diff(stamps) < 0):
             self._timed = False
             stamps = np.array([stamp for stamp, _ in self._all()], np.int64)
         num_held = num_pictures_held(self._packets, self._decoder.name)
@@ -141,18 +140,18 @@ class _Clip:
         num_frames = len(self._times) if self._timed else self._num_pictures
         indices = choose(num_frames)
         stamps.sort()
-        asked = self._times[indices] if self._timed else indices
-        nearest = stamps[np.abs(stamps[None, :] - asked[:, None]).argmin(axis=1)]
+        wanted = self._times[indices] if self._timed else indices
+        nearest = stamps[np.abs(stamps[None, :] - wanted[:, None]).argmin(axis=1)]
         among = set(nearest.tolist())
         found = {stamp: self._pixels(picture) for stamp, picture in self._all() if stamp in among}
-        if len(found) < len(among):  # after damage, what a decoder gives hangs on what it had before
+        if len(found) < len(among):  # after damage, a decoder's pictures depend on those before
             raise LoadError("damaged: a frame decodes once and not again")
         return np.stack([found[stamp] for stamp in nearest.tolist()])
 
     def _all(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Every picture that decodes, in the order of showing, with its time, or its number where times are unknown.
 
-        The decoder is new each time: what one has seen changes what it gives. Pictures and losses are counted.
+        The decoder is new each time: its pictures depend on what it has decoded before. It counts pictures and losses.
         """
         self._num_pictures = self._num_lost = 0
         shown = set(self._times.tolist())
@@ -169,7 +168,7 @@ class _Clip:
 
 
 def _packets(file: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Any]:
-    """The stream's packets up to where the file breaks off."""
+    """The stream's packets, up to the place where the file is cut off or damaged."""
     try:
         yield from (packet for packet in file.demux(stream) if packet.size)
     except av.error.FFmpegError:
@@ -177,8 +176,11 @@ def _packets(file: av.container.InputContainer, stream: av.VideoStream) -> Itera
 
 
 def decoded(decoder: Any, packet: Any) -> list[av.VideoFrame] | None:
-    """What a packet completes (None: what the decoder still holds); None where it does not decode."""
+    """The pictures that a packet completes (with None: those left in the decoder); None where it does not decode."""
     try:
         return list(decoder.decode(packet))
     except av.error.FFmpegError:
         return None
+
+
+PYAV = Decoder(with_pyav, why_unavailable=lambda: None)

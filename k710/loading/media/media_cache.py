@@ -1,7 +1,7 @@
 """A bounded folder of clips that were read from a URL, shared by workers, processes and runs.
 
-Once it is full it stays as it is: an epoch shows each clip once, so throwing clips out for others would gain nothing,
-and with what was first kept the share of reads that it answers is the share of the clips that it holds.
+Once it is full it stays as it is: an epoch shows each clip once, so replacing kept clips by others would gain nothing.
+The share of reads that it saves is the share of the clips that it has.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ _LOCK, _TOTAL = "lock", "bytes"
 class MediaCache:
     """Clips of any dataset in `folder`, `max_bytes` of them over all processes. It pickles to its settings.
 
-    Raises UsageError for a size that holds nothing. What it gives is checked by who asks, as all that is read.
+    Raises UsageError for a size below 1 byte. It checks no content: MediaFiles checks all bytes that it reads.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         if max_bytes < 1:
             raise UsageError(f"cache_bytes is {max_bytes}; a cache holds at least one byte")
-        # Absolute: a worker or a later call may stand in another folder.
+        # Absolute: a worker or a later call may have another working directory.
         self.folder, self.max_bytes = folder.absolute(), max_bytes
         self._full_at = max_bytes + 1  # the size of the smallest clip that did not fit: not tried again
 
     def get(self, place: Place, where: str) -> bytes | None:
-        """The clip's bytes from its tar's header on; None where it is not kept."""
+        """The clip's tar header and bytes; None where the cache does not have them."""
         with contextlib.suppress(OSError):
             return self._path(place, where).read_bytes()
         return None
 
     def keep(self, place: Place, where: str, content: bytes) -> None:
-        """Keep a clip, if there is room, in the place of a damaged one that has its room already. A disk that fails
-        keeps nothing, and no training ends for it."""
+        """Keep a clip if there is room. A damaged copy of it is replaced, and needs no new room.
+
+        A disk that fails keeps nothing; it must not end a training run.
+        """
         path = self._path(place, where)
         with contextlib.suppress(OSError):
-            if not path.exists() and not self._take_room(len(content)):
+            if not path.exists() and not self._reserve(len(content)):
                 return
             path.parent.mkdir(exist_ok=True)
             with replacing(path) as file:
@@ -52,7 +54,7 @@ class MediaCache:
         key = hashlib.sha256(f"{where}\n{place.offset}\n{place.size}\n{place.digest}".encode()).hexdigest()
         return self.folder / key[:2] / key
 
-    def _take_room(self, size: int) -> bool:
+    def _reserve(self, size: int) -> bool:
         if size >= self._full_at:
             return False
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,7 @@ class MediaCache:
         return False
 
     def _read_total(self) -> int:
-        """The bytes that are kept or on their way; counted where nobody has counted yet, or the count is damaged."""
+        """The bytes that are kept or being written; counted from the files where there is no count or a damaged one."""
         with contextlib.suppress(OSError, ValueError):
             return int((self.folder / _TOTAL).read_text())
         return sum(path.stat().st_size for path in self.folder.glob("??/*"))

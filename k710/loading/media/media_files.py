@@ -1,4 +1,4 @@
-"""A clip's bytes out of a tar of the store, or out of a file of its own, at random, and checked."""
+"""A clip's bytes, read at random from a tar of the store or from a file of its own, and checked."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _NAME_BYTES = 100  # of a tar header
 
 
 class MediaFiles:
-    """Reads clips from the files under `folder`. `in_tars`: each stands behind its header.
+    """Reads clips from the files under `folder`. `in_tars`: each clip is a member of a tar, after its header.
 
-    `frame_reads`: of stored frames, "small" reads each wanted one by itself; "ranged", the default at a URL, all up to
-    the last wanted one at once. `cache` keeps whole clips of a URL. Raises UsageError for a cache of local files.
+    `frame_reads` is for stored frames: "small" reads each wanted frame by itself; "ranged", the default at a URL, reads
+    from the first frame to the last wanted one at once. `cache` keeps whole clips of a URL. Raises UsageError for a
+    cache of local files.
     """
 
     def __init__(
@@ -43,17 +44,17 @@ class MediaFiles:
     def read(self, place: Place) -> bytes:
         """All bytes of a clip, compared with its hash where one is known. Raises LoadError."""
         if not self._in_tars:
-            return self._asked(place, 0, None)
+            return self._read(place, 0, None)
         return self._whole(place)[_HEADER:]
 
     def read_frames(self, place: Place, positions: Ints) -> list[bytes]:
         """The stored frames at `positions` (increasing), a JPEG each. Raises LoadError."""
         assert place.frame_offsets is not None
-        # Counted from the header of the clip's member, which is read along.
+        # Counted from the header of the clip's member, which is read too.
         begin = _HEADER + place.frame_offsets[positions]
         end = _HEADER + np.append(place.frame_offsets[1:], place.size)[positions]
         spans = list(zip(begin.tolist(), end.tolist(), strict=True))
-        # Their bytes cannot be hashed without reading all; that a tar was changed shows in its header.
+        # Hashing would need all bytes of the clip. The header shows whether the tar was changed.
         if self._frame_reads == "small" and self._cache is None:
             self._check_header(place, self._bytes(place, 0, _HEADER))
             return [self._bytes(place, start, stop - start) for start, stop in spans]
@@ -62,37 +63,37 @@ class MediaFiles:
         return [piece[start:stop] for start, stop in spans]
 
     def _whole(self, place: Place) -> bytes:
-        """Header and media of a clip, out of the cache where it is there."""
+        """Header and media of a clip, from the cache if it has them."""
         where = str(self._folder / place.file)
         kept = None if self._cache is None else self._cache.get(place, where)
         if kept is not None and self._problem(place, kept) is None:
             return kept
         whole = self._bytes(place, 0, _HEADER + place.size)
         if (problem := self._problem(place, whole)) is not None:
-            raise LoadError(f"{self._where(place)}: {problem}{_MEND}")
+            raise LoadError(f"{self._where(place)}: {problem}{_REPAIR}")
         if self._cache is not None:
             self._cache.keep(place, where, whole)
         return whole
 
     def _problem(self, place: Place, whole: bytes) -> str | None:
         if _clip_of(whole) != place.clip_id:
-            return "another file stands in its place"
+            return "another file is in its place"
         changed = place.digest != int(hashlib.sha256(whole[_HEADER:]).hexdigest()[:16], 16)
         return "its bytes have changed" if changed else None
 
     def _bytes(self, place: Place, start: int, size: int) -> bytes:
         """`size` bytes of a clip's member in a tar, from `start`, counted from its header."""
-        found = self._asked(place, place.offset - _HEADER + start, size)
+        found = self._read(place, place.offset - _HEADER + start, size)
         if len(found) < size:
             end = place.offset - _HEADER + start + len(found)
-            raise LoadError(f"{self._where(place)}: cut off after {end:,} bytes{_MEND}")
+            raise LoadError(f"{self._where(place)}: cut off after {end:,} bytes{_REPAIR}")
         return found
 
-    def _asked(self, place: Place, start: int, size: int | None) -> bytes:
+    def _read(self, place: Place, start: int, size: int | None) -> bytes:
         try:
             return self._files.read(place.file, start, size)
         except FileNotFoundError:
-            raise LoadError(f"{self._where(place)}: is gone{_MEND if self._in_tars else ''}") from None
+            raise LoadError(f"{self._where(place)}: is gone{_REPAIR if self._in_tars else ''}") from None
         except RemoteError as error:
             raise LoadError(f"clip {place.clip_id}: {error}") from None
         except OSError as error:
@@ -100,15 +101,15 @@ class MediaFiles:
 
     def _check_header(self, place: Place, header: bytes) -> None:
         if _clip_of(header) != place.clip_id:
-            raise LoadError(f"{self._where(place)}: another file stands in its place{_MEND}")
+            raise LoadError(f"{self._where(place)}: another file is in its place{_REPAIR}")
 
     def _where(self, place: Place) -> str:
         return f"{self._folder / place.file}: clip {place.clip_id}" if self._in_tars else f"{self._folder / place.file}"
 
 
 def _clip_of(header: bytes) -> str:
-    """The clip that a tar header names."""
+    """The clip_id in a tar header."""
     return header[:_NAME_BYTES].rstrip(b"\0").decode("utf-8", "replace").partition(".")[0]
 
 
-_MEND = "; `k710 verify MANIFEST --repair` mends the store"
+_REPAIR = "; `k710 verify MANIFEST --repair` mends the store"

@@ -1,4 +1,4 @@
-"""Reading at random from files that are many: the last few stay open, those at a URL are asked for a range each."""
+"""Reading at random from many files: on a disk the last ones stay open; at a URL each read is one ranged request."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _OPEN_FILES = 128
 
 
 def open_media(path: Path) -> int:
-    """A descriptor to read from at random: the one place where a file of media is opened."""
-    # Not blocking: a pipe among the files would be waited for without end. For a file it changes nothing.
+    """A descriptor of a media file. All media files are opened here. Raises OSError."""
+    # Not blocking: opening a pipe would wait for ever. For a file it makes no difference.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -31,7 +31,7 @@ class LocalFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: dict[str, int] = {}  # the last one used is the last
-        weakref.finalize(self, _close, self._open)  # not __del__: a process that ends has taken `os` down before
+        weakref.finalize(self, _close, self._open)  # not __del__: when a process ends, `os` may be gone before
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LocalFiles, (self.folder,)  # a worker opens its own
