@@ -15,10 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from k710.engine.engine import Engine, Stop, local_engine
-from k710.engine.helper_pool import ClipPool
 from k710.errors import FetchError, StoreError, UsageError
 from k710.fetch.encode.ffmpeg_binary import failure_reason, ffmpeg_binary
-from k710.fetch.encode.jobs import NO_SPACE, Candidate, ClipJob
+from k710.fetch.encode.jobs import NO_SPACE, Candidate, ClipJob, clip_pool
 from k710.fetch.encode.profiles import ENCODING_VERSION, Profile
 from k710.fetch.estimate import check_room
 from k710.fetch.origins.cvdf import stop_without_network
@@ -106,7 +105,7 @@ def _forget_what_came(tally: Tally, missing: pa.Array) -> None:
 @contextmanager
 def _open_run(stop: Stop, workers: int, *, store: Store, choices: Choices, say: Callable[[str], None]) -> Iterator[Run]:
     """What the units share on one machine."""
-    with scratch_folder(store.root, scratch=choices.scratch) as scratch, ClipPool(workers) as pool:
+    with scratch_folder(store.root, scratch=choices.scratch) as scratch, clip_pool(workers) as pool:
         run = Run(store, choices.profile, pool, scratch, stop, Tally(), say)
         try:
             yield run

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from k710.engine.engine import Stop
-from k710.engine.helper_pool import ClipPool
 from k710.fetch.encode.ffmpeg_binary import ffmpeg_version
-from k710.fetch.encode.jobs import NO_SPACE, ClipJob, Made
+from k710.fetch.encode.jobs import NO_SPACE, ClipJob, ClipPool, Made
 from k710.fetch.encode.profiles import ENCODING_VERSION, Profile
 from k710.fetch.store_unit import StoreUnit, is_disk_full
 from k710.store.store import Store

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from k710.engine.engine import Engine, Stop, local_engine
-from k710.engine.helper_pool import ClipPool
 from k710.errors import StoreError
-from k710.fetch.encode.jobs import CheckJob
+from k710.fetch.encode.jobs import CheckJob, ClipPool, clip_pool
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit, sha8
 from k710.maintenance.recover import recover, tar_here
@@ -87,7 +86,7 @@ def _open_checkers(
     stop: Stop, workers: int, *, root: Location, decode: bool, scratch: Path | None
 ) -> Iterator[Checkers]:
     with ExitStack() as stack:
-        pool = stack.enter_context(ClipPool(workers)) if decode else None
+        pool = stack.enter_context(clip_pool(workers)) if decode else None
         needed = decode or isinstance(root, RemotePath)
         folder = stack.enter_context(scratch_folder(root, scratch=scratch)) if needed else None
         try:

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from k710.engine.engine import Engine, Stop, local_engine
-from k710.engine.helper_pool import ClipPool
+from k710.engine.helper_pool import HelperPool
 from k710.errors import StoreError
 from k710.near_duplicates.frames import COLUMNS, MAX_FRAMES, STEP_S, ClipMedia
 from k710.near_duplicates.hash_clip import RIM_SHARE, VARIANTS
@@ -243,13 +243,13 @@ def make_missing(
 class Hashers:
     """What the units share on a machine."""
 
-    pool: ClipPool
+    pool: HelperPool[Hashed]
     stop: Stop
 
 
 @contextmanager
 def _open_hashers(stop: Stop, workers: int) -> Iterator[Hashers]:
-    with ClipPool(workers, module="k710.near_duplicates.hash_process", answer=Hashed) as pool:
+    with HelperPool(workers, module="k710.near_duplicates.hash_process", answer=Hashed) as pool:
         try:
             yield Hashers(pool, stop)
         except BaseException:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from k710.engine import helper_pool as clip_pool
+from k710.engine import helper_pool
 from k710.fetch.encode import source_file
 from k710.fetch.origins.local import LocalOrigin
 from k710.manifest.read import open_manifest
@@ -339,7 +339,7 @@ def test_a_second_run_does_nothing(fetch, small, tmp_path, monkeypatch):
     def never(*arguments: object, **more: object) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(clip_pool.subprocess, "Popen", never)
+    monkeypatch.setattr(helper_pool.subprocess, "Popen", never)
     result = fetch(small, clips)
     assert "This run: 0 clips fetched, 0.0 MB." in result.stdout
     assert "k710 train       4         4             0   100.0%" in result.stdout

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from k710.engine.helper_pool import HelperPool
 from k710.fetch.encode.profiles import Profile
 
 Span = tuple[int, int]  # start and end in whole seconds of the video
@@ -103,3 +104,11 @@ class Made:
             measured = Measured(**measured | {"flags": tuple(measured["flags"])})
         tuples = {key: plain[key] and tuple(plain[key]) for key in ("frame_offsets", "frame_indices")}
         return cls(**plain | tuples | {"measured": measured, "flags": tuple(plain["flags"])})
+
+
+ClipPool = HelperPool[Made]
+
+
+def clip_pool(num_processes: int) -> ClipPool:
+    """Processes that do a ClipJob or a CheckJob; each is started when it is first needed."""
+    return HelperPool(num_processes, module="k710.fetch.encode.clip_process", answer=Made)
