@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import RemoteError, UsageError
+from k710.fetch.encode.codecs import AUDIO_ENCODER, CODECS, DEFAULT_CODEC
 from k710.fetch.encode.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.storage.download import cache_folder
 from k710.storage.remote import RemotePath
@@ -31,7 +32,6 @@ OK, WARNING, MISSING = "ok", "warning", "missing"
 
 IMPORT_LIMIT_S = 20.0  # a module that takes longer to load counts as broken
 _OLD_DAYS = 60
-_ENCODERS = {"libx264": "profiles h264 and source", "mjpeg": "profile frames", "aac": "--audio"}
 _STORE_BYTES, _CACHE_BYTES, _SHARED_MEMORY_BYTES = 20e9, 1e9, 1e9
 _OPEN_FILES = 1024
 _COLOUR_LEVELS = 8  # of 255: encoding costs up to 4, a wrong matrix or a wrong range 15 and more
@@ -190,14 +190,26 @@ def ffmpeg(here: Here) -> Iterable[Finding]:
         said = str(error).strip().splitlines() or [type(error).__name__]
         yield Finding("ffmpeg", MISSING, said[-1][:300], install, needed=True)
         return
-    lacks = [f"encoder {name} ({use})" for name, use in _ENCODERS.items() if name not in encoders]
+    lacks = [f"encoder {name} ({use})" for name, use in _encoders().items() if name not in encoders]
     lacks += [f"protocol {name}" for name in ("file", "pipe") if name not in protocols]
     if lacks:
-        broken = "libx264" not in encoders or "file" not in protocols
+        broken = CODECS[DEFAULT_CODEC].encoder not in encoders or "file" not in protocols
         mark = MISSING if broken else WARNING
         yield Finding("ffmpeg", mark, f"{version}, {binary}: lacks {', '.join(lacks)}", install, needed=True)
     else:
         yield Finding("ffmpeg", OK, f"{version}, {binary}", needed=True)
+
+
+def _encoders() -> dict[str, str]:
+    """The encoders that k710 uses, by FFmpeg's names, and what for."""
+    codecs: dict[str, list[str]] = {}
+    for name, codec in CODECS.items():
+        codecs.setdefault(codec.encoder, []).append(name)
+    uses = {
+        encoder: f"{'profile' if len(names) == 1 else 'profiles'} {' and '.join(names)}"
+        for encoder, names in codecs.items()
+    }
+    return uses | {AUDIO_ENCODER: "--audio"}
 
 
 def ffmpeg_colours(here: Here) -> Iterable[Finding]:

@@ -22,12 +22,13 @@ from k710.cli.common import (
 )
 from k710.cli.youtube_options import youtube_options
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from k710.fetch.plan import Choices
+    from k710.fetch.plan import FetchOptions
     from k710.fetch.unit_work import Tally
     from k710.manifest.read import Manifest
 
@@ -42,7 +43,9 @@ MAX_TOLD = 20  # of the videos that gave no answer
 @click.option(
     "--store", type=FOLDER_OR_URL, help="Place of the media; several manifests may share it.  [MANIFEST/store]"
 )
-@click.option("--profile", default="h264", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
+@click.option(
+    "--profile", default=DEFAULT_PROFILE, show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`."
+)
 @click.option("--audio", is_flag=True, help="Keep the sound.")
 @click.option("--view", type=VIEW, help="Only clips of this view: k710, k400, k600, k700, k700_2020.")
 @click.option("--splits", type=SPLIT_LIST, default="train,val", show_default=True, help="Only clips of these splits.")
@@ -93,18 +96,18 @@ def store_of(manifest: Location, store: Location | None) -> Location:
 def choices_of(
     origins: tuple[str, ...],
     *,
-    profile: str = "h264",
+    profile: str = DEFAULT_PROFILE,
     audio: bool = False,
     retry: tuple[str, ...] = (),
     splits: tuple[str, ...] = ("train", "val"),
     workers: int | None = None,
     part: str | None = None,
     **options: Any,
-) -> Choices:
+) -> FetchOptions:
     """The library's choices from the options of the command."""
     from k710.engine.part import Part, parse_part
     from k710.fetch.encode.profiles import read_profile
-    from k710.fetch.plan import Choices
+    from k710.fetch.plan import FetchOptions
     from k710.fetch.wanted import check_wanted
 
     check_wanted(options.get("view"), splits)
@@ -112,7 +115,7 @@ def choices_of(
     chosen = read_profile(profile, audio=audio)
     cores = workers or os.cpu_count() or 1
     options |= {"part": parse_part(part) if part is not None else Part(), "workers": cores}
-    return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, **options).checked()
+    return FetchOptions(chosen, origins=names, retry=frozenset(retry), splits=splits, **options).checked()
 
 
 def split_origins(given: str) -> list[str]:
@@ -121,7 +124,7 @@ def split_origins(given: str) -> list[str]:
 
 
 def fetch_and_print(
-    manifest: Manifest, store: Location, choices: Choices, *, engine: Callable[..., Any] | None = None
+    manifest: Manifest, store: Location, choices: FetchOptions, *, engine: Callable[..., Any] | None = None
 ) -> None:
     """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
     from k710.engine.engine import Stop, local_engine, polite_interrupts
@@ -219,7 +222,7 @@ def _print_tally(tally: Tally) -> None:
         click.echo(f"members of archives refused: {kinds}", err=True)
 
 
-def _print_estimate(manifest: Manifest, store: Location, choices: Choices) -> None:
+def _print_estimate(manifest: Manifest, store: Location, choices: FetchOptions) -> None:
     from k710.fetch.estimate import estimate
 
     found = estimate(manifest, store, choices)

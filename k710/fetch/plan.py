@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from k710.engine.part import Part
 from k710.errors import FetchError, UsageError
+from k710.fetch.encode.codecs import CODECS
 from k710.fetch.encode.profiles import Profile
 from k710.fetch.origins.archive_sets import (
     ARCHIVE_SETS,
@@ -46,7 +47,7 @@ from k710.store.store import Store, profiles_in
 
 
 @dataclass(frozen=True)
-class Choices:
+class FetchOptions:
     """What to fetch, from where and how. `origins`: `local:DIR`, `cvdf`, `cvdf:BASE_URL`, `youtube` or
     `youtube:URL`, in the order to ask them.
 
@@ -64,7 +65,7 @@ class Choices:
     part: Part = field(default_factory=Part)
     youtube: YoutubeOptions = field(default_factory=YoutubeOptions)
 
-    def checked(self) -> Choices:
+    def checked(self) -> FetchOptions:
         """The choices themselves. Raises UsageError for an unknown origin or class of failure, FetchError for a
         folder that is not there."""
         check_failures(self.retry)
@@ -93,7 +94,7 @@ class Choices:
             self.youtube.checked()
         elif self.youtube != YoutubeOptions():
             raise UsageError("options --youtube-… without the origin youtube; add it to --from")
-        if asked and self.youtube.sections and self.profile.codec == "source":
+        if asked and self.youtube.sections and not CODECS[self.profile.codec].cuts_sections:
             raise UsageError("--youtube-sections needs a profile that encodes: a section begins with hidden frames")
 
 
@@ -114,7 +115,7 @@ class Stage:
 class Plan:
     """The wanted clips of a manifest and the stages that bring what is missing of them."""
 
-    def __init__(self, manifest: Manifest, store: Store, choices: Choices, *, is_dry: bool = False) -> None:
+    def __init__(self, manifest: Manifest, store: Store, choices: FetchOptions, *, is_dry: bool = False) -> None:
         self.manifest, self.store, self.choices = manifest, store, choices.checked()
         self.wanted = wanted_ids(manifest, view=choices.view, splits=choices.splits, limit=choices.limit)
         self.workers = choices.workers  # of all machines that are to do the units

@@ -22,7 +22,7 @@ from k710.fetch.encode.profiles import ENCODING_VERSION, Profile
 from k710.fetch.estimate import check_room
 from k710.fetch.origins.cvdf import stop_without_network
 from k710.fetch.origins.local import clip_of
-from k710.fetch.plan import Choices, Plan
+from k710.fetch.plan import FetchOptions, Plan
 from k710.fetch.scratch import scratch_folder, sweep
 from k710.fetch.unit_work import Run, Tally
 from k710.fetch.wanted import of_part
@@ -37,7 +37,7 @@ _SELF_CHECK_S = 60.0
 def fetch(
     manifest: Manifest,
     store_root: Location,
-    choices: Choices,
+    options: FetchOptions,
     *,
     stop: Stop | None = None,
     told: Callable[[Tally], None] = lambda tally: None,
@@ -55,29 +55,29 @@ def fetch(
     tally = Tally()
     if isinstance(store_root, RemotePath):
         store_root.check_writable()
-    if choices.scratch is not None:
-        choices = replace(choices, scratch=choices.scratch.absolute())  # where another machine stands is not known
-    store = Store(store_root, choices.profile.folder)
-    plan = Plan(manifest, store, choices)
-    check_profile(store, choices.profile, say=say)
+    if options.scratch is not None:
+        options = replace(options, scratch=options.scratch.absolute())  # where another machine stands is not known
+    store = Store(store_root, options.profile.folder)
+    plan = Plan(manifest, store, options)
+    check_profile(store, options.profile, say=say)
     if not len(plan.wanted):
-        where = f"view {choices.view}" if choices.view else "any release"
-        raise UsageError(f"{manifest.path}: has no clip of {where} in splits {', '.join(choices.splits)}")
+        where = f"view {options.view}" if options.view else "any release"
+        raise UsageError(f"{manifest.path}: has no clip of {where} in splits {', '.join(options.splits)}")
     if not len(plan.missing()):
-        sweep(store_root, choices.scratch)
+        sweep(store_root, options.scratch)
         return tally
-    planned(len(of_part(plan.missing(), choices.part)))
+    planned(len(of_part(plan.missing(), options.part)))
     shared = tuple(plan.local_files())
     if isinstance(store_root, Path):  # a URL is the same everywhere
         store = Store(store_root.absolute(), store.profile_folder)
         shared = (store_root.absolute() / "scratch", *shared)
-    opens = partial(_open_run, store=store, choices=choices, say=say)
-    with engine(opens, workers=choices.workers, stop=stop, shared=shared) as opened:
+    opens = partial(_open_run, store=store, options=options, say=say)
+    with engine(opens, workers=options.workers, stop=stop, shared=shared) as opened:
         counted, checked = _Counted(tally, told, stop), False
         plan.workers = opened.workers
         for stage in plan.stages():
             tally.unread.update(stage.unread)
-            check_room(store, choices, stage)
+            check_room(store, options, stage)
             if stage.units and not checked:
                 opened.on_each_machine(_check_tools)
                 checked = True
@@ -103,10 +103,12 @@ def _forget_what_came(tally: Tally, missing: pa.Array) -> None:
 
 
 @contextmanager
-def _open_run(stop: Stop, workers: int, *, store: Store, choices: Choices, say: Callable[[str], None]) -> Iterator[Run]:
+def _open_run(
+    stop: Stop, workers: int, *, store: Store, options: FetchOptions, say: Callable[[str], None]
+) -> Iterator[Run]:
     """What the units share on one machine."""
-    with scratch_folder(store.root, scratch=choices.scratch) as scratch, clip_pool(workers) as pool:
-        run = Run(store, choices.profile, pool, scratch, stop, Tally(), say)
+    with scratch_folder(store.root, scratch=options.scratch) as scratch, clip_pool(workers) as pool:
+        run = Run(store, options.profile, pool, scratch, stop, Tally(), say)
         try:
             yield run
         except BaseException:

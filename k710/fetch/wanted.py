@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from k710.engine.part import Part
 from k710.errors import UsageError
-from k710.fetch.encode.jobs import Span
+from k710.fetch.encode.measured import Span
 from k710.manifest.memberships import in_splits_of, split_masks
 from k710.manifest.read import Manifest
 from k710.manifest.views import VIEWS

@@ -9,6 +9,7 @@ from typing import Any
 from k710.loading.dataset import DEFAULT_CACHE_BYTES, ClipDataset
 from k710.manifest.read import Manifest
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Media:
     URL, at most `cache_bytes`."""
 
     store: Location | None = None
-    profile: str = "h264"
+    profile: str = DEFAULT_PROFILE
     folder: Path | None = None
     cache: Path | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES

@@ -25,6 +25,7 @@ from k710.loading.sampling import View
 from k710.random_key import RandomKey
 from k710.storage.remote import RemotePath
 from k710.storage.storage import local_folder, location
+from k710.store.profile_names import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from k710.loading.loader import ClipLoader
@@ -55,7 +56,7 @@ def open_dataset(
     view: str = "k710",
     dialect: str = "canonical",
     store: str | os.PathLike[str] | RemotePath | None = None,
-    profile: str = "h264",
+    profile: str = DEFAULT_PROFILE,
     folder: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> ClipDataset:

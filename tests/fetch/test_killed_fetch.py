@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -25,6 +25,7 @@ from k710.engine import helper_pool
 from k710.engine.helper_pool import StoppedError
 from k710.errors import EngineError
 from k710.fetch import estimate
+from k710.fetch.encode.codecs import CODECS
 from k710.fetch.encode.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.encode.jobs import Candidate, CheckJob, ClipJob, clip_pool
 from k710.fetch.encode.profiles import Profile
@@ -553,7 +554,7 @@ def noisy(tmp_path_factory, k710):
 def test_a_disk_that_fills_up(k710, noisy, disk, monkeypatch):
     """What is settled is kept; with more room the same command goes on."""
     manifest, origin = noisy
-    monkeypatch.setattr(estimate, "EXPECTED_CLIP_BYTES", {"h264": 1000})  # or it would not even begin
+    monkeypatch.setitem(CODECS, "h264", replace(CODECS["h264"], expected_bytes=1000))  # or it would not even begin
     monkeypatch.setattr(estimate, "SOURCE_CLIP_BYTES", 1000)
     store = Store(disk("6m"), "h264")
     arguments = ("fetch", manifest, "--from", f"local:{origin}", "--store", store.root, "--workers", 2)
@@ -581,7 +582,7 @@ def test_a_disk_that_fills_up(k710, noisy, disk, monkeypatch):
 
 def test_a_disk_too_small_for_a_unit_to_begin(k710, noisy, disk, monkeypatch):
     manifest, origin = noisy
-    monkeypatch.setattr(estimate, "EXPECTED_CLIP_BYTES", {"h264": 1000})
+    monkeypatch.setitem(CODECS, "h264", replace(CODECS["h264"], expected_bytes=1000))
     monkeypatch.setattr(estimate, "SOURCE_CLIP_BYTES", 1000)
     root = disk("1m")
     result = k710("fetch", manifest, "--from", f"local:{origin}", "--store", root, "--workers", 2)

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from k710.fetch.encode.jobs import Made, Measured
+from k710.fetch.encode.jobs import Made
+from k710.fetch.encode.measured import Measured
 from k710.fetch.encode.profiles import read_profile
 from k710.fetch.scratch import scratch_folder
 from k710.maintenance import verify

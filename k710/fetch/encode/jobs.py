@@ -7,24 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from k710.engine.helper_pool import HelperPool
+from k710.fetch.encode.measured import Measured, Span
 from k710.fetch.encode.profiles import Profile
 
-Span = tuple[int, int]  # start and end in whole seconds of the video
-
 NO_SPACE = "no_space"  # no failure of the clip: the run ends
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a clip's file is, by its own packets and pictures. The size is that on the screen, rotated if it asks."""
-
-    width: int
-    height: int
-    fps: float
-    num_frames: int
-    duration_s: float
-    codec: str
-    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

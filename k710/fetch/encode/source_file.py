@@ -12,7 +12,7 @@ import av
 import av.error
 import numpy as np
 
-from k710.fetch.encode.jobs import Span
+from k710.fetch.encode.measured import Span
 from k710.fetch.encode.mp4_boxes import is_cut_off
 from k710.store.containers import DEMUXERS, SNIFF_BYTES, Container, other_video, sniff
 from k710.store.display import MAX_PIXELS as MAX_PIXELS

@@ -23,7 +23,7 @@ from typing import IO, Any
 from k710.engine.engine import Stop
 from k710.errors import FetchError
 from k710.fetch.encode.ffmpeg_binary import ffmpeg_binary
-from k710.fetch.encode.jobs import Span
+from k710.fetch.encode.measured import Span
 from k710.fetch.encode.profiles import Profile
 from k710.fetch.origins.youtube.options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YoutubeOptions
 from k710.storage.http_reader import without_password
