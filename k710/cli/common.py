@@ -144,8 +144,7 @@ def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Cal
     from k710.engine.engine import local_engine
     from k710.engine.ray_engine import ray_engine
 
-    say = partial(click.echo, err=True)
-    on_ray = partial(ray_engine, address=ray_address, most_workers=workers, say=say)
+    on_ray = partial(ray_engine, address=ray_address, most_workers=workers, on_message=partial(click.echo, err=True))
     engines: dict[str, Callable[..., Any]] = {"local": local_engine, "ray": on_ray}
     if name not in engines:
         raise UsageError(f"unknown engine {name!r}; known: {', '.join(engines)}")

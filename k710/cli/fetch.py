@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,11 +29,12 @@ from k710.text import counted, printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from k710.fetch.origins.youtube.options import YoutubeOptions
     from k710.fetch.plan import FetchOptions
     from k710.fetch.unit_work import Tally
     from k710.manifest.read import Manifest
 
-MAX_TOLD = 20  # of the videos that gave no answer
+MAX_SHOWN = 20  # of the videos that gave no answer
 
 
 @click.command("fetch")
@@ -60,12 +62,22 @@ MAX_TOLD = 20  # of the videos that gave no answer
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
 def command(
     manifest: Location,
+    *,
     origins: tuple[str, ...],
     store: Location | None,
-    dry_run: bool,
+    profile: str,
+    audio: bool,
+    view: str | None,
+    splits: tuple[str, ...],
+    limit: int | None,
+    retry: tuple[str, ...],
+    workers: int | None,
+    scratch: Path | None,
+    part: str | None,
     engine: str,
     ray_address: str | None,
-    **options: Any,
+    youtube: YoutubeOptions,
+    dry_run: bool,
 ) -> None:
     """Fetch clips: cut, encode, check, store.
 
@@ -80,12 +92,24 @@ def command(
     from k710.manifest.read import open_manifest
 
     opened = open_manifest(manifest)
-    choices = choices_of(origins, **options)
-    chosen = engine_of(engine, ray_address, workers=options["workers"])
+    options = fetch_options(
+        origins,
+        profile=profile,
+        audio=audio,
+        view=view,
+        splits=splits,
+        limit=limit,
+        retry=retry,
+        workers=workers,
+        scratch=scratch,
+        part=part,
+        youtube=youtube,
+    )
+    chosen = engine_of(engine, ray_address, workers=workers)
     if dry_run:
-        _print_estimate(opened, store_of(opened.path, store), choices)
+        _print_estimate(opened, store_of(opened.path, store), options)
     else:
-        fetch_and_print(opened, store_of(opened.path, store), choices, engine=chosen)
+        fetch_and_print(opened, store_of(opened.path, store), options, engine=chosen)
 
 
 def store_of(manifest: Location, store: Location | None) -> Location:
@@ -93,29 +117,44 @@ def store_of(manifest: Location, store: Location | None) -> Location:
     return manifest / "store" if store is None else store
 
 
-def choices_of(
+def fetch_options(
     origins: tuple[str, ...],
     *,
     profile: str = DEFAULT_PROFILE,
     audio: bool = False,
-    retry: tuple[str, ...] = (),
+    view: str | None = None,
     splits: tuple[str, ...] = ("train", "val"),
+    limit: int | None = None,
+    retry: tuple[str, ...] = (),
     workers: int | None = None,
+    scratch: Path | None = None,
     part: str | None = None,
-    **options: Any,
+    youtube: YoutubeOptions | None = None,
 ) -> FetchOptions:
-    """The library's choices from the options of the command."""
+    """The library's options from those of the command."""
     from k710.engine.part import Part, parse_part
     from k710.fetch.encode.profiles import read_profile
+    from k710.fetch.origins.parse import parse_origin
+    from k710.fetch.origins.youtube.options import YoutubeOptions
     from k710.fetch.plan import FetchOptions
     from k710.fetch.wanted import check_wanted
 
-    check_wanted(options.get("view"), splits)
+    check_wanted(view, splits)
     names = tuple(origin for given in origins for origin in split_origins(given)) or ("cvdf",)
     chosen = read_profile(profile, audio=audio)
-    cores = workers or os.cpu_count() or 1
-    options |= {"part": parse_part(part) if part is not None else Part(), "workers": cores}
-    return FetchOptions(chosen, origins=names, retry=frozenset(retry), splits=splits, **options).checked()
+    parsed_part = Part() if part is None else parse_part(part)
+    return FetchOptions(
+        chosen,
+        origins=tuple(map(parse_origin, names)),
+        view=view,
+        splits=splits,
+        limit=limit,
+        retry=frozenset(retry),
+        workers=workers or os.cpu_count() or 1,
+        scratch=scratch,
+        part=parsed_part,
+        youtube=youtube or YoutubeOptions(),
+    ).checked()
 
 
 def split_origins(given: str) -> list[str]:
@@ -124,7 +163,7 @@ def split_origins(given: str) -> list[str]:
 
 
 def fetch_and_print(
-    manifest: Manifest, store: Location, choices: FetchOptions, *, engine: Callable[..., Any] | None = None
+    manifest: Manifest, store: Location, options: FetchOptions, *, engine: Callable[..., Any] | None = None
 ) -> None:
     """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
     from k710.engine.engine import Stop, local_engine, polite_interrupts
@@ -135,17 +174,25 @@ def fetch_and_print(
     stop = Stop()
     try:
         with (
-            polite_interrupts(stop, _say),
-            clip_progress("clips") as (planned, told),
+            polite_interrupts(stop, _print_message),
+            clip_progress("clips") as (on_planned, on_settled),
         ):
-            chosen = engine or local_engine
-            tally = fetch(manifest, store, choices, stop=stop, told=told, planned=planned, say=_say, engine=chosen)
+            tally = fetch(
+                manifest,
+                store,
+                options,
+                stop=stop,
+                on_planned=on_planned,
+                on_settled=on_settled,
+                on_message=_print_message,
+                engine=engine or local_engine,
+            )
     except KeyboardInterrupt:
         click.echo("k710: stopped at once; the same command goes on from what was committed", err=True)
         sys.stdout.flush()
         os._exit(1)  # units may wait for a network that never answers
     _print_tally(tally)
-    print_status(manifest, store, choices.profile.folder)
+    print_status(manifest, store, options.profile.folder)
     if stop.asked:
         raise FetchError(f"{stop.reason}; everything settled so far is kept, and the same command goes on from there")
     if tally.unread or tally.damaged:
@@ -162,7 +209,7 @@ def _archives_again(unread: int, damaged: int) -> str:
     return f"{', '.join(messages)}; the same command reads {it} again"
 
 
-def _say(text: str) -> None:
+def _print_message(text: str) -> None:
     """A line of its own, also where the line of the progress stands."""
     from k710.progress import write_raw, writes_over
 
@@ -196,9 +243,9 @@ def print_status(manifest: Manifest, store: Location, profile_folder: str) -> No
 
 
 def _print_tally(tally: Tally) -> None:
-    said = [f"{counted(tally.fetched, 'clip')} fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
-    said += [f"{count:,} {name}" for name, count in tally.failed.most_common()]
-    click.echo("This run: " + ", ".join(said) + ".\n")
+    parts = [f"{counted(tally.fetched, 'clip')} fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
+    parts += [f"{count:,} {name}" for name, count in tally.failed.most_common()]
+    click.echo("This run: " + ", ".join(parts) + ".\n")
     if tally.left:
         then = "once all have ended, run the parts again for what they lacked"
         click.echo(f"Left to other parts: {counted(tally.left, 'clip')}; {then}.\n")
@@ -210,10 +257,10 @@ def _print_tally(tally: Tally) -> None:
     for url, damage in tally.damaged_for_good.items():
         then = "as before, so the server has it so; it is read again once the server has another version"
         click.echo(printable(f"damaged: {url}: {damage}; {then}"), err=True)
-    for youtube_id, answer in list(tally.unsettled.items())[:MAX_TOLD]:
+    for youtube_id, answer in list(tally.unsettled.items())[:MAX_SHOWN]:
         click.echo(printable(f"no answer: {youtube_id}: {answer}"), err=True)
-    if len(tally.unsettled) > MAX_TOLD:
-        click.echo(f"no answer: {len(tally.unsettled) - MAX_TOLD:,} more", err=True)
+    if len(tally.unsettled) > MAX_SHOWN:
+        click.echo(f"no answer: {len(tally.unsettled) - MAX_SHOWN:,} more", err=True)
     if suspected := tally.failed.get("gone_unconfirmed"):
         seem, whom = counted(suspected, "clip seems", "clips seem"), "it" if suspected == 1 else "them"
         click.echo(f"{seem} gone; the same command asks once more for {whom}, after an hour", err=True)
@@ -222,21 +269,21 @@ def _print_tally(tally: Tally) -> None:
         click.echo(f"members of archives refused: {kinds}", err=True)
 
 
-def _print_estimate(manifest: Manifest, store: Location, choices: FetchOptions) -> None:
+def _print_estimate(manifest: Manifest, store: Location, options: FetchOptions) -> None:
     from k710.fetch.estimate import estimate
 
-    found = estimate(manifest, store, choices)
+    found = estimate(manifest, store, options)
     for note in found.notes:
-        _say(note)
+        _print_message(note)
     click.echo(f"{counted(found.wanted, 'clip')} wanted, {found.wanted - found.missing:,} of them in {store}.\n")
     rows = [
         [origin, clips, archives or None, None if not archives else _gigabytes(size)]
         for origin, clips, archives, size in found.stages
     ]
-    if not choices.part.is_whole:
-        click.echo(f"Of the missing ones, part {choices.part} is to bring:\n")
+    if not options.part.is_whole:
+        click.echo(f"Of the missing ones, part {options.part} is to bring:\n")
     if rows:
-        clips = "clips, at most" if choices.part.is_whole else "clips, about"
+        clips = "clips, at most" if options.part.is_whole else "clips, about"
         print_table(["origin", clips, "archives to read", "to download"], rows)
         if len(rows) > 1:
             click.echo("Each is asked only for what those above it turn out to lack.\n")

@@ -45,7 +45,8 @@ def estimate(manifest: Manifest, store_root: Location, options: FetchOptions) ->
     store = Store(store_root, options.profile.folder)
     plan = Plan(manifest, store, options, is_dry=True)
     stages, notes, clips, scratch_bytes = [], [], 0, _scratch_bytes(options)
-    for stage in plan.stages():
+    state = plan.read_store()
+    for stage in plan.stages(state):
         notes += [f"not read: {said}" for _, said in stage.unread]
         if stage.unread:
             continue
@@ -54,10 +55,10 @@ def estimate(manifest: Manifest, store_root: Location, options: FetchOptions) ->
         clips += stage.clips
         waiting_bytes = _waiting_bytes(store, options, stage) + _video_bytes(options, stage)
         scratch_bytes = max(scratch_bytes, _scratch_bytes(options) + waiting_bytes)
-    clips = min(clips, len(plan.missing()))
+    clips = min(clips, len(state.missing))
     return Estimate(
         len(plan.wanted),
-        len(plan.missing()),
+        len(state.missing),
         tuple(stages),
         clips * _clip_bytes(store, options.profile),
         scratch_bytes,

@@ -40,63 +40,68 @@ def fetch(
     options: FetchOptions,
     *,
     stop: Stop | None = None,
-    told: Callable[[Tally], None] = lambda tally: None,
-    planned: Callable[[int], None] = lambda clips: None,
-    say: Callable[[str], None] = lambda text: None,
+    on_planned: Callable[[int], None] = lambda clips: None,
+    on_settled: Callable[[Tally], None] = lambda tally: None,
+    on_message: Callable[[str], None] = lambda text: None,
     engine: Callable[..., AbstractContextManager[Engine[Run]]] = local_engine,
 ) -> Tally:
     """Bring the wanted clips that the store lacks; returns what was settled. `stop` ends it early, as a full disk does.
 
-    `planned` hears of the missing clips at the start, `told` of each settled clip, `say` what the user should know now,
-    both from other threads too. `engine`: `local_engine`, or another of its form. Raises UsageError, FetchError,
-    StoreError, RemoteError, EngineError or DownloadError; what was settled until then stays settled.
+    `on_planned` gets the number of missing clips at the start, `on_settled` the tally after each settled clip, and
+    `on_message` what the user should know now; the last two are called from other threads too. `engine`:
+    `local_engine`, or another of its form. Raises UsageError, FetchError, StoreError, RemoteError, EngineError or
+    DownloadError; what was settled until then stays settled.
     """
     stop = stop or Stop()
     tally = Tally()
     if isinstance(store_root, RemotePath):
         store_root.check_writable()
     if options.scratch is not None:
-        options = replace(options, scratch=options.scratch.absolute())  # where another machine stands is not known
+        options = replace(options, scratch=options.scratch.absolute())  # another machine has another current folder
     store = Store(store_root, options.profile.folder)
     plan = Plan(manifest, store, options)
-    check_profile(store, options.profile, say=say)
+    check_profile(store, options.profile, on_message=on_message)
     if not len(plan.wanted):
         where = f"view {options.view}" if options.view else "any release"
         raise UsageError(f"{manifest.path}: has no clip of {where} in splits {', '.join(options.splits)}")
-    if not len(plan.missing()):
+    state = plan.read_store()
+    if not len(state.missing):
         sweep(store_root, options.scratch)
         return tally
-    planned(len(of_part(plan.missing(), options.part)))
+    on_planned(len(of_part(state.missing, options.part)))
     shared = tuple(plan.local_files())
     if isinstance(store_root, Path):  # a URL is the same everywhere
         store = Store(store_root.absolute(), store.profile_folder)
         shared = (store_root.absolute() / "scratch", *shared)
-    opens = partial(_open_run, store=store, options=options, say=say)
+    opens = partial(_open_run, store=store, options=options, on_message=on_message)
     with engine(opens, workers=options.workers, stop=stop, shared=shared) as opened:
-        counted, checked = _Counted(tally, told, stop), False
+        counted, checked = _Counted(tally, on_settled, stop), False
         plan.workers = opened.workers
-        for stage in plan.stages():
+        for stage in plan.stages(state):
             tally.unread.update(stage.unread)
             check_room(store, options, stage)
             if stage.units and not checked:
                 opened.on_each_machine(_check_tools)
                 checked = True
             if stage.note:
-                say(stage.note)
-            opened.run_units(stage.units, partial(_do, do=stage.do), heard=counted.heard, news=counted.news)
+                on_message(stage.note)
+            opened.run_units(
+                stage.units, partial(_do, do=stage.do), on_result=counted.on_result, on_progress=counted.on_progress
+            )
             plan.refused |= tally.refused.keys()
             if stop.asked:
                 break
-    tally.left = len(plan.left())
-    if tally.unsettled or tally.unread or tally.damaged:
-        _forget_what_came(tally, plan.missing(anew=True))
+    if not options.part.is_whole or tally.unsettled or tally.unread or tally.damaged:
+        missing = plan.read_store().missing
+        tally.left = len(plan.left_to_others(missing))
+        _forget_what_came(tally, missing)
     return tally
 
 
 def _forget_what_came(tally: Tally, missing: pa.Array) -> None:
-    """A video, or an archive, that gave no answer or broke off is no trouble once all that was wanted has come."""
+    """Remove videos and archives that gave no answer or broke off, if the clips that were wanted of them came."""
     videos = {clip_of(clip_id).youtube_id for clip_id in missing.to_pylist()}
-    tally.unsettled = {video: said for video, said in tally.unsettled.items() if video in videos}
+    tally.unsettled = {video: reason for video, reason in tally.unsettled.items() if video in videos}
     if not videos:
         tally.unread.clear()
         tally.damaged.clear()
@@ -104,11 +109,11 @@ def _forget_what_came(tally: Tally, missing: pa.Array) -> None:
 
 @contextmanager
 def _open_run(
-    stop: Stop, workers: int, *, store: Store, options: FetchOptions, say: Callable[[str], None]
+    stop: Stop, workers: int, *, store: Store, options: FetchOptions, on_message: Callable[[str], None]
 ) -> Iterator[Run]:
     """What the units share on one machine."""
     with scratch_folder(store.root, scratch=options.scratch) as scratch, clip_pool(workers) as pool:
-        run = Run(store, options.profile, pool, scratch, stop, Tally(), say)
+        run = Run(store, options.profile, pool, scratch, stop, Tally(), on_message)
         try:
             yield run
         except BaseException:
@@ -118,22 +123,22 @@ def _open_run(
             run.close()
 
 
-def _do(unit: Any, run: Run, tell: Callable[[Any], None], *, do: Callable[[Any, Run], None]) -> dict[str, Any]:
+def _do(unit: Any, run: Run, report: Callable[[Any], None], *, do: Callable[[Any, Run], None]) -> dict[str, Any]:
     """A unit with a tally of its own, which is counted once the unit is done."""
-    tally = Tally(told=lambda tally: tell((tally.fetched, tally.bytes_stored, Counter(tally.failed))))
+    tally = Tally(on_settled=lambda tally: report((tally.fetched, tally.bytes_stored, Counter(tally.failed))))
     do(unit, replace(run, tally=tally))
     return tally.counts()
 
 
 class _Counted:
-    """What the units that are done have settled, in `tally`; those at work are added for those who watch."""
+    """Counts in `tally` what finished units have settled; what is shown also has the progress of those at work."""
 
-    def __init__(self, tally: Tally, told: Callable[[Tally], None], stop: Stop) -> None:
-        self._tally, self._told, self._stop = tally, told, stop
+    def __init__(self, tally: Tally, on_settled: Callable[[Tally], None], stop: Stop) -> None:
+        self._tally, self._on_settled, self._stop = tally, on_settled, stop
         self._at_work: dict[int, tuple[int, int, Counter[str]]] = {}
         self._lock = threading.Lock()
 
-    def heard(self, number: int, counts: dict[str, Any]) -> None:
+    def on_result(self, number: int, counts: dict[str, Any]) -> None:
         with self._lock:
             self._at_work.pop(number, None)
             self._tally.add(counts)
@@ -141,7 +146,7 @@ class _Counted:
             answered = counts["refused"].keys() | counts["no_archives"].keys()
             stop_without_network(self._tally, counts["unread"].keys() - answered, self._stop)
 
-    def news(self, number: int, settled: tuple[int, int, Counter[str]] | None) -> None:
+    def on_progress(self, number: int, settled: tuple[int, int, Counter[str]] | None) -> None:
         with self._lock:
             if settled is None:  # its machine is gone: what the unit had settled was not committed
                 self._at_work.pop(number, None)
@@ -150,25 +155,25 @@ class _Counted:
             shown = Tally(self._tally.fetched, self._tally.bytes_stored, Counter(self._tally.failed))
             for fetched, size_bytes, failed in self._at_work.values():
                 shown.add({"fetched": fetched, "bytes_stored": size_bytes, "failed": failed})
-        self._told(shown)
+        self._on_settled(shown)
 
 
-def check_profile(store: Store, profile: Profile, *, say: Callable[[str], None] = lambda text: None) -> None:
-    """Raise StoreError where the store's clips of this profile were made with other settings. `say` is told where they
-    were made by an earlier encoding, which is no reason not to go on."""
+def check_profile(store: Store, profile: Profile, *, on_message: Callable[[str], None] = lambda text: None) -> None:
+    """Raise StoreError where the store's clips of this profile were made with other settings. `on_message` gets a
+    warning where they were made by an earlier encoding; the fetch goes on."""
     # A repair may have recovered a unit that does not say how its clips were made.
     units = (unit_metadata(file) for file in store.unit_files())
     unit = next((metadata for metadata in units if metadata.get("profile")), None)
     if unit is None:
         return
-    said = unit["profile"]
+    recorded = unit["profile"]
     if unit.get("encoding", 1) < ENCODING_VERSION:
-        say(
+        on_message(
             f"{store.media_folder}: clips there were made by an earlier version of k710, which lost the last frames of "
             f"some clips and with ffmpeg 7.0 the colours; they are kept. docs/fetch.md says how to make them anew"
         )
     # A store that an older version began does not know the newer keys: their defaults are what it did.
-    found: dict[str, Any] = Profile().settings() | said
+    found: dict[str, Any] = Profile().settings() | recorded
     differing = [
         f"{key} {found.get(key)} → {value}" for key, value in profile.settings().items() if found.get(key) != value
     ]
@@ -180,8 +185,8 @@ def check_profile(store: Store, profile: Profile, *, say: Callable[[str], None] 
 
 
 def _check_tools(run: Run) -> None:
-    """Raise FetchError where ffmpeg cannot make a clip of a picture of its own: else all clips would get the blame;
-    RemoteError where this machine lacks what a store at a URL wants, which would show only when clips are put."""
+    """Raise FetchError where ffmpeg cannot make a clip of a picture of its own, which is no failure of the clips;
+    RemoteError where this machine lacks what a store at a URL needs, which would show only when clips are put."""
     if isinstance(run.store.root, RemotePath):
         run.store.media_folder.exists()
     test = run.scratch / "self-check.mp4"
@@ -192,13 +197,13 @@ def _check_tools(run: Run) -> None:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, timeout=_SELF_CHECK_S, check=False, start_new_session=True
         )
-        said = failure_reason(done.stderr.decode(errors="replace"), done.returncode)
+        problem = failure_reason(done.stderr.decode(errors="replace"), done.returncode)
         if done.returncode == 0:
             cut = Candidate(test, named_span=False)
             job = ClipJob("self-check", (0, 1), ((0, 1),), (cut,), run.scratch / "checked", run.profile, _SELF_CHECK_S)
             made = run.pool.submit(job).result()
-            said = "" if made.failure in (None, NO_SPACE) else str(made.message)
+            problem = "" if made.failure in (None, NO_SPACE) else str(made.message)
     except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
-        said = str(error)
-    if said:
-        raise FetchError(f"ffmpeg cannot make clips here: {said.splitlines()[-1][-300:]}")
+        problem = str(error)
+    if problem:
+        raise FetchError(f"ffmpeg cannot make clips here: {problem.splitlines()[-1][-300:]}")

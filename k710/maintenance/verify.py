@@ -73,7 +73,7 @@ def verify(
     opens = partial(_open_checkers, root=store.root, decode=decode, scratch=scratch)
     how: dict[str, Any] = {"workers": workers, "stop": stop or Stop(), "shared": seen_by_all(store)}
     with engine(opens, parallel=_one_a_process, **how) as opened:
-        opened.run_units(files, partial(_check_unit, store=store), heard=reports.__setitem__)
+        opened.run_units(files, partial(_check_unit, store=store), on_result=reports.__setitem__)
     return [reports[number] for number in sorted(reports)]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from k710.engine import helper_pool
 from k710.fetch.encode import source_file
-from k710.fetch.origins.local import LocalOrigin
+from k710.fetch.origins.local import LocalClips, LocalOrigin
 from k710.manifest.read import open_manifest
 from k710.store.containers import Container
 from k710.store.local_files import LocalFiles
@@ -319,7 +319,7 @@ def test_no_system_call_per_clip(small, tmp_path, monkeypatch):
         with monkeypatch.context() as patched:
             for name in ("stat", "lstat", "open", "scandir", "listdir", "access", "readlink"):
                 patched.setattr(os, name, counted(name))
-            units = LocalOrigin(folder, manifest).units(clip_ids, 1)
+            units = LocalClips(LocalOrigin(folder), manifest).units(clip_ids, 1)
         assert sum(len(unit.clips) for unit in units) == min(number, len(TRAIN))
         counts.append(dict(calls))
         calls.clear()

@@ -14,6 +14,7 @@ from k710.errors import RecipeError
 from k710.fetch.encode.codecs import CODECS
 from k710.fetch.encode.profiles import read_profile
 from k710.fetch.estimate import estimate
+from k710.fetch.origins.local import LocalOrigin
 from k710.fetch.plan import FetchOptions
 from k710.loading.dataset import open_dataset
 from k710.maintenance.status import status
@@ -82,7 +83,7 @@ def test_a_made_up_codec_is_fetched_verified_and_loaded(k710, tmp_path, profile)
 def test_its_row_says_what_it_takes_and_cannot_do(k710, tmp_path, profile):
     manifest = build(k710, tmp_path, {("k400", "train"): CLIPS, ("k400", "val"): [("made-up-003", 0, 2)]})
     clip_file(tmp_path / "clips" / f"{CLIPS[0][0]}.mp4", seconds=6)
-    options = FetchOptions(read_profile(str(profile)), origins=(f"local:{tmp_path / 'clips'}",))
+    options = FetchOptions(read_profile(str(profile)), origins=(LocalOrigin(tmp_path / "clips"),))
     assert estimate(open_manifest(manifest), manifest / "store", options).store_bytes == 3_000_000
     with pytest.raises(RecipeError, match="codec mpeg4 keeps no sound"):
         read_profile(str(profile), audio=True)

@@ -41,7 +41,7 @@ class Session:
         self._url, self._run = url, run
         extractor = "Youtube" if url == WATCH_URL else "Generic"
         self.downloads = Downloads(options, run.profile, run.scratch, url_of=self.url_of, extractor=extractor)
-        self.breaker = Breaker(name, TROUBLES, run.say)
+        self.breaker = Breaker(name, TROUBLES, run.on_message)
         self.alive: deque[str] = deque(itertools.islice(alive, LOOKED_AT), maxlen=LOOKED_AT)
         self.sections = options.sections
         self._warned: set[str] = set()
@@ -58,7 +58,7 @@ class Session:
         for text in filter(None, map(warning, answer.warnings)):
             if text not in self._warned:
                 self._warned.add(text)
-                self._run.say(f"youtube: {text}")
+                self._run.on_message(f"youtube: {text}")
 
     def trouble(self) -> Verdict | None:
         """What is wrong with the session by what it says of videos that are known to live; None where one answers. A
