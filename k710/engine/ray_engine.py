@@ -47,8 +47,9 @@ def ray_engine(
     has CPUs for Ray, or `most_workers`. `workers`, those of this machine, do not count.
 
     `on_message` gets a message for each machine that is lost; `parallel` is as for `local_engine`. All must see the
-    `shared` paths as this one does: files, and folders, into which it puts a file for the moment. Raises UsageError without Ray, EngineError
-    where there is no cluster, where a machine has another k710, does not see what is shared, or has no CPUs free.
+    `shared` paths as this one does: files, and folders, into which it puts a file for the moment. Raises UsageError
+    without Ray, EngineError where there is no cluster, where a machine has another k710, does not see what is shared,
+    or has no CPUs free.
     """
     ray = _ray()
     from k710.engine.ray_cluster import ANSWER_S, Cluster
