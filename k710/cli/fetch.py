@@ -82,7 +82,7 @@ def command(
     """Fetch clips: cut, encode, check, store.
 
     Finds the clips of a manifest on disk, in the public archives or on YouTube and puts them, checked, into a store. A
-    second run does only what is missing. docs/fetch.md and docs/youtube.md tell all of it.
+    second run does only what is missing. docs/fetch.md and docs/youtube.md explain it all.
 
     \b
     Examples:
@@ -281,7 +281,7 @@ def _print_estimate(manifest: Manifest, store: Location, options: FetchOptions) 
         for origin, clips, archives, size in found.stages
     ]
     if not options.part.is_whole:
-        click.echo(f"Of the missing ones, part {options.part} is to bring:\n")
+        click.echo(f"Of the missing ones, part {options.part} brings:\n")
     if rows:
         clips = "clips, at most" if options.part.is_whole else "clips, about"
         print_table(["origin", clips, "archives to read", "to download"], rows)

@@ -1,4 +1,4 @@
-"""`k710 verify`: the store against its own words."""
+"""`k710 verify`: is the store as its rows say?"""
 
 from __future__ import annotations
 

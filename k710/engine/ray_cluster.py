@@ -68,7 +68,7 @@ class _Machine:
 
     def do(self, number: int, unit: Any, work: list[Any]) -> tuple[str, Any]:
         """Do a unit; why a stop was asked for, if it was, and the result. `work` is a reference in a list, which Ray
-        leaves alone: what it stands for is large, and fetched once."""
+        leaves alone: the work itself is large, and fetched once."""
         with self._lock:
             if self._work[0] != work[0].hex():
                 self._work = (work[0].hex(), ray.get(work[0]))

@@ -182,7 +182,7 @@ def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], files: Mapping[Path,
 
 def _facts() -> Callable[[list[str]], tuple[str, str, dict[str, str]]]:
     """A function that says of the machine on which it runs: k710's version, a hash of its code, and of each path a hash
-    of the file's beginning, or why there is none. Ray sends a function that stands inside another one as it is, so this
+    of the file's beginning, or why there is none. Ray sends a function defined inside another one as it is, so this
     runs where there is no k710, too."""
 
     def facts(paths: list[str]) -> tuple[str, str, dict[str, str]]:

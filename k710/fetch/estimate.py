@@ -47,7 +47,7 @@ def estimate(manifest: Manifest, store_root: Location, options: FetchOptions) ->
     stages, notes, clips, scratch_bytes = [], [], 0, _scratch_bytes(options)
     state = plan.read_store()
     for stage in plan.stages(state):
-        notes += [f"not read: {said}" for _, said in stage.unread]
+        notes += [f"not read: {reason}" for _, reason in stage.unread]
         if stage.unread:
             continue
         stages.append((stage.origin, stage.clips, len(stage.archives), _download_bytes(stage.archives)))

@@ -1,4 +1,4 @@
-"""Is what the store says true? Every tar against its media rows, and how damaged units are made whole again."""
+"""Check every tar of a store against its media rows, and repair damaged units."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class UnitReport:
 
 @dataclass(frozen=True)
 class Checkers:
-    """What the units share on a machine: processes that decode, if clips are to be decoded, and a scratch folder, if
+    """What the units share on a machine: processes that decode, if clips are decoded, and a scratch folder, if
     one is needed."""
 
     pool: ClipPool | None = None
@@ -66,13 +66,14 @@ def verify(
     or another of its form. Raises OSError or RemoteError where a file is there and cannot be read.
     """
     if isinstance(store.root, Path):
-        store = Store(store.root.absolute(), store.profile_folder)  # where another machine stands is not known
+        store = Store(store.root.absolute(), store.profile_folder)  # another machine has another current folder
     scratch = scratch and scratch.absolute()
     files = store.unit_files(anew=True)
     reports: dict[int, UnitReport] = {}
     opens = partial(_open_checkers, root=store.root, decode=decode, scratch=scratch)
-    how: dict[str, Any] = {"workers": workers, "stop": stop or Stop(), "shared": seen_by_all(store)}
-    with engine(opens, parallel=_one_a_process, **how) as opened:
+    with engine(
+        opens, workers=workers, stop=stop or Stop(), shared=seen_by_all(store), parallel=_one_a_process
+    ) as opened:
         opened.run_units(files, partial(_check_unit, store=store), on_result=reports.__setitem__)
     return [reports[number] for number in sorted(reports)]
 
@@ -134,7 +135,9 @@ def repair(store: Store, reports: list[UnitReport], *, scratch: Path | None = No
     return lost, recovered
 
 
-def _check_unit(file: Location, shared: Checkers, tell: Callable[[Any], None], *, store: Store) -> UnitReport:
+def _check_unit(
+    file: Location, shared: Checkers, report_progress: Callable[[Any], None], *, store: Store
+) -> UnitReport:
     report = UnitReport(file)
     try:
         rows = [row for row in read_unit(file)[0].to_pylist() if row["failure"] is None]

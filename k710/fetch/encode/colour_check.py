@@ -1,4 +1,4 @@
-"""Does the installed ffmpeg keep colours? Some convert matrix and range otherwise than they are told."""
+"""Does the installed ffmpeg keep colours? Some ignore the matrix and the range that they are given."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def _cut_pictures(source: SourceFile, window: _Window) -> list[str]:
     """The filters that keep the window's pictures.
 
     No filter counts from the first picture that it meets: where the size changes, all filters begin anew. The exception
-    is AVI, which tells when a picture is decoded. Where later pictures are needed for it, its time lags by as many
+    is AVI, whose times are those of decoding. Where later pictures are needed for it, its time lags by as many
     pictures, and only the decoder knows by how many.
     """
     avi = [f"setpts=PTS-STARTPTS-({window.zero_s:.6f})/TB"] if source.container.demuxer == "avi" else []

@@ -1,6 +1,6 @@
 """The `frames` profile: some frames of a clip as JPEGs, one behind the other, so that nothing is decoded in vain.
 
-The file is plain motion JPEG, which FFmpeg plays as it is; where each frame begins stands in the media row.
+The file is plain motion JPEG, which FFmpeg plays as it is; the media row says where each frame begins.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def _encode(job: ClipJob, source: SourceFile, part: Part, encoded: Path) -> Meas
 
 
 def _measure_made(path: Path, source: SourceFile, part: Part) -> Measured:
-    """What ffmpeg made. Where it made no picture, the ClipError tells of the source, not of our own file."""
+    """What ffmpeg made. Where it made no picture, the ClipError is about the source, not about our own file."""
     try:
         return measure(path, container_of(path), decode_all=False)
     except ClipError as error:

@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 
 @dataclass(frozen=True)
 class Profile:
-    """The keys of `pipelines/encode/*.yaml`; docs/fetch.md tells each one. The store keeps a folder per profile.
+    """The keys of `pipelines/encode/*.yaml`; docs/fetch.md explains each. The store keeps a folder per profile.
 
     `audio` is set by `--audio`, not by the YAML: it makes another profile of the same settings.
     """

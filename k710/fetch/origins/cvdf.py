@@ -102,14 +102,14 @@ def _work(unit: ArchiveUnit, run: Run, reading: _Reading, wanted: frozenset[str]
             try:
                 yield from _wanted_members(stream, unit, run, reading, wanted)
                 if not (stream.has_end or reading.reader.says_its_end):
-                    raise DamagedArchiveError("ends without the blocks that end a tar, and the server told no size")
+                    raise DamagedArchiveError("ends without the blocks that end a tar, and the server gave no size")
                 reading.complete = True
             except DamagedArchiveError as error:
                 if stream.num_members:
                     reading.damage = str(error)
                 else:  # a portal's page, an error page, nothing: the archive did not come at all
-                    told = f"what the server sent is no archive: {error}"
-                    run.tally.unread[unit.url] = run.tally.no_archives[unit.url] = told
+                    reason = f"what the server sent is no archive: {error}"
+                    run.tally.unread[unit.url] = run.tally.no_archives[unit.url] = reason
             finally:
                 reading.refused = dict(stream.refused)
     except DownloadError as error:

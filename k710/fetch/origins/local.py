@@ -78,7 +78,7 @@ class LocalClips:
 
     def do(self, unit: LocalUnit, run: Run) -> None:
         """Make and settle the clips of a unit."""
-        # The folder is part of the name: what another one said of the same clips must not be replaced.
+        # The folder is part of the name: the results of another one for the same clips must stay.
         name = f"local-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
         do_unit(run, name, self.name, self._work(unit, run), dict)
 
