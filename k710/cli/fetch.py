@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,8 +27,7 @@ from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from k710.engine.engine import OpenEngine
     from k710.fetch.origins.youtube.options import YoutubeOptions
     from k710.fetch.plan import FetchOptions
     from k710.fetch.unit_work import Tally
@@ -163,7 +162,7 @@ def split_origins(given: str) -> list[str]:
 
 
 def fetch_and_print(
-    manifest: Manifest, store: Location, options: FetchOptions, *, engine: Callable[..., Any] | None = None
+    manifest: Manifest, store: Location, options: FetchOptions, *, engine: OpenEngine | None = None
 ) -> None:
     """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
     from k710.engine.engine import Stop, local_engine, polite_interrupts

@@ -109,6 +109,20 @@ class Engine(Protocol[Shared]):
 Opens = Callable[[Stop, int], AbstractContextManager[Shared]]
 
 
+class OpenEngine(Protocol):
+    """`local_engine`, or another function of its form."""
+
+    def __call__(
+        self,
+        opens: Opens[Any],
+        *,
+        workers: int,
+        stop: Stop,
+        shared: Sequence[Path] = (),
+        parallel: Callable[[int], int] = units_at_a_time,
+    ) -> AbstractContextManager[Engine[Any]]: ...
+
+
 @contextmanager
 def local_engine(
     opens: Opens[Shared],

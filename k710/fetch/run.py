@@ -6,7 +6,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from k710.engine.engine import Engine, Stop, local_engine
+from k710.engine.engine import OpenEngine, Stop, local_engine
 from k710.errors import FetchError, StoreError, UsageError
 from k710.fetch.encode.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.fetch.encode.jobs import NO_SPACE, Candidate, ClipJob, clip_pool
@@ -43,7 +43,7 @@ def fetch(
     on_planned: Callable[[int], None] = lambda clips: None,
     on_settled: Callable[[Tally], None] = lambda tally: None,
     on_message: Callable[[str], None] = lambda text: None,
-    engine: Callable[..., AbstractContextManager[Engine[Run]]] = local_engine,
+    engine: OpenEngine = local_engine,
 ) -> Tally:
     """Bring the wanted clips that the store lacks; returns what was settled. `stop` ends it early, as a full disk does.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from k710.engine.engine import Engine, Stop, local_engine
+from k710.engine.engine import OpenEngine, Stop, local_engine
 from k710.errors import StoreError
 from k710.fetch.encode.jobs import CheckJob, ClipPool, clip_pool
 from k710.fetch.scratch import scratch_folder
@@ -57,7 +57,7 @@ def verify(
     scratch: Path | None = None,
     workers: int = 1,
     stop: Stop | None = None,
-    engine: Callable[..., AbstractContextManager[Engine[Checkers]]] = local_engine,
+    engine: OpenEngine = local_engine,
 ) -> list[UnitReport]:
     """Compare every clip's bytes and every tar with what the media rows say, `workers` units at a time; with `decode`
     every frame of every clip is decoded too.
