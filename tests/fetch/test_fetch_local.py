@@ -671,7 +671,7 @@ def test_a_full_disk_is_foreseen(fetch, small, tmp_path, monkeypatch):
     monkeypatch.setattr("k710.fetch.estimate.shutil.disk_usage", lambda path: usage._replace(free=1_000_000))
     result = fetch(small, clips, code=1)
     assert "1 clip needs about" in result.stderr
-    assert "0.0 GB are free; take --limit, fewer --splits, or another --store" in result.stderr
+    assert "1.0 MB are free; take --limit, fewer --splits, or another --store" in result.stderr
     assert not (tmp_path / "store").exists()
 
 
@@ -687,5 +687,5 @@ def test_files_are_opened_as_every_pyav_knows_it(monkeypatch):
     asked = {}
     monkeypatch.setattr(source_file.av, "open", lambda file, **options: asked.update(options))
     source_file.open_video(Path("x.mp4"), Container("mov", "mp4"))
-    assert set(asked) == {"format", "options"}
+    assert set(asked) == {"format", "options", "metadata_errors"}
     assert asked["options"].keys() == {"protocol_whitelist", "format_whitelist", "enable_drefs", "max_pixels"}
