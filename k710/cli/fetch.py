@@ -28,7 +28,7 @@ from k710.text import counted, printable
 
 if TYPE_CHECKING:
     from k710.engine.engine import OpenEngine
-    from k710.fetch.origins.youtube.options import YoutubeOptions
+    from k710.fetch.origins.youtube.options import YouTubeOptions
     from k710.fetch.plan import FetchOptions
     from k710.fetch.unit_work import Tally
     from k710.manifest.read import Manifest
@@ -75,7 +75,7 @@ def command(
     part: str | None,
     engine: str,
     ray_address: str | None,
-    youtube: YoutubeOptions,
+    youtube: YouTubeOptions,
     dry_run: bool,
 ) -> None:
     """Fetch clips: cut, encode, check, store.
@@ -128,13 +128,13 @@ def fetch_options(
     workers: int | None = None,
     scratch: Path | None = None,
     part: str | None = None,
-    youtube: YoutubeOptions | None = None,
+    youtube: YouTubeOptions | None = None,
 ) -> FetchOptions:
     """The library's options from those of the command."""
     from k710.engine.part import Part, parse_part
     from k710.fetch.encode.profiles import read_profile
     from k710.fetch.origins.parse import parse_origin
-    from k710.fetch.origins.youtube.options import YoutubeOptions
+    from k710.fetch.origins.youtube.options import YouTubeOptions
     from k710.fetch.plan import FetchOptions
     from k710.fetch.wanted import check_wanted
 
@@ -152,7 +152,7 @@ def fetch_options(
         workers=workers or os.cpu_count() or 1,
         scratch=scratch,
         part=parsed_part,
-        youtube=youtube or YoutubeOptions(),
+        youtube=youtube or YouTubeOptions(),
     ).checked()
 
 

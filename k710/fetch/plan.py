@@ -33,7 +33,7 @@ from k710.fetch.origins.archive_sets import (
 from k710.fetch.origins.cvdf import ArchiveUnit, CvdfOrigin, do_archive
 from k710.fetch.origins.local import LocalClips, LocalOrigin
 from k710.fetch.origins.parse import Origin
-from k710.fetch.origins.youtube.options import YoutubeOptions
+from k710.fetch.origins.youtube.options import YouTubeOptions
 from k710.fetch.origins.youtube.origin import VideoUnit, YouTubeClips, YouTubeOrigin
 from k710.fetch.unit_work import Run
 from k710.fetch.wanted import DEFAULT_SPLITS, of_part, to_do, wanted_ids
@@ -60,7 +60,7 @@ class FetchOptions:
     workers: int = 1
     scratch: Path | None = None  # of a store at a URL; default: see fetch/scratch.py
     part: Part = field(default_factory=Part)
-    youtube: YoutubeOptions = field(default_factory=YoutubeOptions)
+    youtube: YouTubeOptions = field(default_factory=YouTubeOptions)
 
     def checked(self) -> FetchOptions:
         """The options themselves. Raises UsageError for an unknown class of failure and for options of YouTube that
@@ -74,7 +74,7 @@ class FetchOptions:
 
     def _check_youtube(self) -> None:
         if not any(isinstance(origin, YouTubeOrigin) for origin in self.origins):
-            if self.youtube != YoutubeOptions():
+            if self.youtube != YouTubeOptions():
                 raise UsageError("options --youtube-… without the origin youtube; add it to --from")
             return
         self.youtube.checked()

@@ -25,7 +25,7 @@ from k710.errors import FetchError
 from k710.fetch.encode.ffmpeg_binary import ffmpeg_binary
 from k710.fetch.encode.measured import Span
 from k710.fetch.encode.profiles import Profile
-from k710.fetch.origins.youtube.options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YoutubeOptions
+from k710.fetch.origins.youtube.options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YouTubeOptions
 from k710.storage.http_reader import without_password
 
 START_S = 120.0  # to load yt-dlp and to read a browser's cookies
@@ -53,7 +53,7 @@ class Downloads:
 
     def __init__(
         self,
-        options: YoutubeOptions,
+        options: YouTubeOptions,
         profile: Profile,
         scratch: Path,
         *,
@@ -264,7 +264,7 @@ def _read(replies: IO[str], into: queue.SimpleQueue[str]) -> None:
     into.put("")
 
 
-def _setup(options: YoutubeOptions, profile: Profile, folder: Path, extractor: str) -> dict[str, Any]:
+def _setup(options: YouTubeOptions, profile: Profile, folder: Path, extractor: str) -> dict[str, Any]:
     passed, paced = options.passed(), extractor == "Youtube"
     if paced and options.sleep is None:
         passed |= {"sleep_interval": SLEEP_S, "max_sleep_interval": MAX_SLEEP_S}

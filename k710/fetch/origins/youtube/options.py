@@ -26,7 +26,7 @@ _PASSED = (
 
 
 @dataclass(frozen=True)
-class YoutubeOptions:
+class YouTubeOptions:
     """The options `--youtube-…`. Those down to `js_runtimes` are yt-dlp's own and spelled as there."""
 
     cookies: Path | None = None
@@ -46,7 +46,7 @@ class YoutubeOptions:
     max_megabytes: float = 1000.0
     alive: tuple[str, ...] = ()
 
-    def checked(self) -> YoutubeOptions:
+    def checked(self) -> YouTubeOptions:
         """The options themselves. Raises UsageError, naming the option, for a value that cannot be."""
         for option, arguments in self._arguments().items():
             _parsed(arguments, option)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from k710.errors import UsageError
 from k710.fetch.origins.local import clip_of
 from k710.fetch.origins.youtube.gone import Suspicions
-from k710.fetch.origins.youtube.options import YoutubeOptions
+from k710.fetch.origins.youtube.options import YouTubeOptions
 from k710.fetch.origins.youtube.session import LOOKED_AT, WATCH_URL, Asking, Session, Video
 from k710.fetch.unit_work import Run, do_unit
 from k710.fetch.wanted import in_hash_order, to_do
@@ -59,7 +59,7 @@ class YouTubeOrigin:
 class YouTubeClips:
     """The clips to ask YouTube or a mirror for, in units of work. `media`: the store's rows."""
 
-    def __init__(self, origin: YouTubeOrigin, options: YoutubeOptions, media: pa.Table) -> None:
+    def __init__(self, origin: YouTubeOrigin, options: YouTubeOptions, media: pa.Table) -> None:
         self.name = origin.name
         self._url = origin.mirror_url or WATCH_URL
         self._is_mirror = bool(origin.mirror_url)

@@ -13,7 +13,7 @@ from k710.fetch.encode.jobs import Candidate, ClipJob, Made
 from k710.fetch.origins.youtube.breaker import Breaker
 from k710.fetch.origins.youtube.downloads import Answer, Downloads, DownloadsStoppedError
 from k710.fetch.origins.youtube.gone import GONE, Suspicions
-from k710.fetch.origins.youtube.options import YoutubeOptions
+from k710.fetch.origins.youtube.options import YouTubeOptions
 from k710.fetch.origins.youtube.verdict import NO_SPACE, TROUBLES, Verdict, plain, verdict, warning
 from k710.fetch.store_unit import is_disk_full
 from k710.fetch.unit_work import DISK_FULL, Run, Work
@@ -36,7 +36,7 @@ class Video:
 class Session:
     """What all units of a run share: the processes, the breaker, and which video was seen alive last."""
 
-    def __init__(self, name: str, url: str, options: YoutubeOptions, alive: Iterable[str], run: Run) -> None:
+    def __init__(self, name: str, url: str, options: YouTubeOptions, alive: Iterable[str], run: Run) -> None:
         """`url` has {id} where a video's ID stands; `alive` are videos that are known to live, the surest first."""
         self._url, self._run = url, run
         extractor = "Youtube" if url == WATCH_URL else "Generic"
