@@ -23,6 +23,7 @@ from k710.fetch.encode.profiles import read_profile
 from k710.fetch.scratch import scratch_folder
 from k710.maintenance import verify
 from k710.store.store import Store, read_unit
+from k710.text import counted
 from tests.helpers.small_stores import (
     clips_of,
     copy_of,
@@ -180,7 +181,7 @@ def test_a_damage_is_found_mended_and_fetched(k710, fetched, manifest, store, da
     assert "repaired 1 unit" in result.stdout
     assert stored(store) == {clip_id: media for clip_id, media in before.items() if clip_id not in lost}
     if not damage.__name__.startswith("rows"):
-        assert f"wanted again: {len(lost)} clips" in result.stdout
+        assert f"wanted again: {counted(len(lost), 'clip')}" in result.stdout
         [row] = [row for row in store.best_rows().to_pylist() if row["clip_id"] == NOT_VIDEO]
         assert row["failure"] == "not_video", "what was settled as failed stays settled"
     if not lost:
