@@ -190,7 +190,7 @@ def test_a_damage_is_found_mended_and_fetched(k710, fetched, manifest, store, da
 
     result = k710("fetch", manifest, "--from", f"local:{fetched.parent / 'clips'}", "--workers", 1)
     assert result.exit_code == 0, result.output
-    assert f"{len(lost)} clips fetched" in result.stdout
+    assert f"{counted(len(lost), 'clip')} fetched" in result.stdout
     assert stored(store) == before
     clean(k710, manifest)
 
