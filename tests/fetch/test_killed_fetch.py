@@ -632,7 +632,7 @@ def test_a_run_that_would_need_more_than_there_is_does_not_begin(k710, world, tm
     result = k710(*arguments)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"k710: {manifest / 'store'}: 60 clips need about 0.1 GB, 0.1 GB are free; "
+        f"k710: {manifest / 'store'}: 60 clips need about 120.0 MB, 100.0 MB are free; "
         "take --limit, fewer --splits, or another --store\n"
     )
     assert not (manifest / "store").exists(), "nothing is made either"
