@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import RemoteError, UsageError
+from k710.fetch.encode.codecs import AUDIO_ENCODER, CODECS, DEFAULT_CODEC
 from k710.fetch.encode.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.storage.download import cache_folder
 from k710.storage.remote import RemotePath
@@ -31,7 +32,6 @@ OK, WARNING, MISSING = "ok", "warning", "missing"
 
 IMPORT_LIMIT_S = 20.0  # a module that takes longer to load counts as broken
 _OLD_DAYS = 60
-_ENCODERS = {"libx264": "profiles h264 and source", "mjpeg": "profile frames", "aac": "--audio"}
 _STORE_BYTES, _CACHE_BYTES, _SHARED_MEMORY_BYTES = 20e9, 1e9, 1e9
 _OPEN_FILES = 1024
 _COLOUR_LEVELS = 8  # of 255: encoding costs up to 4, a wrong matrix or a wrong range 15 and more
@@ -51,7 +51,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Here:
-    """What the checks are to look at."""
+    """What the checks look at."""
 
     store: Location | None = None
     today: date = field(default_factory=lambda: datetime.now(timezone.utc).date())
@@ -60,7 +60,7 @@ class Here:
 def examine(here: Here, *, on_waiting: Callable[[list[str]], None] = lambda names: None) -> list[Finding]:
     """What all checks find, in their order; they run side by side, since most wait for processes of their own.
 
-    `on_waiting` hears, from any thread, which checks are not done.
+    `on_waiting` gets, from any thread, the checks that are not done.
     """
     waiting = dict.fromkeys(CHECKS)
 
@@ -70,8 +70,10 @@ def examine(here: Here, *, on_waiting: Callable[[list[str]], None] = lambda name
             return list(check(here))
         except OSError as error:  # one folder that cannot be looked into must not hide the other lines
             where = f"{error.filename}: " if error.filename else ""
-            said = f"{where}{os_error_text(error)}"
-            return [Finding(check.__name__.replace("_", " "), MISSING, said, "let this user read it, or take another")]
+            reason = f"{where}{os_error_text(error)}"
+            return [
+                Finding(check.__name__.replace("_", " "), MISSING, reason, "let this user read it, or take another")
+            ]
         finally:
             waiting.pop(check.__name__, None)
             on_waiting([name.replace("_", " ") for name in list(waiting)])
@@ -84,12 +86,12 @@ class _BrokenError(Exception):
     """A module that is there and does not load."""
 
 
-def _load(module: str, tell: str) -> Any:
-    """Load a module in a process of its own, where it may crash or hang, and give what the expression `tell` is then.
+def _load(module: str, expression: str) -> Any:
+    """Load a module in a process of its own, where it may crash or hang, and return the value of an expression there.
 
     Raises ModuleNotFoundError where it is not installed, _BrokenError where it fails, crashes or hangs.
     """
-    script = f"import json, {module}\nprint(); print(json.dumps({tell}))"
+    script = f"import json, {module}\nprint(); print(json.dumps({expression}))"
     environment = os.environ | {"PYTHONSAFEPATH": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "start_new_session": True, "env": environment}
     try:
@@ -100,18 +102,18 @@ def _load(module: str, tell: str) -> Any:
         raise _BrokenError(f"did not load within {IMPORT_LIMIT_S:.0f} s") from None
     except OSError as error:
         raise _BrokenError(str(error)) from None
-    said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
+    messages = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
     if done.returncode < 0:
         raise _BrokenError(f"crashed when it was loaded: {signal.Signals(-done.returncode).name}")
     if done.returncode:
         top = module.partition(".")[0]
-        if said[-1].startswith("ModuleNotFoundError") and f"'{top}'" in said[-1]:
+        if messages[-1].startswith("ModuleNotFoundError") and f"'{top}'" in messages[-1]:
             raise ModuleNotFoundError(top)
-        raise _BrokenError(f"does not load: {said[-1][:200]}")
+        raise _BrokenError(f"does not load: {messages[-1][:200]}")
     try:
         return json.loads(done.stdout.decode(errors="replace").strip().splitlines()[-1])
     except (ValueError, IndexError):
-        raise _BrokenError("loads, and says nonsense") from None
+        raise _BrokenError("loads, but its output cannot be read") from None
 
 
 def _module(name: str, module: str, *, use: str, install: str, needed: bool = False) -> list[Finding]:
@@ -183,25 +185,37 @@ def ffmpeg(here: Here) -> Iterable[Finding]:
     install = "pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to a full build"
     try:
         binary = ffmpeg_binary()
-        version = _said(binary, "-version").splitlines()[0].removeprefix("ffmpeg version ").split(" ")[0]
-        encoders = set(re.findall(r"^ [A-Z.]{6} (\S+)", _said(binary, "-hide_banner", "-encoders"), re.MULTILINE))
-        protocols = set(_said(binary, "-hide_banner", "-protocols").split())
+        version = _output_of(binary, "-version").splitlines()[0].removeprefix("ffmpeg version ").split(" ")[0]
+        encoders = set(re.findall(r"^ [A-Z.]{6} (\S+)", _output_of(binary, "-hide_banner", "-encoders"), re.MULTILINE))
+        protocols = set(_output_of(binary, "-hide_banner", "-protocols").split())
     except (OSError, RuntimeError, IndexError, subprocess.SubprocessError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        yield Finding("ffmpeg", MISSING, said[-1][:300], install, needed=True)
+        messages = str(error).strip().splitlines() or [type(error).__name__]
+        yield Finding("ffmpeg", MISSING, messages[-1][:300], install, needed=True)
         return
-    lacks = [f"encoder {name} ({use})" for name, use in _ENCODERS.items() if name not in encoders]
+    lacks = [f"encoder {name} ({use})" for name, use in _encoders().items() if name not in encoders]
     lacks += [f"protocol {name}" for name in ("file", "pipe") if name not in protocols]
     if lacks:
-        broken = "libx264" not in encoders or "file" not in protocols
+        broken = CODECS[DEFAULT_CODEC].encoder not in encoders or "file" not in protocols
         mark = MISSING if broken else WARNING
         yield Finding("ffmpeg", mark, f"{version}, {binary}: lacks {', '.join(lacks)}", install, needed=True)
     else:
         yield Finding("ffmpeg", OK, f"{version}, {binary}", needed=True)
 
 
+def _encoders() -> dict[str, str]:
+    """The encoders that k710 uses, by FFmpeg's names, and what for."""
+    codecs: dict[str, list[str]] = {}
+    for name, codec in CODECS.items():
+        codecs.setdefault(codec.encoder, []).append(name)
+    uses = {
+        encoder: f"{'profile' if len(names) == 1 else 'profiles'} {' and '.join(names)}"
+        for encoder, names in codecs.items()
+    }
+    return uses | {AUDIO_ENCODER: "--audio"}
+
+
 def ffmpeg_colours(here: Here) -> Iterable[Finding]:
-    """Whether that binary keeps the colours of a BT.709 video. What it is and lacks is the line above's to say."""
+    """Whether that binary keeps the colours of a BT.709 video. The line on ffmpeg says which binary it is."""
     module = "k710.fetch.encode.colour_check"
     try:
         error = float(_load(module, f"{module}.worst_error()"))
@@ -218,7 +232,7 @@ def ffmpeg_colours(here: Here) -> Iterable[Finding]:
         yield Finding("ffmpeg colours", OK, f"kept, to {error:.0f} of 255 levels")
 
 
-def _said(*command: str) -> str:
+def _output_of(*command: str) -> str:
     done = subprocess.run(  # noqa: S603
         command, stdin=subprocess.DEVNULL, capture_output=True, timeout=IMPORT_LIMIT_S, check=False
     )
@@ -238,12 +252,6 @@ def decord(here: Here) -> Iterable[Finding]:
 
 def simplejpeg(here: Here) -> Iterable[Finding]:
     return _module("simplejpeg", "simplejpeg", use="profile frames needs it", install="simplejpeg", needed=True)
-
-
-def torchcodec(here: Here) -> Iterable[Finding]:
-    """No decoder of k710: said where it is there and broken, since whoever compares decoders will ask."""
-    found = _module("torchcodec", "torchcodec", use="k710 does without it", install="torchcodec")
-    return [finding for finding in found if not finding.found.startswith("not installed")]
 
 
 _DEVICES = """[torch.__version__, torch.version.cuda, torch.cuda.is_available() and [
@@ -280,10 +288,10 @@ def _nvidia_driver() -> str | None:
     if binary is None:
         return None
     try:
-        said = _said(binary, "--query-gpu=driver_version", "--format=csv,noheader").split()
+        versions = _output_of(binary, "--query-gpu=driver_version", "--format=csv,noheader").split()
     except (OSError, RuntimeError, subprocess.SubprocessError):
         return None
-    return said[0] if said else None
+    return versions[0] if versions else None
 
 
 def ray(here: Here) -> Iterable[Finding]:
@@ -299,7 +307,7 @@ def tensorboard(here: Here) -> Iterable[Finding]:
 
 
 def disk(here: Here) -> Iterable[Finding]:
-    """Room where k710 writes unless told otherwise, and in the store."""
+    """Room where k710 writes by default, and in the store."""
     places = {"manifests": Path("manifests"), "temporary": Path(tempfile.gettempdir())}
     wanted = {"manifests": _STORE_BYTES, "temporary": _CACHE_BYTES, "store": _STORE_BYTES}
     if isinstance(here.store, RemotePath):
@@ -330,7 +338,7 @@ def _at_url(store: RemotePath) -> Finding:
     try:
         count = len(list(store.iterdir()))
     except (RemoteError, UsageError) as error:
-        return Finding("store", MISSING, str(error), "docs/remote.md tells about URLs and credentials", True)
+        return Finding("store", MISSING, str(error), "docs/remote.md explains URLs and credentials", True)
     return Finding("store", OK, f"{store}: answers, and holds {counted(count, 'name') if count else 'nothing yet'}")
 
 
@@ -350,7 +358,7 @@ def cache(here: Here) -> Iterable[Finding]:
         files = [entry] if entry.is_file() else [path for path in entry.rglob("*") if path.is_file()]
         size = sum(map(_size_bytes, files))
         total += size
-        # Files stand there under a hash of their address and their name; records and locks beside them say no more.
+        # Files are named there by a hash of their address and their name; records and locks beside them add nothing.
         if entry.is_dir():
             parts.append(f"{entry.name}/ {_size(size)}")
         elif not entry.name.endswith((".json", ".lock", ".part")):
@@ -394,7 +402,7 @@ def _size(size_bytes: float) -> str:
 CHECKS: dict[str, Callable[[Here], Iterable[Finding]]] = {
     check.__name__: check
     for check in (
-        *(python, ffmpeg, ffmpeg_colours, pyav, decord, simplejpeg, torchcodec, torch),
+        *(python, ffmpeg, ffmpeg_colours, pyav, decord, simplejpeg, torch),
         *(youtube_downloader, javascript, ray, s3fs, tensorboard),
         *(disk, cache, open_files, shared_memory),
     )

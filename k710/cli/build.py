@@ -55,7 +55,7 @@ def command(
     """
     import pyarrow as pa
 
-    from k710.cli.fetch import choices_of, fetch_and_print, store_of
+    from k710.cli.fetch import fetch_and_print, fetch_options, store_of
     from k710.curation.build import CurationRecipe, build
     from k710.lists.labels import read_synonyms
     from k710.manifest.write import check_output
@@ -68,7 +68,7 @@ def command(
         given.setdefault("splits", ())  # so that the lists to hold out are read
     chosen = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given).checked()
     check_output(out, force=force)  # before anything is downloaded
-    fetching = choices_of(origins) if origins else None
+    fetching = fetch_options(origins) if origins else None
     files = annotation_files(annotations, chosen.sources, chosen.splits)
     own = read_synonyms(synonyms) if synonyms else ()
     manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)

@@ -8,12 +8,13 @@ import click
 
 from k710.cli.common import FILE, FOLDER_OR_URL, PATH_OR_URL, named_store
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 
 
 @click.command("card")
 @click.argument("manifest", type=PATH_OR_URL)
 @click.option("--store", type=FOLDER_OR_URL, help="Say what of the clips is in this store too.")
-@click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Which encode profile of the store.")
 @click.option("--out", type=FILE, help="Write it here, such as MANIFEST/README.md.  [standard output]")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 def command(manifest: Location, store: Location | None, profile: str, out: Path | None, force: bool) -> None:

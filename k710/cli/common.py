@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from k710.storage.storage import Location, local_folder, location
 from k710.text import printable
 
 if TYPE_CHECKING:
+    from k710.engine.engine import OpenEngine
     from k710.lists.annotations import ListFile
     from k710.progress import Steps
     from k710.store.store import Store
@@ -137,16 +138,15 @@ def annotation_files(annotations: str | None, sources: Iterable[str], splits: It
     return find_lists(local_folder(annotations, "folder of lists"), sources, splits)
 
 
-def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Callable[..., Any]:
+def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> OpenEngine:
     """The engine of that name; `workers` a machine, if that many were asked for."""
     from functools import partial
 
     from k710.engine.engine import local_engine
     from k710.engine.ray_engine import ray_engine
 
-    say = partial(click.echo, err=True)
-    on_ray = partial(ray_engine, address=ray_address, most_workers=workers, say=say)
-    engines: dict[str, Callable[..., Any]] = {"local": local_engine, "ray": on_ray}
+    on_ray = partial(ray_engine, address=ray_address, most_workers=workers, on_message=partial(click.echo, err=True))
+    engines: dict[str, OpenEngine] = {"local": local_engine, "ray": on_ray}
     if name not in engines:
         raise UsageError(f"unknown engine {name!r}; known: {', '.join(engines)}")
     if ray_address is not None and name != "ray":

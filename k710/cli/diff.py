@@ -10,6 +10,7 @@ import click
 
 from k710.cli.common import FILE, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store, print_json, print_table
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _COUNTS = ("A", "B", "gained", "lost", "came", "went")
 @click.option("--view", type=VIEW, default="k710", show_default=True, help="k710, or a release as published.")
 @click.option("--store-a", type=FOLDER_OR_URL, help="Media of A.  [A/store, where there is one]")
 @click.option("--store-b", type=FOLDER_OR_URL, help="Media of B.  [B/store, where there is one]")
-@click.option("--profile", default="h264", show_default=True, help="Which encode profile of the stores.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Which encode profile of the stores.")
 @click.option("--clips", type=FILE, help="Write every differing clip here (.csv or .parquet).")
 @click.option("--html", type=FILE, help="Write a page of it here, one file that needs no network.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Rows of each table, at most.")

@@ -23,6 +23,7 @@ from k710.cli.common import (
     steps,
 )
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 @click.option("--common-with", type=ANY_PATH, help="Compare with another evaluation's --out.")
 @click.option("--out", type=FOLDER, help="Write predictions, classes, confusions and a summary into this folder.")
 @click.option("--store", type=FOLDER_OR_URL, help="Where the clips are.  [MANIFEST/store]")
-@click.option("--profile", default="h264", show_default=True, help="The encode profile of the clips.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="The encode profile of the clips.")
 @CACHE
 @CACHE_GB
 @click.option("--folder", type=FOLDER, help="Read clip files of a folder instead of a store.")

@@ -9,6 +9,7 @@ import click
 
 from k710.cli.common import COMMA_LIST, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _hf(
 
     if "profile" in given and "store" not in given:
         raise click.UsageError("--profile says which part of a --store; there is none")
-    store = named_store(given["store"], given.get("profile", "h264")) if "store" in given else None
+    store = named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
 
     def card_of(rows: dict[str, int]) -> str:
         files = {split: data_file(split) for split in rows}

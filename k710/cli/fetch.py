@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,16 +23,17 @@ from k710.cli.common import (
 )
 from k710.cli.youtube_options import youtube_options
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from k710.fetch.plan import Choices
+    from k710.engine.engine import OpenEngine
+    from k710.fetch.origins.youtube.options import YouTubeOptions
+    from k710.fetch.plan import FetchOptions
     from k710.fetch.unit_work import Tally
     from k710.manifest.read import Manifest
 
-MAX_TOLD = 20  # of the videos that gave no answer
+MAX_SHOWN = 20  # of the videos that gave no answer
 
 
 @click.command("fetch")
@@ -42,7 +44,9 @@ MAX_TOLD = 20  # of the videos that gave no answer
 @click.option(
     "--store", type=FOLDER_OR_URL, help="Place of the media; several manifests may share it.  [MANIFEST/store]"
 )
-@click.option("--profile", default="h264", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
+@click.option(
+    "--profile", default=DEFAULT_PROFILE, show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`."
+)
 @click.option("--audio", is_flag=True, help="Keep the sound.")
 @click.option("--view", type=VIEW, help="Only clips of this view: k710, k400, k600, k700, k700_2020.")
 @click.option("--splits", type=SPLIT_LIST, default="train,val", show_default=True, help="Only clips of these splits.")
@@ -57,17 +61,27 @@ MAX_TOLD = 20  # of the videos that gave no answer
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
 def command(
     manifest: Location,
+    *,
     origins: tuple[str, ...],
     store: Location | None,
-    dry_run: bool,
+    profile: str,
+    audio: bool,
+    view: str | None,
+    splits: tuple[str, ...],
+    limit: int | None,
+    retry: tuple[str, ...],
+    workers: int | None,
+    scratch: Path | None,
+    part: str | None,
     engine: str,
     ray_address: str | None,
-    **options: Any,
+    youtube: YouTubeOptions,
+    dry_run: bool,
 ) -> None:
     """Fetch clips: cut, encode, check, store.
 
     Finds the clips of a manifest on disk, in the public archives or on YouTube and puts them, checked, into a store. A
-    second run does only what is missing. docs/fetch.md and docs/youtube.md tell all of it.
+    second run does only what is missing. docs/fetch.md and docs/youtube.md explain it all.
 
     \b
     Examples:
@@ -77,12 +91,24 @@ def command(
     from k710.manifest.read import open_manifest
 
     opened = open_manifest(manifest)
-    choices = choices_of(origins, **options)
-    chosen = engine_of(engine, ray_address, workers=options["workers"])
+    options = fetch_options(
+        origins,
+        profile=profile,
+        audio=audio,
+        view=view,
+        splits=splits,
+        limit=limit,
+        retry=retry,
+        workers=workers,
+        scratch=scratch,
+        part=part,
+        youtube=youtube,
+    )
+    chosen = engine_of(engine, ray_address, workers=workers)
     if dry_run:
-        _print_estimate(opened, store_of(opened.path, store), choices)
+        _print_estimate(opened, store_of(opened.path, store), options)
     else:
-        fetch_and_print(opened, store_of(opened.path, store), choices, engine=chosen)
+        fetch_and_print(opened, store_of(opened.path, store), options, engine=chosen)
 
 
 def store_of(manifest: Location, store: Location | None) -> Location:
@@ -90,29 +116,44 @@ def store_of(manifest: Location, store: Location | None) -> Location:
     return manifest / "store" if store is None else store
 
 
-def choices_of(
+def fetch_options(
     origins: tuple[str, ...],
     *,
-    profile: str = "h264",
+    profile: str = DEFAULT_PROFILE,
     audio: bool = False,
-    retry: tuple[str, ...] = (),
+    view: str | None = None,
     splits: tuple[str, ...] = ("train", "val"),
+    limit: int | None = None,
+    retry: tuple[str, ...] = (),
     workers: int | None = None,
+    scratch: Path | None = None,
     part: str | None = None,
-    **options: Any,
-) -> Choices:
-    """The library's choices from the options of the command."""
+    youtube: YouTubeOptions | None = None,
+) -> FetchOptions:
+    """The library's options from those of the command."""
     from k710.engine.part import Part, parse_part
     from k710.fetch.encode.profiles import read_profile
-    from k710.fetch.plan import Choices
+    from k710.fetch.origins.parse import parse_origin
+    from k710.fetch.origins.youtube.options import YouTubeOptions
+    from k710.fetch.plan import FetchOptions
     from k710.fetch.wanted import check_wanted
 
-    check_wanted(options.get("view"), splits)
+    check_wanted(view, splits)
     names = tuple(origin for given in origins for origin in split_origins(given)) or ("cvdf",)
     chosen = read_profile(profile, audio=audio)
-    cores = workers or os.cpu_count() or 1
-    options |= {"part": parse_part(part) if part is not None else Part(), "workers": cores}
-    return Choices(chosen, origins=names, retry=frozenset(retry), splits=splits, **options).checked()
+    parsed_part = Part() if part is None else parse_part(part)
+    return FetchOptions(
+        chosen,
+        origins=tuple(map(parse_origin, names)),
+        view=view,
+        splits=splits,
+        limit=limit,
+        retry=frozenset(retry),
+        workers=workers or os.cpu_count() or 1,
+        scratch=scratch,
+        part=parsed_part,
+        youtube=youtube or YouTubeOptions(),
+    ).checked()
 
 
 def split_origins(given: str) -> list[str]:
@@ -121,7 +162,7 @@ def split_origins(given: str) -> list[str]:
 
 
 def fetch_and_print(
-    manifest: Manifest, store: Location, choices: Choices, *, engine: Callable[..., Any] | None = None
+    manifest: Manifest, store: Location, options: FetchOptions, *, engine: OpenEngine | None = None
 ) -> None:
     """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
     from k710.engine.engine import Stop, local_engine, polite_interrupts
@@ -132,17 +173,25 @@ def fetch_and_print(
     stop = Stop()
     try:
         with (
-            polite_interrupts(stop, _say),
-            clip_progress("clips") as (planned, told),
+            polite_interrupts(stop, _print_message),
+            clip_progress("clips") as (on_planned, on_settled),
         ):
-            chosen = engine or local_engine
-            tally = fetch(manifest, store, choices, stop=stop, told=told, planned=planned, say=_say, engine=chosen)
+            tally = fetch(
+                manifest,
+                store,
+                options,
+                stop=stop,
+                on_planned=on_planned,
+                on_settled=on_settled,
+                on_message=_print_message,
+                engine=engine or local_engine,
+            )
     except KeyboardInterrupt:
         click.echo("k710: stopped at once; the same command goes on from what was committed", err=True)
         sys.stdout.flush()
         os._exit(1)  # units may wait for a network that never answers
     _print_tally(tally)
-    print_status(manifest, store, choices.profile.folder)
+    print_status(manifest, store, options.profile.folder)
     if stop.asked:
         raise FetchError(f"{stop.reason}; everything settled so far is kept, and the same command goes on from there")
     if tally.unread or tally.damaged:
@@ -159,7 +208,7 @@ def _archives_again(unread: int, damaged: int) -> str:
     return f"{', '.join(messages)}; the same command reads {it} again"
 
 
-def _say(text: str) -> None:
+def _print_message(text: str) -> None:
     """A line of its own, also where the line of the progress stands."""
     from k710.progress import write_raw, writes_over
 
@@ -193,9 +242,9 @@ def print_status(manifest: Manifest, store: Location, profile_folder: str) -> No
 
 
 def _print_tally(tally: Tally) -> None:
-    said = [f"{counted(tally.fetched, 'clip')} fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
-    said += [f"{count:,} {name}" for name, count in tally.failed.most_common()]
-    click.echo("This run: " + ", ".join(said) + ".\n")
+    parts = [f"{counted(tally.fetched, 'clip')} fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
+    parts += [f"{count:,} {name}" for name, count in tally.failed.most_common()]
+    click.echo("This run: " + ", ".join(parts) + ".\n")
     if tally.left:
         then = "once all have ended, run the parts again for what they lacked"
         click.echo(f"Left to other parts: {counted(tally.left, 'clip')}; {then}.\n")
@@ -207,10 +256,10 @@ def _print_tally(tally: Tally) -> None:
     for url, damage in tally.damaged_for_good.items():
         then = "as before, so the server has it so; it is read again once the server has another version"
         click.echo(printable(f"damaged: {url}: {damage}; {then}"), err=True)
-    for youtube_id, answer in list(tally.unsettled.items())[:MAX_TOLD]:
+    for youtube_id, answer in list(tally.unsettled.items())[:MAX_SHOWN]:
         click.echo(printable(f"no answer: {youtube_id}: {answer}"), err=True)
-    if len(tally.unsettled) > MAX_TOLD:
-        click.echo(f"no answer: {len(tally.unsettled) - MAX_TOLD:,} more", err=True)
+    if len(tally.unsettled) > MAX_SHOWN:
+        click.echo(f"no answer: {len(tally.unsettled) - MAX_SHOWN:,} more", err=True)
     if suspected := tally.failed.get("gone_unconfirmed"):
         seem, whom = counted(suspected, "clip seems", "clips seem"), "it" if suspected == 1 else "them"
         click.echo(f"{seem} gone; the same command asks once more for {whom}, after an hour", err=True)
@@ -219,21 +268,21 @@ def _print_tally(tally: Tally) -> None:
         click.echo(f"members of archives refused: {kinds}", err=True)
 
 
-def _print_estimate(manifest: Manifest, store: Location, choices: Choices) -> None:
+def _print_estimate(manifest: Manifest, store: Location, options: FetchOptions) -> None:
     from k710.fetch.estimate import estimate
 
-    found = estimate(manifest, store, choices)
+    found = estimate(manifest, store, options)
     for note in found.notes:
-        _say(note)
+        _print_message(note)
     click.echo(f"{counted(found.wanted, 'clip')} wanted, {found.wanted - found.missing:,} of them in {store}.\n")
     rows = [
         [origin, clips, archives or None, None if not archives else _gigabytes(size)]
         for origin, clips, archives, size in found.stages
     ]
-    if not choices.part.is_whole:
-        click.echo(f"Of the missing ones, part {choices.part} is to bring:\n")
+    if not options.part.is_whole:
+        click.echo(f"Of the missing ones, part {options.part} brings:\n")
     if rows:
-        clips = "clips, at most" if choices.part.is_whole else "clips, about"
+        clips = "clips, at most" if options.part.is_whole else "clips, about"
         print_table(["origin", clips, "archives to read", "to download"], rows)
         if len(rows) > 1:
             click.echo("Each is asked only for what those above it turn out to lack.\n")

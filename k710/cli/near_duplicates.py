@@ -22,6 +22,7 @@ from k710.cli.common import (
     steps,
 )
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted, printable
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _SHOWN = 20
 @click.command("near-duplicates")
 @click.argument("manifest", type=FOLDER_OR_URL)
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
-@click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Which encode profile of the store.")
 @click.option(
     "--view", type=VIEW, default="k710", show_default=True, help="k710, or a release as published: k400, k600, …"
 )

@@ -9,6 +9,7 @@ import click
 
 from k710.cli.common import FOLDER_OR_URL, SPLIT, VIEW, steps
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
 
 
@@ -19,7 +20,7 @@ from k710.text import counted
 @click.option("--dialect", default="canonical", show_default=True, help="Index order of the classes.")
 @click.option("--out", type=FOLDER_OR_URL, help="Place of the shards.  [shards/VIEW-SPLIT]")
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
-@click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Which encode profile of the store.")
 @click.option("--shard-clips", type=click.IntRange(1), default=500, show_default=True, help="At most.")
 @click.option("--seed", default=0, show_default=True, help="Of the order.")
 @click.option("--force", is_flag=True, help="Replace shards that are there.")

@@ -8,6 +8,7 @@ import click
 
 from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, SPLIT, VIEW
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted, printable
 
 MAX_TOLD = 20  # clips that are not shown
@@ -18,7 +19,7 @@ MAX_TOLD = 20  # clips that are not shown
 @click.option("--view", type=VIEW, default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
 @click.option("--split", type=SPLIT, default="train", show_default=True, help="train, val or test.")
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
-@click.option("--profile", default="h264", show_default=True, help="Which encode profile of the store.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Which encode profile of the store.")
 @click.option("--folder", type=FOLDER, help="A plain folder of clip files, in the place of a store.")
 @click.option("--clips", "num_clips", type=click.IntRange(1, 50), default=4, show_default=True, help="How many.")
 @click.option("--frames", "num_frames", type=click.IntRange(1, 64), default=8, show_default=True, help="Of each clip.")

@@ -11,6 +11,7 @@ import click
 
 from k710.cli.common import FOLDER_OR_URL, print_json, print_table
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from k710.fetch.failed import Failed
@@ -53,7 +54,9 @@ def command(
     root = store_of(opened.path, store)
     profiles = list(profiles_in(root))
     if not profiles and folder is None:
-        raise StoreError(f"{root}: no store there; `{fetch_command(opened.path, Store(root, 'h264'))}` makes one")
+        raise StoreError(
+            f"{root}: no store there; `{fetch_command(opened.path, Store(root, DEFAULT_PROFILE))}` makes one"
+        )
     if failed:
         _print_failed(_failed(opened, [Store(root, profile) for profile in profiles], folder), as_csv, as_json)
         return

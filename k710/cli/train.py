@@ -11,6 +11,7 @@ import click
 
 from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, steps
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--interpolate-positions", is_flag=True, help="Resize position embeddings of another size.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe; may be given again.")
 @click.option("--store", type=FOLDER_OR_URL, help="Where the clips are.  [MANIFEST/store]")
-@click.option("--profile", default="h264", show_default=True, help="The encode profile of the clips.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="The encode profile of the clips.")
 @CACHE
 @CACHE_GB
 @click.option("--folder", type=FOLDER, help="Read clip files of a folder instead of a store.")

@@ -1,4 +1,4 @@
-"""`k710 verify`: the store against its own words."""
+"""`k710 verify`: is the store as its rows say?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, steps
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted, printable
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def command(
     root = store_of(opened.path, store)  # a mistyped name is no empty store
     profiles = list(profiles_in(root))
     if not profiles:
-        raise StoreError(f"{root}: no store there; `{fetch_command(opened.path, Store(root, 'h264'))}` makes one")
+        raise StoreError(
+            f"{root}: no store there; `{fetch_command(opened.path, Store(root, DEFAULT_PROFILE))}` makes one"
+        )
     damaged, workers = 0, workers or os.cpu_count() or 1
     step = steps()
     for profile in profiles:

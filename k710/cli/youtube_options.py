@@ -57,10 +57,10 @@ def youtube_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_youtube(**options: Any) -> Any:
-        from k710.fetch.origins.youtube.options import YoutubeOptions
+        from k710.fetch.origins.youtube.options import YouTubeOptions
 
         given = {name.removeprefix(PREFIX): options.pop(name) for name in list(options) if name.startswith(PREFIX)}
-        return command(**options, youtube=YoutubeOptions(**given))
+        return command(**options, youtube=YouTubeOptions(**given))
 
     for option in reversed(_OPTIONS):
         with_youtube = option(with_youtube)

@@ -1,17 +1,17 @@
-"""Run units of work: where, how many at a time, and how to stop. What a unit does is its own affair.
+"""Run units of work: where, how many at a time, and how to stop. The engine does not know what a unit does.
 
-A unit commits its own result and nothing else is kept, so a run may end at any moment and be done again. The door for
-all long runs:
+A unit commits its own result and nothing else is kept, so a run may end at any moment and be started again. All long
+runs begin so:
 
     with local_engine(opens, workers=8, stop=stop) as engine:
-        engine.run_units(units, work, heard=print)
+        engine.run_units(units, work, on_result=print)
 
 `opens(stop, workers)` gives, as a context manager, what the units of one machine share: processes, a scratch folder.
-It is entered once on each machine; an error, Ctrl-C too, comes out of its `yield`. `work(unit, shared, tell)` does one
-unit in a thread and returns what `heard` is to hear of it; `tell(news)` may say in between how far it is. Another
-engine of the same form, `engine_ray.ray_engine`, runs them on the machines of a Ray cluster: so `opens`, `work`, units,
-results and news are to be plain data and functions that can be pickled (a module's functions, `functools.partial` of
-them), and a unit must bear being done twice, since a machine may die.
+It is entered once on each machine; an error, Ctrl-C too, comes out of its `yield`. `work(unit, shared, report)` does
+one unit in a thread and returns its result, which `on_result` gets; `report(progress)` may be called in between.
+Another engine of the same form, `ray_engine.ray_engine`, runs the units on the machines of a Ray cluster. So `opens`,
+`work`, units, results and progress must be plain data and functions that can be pickled (a module's functions,
+`functools.partial` of them). A machine may die, so a unit may be done twice, with the same outcome.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Stop:
         return self._asked.is_set()
 
     def ask(self, reason: str) -> None:
-        """The first reason is the one that is told."""
+        """Ask for a stop. The first reason is kept."""
         if not self.asked:
             self.reason = reason
             self._asked.set()
@@ -81,8 +81,8 @@ def units_at_a_time(workers: int) -> int:
     return max(2, min(16, workers // 4))
 
 
-def not_heard(number: int, news: Any) -> None:
-    """What `run_units` does with news that nobody asked for."""
+def ignore_progress(number: int, progress: Any) -> None:
+    """The default `on_progress` of `run_units`."""
 
 
 class Engine(Protocol[Shared]):
@@ -98,15 +98,29 @@ class Engine(Protocol[Shared]):
         units: Iterable[Unit],
         work: Callable[[Unit, Shared, Callable[[Any], None]], Result],
         *,
-        heard: Callable[[int, Result], None],
-        news: Callable[[int, Any], None] = not_heard,
+        on_result: Callable[[int, Result], None],
+        on_progress: Callable[[int, Any], None] = ignore_progress,
     ) -> None:
-        """`work` on every unit, as `run_units` of this module. `heard(number, result)` is called once for each unit
-        that was done, one call at a time, before its place is given to another; `news(number, told)` now and then, from
-        any thread. `number` is the unit's place in `units`."""
+        """`work` on every unit, as `run_units` of this module. `on_result(number, result)` is called once for each
+        unit that was done, one call at a time, before its place is given to another. `on_progress(number, progress)` is
+        called now and then, from any thread. `number` is the unit's place in `units`."""
 
 
 Opens = Callable[[Stop, int], AbstractContextManager[Shared]]
+
+
+class OpenEngine(Protocol):
+    """`local_engine`, or another function of its form."""
+
+    def __call__(
+        self,
+        opens: Opens[Any],
+        *,
+        workers: int,
+        stop: Stop,
+        shared: Sequence[Path] = (),
+        parallel: Callable[[int], int] = units_at_a_time,
+    ) -> AbstractContextManager[Engine[Any]]: ...
 
 
 @contextmanager
@@ -118,8 +132,8 @@ def local_engine(
     shared: Sequence[Path] = (),
     parallel: Callable[[int], int] = units_at_a_time,
 ) -> Iterator[Engine[Shared]]:
-    """This machine, with so many processes. `shared`: files and folders that all machines must have in common, which is
-    no question here. `parallel`: how many units at a time on a machine with so many processes."""
+    """This machine, with so many processes. `shared`: files and folders that all machines must have in common, which
+    holds on one machine. `parallel`: how many units at a time on a machine with so many processes."""
     with opens(stop, workers) as opened:
         yield _Local(opened, workers, parallel(workers), stop)
 
@@ -137,20 +151,20 @@ class _Local:
         units: Iterable[Unit],
         work: Callable[[Unit, Any, Callable[[Any], None]], Result],
         *,
-        heard: Callable[[int, Result], None],
-        news: Callable[[int, Any], None] = not_heard,
+        on_result: Callable[[int, Result], None],
+        on_progress: Callable[[int, Any], None] = ignore_progress,
     ) -> None:
         def do(numbered: tuple[int, Unit]) -> None:
             number, unit = numbered
-            result = work(unit, self._shared, lambda told: news(number, told))
+            result = work(unit, self._shared, lambda progress: on_progress(number, progress))
             with self._lock:
-                heard(number, result)
+                on_result(number, result)
 
         run_units(enumerate(units), do, parallel=self._parallel, stop=self._stop)
 
 
 @contextmanager
-def polite_interrupts(stop: Stop, say: Callable[[str], None]) -> Iterator[None]:
+def polite_interrupts(stop: Stop, on_message: Callable[[str], None]) -> Iterator[None]:
     """For the time of the block, Ctrl-C (or SIGTERM, as schedulers send it) asks for a stop; a second one raises
     KeyboardInterrupt. In the main thread only."""
 
@@ -158,7 +172,7 @@ def polite_interrupts(stop: Stop, say: Callable[[str], None]) -> Iterator[None]:
         if stop.asked:
             raise KeyboardInterrupt
         stop.ask(f"stopped by {signal.Signals(number).name}")
-        say("Finishing the clips in flight; once more stops at once.")
+        on_message("Finishing the clips in flight; once more stops at once.")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

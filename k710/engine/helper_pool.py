@@ -1,4 +1,4 @@
-"""N processes that touch media, and what happens when one crashes or hangs."""
+"""A pool of helper processes that read clips, and what happens when one of them crashes or hangs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, Any, Protocol
+from typing import IO, Any, Generic, Protocol, TypeVar
 
-from k710.errors import FetchError
-from k710.fetch.encode.clip_process import GRACE_S, READY
-from k710.fetch.encode.jobs import Made
+from k710.engine.helper_process import GRACE_S, READY
+from k710.errors import EngineError
 
 WAIT_S = 10  # beyond the process's own limits
 
 
 class StoppedError(Exception):
-    """The pool was told to stop at once."""
+    """The pool was asked to stop at once."""
 
 
 class Job(Protocol):
-    """What a process is asked: a line of JSON, with a limit of time."""
+    """What a process is asked to do with a clip: a line of JSON, with a time limit."""
 
     @property
     def clip_id(self) -> str: ...
@@ -35,24 +34,34 @@ class Job(Protocol):
     def as_json(self) -> dict[str, Any]: ...
 
 
-class ClipPool:
+AnswerT = TypeVar("AnswerT", covariant=True)
+
+
+class AnswerType(Protocol[AnswerT]):
+    """The class of the answers. It is called with the clip's ID, a class of failure and a message where the process
+    died and gave no answer."""
+
+    def __call__(self, clip_id: str, failure: str, message: str, /) -> AnswerT: ...
+    def from_json(self, plain: dict[str, Any], /) -> AnswerT: ...
+
+
+class HelperPool(Generic[AnswerT]):
     """Does jobs in `num_processes` processes. `submit` gives a Future of an answer, whatever happens to the process.
 
-    `module` is what the processes run (clip_process.serve is their loop), `answer` the dataclass of what they say.
+    `module` is what the processes run, by `python -m` (helper_process.serve is their loop); `answer` is the class of
+    their answers.
     """
 
-    def __init__(
-        self, num_processes: int, *, module: str = "k710.fetch.encode.clip_process", answer: Any = Made
-    ) -> None:
+    def __init__(self, num_processes: int, *, module: str, answer: AnswerType[AnswerT]) -> None:
         self.num_processes, self._answer = num_processes, answer
-        self._idle: queue.SimpleQueue[_ClipProcess] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[_HelperProcess] = queue.SimpleQueue()
         self._stopped = threading.Event()
-        self._all = [_ClipProcess(self._stopped, module) for _ in range(num_processes)]
+        self._all = [_HelperProcess(self._stopped, module) for _ in range(num_processes)]
         for process in self._all:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(num_processes, thread_name_prefix="clip")
 
-    def __enter__(self) -> ClipPool:
+    def __enter__(self) -> HelperPool[AnswerT]:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -60,33 +69,33 @@ class ClipPool:
         for process in self._all:
             process.end()
 
-    def submit(self, job: Job) -> Future[Any]:
+    def submit(self, job: Job) -> Future[AnswerT]:
         return self._threads.submit(self._run, job)
 
     def kill(self) -> None:
-        """End all processes now; what they were at fails with StoppedError."""
+        """End all processes now; the jobs in hand fail with StoppedError."""
         self._stopped.set()
         for process in self._all:
             process.kill()
 
-    def _run(self, job: Job) -> Any:
+    def _run(self, job: Job) -> AnswerT:
         process = self._idle.get()
         try:
-            return self._persistently(process, job)
+            return self._with_second_try(process, job)
         finally:
             self._idle.put(process)
 
-    def _persistently(self, process: _ClipProcess, job: Job) -> Any:
+    def _with_second_try(self, process: _HelperProcess, job: Job) -> AnswerT:
         """A crash may be the machine's fault, as when memory runs out, so the clip gets a second process."""
-        for last in (False, True):
+        for is_last in (False, True):
             if self._stopped.is_set():
                 raise StoppedError
             try:
-                return self._answer.from_json(process.make(job))
+                return self._answer.from_json(process.ask(job))
             except ProcessDiedError as death:
                 if self._stopped.is_set():
                     raise StoppedError from None
-                if last or death.hung:
+                if is_last or death.hung:
                     return self._answer(job.clip_id, "undecodable", str(death))
         raise AssertionError
 
@@ -99,16 +108,17 @@ class ProcessDiedError(Exception):
         self.hung = hung
 
 
-class _ClipProcess:
+class _HelperProcess:
     """One process, started when it is first needed, and again after each death."""
 
-    def __init__(self, stopped: threading.Event, module: str = "k710.fetch.encode.clip_process") -> None:
+    def __init__(self, stopped: threading.Event, module: str) -> None:
         self._stopped, self._module = stopped, module
         self._process: subprocess.Popen[str] | None = None
-        self._said: IO[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
         self._hung = False
 
-    def make(self, job: Job) -> dict[str, Any]:
+    def ask(self, job: Job) -> dict[str, Any]:
+        """The process's answer to a job. Raises ProcessDiedError."""
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -132,8 +142,11 @@ class _ClipProcess:
         self.kill()
 
     def kill(self) -> None:
-        """The process and its ffmpeg, which are a group of their own. The ffmpeg of a dead process lives on, and would
-        write on; until the process is waited for, nobody else's group can have its number."""
+        """End the process and its ffmpeg, which are a process group of their own.
+
+        The ffmpeg of a dead process lives on and would write on. Until the process is waited for, no other group can
+        have its number.
+        """
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -153,34 +166,40 @@ class _ClipProcess:
             self._process.wait()
         self._process.stdout.close()
         self._process = None
-        if self._said is not None:
-            self._said.close()
+        if self._stderr is not None:
+            self._stderr.close()
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
-            self._said, self._hung = tempfile.TemporaryFile(), False  # noqa: SIM115  # closed with the process
-            options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._said}
+            self._stderr, self._hung = tempfile.TemporaryFile(), False  # noqa: SIM115  # closed with the process
             command = [sys.executable, "-m", self._module]
-            # A session of its own: the terminal's Ctrl-C does not reach it, and its ffmpeg dies with it.
-            self._process = subprocess.Popen(command, text=True, start_new_session=True, **options)  # noqa: S603
-            if self._stopped.is_set():  # it may have come too late for ClipPool.kill
+            self._process = subprocess.Popen(  # noqa: S603
+                command,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                # A session of its own: the terminal's Ctrl-C does not reach it, and its ffmpeg dies with it.
+                start_new_session=True,
+            )
+            if self._stopped.is_set():  # it may have come too late for HelperPool.kill
                 self.kill()
             assert self._process.stdout is not None
             if self._process.stdout.readline().strip() != READY and not self._hung:
                 # No clip is to blame for an installation that does not work.
-                raise FetchError(f"the process that makes clips does not start: {self._death()}")
+                raise EngineError(f"the process {self._module} does not start: {self._death()}")
         return self._process
 
     def _death(self) -> ProcessDiedError:
-        """What the dead process died of; the next job gets a new one."""
+        """Why the process died; the next job gets a new one."""
         assert self._process is not None
-        assert self._said is not None
+        assert self._stderr is not None
         self.kill()
         code = self._process.wait()
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace").strip().splitlines()
+        self._stderr.seek(0)
+        messages = self._stderr.read().decode(errors="replace").strip().splitlines()
         self.end()
         if self._hung or -code == signal.SIGALRM:
             return ProcessDiedError("the decoder hung and was killed", hung=True)
         how = signal.Signals(-code).name if code < 0 else f"exit {code}"
-        return ProcessDiedError(f"the decoder crashed: {how}" + (f": {said[-1][-200:]}" if said else ""))
+        return ProcessDiedError(f"the decoder crashed: {how}" + (f": {messages[-1][-200:]}" if messages else ""))

@@ -1,7 +1,7 @@
 """One of N: a part of the work of a fetch, for N machines over one store, and a rank of N processes.
 
 What falls into a part follows from the key of the work alone, an archive's address or a video's ID, and never from what
-is done already: the machines agree without a word between them.
+is done already: the machines agree without any communication.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Units on the machines of a Ray cluster: on each an actor that owns what its units share; engine_ray.py opens it.
+"""Units on the machines of a Ray cluster: on each an actor that owns what its units share; ray_engine.py opens it.
 
-The driver hands out units one by one, asks each machine once a second for news and tells it of a stop. The units of a
-machine that dies are handed out again. Imported only where Ray is.
+The driver hands out units one by one, asks each machine once a second for its progress, and passes a stop on to it.
+The units of a machine that dies are handed out again. Imported only where Ray is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from k710.engine.engine import Opens, Stop, not_heard
+from k710.engine.engine import Opens, Stop, ignore_progress
 from k710.errors import EngineError, K710Error
 from k710.text import counted
 
@@ -30,7 +30,7 @@ _WAKE_S = 0.2
 
 
 def name_of(node: dict[str, Any]) -> str:
-    """What messages call a machine."""
+    """The name of a machine in messages."""
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
@@ -40,12 +40,12 @@ def pinned(node: dict[str, Any]) -> NodeAffinitySchedulingStrategy:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in short: Ray's have tracebacks in them."""
+    """The first line of an error: Ray's errors have tracebacks in them."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 class StoppedFromAfarError(Exception):
-    """The driver was told to stop at once."""
+    """The driver was asked to stop at once."""
 
 
 class _Machine:
@@ -53,7 +53,7 @@ class _Machine:
 
     def __init__(self) -> None:
         self._stop = Stop()
-        self._news: dict[int, Any] = {}
+        self._progress: dict[int, Any] = {}
         self._work: tuple[str, Any] = ("", None)
         self._lock = threading.Lock()
         self._opened: AbstractContextManager[Any] | None = None
@@ -68,23 +68,23 @@ class _Machine:
 
     def do(self, number: int, unit: Any, work: list[Any]) -> tuple[str, Any]:
         """Do a unit; why a stop was asked for, if it was, and the result. `work` is a reference in a list, which Ray
-        leaves alone: what it stands for is large, and fetched once."""
+        leaves alone: the work itself is large, and fetched once."""
         with self._lock:
             if self._work[0] != work[0].hex():
                 self._work = (work[0].hex(), ray.get(work[0]))
             do = self._work[1]
         try:
-            result = do(unit, self._shared, lambda told: self._news.update({number: told}))
+            result = do(unit, self._shared, lambda progress: self._progress.update({number: progress}))
         finally:
-            self._news.pop(number, None)
+            self._progress.pop(number, None)
         return self._stop.reason, result
 
     def heartbeat(self, reason: str) -> tuple[str, dict[int, Any]]:
-        """Hear of a stop; tell of one, and of each unit the latest news."""
+        """Ask for a stop if there is a `reason`. Returns the reason of a stop here, and each unit's progress."""
         if reason:
             self._stop.ask(reason)
-        news, self._news = self._news, {}
-        return self._stop.reason, news
+        progress, self._progress = self._progress, {}
+        return self._stop.reason, progress
 
     def close(self, at_once: bool) -> None:
         opened, self._opened = self._opened, None
@@ -109,7 +109,7 @@ class _Hand:
     actor: Any
     opening: Any
     heartbeat: Any = None
-    heard_s: float = 0.0
+    answered_s: float = 0.0
     at_work: dict[Any, tuple[int, Any]] = field(default_factory=dict)  # by reference: a unit and its number
 
     @property
@@ -154,10 +154,10 @@ class Cluster:
         opens: Opens[Any],
         stop: Stop,
         most_workers: int | None,
-        say: Callable[[str], None],
+        on_message: Callable[[str], None],
         parallel: Callable[[int], int],
     ) -> None:
-        self.workers, self._say = 0, say
+        self.workers, self._on_message = 0, on_message
         self._opens, self._stop, self._most_workers, self._parallel = opens, stop, most_workers, parallel
         self._hands: list[_Hand] = []
         self._opened_at: Counter[str] = Counter()
@@ -190,8 +190,8 @@ class Cluster:
         units: Iterable[Any],
         work: Callable[[Any, Any, Callable[[Any], None]], Any],
         *,
-        heard: Callable[[int, Any], None],
-        news: Callable[[int, Any], None] = not_heard,
+        on_result: Callable[[int, Any], None],
+        on_progress: Callable[[int, Any], None] = ignore_progress,
     ) -> None:
         queue, work_ref, first_error = _Queue(units), _sent(work), None
         while True:
@@ -202,11 +202,11 @@ class Cluster:
                 raise EngineError(f"no machine of the cluster is left; the last, {self._lost}")
             for hand, ref in self._answers():
                 try:
-                    self._take(hand, ref, heard, news)
+                    self._take(hand, ref, on_result, on_progress)
                 except ray.exceptions.RayTaskError as error:
                     first_error = first_error or _of_machine(hand, error)
                 except ray.exceptions.RayError as error:
-                    first_error = self._lose(hand, error, queue, news) or first_error
+                    first_error = self._lose(hand, error, queue, on_progress) or first_error
             if first_error is not None:
                 self._stop.ask(str(first_error))
         if first_error is not None:
@@ -244,9 +244,9 @@ class Cluster:
             hand.at_work[hand.actor.do.remote(*numbered, [work_ref])] = numbered
 
     def _answers(self) -> list[tuple[_Hand, Any]]:
-        """What has come from the machines, within a moment."""
+        """The answers that have come from the machines, after a short wait."""
         for hand in self._hands:
-            if hand.heartbeat is None and time.monotonic() - hand.heard_s >= _HEARTBEAT_S and hand.opening is None:
+            if hand.heartbeat is None and time.monotonic() - hand.answered_s >= _HEARTBEAT_S and hand.opening is None:
                 hand.heartbeat = hand.actor.heartbeat.remote(self._stop.reason)
         hands = {ref: hand for hand in self._hands for ref in hand.references()}
         if not hands:
@@ -255,8 +255,10 @@ class Cluster:
         ready, _ = ray.wait(list(hands), num_returns=1, timeout=_WAKE_S)
         return [(hands[ref], ref) for ref in ready]
 
-    def _take(self, hand: _Hand, ref: Any, heard: Callable[[int, Any], None], news: Callable[[int, Any], None]) -> None:
-        """Take an answer; raises what happened in its place."""
+    def _take(
+        self, hand: _Hand, ref: Any, on_result: Callable[[int, Any], None], on_progress: Callable[[int, Any], None]
+    ) -> None:
+        """Take an answer; raises the error that came in its place."""
         numbered = hand.at_work.get(ref)
         try:
             value = ray.get(ref)
@@ -268,20 +270,20 @@ class Cluster:
         if ref == hand.opening:
             hand.opening = None
             return
-        reason, told = value
+        reason, answer = value
         if reason and not self._stop.asked:
             self._stop.ask(f"{name_of(hand.node)}: {reason}")
         if numbered is not None:
             del hand.at_work[ref]
-            heard(numbered[0], told)
+            on_result(numbered[0], answer)
         else:
-            hand.heartbeat, hand.heard_s = None, time.monotonic()
+            hand.heartbeat, hand.answered_s = None, time.monotonic()
             at_work = {number for number, _ in hand.at_work.values()}
-            for number in told.keys() & at_work:
-                news(number, told[number])
+            for number in answer.keys() & at_work:
+                on_progress(number, answer[number])
 
     def _lose(
-        self, hand: _Hand, error: Exception, queue: _Queue, news: Callable[[int, Any], None]
+        self, hand: _Hand, error: Exception, queue: _Queue, on_progress: Callable[[int, Any], None]
     ) -> EngineError | None:
         """Take a machine's units back; an error where one of them was on too many that died."""
         if hand not in self._hands:
@@ -290,11 +292,13 @@ class Cluster:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(hand.actor)  # it may be out of reach and alive
         self._lost = f"{name_of(hand.node)}: {first_line(error)}"
-        if hand.opening is None:  # else it is the second try on a machine that is gone, which has been said
-            self._say(f"Lost {self._lost} Its {counted(len(hand.at_work), 'unit is', 'units are')} handed out again.")
+        if hand.opening is None:  # else it is the second try on a machine that is gone, whose loss was reported
+            self._on_message(
+                f"Lost {self._lost} Its {counted(len(hand.at_work), 'unit is', 'units are')} handed out again."
+            )
         for numbered in hand.at_work.values():
             queue.give_back(numbered)
-            news(numbered[0], None)
+            on_progress(numbered[0], None)
         if hand.at_work and max(queue.tries[number] for number, _ in hand.at_work.values()) >= MAX_TRIES:
             return EngineError(
                 f"{MAX_TRIES} machines died of the same work, the last {self._lost} Where their memory ran out, "

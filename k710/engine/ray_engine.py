@@ -41,14 +41,15 @@ def ray_engine(
     most_workers: int | None = None,
     shared: Sequence[Path] = (),
     parallel: Callable[[int], int] = units_at_a_time,
-    say: Callable[[str], None] = lambda text: None,
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Engine[Any]]:
     """Every machine of the cluster at `address` (default: the one that runs here), each with as many processes as it
     has CPUs for Ray, or `most_workers`. `workers`, those of this machine, do not count.
 
-    `say` hears of machines that are lost; `parallel` is as for `local_engine`. All must see the `shared` paths as this
-    one does: files, and folders, into which it puts a file for the moment. Raises UsageError without Ray, EngineError
-    where there is no cluster, where a machine has another k710, does not see what is shared, or has no CPUs free.
+    `on_message` gets a message for each machine that is lost; `parallel` is as for `local_engine`. All must see the
+    `shared` paths as this one does: files, and folders, into which it puts a file for the moment. Raises UsageError
+    without Ray, EngineError where there is no cluster, where a machine has another k710, does not see what is shared,
+    or has no CPUs free.
     """
     ray = _ray()
     from k710.engine.ray_cluster import ANSWER_S, Cluster
@@ -56,7 +57,7 @@ def ray_engine(
     with _connected(ray, address):
         with contextlib.ExitStack() as stack:
             nodes = _fit_nodes(ray, {path: stack.enter_context(_file_of(path)) for path in shared})
-        cluster = Cluster(opens, stop, most_workers, say, parallel)
+        cluster = Cluster(opens, stop, most_workers, on_message, parallel)
         try:
             cluster.start(nodes)
             yield cluster
@@ -67,7 +68,7 @@ def ray_engine(
 
 
 def _ray() -> Any:
-    # What Ray holds back to say it once would come when the program ends, on stdout.
+    # Messages that Ray holds back so that they appear once would come on stdout, at the end of the program.
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     # The first error is raised; of those of other machines Ray would print tracebacks.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
@@ -101,9 +102,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
     try:
-        with contextlib.redirect_stdout(
-            sys.stderr
-        ):  # where stdout is for data, Ray prints what it has to say of deaths
+        with contextlib.redirect_stdout(sys.stderr):  # where stdout is for data, Ray prints messages about deaths
             yield
             ray.shutdown()
     finally:
@@ -183,7 +182,7 @@ def _check_nodes(ray: Any, nodes: Sequence[dict[str, Any]], files: Mapping[Path,
 
 def _facts() -> Callable[[list[str]], tuple[str, str, dict[str, str]]]:
     """A function that says of the machine on which it runs: k710's version, a hash of its code, and of each path a hash
-    of the file's beginning, or why there is none. Ray sends a function that stands inside another one as it is, so this
+    of the file's beginning, or why there is none. Ray sends a function defined inside another one as it is, so this
     runs where there is no k710, too."""
 
     def facts(paths: list[str]) -> tuple[str, str, dict[str, str]]:

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from k710.engine.engine import units_at_a_time
 from k710.errors import DownloadError, FetchError
+from k710.fetch.encode.codecs import CODECS
 from k710.fetch.encode.profiles import Profile
-from k710.fetch.plan import Choices, Plan, Stage
+from k710.fetch.plan import FetchOptions, Plan, Stage
 from k710.fetch.scratch import scratch_parent
 from k710.manifest.read import Manifest
 from k710.storage.http_reader import head
@@ -20,8 +21,6 @@ from k710.storage.storage import Location
 from k710.store.store import Store
 from k710.text import counted, data_size
 
-# Before a store can say how large its clips are: ten seconds of the public archives, as docs/fetch.md measures them.
-EXPECTED_CLIP_BYTES = {"h264": 1_000_000, "source": 2_000_000, "frames": 1_500_000}
 SOURCE_CLIP_BYTES = 4_000_000  # of a clip that waits in the scratch, generously
 ENOUGH_ROWS = 100
 _HEADS_AT_ONCE = 16
@@ -41,44 +40,45 @@ class Estimate:
     notes: tuple[str, ...] = ()  # what the origins want to be known before they begin
 
 
-def estimate(manifest: Manifest, store_root: Location, choices: Choices) -> Estimate:
+def estimate(manifest: Manifest, store_root: Location, options: FetchOptions) -> Estimate:
     """What `fetch` would do, without doing it: downloads no more than the lists of archives and asks for sizes."""
-    store = Store(store_root, choices.profile.folder)
-    plan = Plan(manifest, store, choices, is_dry=True)
-    stages, notes, clips, scratch_bytes = [], [], 0, _scratch_bytes(choices)
-    for stage in plan.stages():
-        notes += [f"not read: {said}" for _, said in stage.unread]
+    store = Store(store_root, options.profile.folder)
+    plan = Plan(manifest, store, options, is_dry=True)
+    stages, notes, clips, scratch_bytes = [], [], 0, _scratch_bytes(options)
+    state = plan.read_store()
+    for stage in plan.stages(state):
+        notes += [f"not read: {reason}" for _, reason in stage.unread]
         if stage.unread:
             continue
         stages.append((stage.origin, stage.clips, len(stage.archives), _download_bytes(stage.archives)))
         notes += [stage.note] if stage.note else []
         clips += stage.clips
-        waiting_bytes = _waiting_bytes(store, choices, stage) + _video_bytes(choices, stage)
-        scratch_bytes = max(scratch_bytes, _scratch_bytes(choices) + waiting_bytes)
-    clips = min(clips, len(plan.missing()))
+        waiting_bytes = _waiting_bytes(store, options, stage) + _video_bytes(options, stage)
+        scratch_bytes = max(scratch_bytes, _scratch_bytes(options) + waiting_bytes)
+    clips = min(clips, len(state.missing))
     return Estimate(
         len(plan.wanted),
-        len(plan.missing()),
+        len(state.missing),
         tuple(stages),
-        clips * _clip_bytes(store, choices.profile),
+        clips * _clip_bytes(store, options.profile),
         scratch_bytes,
-        _free_bytes(scratch_parent(store_root, choices.scratch)),
+        _free_bytes(scratch_parent(store_root, options.scratch)),
         tuple(notes),
     )
 
 
-def check_room(store: Store, choices: Choices, stage: Stage) -> None:
+def check_room(store: Store, options: FetchOptions, stage: Stage) -> None:
     """Raise FetchError where a stage does not fit on the disk."""
     if not stage.clips:
         return
-    folder = scratch_parent(store.root, choices.scratch)
-    video_bytes = _video_bytes(choices, stage)
-    needed, todo = _scratch_bytes(choices) + video_bytes, f"{counted(stage.clips, 'clip needs', 'clips need')}"
+    folder = scratch_parent(store.root, options.scratch)
+    video_bytes = _video_bytes(options, stage)
+    needed, todo = _scratch_bytes(options) + video_bytes, f"{counted(stage.clips, 'clip needs', 'clips need')}"
     if isinstance(store.root, Path):
-        needed += stage.clips * _clip_bytes(store, choices.profile)
+        needed += stage.clips * _clip_bytes(store, options.profile)
         folder, advice = store.root, "take --limit, fewer --splits, or another --store"
     else:
-        needed += _waiting_bytes(store, choices, stage)
+        needed += _waiting_bytes(store, options, stage)
         todo, advice = "units that are on their way need", "take fewer --workers, or another --scratch"
     if video_bytes:
         advice += f"; {data_size(video_bytes)} are for whole videos: --youtube-max-megabytes makes that less"
@@ -86,21 +86,21 @@ def check_room(store: Store, choices: Choices, stage: Stage) -> None:
         raise FetchError(f"{folder}: {todo} about {data_size(needed)}, {data_size(free)} are free; {advice}")
 
 
-def _waiting_bytes(store: Store, choices: Choices, stage: Stage) -> int:
+def _waiting_bytes(store: Store, options: FetchOptions, stage: Stage) -> int:
     """What waits in the scratch of a store at a URL, at most: units gather there before they are put."""
     if isinstance(store.root, Path) or not stage.units:
         return 0
-    at_a_time = min(units_at_a_time(choices.workers), len(stage.units))
-    return at_a_time * -(-stage.clips // len(stage.units)) * _clip_bytes(store, choices.profile)
+    at_a_time = min(units_at_a_time(options.workers), len(stage.units))
+    return at_a_time * -(-stage.clips // len(stage.units)) * _clip_bytes(store, options.profile)
 
 
-def _video_bytes(choices: Choices, stage: Stage) -> int:
+def _video_bytes(options: FetchOptions, stage: Stage) -> int:
     """What whole videos take in the scratch: those that are downloaded, and in each unit one that is being cut."""
-    if stage.origin.partition(":")[0] != "youtube" or choices.youtube.sections:
+    if stage.origin.partition(":")[0] != "youtube" or options.youtube.sections:
         return 0
     videos = sum(len(unit.videos) for unit in stage.units)
-    at_a_time = min(choices.youtube.downloads + units_at_a_time(choices.workers), videos)
-    return int(at_a_time * choices.youtube.max_megabytes * 1e6)
+    at_a_time = min(options.youtube.downloads + units_at_a_time(options.workers), videos)
+    return int(at_a_time * options.youtube.max_megabytes * 1e6)
 
 
 def _clip_bytes(store: Store, profile: Profile) -> int:
@@ -108,12 +108,12 @@ def _clip_bytes(store: Store, profile: Profile) -> int:
     sizes = store.rows(("size",))["size"].drop_null()
     if len(sizes) >= ENOUGH_ROWS:
         return int(pc.mean(sizes).as_py())
-    return EXPECTED_CLIP_BYTES[profile.codec]
+    return CODECS[profile.codec].expected_bytes
 
 
-def _scratch_bytes(choices: Choices) -> int:
-    clips = units_at_a_time(choices.workers) * (2 * choices.workers + 2)
-    return clips * (SOURCE_CLIP_BYTES + EXPECTED_CLIP_BYTES[choices.profile.codec])
+def _scratch_bytes(options: FetchOptions) -> int:
+    clips = units_at_a_time(options.workers) * (2 * options.workers + 2)
+    return clips * (SOURCE_CLIP_BYTES + CODECS[options.profile.codec].expected_bytes)
 
 
 def _free_bytes(folder: Path) -> int:

@@ -43,7 +43,7 @@ class Failed:
 
 def failed_clips(manifest: Manifest, store: Store) -> list[Failed]:
     """The clips of the manifest that the store lacks and that failed, by name: once for each origin that was asked,
-    with what it said last."""
+    with its last message."""
     media = store.rows(_COLUMNS)
     there = media["clip_id"].filter(pc.is_null(media["failure"])).combine_chunks()
     known = manifest.clips["clip_id"].combine_chunks()
@@ -81,13 +81,13 @@ def left_files(manifest: Manifest, folder: Path) -> list[Failed]:
     for clip, paths in _several(files):
         for path in paths[1:]:
             same = _are_equal(files.folder / paths[0], files.folder / path)
-            told = {True: "with the same bytes", False: "with other bytes", None: "which cannot be read"}[same]
-            found.append(Failed(clip, SEVERAL, origin, path, f"{told}; {paths[0]} comes first"))
+            bytes_text = {True: "with the same bytes", False: "with other bytes", None: "which cannot be read"}[same]
+            found.append(Failed(clip, SEVERAL, origin, path, f"{bytes_text}; {paths[0]} comes first"))
     return [Failed(**{key: utf_8(value) for key, value in vars(each).items()}) for each in found]
 
 
 def folder_note(manifest: Manifest, files: LocalFiles) -> str:
-    """What a run over the folder is to say of it; empty where every file has a clip and every clip one file."""
+    """A note on the folder for the user; empty where every file has a clip and every clip one file."""
     several = list(_several(files))
     differing = sum(_differ_in_size(files.folder, paths) for _, paths in several)
     counts = {
@@ -98,8 +98,8 @@ def folder_note(manifest: Manifest, files: LocalFiles) -> str:
         "with another suffix than a video's": files.passed_over[OTHER_SUFFIX],
         "that are pipes or devices": files.passed_over[NO_FILE],
     }
-    said = [f"{count:,} {what}" for what, count in counts.items() if count]
-    parts = [f"files that are left: {', '.join(said)}"] if said else []
+    left = [f"{count:,} {what}" for what, count in counts.items() if count]
+    parts = [f"files that are left: {', '.join(left)}"] if left else []
     if several:
         clips = "1 clip has" if len(several) == 1 else f"{len(several):,} clips have"
         parts.append(f"{clips} several files, {differing:,} of them files of different sizes")

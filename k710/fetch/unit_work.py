@@ -1,4 +1,4 @@
-"""One unit of work, from its clips to its commit: what local folders and archives have in common."""
+"""One unit of work, from its clips to its commit; all origins use it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from k710.engine.engine import Stop
-from k710.engine.helper_pool import ClipPool
 from k710.fetch.encode.ffmpeg_binary import ffmpeg_version
-from k710.fetch.encode.jobs import NO_SPACE, ClipJob, Made
+from k710.fetch.encode.jobs import NO_SPACE, ClipJob, ClipPool, Made
 from k710.fetch.encode.profiles import ENCODING_VERSION, Profile
 from k710.fetch.store_unit import StoreUnit, is_disk_full
 from k710.store.store import Store
@@ -24,7 +23,7 @@ DISK_FULL = "the disk is full"
 
 
 class Closing(Protocol):
-    """What is closed when the run ends."""
+    """Something that is closed when the run ends."""
 
     def close(self) -> None: ...
 
@@ -34,7 +33,7 @@ Shared = TypeVar("Shared", bound=Closing)
 
 @dataclass
 class Tally:
-    """What a run has settled so far; `told` is called after each clip, from the threads of the units."""
+    """What a run has settled so far; `on_settled` is called after each clip, from the threads of the units."""
 
     fetched: int = 0
     bytes_stored: int = 0
@@ -47,8 +46,8 @@ class Tally:
     damaged: dict[str, str] = field(default_factory=dict)  # archives that broke off, and how; to be read again
     damaged_for_good: dict[str, str] = field(default_factory=dict)  # that broke off as they did in an earlier run
     left: int = 0  # missing clips that are left to other parts
-    unsettled: dict[str, str] = field(default_factory=dict)  # videos that were asked for in vain, and what was said
-    told: Callable[[Tally], None] = lambda tally: None
+    unsettled: dict[str, str] = field(default_factory=dict)  # videos that were asked for in vain, and the answers
+    on_settled: Callable[[Tally], None] = lambda tally: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -74,7 +73,7 @@ class Tally:
         """Failures that are no verdict after all."""
         with self._lock:
             self.failed -= Counter(failures)
-            self.told(self)
+            self.on_settled(self)
 
     def settle(self, made: Made, size_bytes: int) -> None:
         with self._lock:
@@ -83,11 +82,13 @@ class Tally:
                 self.bytes_stored += size_bytes
             else:
                 self.failed[made.failure] += 1
-            self.told(self)
+            self.on_settled(self)
 
 
 # What adds up over units.
-_COUNTS = tuple(each.name for each in fields(Tally) if each.name not in ("unread_in_a_row", "left", "told", "_lock"))
+_COUNTS = tuple(
+    each.name for each in fields(Tally) if each.name not in ("unread_in_a_row", "left", "on_settled", "_lock")
+)
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Run:
     scratch: Path
     stop: Stop
     tally: Tally
-    say: Callable[[str], None] = lambda text: None  # something that the user should know now
+    on_message: Callable[[str], None] = lambda text: None  # what the user should know now
     _shared: dict[str, Any] = field(default_factory=dict)
     _claimed: set[tuple[str, str]] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -149,8 +150,8 @@ class Work:
 
 
 def do_unit(run: Run, name: str, origin: str, work: Iterable[Work], details: Callable[[], dict[str, Any]]) -> None:
-    """Make the clips of a unit, settle each, commit. `details` are asked for at the end: what the media file says of
-    the unit beside its profile. Where the disk fills, what is settled is committed and the run asked to stop."""
+    """Make the clips of a unit, settle each, commit. `details` is called at the end: more metadata of the
+    unit for the media file. Where the disk fills, what is settled is committed and the run asked to stop."""
     try:
         unit = StoreUnit(run.store, name, run.scratch)
     except OSError as error:

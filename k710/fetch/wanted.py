@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from k710.engine.part import Part
 from k710.errors import UsageError
-from k710.fetch.encode.jobs import Span
+from k710.fetch.encode.measured import Span
 from k710.manifest.memberships import in_splits_of, split_masks
 from k710.manifest.read import Manifest
 from k710.manifest.views import VIEWS
@@ -32,7 +32,7 @@ def check_wanted(view: str | None, splits: tuple[str, ...]) -> None:
 
 
 def wanted_mask(clips: pa.Table, *, view: str | None, splits: tuple[str, ...]) -> pa.ChunkedArray:
-    """Which rows of a clips table are wanted: those that stand in one of `splits` of the view; without a view, of any
+    """Which rows of a clips table are wanted: those in one of `splits` of the view; without a view, of any
     release. Raises UsageError for an unknown view or split."""
     check_wanted(view, splits)
     if view is None:
@@ -47,7 +47,7 @@ def in_splits(clips: pa.Table, *, columns: tuple[str, ...], splits: tuple[str, .
 
 
 def wanted_ids(manifest: Manifest, *, view: str | None, splits: tuple[str, ...], limit: int | None) -> pa.Array:
-    """The clip ids that a fetch is to bring, in hash order: the first of them, `limit`, are a random sample."""
+    """The clip ids that a fetch should bring, in hash order: the first of them, `limit`, are a random sample."""
     clips = manifest.clips
     mask = wanted_mask(clips, view=view, splits=splits)
     ids = clips["clip_id"].filter(mask).combine_chunks()

@@ -10,6 +10,7 @@ from k710.loading.dataset import DEFAULT_CACHE_BYTES, ClipDataset, open_dataset
 from k710.loading.load_clip import ClipOptions
 from k710.manifest.read import Manifest
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Media:
     """
 
     store: Location | None = None
-    profile: str = "h264"
+    profile: str = DEFAULT_PROFILE
     folder: Path | None = None
     cache: Path | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES

@@ -26,6 +26,7 @@ from k710.manifest.read import Manifest, open_manifest
 from k710.random_key import RandomKey
 from k710.storage.remote import RemotePath
 from k710.storage.storage import local_folder, location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.store.store import Store
 
 DEFAULT_CACHE_BYTES = 100 * 10**9
@@ -52,7 +53,7 @@ def open_dataset(
     view: str = "k710",
     dialect: str = "canonical",
     store: str | os.PathLike[str] | RemotePath | None = None,
-    profile: str = "h264",
+    profile: str = DEFAULT_PROFILE,
     folder: str | os.PathLike[str] | None = None,
     training: bool | None = None,
     needs_labels: bool = True,

@@ -73,7 +73,7 @@ def pack(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Write the shards of a view and split to `out`, whole or not at all; returns what shards.json says. At a URL,
-    shards that are replaced are gone until the new ones are there. `on_progress(done, total)` hears of clips packed.
+    shards that are replaced are gone until the new ones are there. `on_progress(done, total)` counts packed clips.
 
     Clips that are not in the store are left out and counted. The same manifest, store and seed give the same bytes.
     Raises UsageError for an unknown view, split or dialect, StoreError where nothing of it is in the store, a clip

@@ -1,7 +1,7 @@
 """The clips of a unit whose media file cannot be read, out of its tars.
 
-A tar holds each clip with what it is. From which file it came stood in the media file alone, as did the clips that
-failed; from which origin, the unit's name tells.
+A tar holds each clip and its facts. Only the media file had the file that a clip came from, and the clips that failed.
+The origin follows from the unit's name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from k710.fetch.store_unit import FRAME_KEYS, SIDECAR_KEYS, StoreUnit, sha8
 from k710.storage.storage import Location
 from k710.store.store import MEDIA_SCHEMA, Store, unit_metadata
 
-RECOVERED = "recovered"  # how the names of such units begin; the origin of their clips where nothing tells it
+RECOVERED = "recovered"  # how the names of such units begin; the origin of their clips where it is unknown
 # By how the unit's name begins. Of which folder, `local` does not say.
 _ORIGINS = {"local-": "local"} | {unit_prefix(each, ""): each.origin for each in ARCHIVE_SETS}
 _YOUTUBE = re.compile("youtube-[0-9a-f]{8}")  # of a mirror there are two such numbers
@@ -57,7 +57,7 @@ def recover(store: Store, file: Location, scratch: Path) -> int:
 
 
 def _origin(stem: str) -> str:
-    """The origin of a unit's clips, as far as its name tells it."""
+    """The origin of a unit's clips, as far as it follows from its name."""
     if _YOUTUBE.fullmatch(stem):
         return "youtube"
     return next((origin for begin, origin in _ORIGINS.items() if stem.startswith(begin)), RECOVERED)

@@ -1,20 +1,19 @@
-"""Is what the store says true? Every tar against its media rows, and how damaged units are made whole again."""
+"""Check every tar of a store against its media rows, and repair damaged units."""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from k710.engine.engine import Engine, Stop, local_engine
-from k710.engine.helper_pool import ClipPool
+from k710.engine.engine import OpenEngine, Stop, local_engine
 from k710.errors import StoreError
-from k710.fetch.encode.jobs import CheckJob
+from k710.fetch.encode.jobs import CheckJob, ClipPool, clip_pool
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit, sha8
 from k710.maintenance.recover import recover, tar_here
@@ -44,7 +43,7 @@ class UnitReport:
 
 @dataclass(frozen=True)
 class Checkers:
-    """What the units share on a machine: processes that decode, if clips are to be decoded, and a scratch folder, if
+    """What the units share on a machine: processes that decode, if clips are decoded, and a scratch folder, if
     one is needed."""
 
     pool: ClipPool | None = None
@@ -58,7 +57,7 @@ def verify(
     scratch: Path | None = None,
     workers: int = 1,
     stop: Stop | None = None,
-    engine: Callable[..., AbstractContextManager[Engine[Checkers]]] = local_engine,
+    engine: OpenEngine = local_engine,
 ) -> list[UnitReport]:
     """Compare every clip's bytes and every tar with what the media rows say, `workers` units at a time; with `decode`
     every frame of every clip is decoded too.
@@ -67,14 +66,15 @@ def verify(
     or another of its form. Raises OSError or RemoteError where a file is there and cannot be read.
     """
     if isinstance(store.root, Path):
-        store = Store(store.root.absolute(), store.profile_folder)  # where another machine stands is not known
+        store = Store(store.root.absolute(), store.profile_folder)  # another machine has another current folder
     scratch = scratch and scratch.absolute()
     files = store.unit_files(anew=True)
     reports: dict[int, UnitReport] = {}
     opens = partial(_open_checkers, root=store.root, decode=decode, scratch=scratch)
-    how: dict[str, Any] = {"workers": workers, "stop": stop or Stop(), "shared": seen_by_all(store)}
-    with engine(opens, parallel=_one_a_process, **how) as opened:
-        opened.run_units(files, partial(_check_unit, store=store), heard=reports.__setitem__)
+    with engine(
+        opens, workers=workers, stop=stop or Stop(), shared=seen_by_all(store), parallel=_one_a_process
+    ) as opened:
+        opened.run_units(files, partial(_check_unit, store=store), on_result=reports.__setitem__)
     return [reports[number] for number in sorted(reports)]
 
 
@@ -87,7 +87,7 @@ def _open_checkers(
     stop: Stop, workers: int, *, root: Location, decode: bool, scratch: Path | None
 ) -> Iterator[Checkers]:
     with ExitStack() as stack:
-        pool = stack.enter_context(ClipPool(workers)) if decode else None
+        pool = stack.enter_context(clip_pool(workers)) if decode else None
         needed = decode or isinstance(root, RemotePath)
         folder = stack.enter_context(scratch_folder(root, scratch=scratch)) if needed else None
         try:
@@ -135,7 +135,9 @@ def repair(store: Store, reports: list[UnitReport], *, scratch: Path | None = No
     return lost, recovered
 
 
-def _check_unit(file: Location, shared: Checkers, tell: Callable[[Any], None], *, store: Store) -> UnitReport:
+def _check_unit(
+    file: Location, shared: Checkers, report_progress: Callable[[Any], None], *, store: Store
+) -> UnitReport:
     report = UnitReport(file)
     try:
         rows = [row for row in read_unit(file)[0].to_pylist() if row["failure"] is None]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from k710.fetch.encode.clip_process import serve
+from k710.engine.helper_process import serve
 
 UNREADABLE, UNDECODABLE = "unreadable", "undecodable"
 

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from k710.engine.engine import Engine, Stop, local_engine
-from k710.engine.helper_pool import ClipPool
+from k710.engine.helper_pool import HelperPool
 from k710.errors import StoreError
 from k710.near_duplicates.frames import COLUMNS, MAX_FRAMES, STEP_S, ClipMedia
 from k710.near_duplicates.hash_clip import RIM_SHARE, VARIANTS
@@ -235,7 +235,7 @@ def make_missing(
     units = (media.slice(begin, CLIPS_IN_A_FILE).to_pylist() for begin in range(0, len(media), CLIPS_IN_A_FILE))
     work = partial(_hash_unit, folder=folder, tars_folder=str(store.tars_folder))
     with engine(_open_hashers, workers=min(workers, len(media)), stop=stop, shared=shared) as opened:
-        opened.run_units(units, work, heard=counted.heard, news=counted.news)
+        opened.run_units(units, work, on_result=counted.on_result, on_progress=counted.on_progress)
     return counted.done
 
 
@@ -243,13 +243,13 @@ def make_missing(
 class Hashers:
     """What the units share on a machine."""
 
-    pool: ClipPool
+    pool: HelperPool[Hashed]
     stop: Stop
 
 
 @contextmanager
 def _open_hashers(stop: Stop, workers: int) -> Iterator[Hashers]:
-    with ClipPool(workers, module="k710.near_duplicates.hash_process", answer=Hashed) as pool:
+    with HelperPool(workers, module="k710.near_duplicates.hash_process", answer=Hashed) as pool:
         try:
             yield Hashers(pool, stop)
         except BaseException:
@@ -265,12 +265,12 @@ class _Counted:
         self._at_work: dict[int, Tally] = {}
         self._lock = threading.Lock()
 
-    def heard(self, number: int, tally: Tally) -> None:
+    def on_result(self, number: int, tally: Tally) -> None:
         with self._lock:
             self._at_work.pop(number, None)
             self.done += tally
 
-    def news(self, number: int, tally: Tally | None) -> None:
+    def on_progress(self, number: int, tally: Tally | None) -> None:
         with self._lock:
             self._at_work.pop(number, None)
             if tally is not None:  # else its machine is gone, with what was not written yet

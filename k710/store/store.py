@@ -25,6 +25,7 @@ from k710.errors import RemoteError, StoreError
 from k710.storage.remote import RemotePath
 from k710.storage.remote_copies import bring_copies, copy_of
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE, name_and_audio
 
 SCHEMA_VERSION = "1.1"
 MEDIA_SCHEMA = pa.schema(
@@ -157,10 +158,10 @@ def best(rows: pa.Table) -> pa.Table:
 
 def fetch_command(manifest: Location, store: Store) -> str:
     """The command that brings a manifest's clips into this store, for messages."""
-    profile, audio = store.profile_folder.removesuffix("-audio"), store.profile_folder.endswith("-audio")
+    profile, audio = name_and_audio(store.profile_folder)
     words = ["k710 fetch", str(manifest)]
     words += ["--store", str(store.root)] if store.root != manifest / "store" else []
-    words += ["--profile", profile] if profile != "h264" else []
+    words += ["--profile", profile] if profile != DEFAULT_PROFILE else []
     return " ".join(words + ["--audio"] * audio)
 
 

@@ -219,7 +219,7 @@ def test_the_local_engine_opens_once_and_hears_each_unit():
         for first in (0, 100):  # one stage after the other
             heard.clear()
             units = iter(range(first, first + 20))
-            engine.run_units(units, work, heard=heard.setdefault, news=news.__setitem__)
+            engine.run_units(units, work, on_result=heard.setdefault, on_progress=news.__setitem__)
             assert heard == {number: 2 * (first + number) for number in range(20)}, "numbered by its place"
     assert news == {number: 100.5 + number for number in range(20)}
     assert opened.log == [("open", 3), "checked", "closed"]
@@ -236,7 +236,7 @@ def test_results_are_heard_one_at_a_time():
         busy -= 1
 
     with local_engine(Opened(), workers=16, stop=Stop()) as engine:
-        engine.run_units(range(40), lambda unit, shared, tell: unit, heard=heard)
+        engine.run_units(range(40), lambda unit, shared, tell: unit, on_result=heard)
     assert most == 1
 
 
@@ -246,7 +246,7 @@ def test_an_error_of_a_unit_comes_out_where_the_shared_things_were_opened():
 
     opened = Opened()
     with pytest.raises(ValueError, match="broken"), local_engine(opened, workers=1, stop=Stop()) as engine:
-        engine.run_units(range(3), work, heard=lambda number, result: pytest.fail("nothing was done"))
+        engine.run_units(range(3), work, on_result=lambda number, result: pytest.fail("nothing was done"))
     assert opened.log == [("open", 1), ("broken", "ValueError")]
 
 

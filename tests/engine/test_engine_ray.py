@@ -357,9 +357,9 @@ def run(work, units, stop=None):
     heard, said = {}, []
     stop = stop or Stop()
     try:
-        with ray_engine(opens, workers=7, stop=stop, address=sys.argv[1], say=said.append) as engine:
+        with ray_engine(opens, workers=7, stop=stop, address=sys.argv[1], on_message=said.append) as engine:
             assert engine.workers == 2, engine.workers
-            engine.run_units(units, work, heard=lambda number, result: heard.setdefault(number, result))
+            engine.run_units(units, work, on_result=lambda number, result: heard.setdefault(number, result))
     except K710Error as error:
         print(type(error).__name__, error)
     print("\\n".join(said), end="\\n" if said else "")
@@ -501,11 +501,11 @@ def test_help_and_local_runs_load_no_ray():
 def test_a_local_origin_goes_to_other_machines_without_the_clips_table(sample, tmp_path):
     import pickle
 
-    from k710.fetch.origins.local import LocalOrigin
+    from k710.fetch.origins.local import LocalClips, LocalOrigin
 
     name = sample.clips["clip_id"][0].as_py()
     (tmp_path / f"{name}.mp4").write_bytes(b"")
-    origin = LocalOrigin(Path(tmp_path), sample)
+    origin = LocalClips(LocalOrigin(Path(tmp_path)), sample)
     [unit] = origin.units(sample.clips["clip_id"].combine_chunks(), 1)
     sent = pickle.loads(pickle.dumps(origin.do))
     assert sent.__self__.files.by_span == origin.files.by_span

@@ -41,28 +41,28 @@ def test_counts_do_not_change_afterwards():
 def watched() -> tuple[_Counted, Tally, Stop, list[tuple[int, int, dict[str, int]]]]:
     shown: list[tuple[int, int, dict[str, int]]] = []
     tally, stop = Tally(), Stop()
-    told = lambda now: shown.append((now.fetched, now.bytes_stored, dict(now.failed)))  # noqa: E731
-    return _Counted(tally, told, stop), tally, stop, shown
+    on_settled = lambda now: shown.append((now.fetched, now.bytes_stored, dict(now.failed)))  # noqa: E731
+    return _Counted(tally, on_settled, stop), tally, stop, shown
 
 
 def test_units_at_work_are_shown_and_not_counted():
     counted, tally, _, shown = watched()
-    counted.news(0, (2, 20, Counter(short=1)))
-    counted.news(1, (1, 10, Counter()))
-    counted.news(0, (3, 30, Counter(short=1)))
+    counted.on_progress(0, (2, 20, Counter(short=1)))
+    counted.on_progress(1, (1, 10, Counter()))
+    counted.on_progress(0, (3, 30, Counter(short=1)))
     assert shown == [(2, 20, {"short": 1}), (3, 30, {"short": 1}), (4, 40, {"short": 1})]
     assert tally.settled == 0
-    counted.heard(0, tally_of(5, "short").counts())
-    counted.news(1, (2, 20, Counter()))
+    counted.on_result(0, tally_of(5, "short").counts())
+    counted.on_progress(1, (2, 20, Counter()))
     assert shown[-1] == (7, 70, {"short": 1})
     assert (tally.fetched, tally.settled) == (5, 6)
 
 
 def test_what_a_lost_machine_had_not_committed_is_not_counted():
     counted, tally, _, shown = watched()
-    counted.news(0, (9, 90, Counter()))
-    counted.news(0, None)
-    counted.news(1, (1, 10, Counter()))
+    counted.on_progress(0, (9, 90, Counter()))
+    counted.on_progress(0, None)
+    counted.on_progress(1, (1, 10, Counter()))
     assert shown == [(9, 90, {}), (1, 10, {})]
     assert tally.settled == 0
 
@@ -70,11 +70,11 @@ def test_what_a_lost_machine_had_not_committed_is_not_counted():
 def test_archives_that_cannot_be_read_in_a_row_end_the_run():
     counted, tally, stop, _ = watched()
     for number in range(MAX_UNREAD_IN_A_ROW - 1):
-        counted.heard(number, tally_of(unread={f"{number}": "404"}).counts())
-    counted.heard(10, tally_of(1).counts())
+        counted.on_result(number, tally_of(unread={f"{number}": "404"}).counts())
+    counted.on_result(10, tally_of(1).counts())
     assert not stop.asked, "one in between was read"
     for number in range(MAX_UNREAD_IN_A_ROW):
         assert not stop.asked
-        counted.heard(20 + number, tally_of(unread={f"again-{number}": "404"}).counts())
+        counted.on_result(20 + number, tally_of(unread={f"again-{number}": "404"}).counts())
     assert stop.reason == "3 archives in a row could not be read"
     assert len(tally.unread) == 2 * MAX_UNREAD_IN_A_ROW - 1

@@ -170,7 +170,7 @@ def test_a_pipe_among_the_clips_holds_nobody_up(fetch, small, tmp_path):  # noqa
     os.mkfifo(clips / f"{NAMES[1]}.mp4")
     (clips / f"{NAMES[2]}.mp4").symlink_to(clips / f"{NAMES[1]}.mp4")
     begin_s = time.monotonic()
-    assert "This run: 1 clips fetched, 0.0 MB.\n" in fetch(small, clips).stdout
+    assert "This run: 1 clip fetched, 0.0 MB.\n" in fetch(small, clips).stdout
     assert time.monotonic() - begin_s < 60
 
 

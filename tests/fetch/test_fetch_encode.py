@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from k710.errors import RecipeError, UsageError
 from k710.fetch.encode.check import measure
-from k710.fetch.encode.encode import encode, target_size
+from k710.fetch.encode.codecs import target_size
+from k710.fetch.encode.encode import encode
 from k710.fetch.encode.jobs import Candidate, ClipJob, Made
 from k710.fetch.encode.make_clip import make_clip
 from k710.fetch.encode.profiles import Profile, read_profile

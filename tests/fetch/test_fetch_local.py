@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from k710.engine import helper_pool as clip_pool
+from k710.engine import helper_pool
 from k710.fetch.encode import source_file
-from k710.fetch.origins.local import LocalOrigin
+from k710.fetch.origins.local import LocalClips, LocalOrigin
 from k710.manifest.read import open_manifest
 from k710.store.containers import Container
 from k710.store.local_files import LocalFiles
@@ -319,7 +319,7 @@ def test_no_system_call_per_clip(small, tmp_path, monkeypatch):
         with monkeypatch.context() as patched:
             for name in ("stat", "lstat", "open", "scandir", "listdir", "access", "readlink"):
                 patched.setattr(os, name, counted(name))
-            units = LocalOrigin(folder, manifest).units(clip_ids, 1)
+            units = LocalClips(LocalOrigin(folder), manifest).units(clip_ids, 1)
         assert sum(len(unit.clips) for unit in units) == min(number, len(TRAIN))
         counts.append(dict(calls))
         calls.clear()
@@ -339,7 +339,7 @@ def test_a_second_run_does_nothing(fetch, small, tmp_path, monkeypatch):
     def never(*arguments: object, **more: object) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(clip_pool.subprocess, "Popen", never)
+    monkeypatch.setattr(helper_pool.subprocess, "Popen", never)
     result = fetch(small, clips)
     assert "This run: 0 clips fetched, 0.0 MB." in result.stdout
     assert "k710 train       4         4             0   100.0%" in result.stdout
@@ -671,7 +671,7 @@ def test_a_full_disk_is_foreseen(fetch, small, tmp_path, monkeypatch):
     monkeypatch.setattr("k710.fetch.estimate.shutil.disk_usage", lambda path: usage._replace(free=1_000_000))
     result = fetch(small, clips, code=1)
     assert "1 clip needs about" in result.stderr
-    assert "0.0 GB are free; take --limit, fewer --splits, or another --store" in result.stderr
+    assert "1.0 MB are free; take --limit, fewer --splits, or another --store" in result.stderr
     assert not (tmp_path / "store").exists()
 
 
@@ -687,5 +687,5 @@ def test_files_are_opened_as_every_pyav_knows_it(monkeypatch):
     asked = {}
     monkeypatch.setattr(source_file.av, "open", lambda file, **options: asked.update(options))
     source_file.open_video(Path("x.mp4"), Container("mov", "mp4"))
-    assert set(asked) == {"format", "options"}
+    assert set(asked) == {"format", "options", "metadata_errors"}
     assert asked["options"].keys() == {"protocol_whitelist", "format_whitelist", "enable_drefs", "max_pixels"}

@@ -20,7 +20,8 @@ from k710.engine.part import Part, parse_part
 from k710.errors import StoreError, UsageError
 from k710.fetch.encode.profiles import read_profile
 from k710.fetch.origins.archive_sets import SeenArchive, left_to_others
-from k710.fetch.plan import Choices, Plan
+from k710.fetch.origins.parse import parse_origin
+from k710.fetch.plan import FetchOptions, Plan
 from k710.fetch.scratch import scratch_folder, sweep
 from k710.manifest.read import open_manifest
 from k710.store.store import Store
@@ -239,9 +240,9 @@ def test_parts_of_youtube_make_up_the_whole(small, tmp_path_factory, of, failure
     media = store.rows(("clip_id", "failure", "origin", "settled_at")).drop_columns("unit").schema
     asked = []
     for part in [Part(), *parts(of)]:
-        plan = Plan(manifest, store, Choices(read_profile("h264"), origins=(where,), part=part))
-        plan._media = pa.Table.from_pylist([dict(zip(media.names, row, strict=True)) for row in rows], schema=media)
-        stage = next(plan.stages())
+        plan = Plan(manifest, store, FetchOptions(read_profile("h264"), origins=(parse_origin(where),), part=part))
+        table = pa.Table.from_pylist([dict(zip(media.names, row, strict=True)) for row in rows], schema=media)
+        stage = next(plan.stages(plan.state_of(table)))
         asked.append(sorted(str(clip) for unit in stage.units for video in unit.videos for clip in video.clips))
     assert sorted(itertools.chain(*asked[1:])) == asked[0]
     settled = {clip_id for clip_id, failure, *_ in rows if failure != "gone_unconfirmed"}
@@ -281,8 +282,9 @@ def test_archives_fall_into_parts_and_later_ones_wait_for_the_earlier(fetch, thr
 def test_an_archive_does_not_carry_the_wanted_clips_of_its_whole_set(three_stages, tmp_path):
     """A thousand archives of half a million clips each would fill the memory, or the network between machines."""
     manifest, public, _ = three_stages  # noqa: F811
-    choices = Choices(read_profile("h264"), origins=(public.origin,), splits=("train",))
-    stage = next(Plan(open_manifest(manifest), Store(tmp_path / "store", "h264"), choices).stages())
+    options = FetchOptions(read_profile("h264"), origins=(parse_origin(public.origin),), splits=("train",))
+    plan = Plan(open_manifest(manifest), Store(tmp_path / "store", "h264"), options)
+    stage = next(plan.stages(plan.read_store()))
     assert len(stage.units) == 4
     assert all(len(pickle.dumps(unit)) < 500 for unit in stage.units)
     assert len(stage.do.keywords["wanted"]) == stage.clips == 16

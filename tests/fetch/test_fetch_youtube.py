@@ -35,8 +35,8 @@ from k710.fetch.origins.youtube import breaker, gone
 from k710.fetch.origins.youtube.breaker import Breaker, Trouble
 from k710.fetch.origins.youtube.downloads import Answer, Downloads
 from k710.fetch.origins.youtube.gone import Suspicions
-from k710.fetch.origins.youtube.options import YoutubeOptions
-from k710.fetch.origins.youtube.origin import YoutubeOrigin
+from k710.fetch.origins.youtube.options import YouTubeOptions
+from k710.fetch.origins.youtube.origin import YouTubeClips, YouTubeOrigin
 from k710.fetch.origins.youtube.session import Asking, Video
 from k710.fetch.origins.youtube.verdict import TROUBLES
 from k710.fetch.unit_work import Tally, Work, _made_in_order
@@ -490,7 +490,7 @@ def test_after_a_wait_a_gone_video_does_not_count_as_an_answer(fetch, youtube, t
 def test_every_clip_is_in_one_unit_with_the_others_of_its_video(clips):
     wanted = {f"{youtube_id}_{start:06d}_{start + 10:06d}" for youtube_id, start in clips}
     for workers in (1, 7):
-        units = YoutubeOrigin("", YoutubeOptions(), MEDIA).units(
+        units = YouTubeClips(YouTubeOrigin(), YouTubeOptions(), MEDIA).units(
             pa.array(sorted(wanted), pa.string()), MEDIA, frozenset(), workers
         )
         videos = [video for unit in units for video in unit.videos]

@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -21,12 +21,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from k710.engine import helper_pool as clip_pool
-from k710.engine.helper_pool import ClipPool, StoppedError
-from k710.errors import FetchError
+from k710.engine import helper_pool
+from k710.engine.helper_pool import StoppedError
+from k710.errors import EngineError
 from k710.fetch import estimate
+from k710.fetch.encode.codecs import CODECS
 from k710.fetch.encode.ffmpeg_binary import ffmpeg_binary
-from k710.fetch.encode.jobs import Candidate, CheckJob, ClipJob
+from k710.fetch.encode.jobs import Candidate, CheckJob, ClipJob, clip_pool
 from k710.fetch.encode.profiles import Profile
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit
@@ -414,7 +415,7 @@ def test_a_clip_whose_process_dies_every_time(world, tmp_path, monkeypatch, slow
     killer = slow_ffmpeg(0)
     killer.write_text("#!/bin/sh\nkill -SEGV $PPID\nexec sleep 60\n")
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(killer))
-    with ClipPool(1) as pool:
+    with clip_pool(1) as pool:
         made = pool.submit(job_for(world.origin, tmp_path / "out")).result(timeout=LIMIT_S)
         assert (made.clip_id, made.failure, made.message) == (
             CLIPS[0].clip_id,
@@ -431,7 +432,7 @@ def test_the_ffmpeg_of_a_killed_process_goes_with_it(world, tmp_path, monkeypatc
     mark = uuid.uuid4().hex
     monkeypatch.setenv("K710_TEST_MARK", mark)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(slow_ffmpeg(4.2)))
-    with ClipPool(1) as pool:
+    with clip_pool(1) as pool:
         future = pool.submit(job_for(world.origin, tmp_path / "out"))
         until(lambda: marked(mark, "sleep 4.2"))
         [first] = marked(mark, "sleep 4.2")
@@ -445,16 +446,16 @@ def test_a_process_that_starts_while_all_are_killed_is_killed_too(world, tmp_pat
     """It is not yet known when they are gone through, and must not keep the run from ending."""
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(slow_ffmpeg(20)))
     really = subprocess.Popen
-    with ClipPool(1) as pool:
+    with clip_pool(1) as pool:
 
         def start(*arguments: object, **options: object) -> object:
             pool.kill()
             return really(*arguments, **options)
 
-        monkeypatch.setattr(clip_pool.subprocess, "Popen", start)
+        monkeypatch.setattr(helper_pool.subprocess, "Popen", start)
         begin_s = time.monotonic()
         error = pool.submit(job_for(world.origin, tmp_path / "out")).exception(timeout=LIMIT_S)
-        assert isinstance(error, StoppedError | FetchError)
+        assert isinstance(error, StoppedError | EngineError)
         assert time.monotonic() - begin_s < 10
 
 
@@ -464,7 +465,7 @@ def test_an_ffmpeg_that_hangs_has_its_time(world, tmp_path, monkeypatch):
     hangs.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(hangs))
     begin_s = time.monotonic()
-    with ClipPool(1) as pool:
+    with clip_pool(1) as pool:
         made = pool.submit(job_for(world.origin, tmp_path / "out", limit_s=1)).result(timeout=LIMIT_S)
     assert (made.failure, made.message) == ("undecodable", "ffmpeg was not done after 1 s")
     assert time.monotonic() - begin_s < 20
@@ -472,12 +473,12 @@ def test_an_ffmpeg_that_hangs_has_its_time(world, tmp_path, monkeypatch):
 
 def test_a_decoder_that_hangs_is_killed(world, tmp_path, monkeypatch):
     """A pipe that nobody writes to stands for what never returns. One that hangs is not tried again."""
-    monkeypatch.setattr(clip_pool, "GRACE_S", 0.5)
-    monkeypatch.setattr(clip_pool, "WAIT_S", 0.5)
-    really, tried = clip_pool._ClipProcess.make, []
-    monkeypatch.setattr(clip_pool._ClipProcess, "make", lambda *how: tried.append(how[1].clip_id) or really(*how))
+    monkeypatch.setattr(helper_pool, "GRACE_S", 0.5)
+    monkeypatch.setattr(helper_pool, "WAIT_S", 0.5)
+    really, tried = helper_pool._HelperProcess.ask, []
+    monkeypatch.setattr(helper_pool._HelperProcess, "ask", lambda *how: tried.append(how[1].clip_id) or really(*how))
     os.mkfifo(tmp_path / "pipe")
-    with ClipPool(2) as pool:
+    with clip_pool(2) as pool:
         good = pool.submit(CheckJob("good", world.origin / f"{CLIPS[0].clip_id}.mp4")).result(timeout=LIMIT_S)
         begin_s = time.monotonic()
         made = pool.submit(CheckJob("clip", tmp_path / "pipe", limit_s=1.0)).result(timeout=LIMIT_S)
@@ -553,7 +554,7 @@ def noisy(tmp_path_factory, k710):
 def test_a_disk_that_fills_up(k710, noisy, disk, monkeypatch):
     """What is settled is kept; with more room the same command goes on."""
     manifest, origin = noisy
-    monkeypatch.setattr(estimate, "EXPECTED_CLIP_BYTES", {"h264": 1000})  # or it would not even begin
+    monkeypatch.setitem(CODECS, "h264", replace(CODECS["h264"], expected_bytes=1000))  # or it would not even begin
     monkeypatch.setattr(estimate, "SOURCE_CLIP_BYTES", 1000)
     store = Store(disk("6m"), "h264")
     arguments = ("fetch", manifest, "--from", f"local:{origin}", "--store", store.root, "--workers", 2)
@@ -581,7 +582,7 @@ def test_a_disk_that_fills_up(k710, noisy, disk, monkeypatch):
 
 def test_a_disk_too_small_for_a_unit_to_begin(k710, noisy, disk, monkeypatch):
     manifest, origin = noisy
-    monkeypatch.setattr(estimate, "EXPECTED_CLIP_BYTES", {"h264": 1000})
+    monkeypatch.setitem(CODECS, "h264", replace(CODECS["h264"], expected_bytes=1000))
     monkeypatch.setattr(estimate, "SOURCE_CLIP_BYTES", 1000)
     root = disk("1m")
     result = k710("fetch", manifest, "--from", f"local:{origin}", "--store", root, "--workers", 2)
@@ -631,7 +632,7 @@ def test_a_run_that_would_need_more_than_there_is_does_not_begin(k710, world, tm
     result = k710(*arguments)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"k710: {manifest / 'store'}: 60 clips need about 0.1 GB, 0.1 GB are free; "
+        f"k710: {manifest / 'store'}: 60 clips need about 120.0 MB, 100.0 MB are free; "
         "take --limit, fewer --splits, or another --store\n"
     )
     assert not (manifest / "store").exists(), "nothing is made either"

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from k710.fetch.origins.youtube.options import YoutubeOptions
+from k710.fetch.origins.youtube.options import YouTubeOptions
 from k710.fetch.origins.youtube.process import Downloader
 
 
-def setup(tmp_path: Path, options: YoutubeOptions, **more: Any) -> dict[str, Any]:
+def setup(tmp_path: Path, options: YouTubeOptions, **more: Any) -> dict[str, Any]:
     return {
         "passed": json.loads(json.dumps(options.passed())),  # as it crosses the pipe
         "cookies": None,
@@ -34,7 +34,7 @@ def params(tmp_path):
     """The parameters of yt-dlp under some options."""
 
     def made(**options: Any) -> dict[str, Any]:
-        return Downloader(setup(tmp_path, YoutubeOptions(**options)))._ydl.params
+        return Downloader(setup(tmp_path, YouTubeOptions(**options)))._ydl.params
 
     return made
 
@@ -82,7 +82,7 @@ def test_it_ends_with_its_stdin(tmp_path):
         text=True,
     )
     with process:
-        process.stdin.write(json.dumps(setup(tmp_path, YoutubeOptions())) + "\n")
+        process.stdin.write(json.dumps(setup(tmp_path, YouTubeOptions())) + "\n")
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["version"].startswith("20")
         process.stdin.close()
@@ -91,4 +91,4 @@ def test_it_ends_with_its_stdin(tmp_path):
 
 def test_options_that_yt_dlp_would_take_for_others():
     """A value that begins with a dash is a value."""
-    assert YoutubeOptions(proxy="--version").passed()["proxy"] == "--version"
+    assert YouTubeOptions(proxy="--version").passed()["proxy"] == "--version"

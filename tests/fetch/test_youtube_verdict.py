@@ -13,7 +13,8 @@ from k710.fetch.origins.youtube.verdict import NO_SPACE, TROUBLES, UNKNOWN, WARN
 from k710.store.failures import OF_THE_VIDEO
 
 REPORTED = [
-    tuple(line.split("\t")) for line in Path(__file__).with_name("youtube_said.tsv").read_text("utf-8").splitlines()[1:]
+    tuple(line.split("\t"))
+    for line in Path(__file__).with_name("youtube_messages.tsv").read_text("utf-8").splitlines()[1:]
 ]
 YOUTUBE = "ERROR: [youtube] dQw4w9WgXcQ: "
 

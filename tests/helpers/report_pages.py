@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from k710.fetch.encode.jobs import Made, Measured
+from k710.fetch.encode.jobs import Made
+from k710.fetch.encode.measured import Measured
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit
 from k710.lists.labels import class_names

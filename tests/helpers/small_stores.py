@@ -12,7 +12,8 @@ from typing import Any
 
 from click.testing import Result
 
-from k710.fetch.encode.jobs import Made, Measured
+from k710.fetch.encode.jobs import Made
+from k710.fetch.encode.measured import Measured
 from k710.fetch.encode.profiles import Profile, read_profile
 from k710.fetch.scratch import scratch_folder
 from k710.fetch.store_unit import StoreUnit

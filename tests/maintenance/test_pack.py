@@ -315,7 +315,7 @@ def test_what_somebody_put_beside_the_shards_is_not_thrown_away(k710, manifest, 
     assert k710("pack", manifest, *OPTIONS, "--out", out).exit_code == 0
     (out / "index.txt").write_text("hours of work")
     assert refused(k710, manifest, *OPTIONS, "--out", out, "--force") == (
-        f"k710: {out}: holds something else (index.txt); choose another --out\n"
+        f"k710: {out}: holds something else ('index.txt'); choose another --out\n"
     )
     assert (out / "index.txt").read_text() == "hours of work"
     (out / "index.txt").unlink()
@@ -327,7 +327,7 @@ def test_a_folder_that_holds_something_else(k710, manifest, tmp_path):
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"a cat")
     for more in ((), ("--force",)):
         said = refused(k710, manifest, *OPTIONS, "--out", tmp_path / "photos", *more)
-        assert said == f"k710: {tmp_path / 'photos'}: holds something else (cat.jpg); choose another --out\n"
+        assert said == f"k710: {tmp_path / 'photos'}: holds something else ('cat.jpg'); choose another --out\n"
     assert contents(tmp_path / "photos") == {"cat.jpg": b"a cat"}
 
 

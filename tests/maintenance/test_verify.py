@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 
-from k710.fetch.encode.jobs import Made, Measured
+from k710.fetch.encode.jobs import Made
+from k710.fetch.encode.measured import Measured
 from k710.fetch.encode.profiles import read_profile
 from k710.fetch.scratch import scratch_folder
 from k710.maintenance import verify
 from k710.store.store import Store, read_unit
+from k710.text import counted
 from tests.helpers.small_stores import (
     clips_of,
     copy_of,
@@ -179,7 +181,7 @@ def test_a_damage_is_found_mended_and_fetched(k710, fetched, manifest, store, da
     assert "repaired 1 unit" in result.stdout
     assert stored(store) == {clip_id: media for clip_id, media in before.items() if clip_id not in lost}
     if not damage.__name__.startswith("rows"):
-        assert f"wanted again: {len(lost)} clips" in result.stdout
+        assert f"wanted again: {counted(len(lost), 'clip')}" in result.stdout
         [row] = [row for row in store.best_rows().to_pylist() if row["clip_id"] == NOT_VIDEO]
         assert row["failure"] == "not_video", "what was settled as failed stays settled"
     if not lost:
@@ -188,7 +190,7 @@ def test_a_damage_is_found_mended_and_fetched(k710, fetched, manifest, store, da
 
     result = k710("fetch", manifest, "--from", f"local:{fetched.parent / 'clips'}", "--workers", 1)
     assert result.exit_code == 0, result.output
-    assert f"{len(lost)} clips fetched" in result.stdout
+    assert f"{counted(len(lost), 'clip')} fetched" in result.stdout
     assert stored(store) == before
     clean(k710, manifest)
 

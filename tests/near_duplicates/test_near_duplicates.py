@@ -74,7 +74,7 @@ def no_process(monkeypatch):
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("something is decoded")
 
-    monkeypatch.setattr(signatures, "ClipPool", refuse)
+    monkeypatch.setattr(signatures, "HelperPool", refuse)
 
 
 def pairs_of(manifest: Path) -> list[dict[str, Any]]:
@@ -434,13 +434,15 @@ def test_a_process_that_dies_says_nothing_of_its_clip(k710, made, tmp_path, monk
     """Of memory that ran out, or of a disk that hung: the next run may do better."""
     manifest = Path(shutil.copytree(made, tmp_path / "m"))
     (tmp_path / "dies.py").write_text(
-        "import os, signal\nfrom k710.fetch.encode.clip_process import serve\n"
+        "import os, signal\nfrom k710.engine.helper_process import serve\n"
         "serve(lambda: lambda job: os.kill(os.getpid(), signal.SIGKILL))\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    pool = signatures.ClipPool
+    pool = signatures.HelperPool
     with monkeypatch.context() as patched:
-        patched.setattr(signatures, "ClipPool", lambda number, **options: pool(number, **options | {"module": "dies"}))
+        patched.setattr(
+            signatures, "HelperPool", lambda number, **options: pool(number, **options | {"module": "dies"})
+        )
         result = k710("near-duplicates", manifest, "--workers", 2)
     assert result.exit_code == 0, result.output
     assert result.stderr.count("the decoder crashed: SIGKILL") == 16
@@ -850,7 +852,7 @@ def test_a_store_that_cannot_be_written_names_the_way_out(k710, made, tmp_path, 
     manifest = Path(shutil.copytree(made, tmp_path / "m"))
     with monkeypatch.context() as patched:
         patched.setattr(signatures.os, "access", lambda path, mode, **how: mode != os.W_OK)
-        patched.setattr(signatures, "ClipPool", None)
+        patched.setattr(signatures, "HelperPool", None)
         result = k710("near-duplicates", manifest, "--workers", 2)
     assert result.exit_code == 1
     assert f"{manifest / 'store'}: cannot be written; `--signatures DIR`" in result.stderr

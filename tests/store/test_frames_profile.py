@@ -121,11 +121,11 @@ def test_clips_of_an_earlier_encoding_are_kept_and_told_of(fetched, monkeypatch)
     heard: list[str] = []
     metadata = read_unit(store.unit_files()[0])[1]
     assert metadata["encoding"] == ENCODING_VERSION
-    check_profile(store, read_profile("frames"), say=heard.append)
+    check_profile(store, read_profile("frames"), on_message=heard.append)
     assert heard == []
     del metadata["encoding"]
     monkeypatch.setattr("k710.fetch.run.unit_metadata", lambda file: metadata)
-    check_profile(store, read_profile("frames"), say=heard.append)
+    check_profile(store, read_profile("frames"), on_message=heard.append)
     assert len(heard) == 1
     assert "made by an earlier version" in heard[0]
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from k710.fetch.encode.damage import MAX_LOST_SHARE, check_share, damage, each_stands_alone
-from k710.fetch.encode.jobs import Measured
+from k710.fetch.encode.measured import Measured
 from k710.fetch.encode.source_file import open_video, video_stream
 from k710.store.containers import Container
 from k710.store.display import Display, display_of

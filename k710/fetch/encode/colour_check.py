@@ -1,4 +1,4 @@
-"""Does the installed ffmpeg keep colours? Some convert matrix and range otherwise than they are told."""
+"""Does the installed ffmpeg keep colours? Some ignore the matrix and the range that they are given."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from k710.fetch.encode.codecs import CODECS
 from k710.fetch.encode.encode import encode
 from k710.fetch.encode.profiles import Profile
 from k710.fetch.encode.source_file import Part, probe
@@ -21,7 +22,7 @@ _BLOCKS = np.array([[200, 40, 40], [40, 180, 40], [40, 60, 200], [30, 30, 30], [
 
 
 def worst_error() -> float:
-    """The largest error of any colour, in levels of 255, over both profiles and both ranges of a BT.709 source.
+    """The largest error of any colour, in levels of 255, over all codecs and both ranges of a BT.709 source.
 
     Raises ClipError where this ffmpeg cannot encode at all.
     """
@@ -30,7 +31,7 @@ def worst_error() -> float:
         for full_range in (False, True):
             source = Path(folder) / f"source-{full_range}.mp4"
             _write(source, full_range=full_range)
-            for codec in ("h264", "frames"):
+            for codec in (name for name, codec in CODECS.items() if not codec.keeps_whole_files):
                 profile = replace(Profile(codec=codec, crf=10), name=codec)
                 made = Path(folder) / f"{codec}-{full_range}"
                 encode(probe(source), Part(None, _FRAMES / _FPS, whole=True), profile, made, limit_s=20)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ffmpeg
 
+from k710.fetch.encode.codecs import AUDIO_ENCODER, CODECS
 from k710.fetch.encode.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.fetch.encode.profiles import Profile
 from k710.fetch.encode.source_file import (
@@ -16,7 +17,6 @@ from k710.fetch.encode.source_file import (
     OPEN_OPTIONS,
     ROUNDING_S,
     SEEKABLE,
-    Colours,
     Part,
     SourceFile,
 )
@@ -27,22 +27,15 @@ SEEK_MARGIN_S = 1.0  # decoded before a cut, which is made by the pictures' own 
 
 
 class NothingMadeError(ClipError):
-    """ffmpeg gave up. Why, is the source's to tell: see `damage`."""
+    """ffmpeg gave up. The source's own damage may be the reason: see `damage`."""
 
 
 class NoSpaceError(Exception):
-    """The disk is full: nothing that the clip is to blame for."""
-
-
-def target_size(source: SourceFile, short_side_px: int) -> tuple[int, int]:
-    """Width and height after scaling: the short side as asked for, never larger than the source, both even."""
-    scale = min(1.0, short_side_px / source.short_side_px) if short_side_px else 1.0
-    width_px, height_px = (max(2, 2 * round(side * scale / 2)) for side in (source.width_px, source.height_px))
-    return width_px, height_px
+    """The disk is full, which is no failure of the clip."""
 
 
 def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) -> list[str]:
-    """The command that encodes `part` of `source` as the file `out`: MP4, of codec frames a MOV of JPEGs.
+    """The command that encodes `part` of `source` as the file `out`, in the format of the profile's codec.
 
     Frames keep their times (`fps_mode passthrough`): nothing is doubled or dropped, so that frame numbers are the
     source's own. The same input gives the same bytes under one ffmpeg.
@@ -66,7 +59,8 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
     names = {"IN": f"file:{source.path.resolve()}", "OUT": f"file:{out.resolve()}"}
     video = ffmpeg.input("IN", **picked)
     streams = [video[str(source.stream)]]
-    made = (_jpeg if profile.codec == "frames" else _h264)(source, profile)
+    codec = CODECS[profile.codec]
+    made = codec.ffmpeg_options(source, profile)
     lasts_s = source.duration_s if part.whole else part.duration_s
     options: dict[str, object] = {
         "fps_mode": "passthrough",
@@ -76,6 +70,7 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
         "map_chapters": -1,
         "fflags": "+bitexact",
         "flags:v": "+bitexact",
+        "c:v": codec.encoder,
         **made,
         "vf": ",".join([*_cut_pictures(source, window), str(made["vf"])]),
     }
@@ -84,7 +79,7 @@ def encode_command(source: SourceFile, part: Part, profile: Profile, out: Path) 
         options["bsf:v"] = f"setts=duration=if(DURATION\\,DURATION\\,round({source.usual_gap_s:.6f}/TB))"
     if with_sound:
         streams.append(video["a:0"])
-        options |= {"c:a": "aac", "b:a": AUDIO_BITS_PER_S, "flags:a": "+bitexact"}
+        options |= {"c:a": AUDIO_ENCODER, "b:a": AUDIO_BITS_PER_S, "flags:a": "+bitexact"}
         options["af"] = ",".join(_cut_sound(source, window))
     job = ffmpeg.output(*streams, "OUT", **options)
     job = job.global_args("-copyts").global_args("-nostdin", "-hide_banner", "-v", "error", "-max_error_rate", "1")
@@ -120,7 +115,7 @@ def _cut_pictures(source: SourceFile, window: _Window) -> list[str]:
     """The filters that keep the window's pictures.
 
     No filter counts from the first picture that it meets: where the size changes, all filters begin anew. The exception
-    is AVI, which tells when a picture is decoded. Where later pictures are needed for it, its time lags by as many
+    is AVI, whose times are those of decoding. Where later pictures are needed for it, its time lags by as many
     pictures, and only the decoder knows by how many.
     """
     avi = [f"setpts=PTS-STARTPTS-({window.zero_s:.6f})/TB"] if source.container.demuxer == "avi" else []
@@ -136,57 +131,12 @@ def _cut_sound(source: SourceFile, window: _Window) -> list[str]:
 
 def _limits(filter_name: str, window: _Window) -> list[str]:
     limits = {"start": window.start_s, "end": window.end_s}
-    said = [f"{name}={at_s:.6f}" for name, at_s in limits.items() if at_s is not None]
-    return [f"{filter_name}={':'.join(said)}"] if said else []
-
-
-def _h264(source: SourceFile, profile: Profile) -> dict[str, object]:
-    """The matrix stays that of the source; the range is the limited one, which every decoder of H.264 takes it for."""
-    colours = source.colours
-    said = ""
-    if colours and (colours.declared or colours.full_range):
-        said = f":{_said(colours)}:out_color_matrix={colours.matrix}:out_range=tv"
-    options: dict[str, object] = {
-        "vf": f"scale={_size(source, profile)}{said},setsar=1,format=yuv420p",
-        "c:v": "libx264",
-        "preset": profile.preset,
-        "crf": profile.crf,
-        "g": profile.gop_frames,
-        "bf": profile.b_frames,
-        "movflags": "+faststart",
-        "f": "mp4",
-    }
-    return options | ({"tune": profile.tune} if profile.tune != "none" else {})
-
-
-def _jpeg(source: SourceFile, profile: Profile) -> dict[str, object]:
-    """JPEG has one colour matrix and the full range; a reader of JPEGs assumes both.
-
-    The pixels are yuv420p of full range. ffmpeg 7.0 converts no matrix on the way to yuvj420p, the older name of it.
-    """
-    said = f":{_said(source.colours)}" if source.colours else ""
-    return {
-        "vf": f"scale={_size(source, profile)}{said}:out_color_matrix=bt601:out_range=pc,setsar=1,format=yuv420p",
-        "c:v": "mjpeg",
-        "color_range": "pc",
-        "strict": "unofficial",  # older ones take yuv420p for what JPEG cannot be
-        "q:v": profile.jpeg_qscale,
-        "f": "mov",
-    }
-
-
-def _size(source: SourceFile, profile: Profile) -> str:
-    width_px, height_px = target_size(source, profile.short_side_px)
-    return f"{width_px}:{height_px}"
-
-
-def _said(colours: Colours) -> str:
-    """What the scaler is told of its input. ffmpeg 7.0 does not find it out by itself."""
-    return f"in_color_matrix={colours.matrix}:in_range={'pc' if colours.full_range else 'tv'}"
+    options = [f"{name}={at_s:.6f}" for name, at_s in limits.items() if at_s is not None]
+    return [f"{filter_name}={':'.join(options)}"] if options else []
 
 
 def encode(source: SourceFile, part: Part, profile: Profile, out: Path, *, limit_s: float) -> bool:
-    """Run `encode_command`; says whether ffmpeg had to complain of the source. Raises NothingMadeError where
+    """Run `encode_command`; returns whether ffmpeg complained about the source. Raises NothingMadeError where
     ffmpeg gave up, ClipError where it takes longer than `limit_s`, NoSpaceError where the disk is full."""
     command = encode_command(source, part, profile, out)
     try:

@@ -1,36 +1,27 @@
 """The `frames` profile: some frames of a clip as JPEGs, one behind the other, so that nothing is decoded in vain.
 
-The file is plain motion JPEG, which FFmpeg plays as it is; where each frame begins stands in the media row.
+The file is plain motion JPEG, which FFmpeg plays as it is; the media row says where each frame begins.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import av.error
 import numpy as np
 
-from k710.fetch.encode.jobs import Measured
+from k710.fetch.encode.codecs import FramePlaces
+from k710.fetch.encode.measured import Measured
 from k710.fetch.encode.source_file import OPEN_OPTIONS, container_of, open_video, video_stream
 from k710.store.failures import ClipError
 from k710.store.stored_frames import stored_indices
 
-FRAMES_SUFFIX = "mjpeg"
 JPEG_BEGIN = b"\xff\xd8\xff"
 
 
-class StoredFrames(NamedTuple):
-    """JPEGs one behind the other; where each begins; and which frames of the clip they are, counted from 0."""
-
-    content: bytes
-    offsets: tuple[int, ...]
-    indices: tuple[int, ...]
-
-
-def store_frames(path: Path, num_stored: int) -> StoredFrames:
-    """Some frames of a file in which every packet is a JPEG, as `encode` makes them for codec frames.
+def store_frames(path: Path, stored: Path, num_stored: int) -> FramePlaces:
+    """Write some frames of a file in which every packet is a JPEG, one behind the other, to the file `stored`.
 
     Raises ClipError ("undecodable") where a packet is none.
     """
@@ -41,7 +32,8 @@ def store_frames(path: Path, num_stored: int) -> StoredFrames:
     if not all(jpeg.startswith(JPEG_BEGIN) for jpeg in chosen):
         raise ClipError("undecodable", "a frame was not made a JPEG")
     ends = np.cumsum([len(jpeg) for jpeg in chosen]).tolist()
-    return StoredFrames(b"".join(chosen), (0, *ends[:-1]), indices)
+    stored.write_bytes(b"".join(chosen))
+    return FramePlaces((0, *ends[:-1]), indices)
 
 
 def begins_with_jpeg(path: Path) -> bool:
@@ -50,7 +42,7 @@ def begins_with_jpeg(path: Path) -> bool:
 
 
 def measure_frames(path: Path) -> Measured:
-    """Decode every JPEG of a stored clip; of what is measured, only size and number are told. Raises ClipError."""
+    """Decode every JPEG of a stored clip; the result has only their size, number and codec. Raises ClipError."""
     options = OPEN_OPTIONS | {"format_whitelist": "mjpeg"}
     size, num_frames = (0, 0), 0
     try:

@@ -6,24 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from k710.engine.helper_pool import HelperPool
+from k710.fetch.encode.measured import Measured, Span
 from k710.fetch.encode.profiles import Profile
 
-Span = tuple[int, int]  # start and end in whole seconds of the video
-
 NO_SPACE = "no_space"  # no failure of the clip: the run ends
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a clip's file is, by its own packets and pictures. The size is that on the screen, rotated if it asks."""
-
-    width: int
-    height: int
-    fps: float
-    num_frames: int
-    duration_s: float
-    codec: str
-    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,3 +90,11 @@ class Made:
             measured = Measured(**measured | {"flags": tuple(measured["flags"])})
         tuples = {key: plain[key] and tuple(plain[key]) for key in ("frame_offsets", "frame_indices")}
         return cls(**plain | tuples | {"measured": measured, "flags": tuple(plain["flags"])})
+
+
+ClipPool = HelperPool[Made]
+
+
+def clip_pool(num_processes: int) -> ClipPool:
+    """Processes that do a ClipJob or a CheckJob; each is started when it is first needed."""
+    return HelperPool(num_processes, module="k710.fetch.encode.clip_process", answer=Made)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from k710.fetch.encode.check import measure
+from k710.fetch.encode.codecs import CODECS, FramePlaces
 from k710.fetch.encode.damage import MAX_LOST_SHARE, check_damage
 from k710.fetch.encode.encode import NoSpaceError, NothingMadeError, encode
-from k710.fetch.encode.frames import FRAMES_SUFFIX, begins_with_jpeg, measure_frames, store_frames
-from k710.fetch.encode.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made, Measured
+from k710.fetch.encode.frames import begins_with_jpeg, measure_frames
+from k710.fetch.encode.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made
+from k710.fetch.encode.measured import Measured
 from k710.fetch.encode.source_file import TOLERANCE_S, Part, SourceFile, container_of, part_of, probe
 from k710.store.failures import ClipError
 from k710.text import os_error_text
@@ -66,41 +69,51 @@ def _in_order(candidates: Sequence[Candidate]) -> list[tuple[int, Candidate]]:
 
 
 def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
-    source, stored = probe(candidate.path), None
+    source, codec = probe(candidate.path), CODECS[job.profile.codec]
     part = part_of(source, job.span, named_span=candidate.named_span, spans=job.spans)
-    if job.profile.codec == "source" and part.whole:
-        suffix, path = source.container.suffix, job.out.with_name(f"{job.out.name}.{source.container.suffix}")
+    places: FramePlaces | None = None
+    if codec.keeps_whole_files and part.whole:
+        suffix, path = source.container.suffix, _with_suffix(job.out, source.container.suffix)
         measured = measure(candidate.path, source.container, decode_all=True)
         _check_length(measured, source, part)
         shutil.copyfile(candidate.path, path)
     else:
-        suffix, path = "mp4", job.out.with_name(f"{job.out.name}.mp4")
-        try:
-            complained = encode(source, part, job.profile, path, limit_s=job.limit_s)
-        except NothingMadeError:
-            check_damage(source, part)
-            raise
-        if complained and part.start_s is None and source.frames_gone > MAX_LOST_SHARE:
-            raise ClipError("corrupt", f"{source.frames_gone:.0%} of its frames are gone")
-        found = check_damage(source, part) if complained else None
-        measured = _measure_made(path, source, part)
-        if found and measured.num_frames < (1 - MAX_LOST_SHARE) * found.num_pictures - 1:
-            raise ClipError("corrupt", f"{measured.num_frames} of {found.num_pictures} frames decode")
-        _check_length(measured, source, part)
-        if job.profile.codec == "frames":
-            jpegs, stored = path, store_frames(path, job.profile.stored_frames)
-            suffix, path = FRAMES_SUFFIX, job.out.with_name(f"{job.out.name}.{FRAMES_SUFFIX}")
-            path.write_bytes(stored.content)
-            jpegs.unlink()
+        suffix, path = codec.suffix, _with_suffix(job.out, codec.suffix)
+        encoded = path if codec.finish is None else _with_suffix(job.out, "encoded")
+        measured = _encode(job, source, part, encoded)
+        if codec.finish is not None:
+            places = codec.finish(encoded, path, job.profile)
+            encoded.unlink()
     flags = [*part.flags, *measured.flags]
     if measured.duration_s < job.span[1] - job.span[0] - TOLERANCE_S:
         flags.append("short")
-    frames = {} if stored is None else {"frame_offsets": stored.offsets, "frame_indices": stored.indices}
-    return Made(job.clip_id, None, None, str(path), suffix, measured, tuple(flags), index, **frames)
+    made = Made(job.clip_id, None, None, str(path), suffix, measured, tuple(flags), index)
+    return made if places is None else replace(made, frame_offsets=places.offsets, frame_indices=places.indices)
+
+
+def _with_suffix(out: Path, suffix: str) -> Path:
+    return out.with_name(f"{out.name}.{suffix}")
+
+
+def _encode(job: ClipJob, source: SourceFile, part: Part, encoded: Path) -> Measured:
+    """Encode the part as the file `encoded`; what that file was measured to be. Raises ClipError."""
+    try:
+        complained = encode(source, part, job.profile, encoded, limit_s=job.limit_s)
+    except NothingMadeError:
+        check_damage(source, part)
+        raise
+    if complained and part.start_s is None and source.frames_gone > MAX_LOST_SHARE:
+        raise ClipError("corrupt", f"{source.frames_gone:.0%} of its frames are gone")
+    found = check_damage(source, part) if complained else None
+    measured = _measure_made(encoded, source, part)
+    if found and measured.num_frames < (1 - MAX_LOST_SHARE) * found.num_pictures - 1:
+        raise ClipError("corrupt", f"{measured.num_frames} of {found.num_pictures} frames decode")
+    _check_length(measured, source, part)
+    return measured
 
 
 def _measure_made(path: Path, source: SourceFile, part: Part) -> Measured:
-    """What ffmpeg made. Where it made no picture, the ClipError tells of the source, not of our own file."""
+    """What ffmpeg made. Where it made no picture, the ClipError is about the source, not about our own file."""
     try:
         return measure(path, container_of(path), decode_all=False)
     except ClipError as error:

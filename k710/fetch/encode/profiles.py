@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import RecipeError
+from k710.fetch.encode.codecs import CODECS, DEFAULT_CODEC
 from k710.recipes import read_recipe, recipe_path
+from k710.store.profile_names import profile_folder
 
-CODECS = ("h264", "source", "frames")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 TUNES = ("none", "fastdecode", "film", "grain", "animation", "stillimage")
 # How the settings are carried out, recorded with each unit of the store; units without it are of 1. It is no setting:
@@ -23,12 +24,12 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 
 @dataclass(frozen=True)
 class Profile:
-    """The keys of `pipelines/encode/*.yaml`; docs/fetch.md tells each one. The store keeps a folder per profile.
+    """The keys of `pipelines/encode/*.yaml`; docs/fetch.md explains each. The store keeps a folder per profile.
 
     `audio` is set by `--audio`, not by the YAML: it makes another profile of the same settings.
     """
 
-    codec: str = "h264"
+    codec: str = DEFAULT_CODEC
     short_side_px: int = 320  # 0: as the source
     crf: int = 23
     preset: str = "veryfast"
@@ -43,7 +44,7 @@ class Profile:
     @property
     def folder(self) -> str:
         """The name of the profile's folders in the store."""
-        return f"{self.name}-audio" if self.audio else self.name
+        return profile_folder(self.name, audio=self.audio)
 
     def settings(self) -> dict[str, Any]:
         """What decides how a clip looks: everything but the name. Two profiles of one name must agree on it."""
@@ -53,7 +54,7 @@ class Profile:
 
     def checked(self, where: Path) -> Profile:
         """The profile itself. Raises RecipeError, naming the file, for a value that x264 or the store cannot take."""
-        choices = {"codec": CODECS, "preset": PRESETS, "tune": TUNES}
+        choices = {"codec": tuple(CODECS), "preset": PRESETS, "tune": TUNES}
         ranges = {"crf": (0, 51), "gop_frames": (1, 1000), "b_frames": (0, 16)}
         ranges |= {"stored_frames": (1, 10_000), "jpeg_qscale": (2, 31)}
         for key, allowed in choices.items():
@@ -64,8 +65,8 @@ class Profile:
                 raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
         if self.short_side_px and not 16 <= self.short_side_px <= 4320:
             raise RecipeError(f"{where}: short_side_px must be 0 or between 16 and 4320, not {self.short_side_px}")
-        if self.audio and self.codec == "frames":
-            raise RecipeError(f"{where}: codec frames keeps pictures alone; --audio goes with another profile")
+        if self.audio and not CODECS[self.codec].keeps_audio:
+            raise RecipeError(f"{where}: codec {self.codec} keeps no sound; use --audio with another profile")
         if not _NAME.fullmatch(self.name):
             raise RecipeError(f"{where}: a profile is named by its file, in small letters, digits, - and _")
         return self

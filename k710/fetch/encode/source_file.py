@@ -12,7 +12,7 @@ import av
 import av.error
 import numpy as np
 
-from k710.fetch.encode.jobs import Span
+from k710.fetch.encode.measured import Span
 from k710.fetch.encode.mp4_boxes import is_cut_off
 from k710.store.containers import DEMUXERS, SNIFF_BYTES, Container, other_video, sniff
 from k710.store.display import MAX_PIXELS as MAX_PIXELS
@@ -41,7 +41,7 @@ _FULL_RANGE = 2  # of AVColorRange
 
 @dataclass(frozen=True)
 class Colours:
-    """How the numbers of a YUV picture stand for colours: FFmpeg's name of the matrix, and the range of the numbers."""
+    """What the numbers of a YUV picture mean as colours: FFmpeg's name of the matrix, and the range of the numbers."""
 
     matrix: str
     full_range: bool
@@ -60,12 +60,12 @@ class SourceFile:
     height_px: int
     duration_s: float
     frames_gone: float  # the share that the gaps between its frames leave room for; 0 at a steady rate
-    longest_gap_s: float = 0.0  # between two frames: a still may stand for long
+    longest_gap_s: float = 0.0  # between two frames: a still may last long
     clock_s: float = 0.0  # the time at which the file's own clock begins: its seconds are counted from there
     first_s: float = 0.0  # the time of its first picture, by the same clock
     has_sound: bool = False
     usual_gap_s: float = 0.0  # between two frames
-    colours: Colours | None = None  # None: nothing that a converter can be told, as of RGB
+    colours: Colours | None = None  # None: no YUV colours that a converter knows, as for RGB
 
     @property
     def short_side_px(self) -> int:
@@ -103,7 +103,7 @@ def open_video(path: Path, container: Container) -> av.container.InputContainer:
         # Titles in other encodings than UTF-8 are many, and none is looked at.
         return av.open(f"file:{path.resolve()}", format=container.demuxer, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
-        raise ClipError("undecodable", f"cannot be opened: {said(error)}") from None
+        raise ClipError("undecodable", f"cannot be opened: {error_text(error)}") from None
 
 
 def video_stream(file: av.container.InputContainer) -> av.VideoStream:
@@ -207,7 +207,7 @@ class _Packets:
 
 
 def _read_through(file: av.container.InputContainer, stream: av.VideoStream) -> tuple[av.VideoFrame | None, _Packets]:
-    """The first picture that decodes, since the matrix that turns it stands nowhere else, and all packets' times."""
+    """The first picture that decodes, since only it has the matrix that turns it, and all packets' times."""
     picture, packets = None, _Packets()
     try:
         for packet in file.demux():
@@ -267,5 +267,5 @@ def _claimed_s(file: av.container.InputContainer, stream: av.VideoStream, packet
     return whole_s if whole_s > packets.last_s + 1.0 else 0.0
 
 
-def said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)

@@ -134,13 +134,13 @@ class SeenArchive:
 
 
 def fingerprint(archive: dict[str, Any]) -> str | None:
-    """What tells one damaged reading of an archive from another; None where the server does not say which version of
-    the file, and of what size, it sent. `archive` is what the unit says of it."""
+    """A hash that distinguishes one damaged reading of an archive from another. None where the server did not give the
+    version and the size of the file. `archive` is the unit's record of it."""
     version = archive.get("etag") or archive.get("last_modified")
     if not (version and archive.get("bytes") and archive.get("damage") and archive.get("members")):
         return None
-    told = [version, archive["bytes"], archive["damage"], sorted(archive["members"])]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    facts = [version, archive["bytes"], archive["damage"], sorted(archive["members"])]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def seen_archives(media_files: Iterable[Location]) -> dict[str, SeenArchive]:

@@ -47,7 +47,7 @@ class _HeaderError(DamagedArchiveError):
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file of the archive, under its last name; `data` is to be read before the next member is asked for."""
+    """A regular file of the archive, under its last name; `data` must be read before the next member is asked for."""
 
     name: str
     size: int
@@ -116,7 +116,7 @@ class ArchiveStream:
 
 
 class _Info(tarfile.TarInfo):
-    """A header whose errors are told: tarfile takes one that it cannot read for the end of the archive."""
+    """A header whose errors are raised: tarfile takes one that it cannot read for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:

@@ -11,7 +11,7 @@ from typing import Any
 from k710.engine.engine import Stop
 from k710.errors import DownloadError
 from k710.fetch.encode.jobs import Candidate, ClipJob
-from k710.fetch.origins.archive_sets import ArchiveSet, fingerprint, unit_prefix
+from k710.fetch.origins.archive_sets import CVDF, ArchiveSet, check_base_url, fingerprint, unit_prefix
 from k710.fetch.origins.archive_stream import ArchiveStream, DamagedArchiveError, Member
 from k710.fetch.store_unit import is_disk_full
 from k710.fetch.unit_work import DISK_FULL, Run, Tally, Work, do_unit
@@ -20,6 +20,18 @@ from k710.storage.http_reader import RefusedError, ResumingReader, open_url
 
 PIECE_BYTES = 1 << 18
 MAX_UNREAD_IN_A_ROW = 3  # then it is the network, not the archive
+
+
+@dataclass(frozen=True)
+class CvdfOrigin:
+    """The public archives, at their own address or at a mirror's."""
+
+    base_url: str = CVDF
+
+    def checked(self) -> CvdfOrigin:
+        """The origin itself. Raises UsageError for an address that is none of a mirror."""
+        check_base_url(self.base_url)
+        return self
 
 
 @dataclass(frozen=True)
@@ -90,14 +102,14 @@ def _work(unit: ArchiveUnit, run: Run, reading: _Reading, wanted: frozenset[str]
             try:
                 yield from _wanted_members(stream, unit, run, reading, wanted)
                 if not (stream.has_end or reading.reader.says_its_end):
-                    raise DamagedArchiveError("ends without the blocks that end a tar, and the server told no size")
+                    raise DamagedArchiveError("ends without the blocks that end a tar, and the server gave no size")
                 reading.complete = True
             except DamagedArchiveError as error:
                 if stream.num_members:
                     reading.damage = str(error)
                 else:  # a portal's page, an error page, nothing: the archive did not come at all
-                    told = f"what the server sent is no archive: {error}"
-                    run.tally.unread[unit.url] = run.tally.no_archives[unit.url] = told
+                    reason = f"what the server sent is no archive: {error}"
+                    run.tally.unread[unit.url] = run.tally.no_archives[unit.url] = reason
             finally:
                 reading.refused = dict(stream.refused)
     except DownloadError as error:

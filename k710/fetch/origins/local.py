@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from k710.errors import FetchError
 from k710.fetch.encode.jobs import Candidate, ClipJob
 from k710.fetch.failed import folder_note
 from k710.fetch.store_unit import utf_8
@@ -31,17 +32,30 @@ class LocalUnit:
     clips: tuple[ClipName, ...]
 
 
+@dataclass(frozen=True)
 class LocalOrigin:
-    """A folder of clip files as an origin."""
+    """A folder of clips or videos."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.name = f"local:{utf_8(str(folder.resolve()))}"
+    folder: Path
+
+    def check_exists(self) -> None:
+        """Raise FetchError where the folder does not exist."""
+        if not self.folder.is_dir():
+            raise FetchError(f"local:{self.folder}: no such folder")
+
+
+class LocalClips:
+    """The clips that a folder has, in units of work."""
+
+    def __init__(self, origin: LocalOrigin, manifest: Manifest) -> None:
+        folder = origin.folder.resolve()
+        self.name = f"local:{utf_8(str(folder))}"
         self._manifest = manifest
-        self.files = LocalFiles(folder.resolve())
+        self.files = LocalFiles(folder)
         self._spans: dict[str, tuple[tuple[int, int], ...]] = {}
 
     def note(self) -> str:
-        """What the user is to know of the folder's files; empty where each has its clip."""
+        """What the user should know of the folder's files; empty where each has its clip."""
         note = folder_note(self._manifest, self.files)
         listed = f"k710 status {shlex.quote(str(self._manifest.path))} --failed --from {shlex.quote(self.name)}"
         return f"{self.name}: {note}; `{listed}` lists them" if note else ""
@@ -64,7 +78,7 @@ class LocalOrigin:
 
     def do(self, unit: LocalUnit, run: Run) -> None:
         """Make and settle the clips of a unit."""
-        # The folder is part of the name: what another one said of the same clips must not be replaced.
+        # The folder is part of the name: the results of another one for the same clips must stay.
         name = f"local-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
         do_unit(run, name, self.name, self._work(unit, run), dict)
 

@@ -16,10 +16,9 @@ from k710.report.figures.media import media_figures, media_of
 from k710.report.figures.near_duplicates import near_duplicate_figures
 from k710.report.figures.runs import run_figures
 from k710.storage.storage import Location
+from k710.store.profile_names import DEFAULT_PROFILE
 from k710.store.store import Store, fetch_command, profiles_in
 from k710.text import counted
-
-_USUAL_PROFILE = "h264"
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,11 @@ def find_store(manifest: Manifest, root: Location | None, profile: str | None) -
         return None
     if not there:
         raise StoreError(
-            f"{folder}: no store there; `{fetch_command(manifest.path, Store(folder, _USUAL_PROFILE))}` makes one"
+            f"{folder}: no store there; `{fetch_command(manifest.path, Store(folder, DEFAULT_PROFILE))}` makes one"
         )
     if profile is not None and profile not in there:
         raise StoreError(f"{folder}: has no profile {profile!r}; it has {', '.join(there)}")
-    return Store(folder, profile or (_USUAL_PROFILE if _USUAL_PROFILE in there else there[0]))
+    return Store(folder, profile or (DEFAULT_PROFILE if DEFAULT_PROFILE in there else there[0]))
 
 
 def _manifest(manifest: Manifest) -> dict[str, Any]:

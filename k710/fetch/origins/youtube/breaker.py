@@ -28,8 +28,8 @@ class Breaker:
     """Shared by all who ask in one session. Closed: ask. Open: wait; then one asks, and its answer closes or opens it
     again. It asks the run to stop when the last wait did not help."""
 
-    def __init__(self, name: str, troubles: dict[str, Trouble], say: Callable[[str], None]) -> None:
-        self._name, self._troubles, self._say = name, troubles, say
+    def __init__(self, name: str, troubles: dict[str, Trouble], on_message: Callable[[str], None]) -> None:
+        self._name, self._troubles, self._on_message = name, troubles, on_message
         self._failed_in_a_row = 0
         self._opened = 0  # times, since the last answer
         self._until_s = 0.0
@@ -41,7 +41,7 @@ class Breaker:
         return not self._opened
 
     def wait(self, stop: Stop) -> bool:
-        """Wait until this one may ask; False where the run is to stop instead. Whoever asks reports by `answered`,
+        """Wait until this one may ask; False where the run should stop instead. Whoever asks reports by `answered`,
         `failed` or `nothing`."""
         while not stop.asked:
             with self._lock:
@@ -61,12 +61,12 @@ class Breaker:
             self._trying = False
 
     def nothing(self) -> None:
-        """An answer that tells nothing of the session."""
+        """An answer that says nothing about the session."""
         with self._lock:
             self._trying = False
 
     def failed(self, kind: str, text: str, stop: Stop) -> None:
-        """A failure of the session, of one of the kinds of trouble; `text` is what was said."""
+        """A failure of the session, of one of the kinds of trouble; `text` is the message."""
         trouble = self._troubles[kind]
         with self._lock:
             self._trying = False
@@ -84,8 +84,8 @@ class Breaker:
             self._opened += 1
             self._until_s = time.monotonic() + wait_s
         until = (datetime.now().astimezone() + timedelta(seconds=wait_s)).strftime("%H:%M")
-        self._say(f"{self._name}: {kind}: {text}; waiting {_told(wait_s)}, until {until}")
+        self._on_message(f"{self._name}: {kind}: {text}; waiting {_shown(wait_s)}, until {until}")
 
 
-def _told(seconds: float) -> str:
+def _shown(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"

@@ -23,9 +23,9 @@ from typing import IO, Any
 from k710.engine.engine import Stop
 from k710.errors import FetchError
 from k710.fetch.encode.ffmpeg_binary import ffmpeg_binary
-from k710.fetch.encode.jobs import Span
+from k710.fetch.encode.measured import Span
 from k710.fetch.encode.profiles import Profile
-from k710.fetch.origins.youtube.options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YoutubeOptions
+from k710.fetch.origins.youtube.options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YouTubeOptions
 from k710.storage.http_reader import without_password
 
 START_S = 120.0  # to load yt-dlp and to read a browser's cookies
@@ -35,9 +35,9 @@ _GRACE_S = 30.0  # of the time limit, for asking before there is anything to dow
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of asking for a video. `said`: why nothing came. `files` by section, or under 0 the whole video."""
+    """The result of asking for a video. `error_text`: why nothing came. `files` by section, or under 0 all of it."""
 
-    said: str | None
+    error_text: str | None
     files: dict[int, Path] = field(default_factory=dict)
     format_id: str = ""
     duration_s: float | None = None  # of the whole video, where the site says it
@@ -53,7 +53,7 @@ class Downloads:
 
     def __init__(
         self,
-        options: YoutubeOptions,
+        options: YouTubeOptions,
         profile: Profile,
         scratch: Path,
         *,
@@ -87,18 +87,18 @@ class Downloads:
             moved = {}
             for number, file in (answer.get("files") or {}).items():
                 path = folder / Path(file).name
-                if answer["said"] is None and path.is_file() and not path.is_symlink():
+                if answer["error"] is None and path.is_file() and not path.is_symlink():
                     moved[int(number)] = path.rename(name())
-            said = answer["said"]
-            if said is None and not moved:
-                said = "yt-dlp brought no file"
-        return _answer(answer, said, moved)
+            error_text = answer["error"]
+            if error_text is None and not moved:
+                error_text = "yt-dlp brought no file"
+        return _answer(answer, error_text, moved)
 
     def look(self, youtube_id: str, stop: Stop) -> Answer:
         """Ask whether the video could be downloaded, without doing it. Raises DownloadsStoppedError."""
         with self._request_folder() as folder:
             answer = self._ask(youtube_id, folder, (), look=True, stop=stop)
-        return _answer(answer, answer["said"], {})
+        return _answer(answer, answer["error"], {})
 
     def close(self) -> None:
         """End the processes now."""
@@ -147,7 +147,7 @@ class _Process:
     def __init__(self, setup: dict[str, Any], folder: Path) -> None:
         self._setup, self._folder = setup, folder
         self._process: subprocess.Popen[str] | None = None
-        self._said: IO[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.version = ""
         self.rests_until_s = 0.0
@@ -160,25 +160,25 @@ class _Process:
             time.sleep(min(left_s, _WAKE_S))
 
     def ask(self, request: dict[str, Any], *, limit_s: float, shown_s: float, stop: Stop) -> dict[str, Any]:
-        """The reply to a request; where the limit passes or the process dies, one that says so."""
+        """The reply to a request. Where the limit passes or the process dies, the reply is an error."""
         self._start(stop)
         self._send(request)
         try:
             line = self._reply(limit_s, stop)
         except TimeoutError:
             self.kill()
-            return {"said": f"The download took longer than {shown_s:,.0f} s"}
+            return {"error": f"The download took longer than {shown_s:,.0f} s"}
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
-        return {"said": f"The download process crashed: {self._death()}"}
+        return {"error": f"The download process crashed: {self._death()}"}
 
     def kill(self) -> None:
         """The process and what it has started, which are a group of their own."""
         self._end()
-        if self._said is not None:
-            self._said.close()
-            self._said = None
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
 
     def _end(self) -> int:
         """As `kill`, but what the process wrote on stderr can still be read; its exit code."""
@@ -196,7 +196,7 @@ class _Process:
     def _start(self, stop: Stop) -> None:
         if self._process is not None:
             return
-        self._said, self._replies = tempfile.TemporaryFile(), queue.SimpleQueue()  # noqa: SIM115  # ends with the process
+        self._stderr, self._replies = tempfile.TemporaryFile(), queue.SimpleQueue()  # noqa: SIM115  # ends with the process
         # Whatever it or a library keeps, it keeps in the scratch; nothing of the user's is read but what was named.
         places = {name: str(self._folder.absolute()) for name in ("TMPDIR", "XDG_CACHE_HOME", "DENO_DIR")}
         path = os.pathsep.join([str(self._folder.absolute() / "bin"), os.environ.get("PATH", os.defpath)])
@@ -204,7 +204,7 @@ class _Process:
             [sys.executable, "-m", "k710.fetch.origins.youtube.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             text=True,
             start_new_session=True,  # Ctrl-C does not reach it, and it dies with what it has started
             env={**os.environ, **places, "PATH": path, "DENO_NO_UPDATE_CHECK": "1"},
@@ -240,21 +240,21 @@ class _Process:
         raise TimeoutError
 
     def _death(self) -> str:
-        """What the dead process died of; the next request gets a new one."""
-        said_file = self._said
+        """Why the process died; the next request gets a new one."""
+        stderr = self._stderr
         code = self._end()
-        if said_file is None:
+        if stderr is None:
             return "it was ended"
-        said_file.seek(0)
-        said = said_file.read().decode(errors="replace").strip().splitlines()
+        stderr.seek(0)
+        messages = stderr.read().decode(errors="replace").strip().splitlines()
         self.kill()
         how = signal.Signals(-code).name if code < 0 else f"exit {code}"
-        return how + (f": {said[-1][-200:]}" if said else "")
+        return how + (f": {messages[-1][-200:]}" if messages else "")
 
 
-def _answer(reply: dict[str, Any], said: str | None, files: dict[int, Path]) -> Answer:
+def _answer(reply: dict[str, Any], error_text: str | None, files: dict[int, Path]) -> Answer:
     warnings = tuple(reply.get("warnings", ()))
-    return Answer(said, files, reply.get("format", ""), reply.get("duration_s"), warnings)
+    return Answer(error_text, files, reply.get("format", ""), reply.get("duration_s"), warnings)
 
 
 def _read(replies: IO[str], into: queue.SimpleQueue[str]) -> None:
@@ -264,7 +264,7 @@ def _read(replies: IO[str], into: queue.SimpleQueue[str]) -> None:
     into.put("")
 
 
-def _setup(options: YoutubeOptions, profile: Profile, folder: Path, extractor: str) -> dict[str, Any]:
+def _setup(options: YouTubeOptions, profile: Profile, folder: Path, extractor: str) -> dict[str, Any]:
     passed, paced = options.passed(), extractor == "Youtube"
     if paced and options.sleep is None:
         passed |= {"sleep_interval": SLEEP_S, "max_sleep_interval": MAX_SLEEP_S}

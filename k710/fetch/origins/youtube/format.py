@@ -91,7 +91,7 @@ def _usable(found: Format, sections: bool) -> bool:
 
 
 def _has_video(found: Format) -> bool:
-    """Also where nothing is said, as of a plain file. Storyboards have the codec `none`."""
+    """Also where the codec is not given, as of a plain file. Storyboards have the codec `none`."""
     return found.get("vcodec") != "none" and found.get("ext") != "mhtml"
 
 

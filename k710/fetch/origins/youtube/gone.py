@@ -15,7 +15,7 @@ _SPAN_CHARS = len("_000000_000010")
 
 
 class Suspicions:
-    """When each video was first said to be gone at an origin, by the rows of a store: those of clips there that were
+    """When each video was first found gone at an origin, by the rows of a store: those of clips there that were
     settled after the video was last seen alive. `media`: rows with clip_id, failure, origin, settled_at."""
 
     def __init__(self, media: pa.Table, origin: str) -> None:
@@ -48,7 +48,7 @@ class Suspicions:
         return pa.array(new, pa.string())
 
     def without_due(self, media: pa.Table) -> pa.Table:
-        """What counts, but for the suspicions that are to be confirmed now: their clips are asked for again."""
+        """The rows that count, without the suspicions that are due: their clips are asked for again."""
         media = last_verdicts(media)
         suspected = pc.fill_null(pc.equal(media["failure"], SUSPECTED), False)
         suspected = pc.and_(suspected, pc.equal(media["origin"], self.origin))

@@ -1,4 +1,4 @@
-"""How YouTube is asked: what yt-dlp is told as it stands, and the limits of a download. docs/youtube.md tells all."""
+"""The options for YouTube: those passed to yt-dlp, and the limits of a download. See docs/youtube.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from k710.errors import UsageError
 from k710.lists.annotation_rows import ID_PATTERN
 
-# Between videos where nothing else is said: with them a guest stays below the 300 videos an hour that YouTube allows.
+# Between videos, by default: with them a guest stays below the 300 videos an hour that YouTube allows.
 SLEEP_REQUESTS_S, SLEEP_S, MAX_SLEEP_S = 0.75, 5.0, 10.0
 
 # What yt-dlp's own parser makes of our options; nothing else of it is let through.
@@ -26,7 +26,7 @@ _PASSED = (
 
 
 @dataclass(frozen=True)
-class YoutubeOptions:
+class YouTubeOptions:
     """The options `--youtube-…`. Those down to `js_runtimes` are yt-dlp's own and spelled as there."""
 
     cookies: Path | None = None
@@ -46,7 +46,7 @@ class YoutubeOptions:
     max_megabytes: float = 1000.0
     alive: tuple[str, ...] = ()
 
-    def checked(self) -> YoutubeOptions:
+    def checked(self) -> YouTubeOptions:
         """The options themselves. Raises UsageError, naming the option, for a value that cannot be."""
         for option, arguments in self._arguments().items():
             _parsed(arguments, option)
@@ -126,12 +126,12 @@ def _parsed(arguments: list[str], option: str) -> dict[str, Any]:
     except ImportError:
         raise UsageError("the origin youtube needs yt-dlp; `pip install --upgrade 'yt-dlp[default]'`") from None
 
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             found: dict[str, Any] = yt_dlp.parse_options(["--ignore-config", *arguments]).ydl_opts
     except (SystemExit, optparse.OptParseError, ValueError) as error:
-        lines = [line for line in (said.getvalue() or str(error)).splitlines() if line.strip()]
+        lines = [line for line in (output.getvalue() or str(error)).splitlines() if line.strip()]
         reason = lines[-1].rpartition("error: ")[2] if lines else str(error)
         raise UsageError(f"{option}: {reason}") from None
     return found

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from k710.errors import UsageError
 from k710.fetch.origins.local import clip_of
 from k710.fetch.origins.youtube.gone import Suspicions
-from k710.fetch.origins.youtube.options import YoutubeOptions
+from k710.fetch.origins.youtube.options import YouTubeOptions
 from k710.fetch.origins.youtube.session import LOOKED_AT, WATCH_URL, Asking, Session, Video
 from k710.fetch.unit_work import Run, do_unit
 from k710.fetch.wanted import in_hash_order, to_do
@@ -35,22 +35,34 @@ class VideoUnit:
     videos: tuple[Video, ...]
 
 
-def check_origin(where: str) -> None:
-    """Raise UsageError for an address, behind `youtube:`, that is none of a mirror's videos."""
-    if where and (not is_web_address(where) or "{id}" not in where or urlsplit(where).username):
-        raise UsageError(
-            f"youtube:{without_password(where)}: a mirror's address is http(s)://HOST/…, with {{id}} where the video's "
-            f"ID stands and without a password"
-        )
+@dataclass(frozen=True)
+class YouTubeOrigin:
+    """YouTube, or a mirror that serves videos by their IDs at `mirror_url`, with {id} where the ID stands."""
+
+    mirror_url: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"youtube:{self.mirror_url}" if self.mirror_url else "youtube"
+
+    def checked(self) -> YouTubeOrigin:
+        """The origin itself. Raises UsageError for an address that is none of a mirror's videos."""
+        url = self.mirror_url
+        if url and (not is_web_address(url) or "{id}" not in url or urlsplit(url).username):
+            raise UsageError(
+                f"youtube:{without_password(url)}: a mirror's address is http(s)://HOST/…, with {{id}} where the "
+                f"video's ID stands and without a password"
+            )
+        return self
 
 
-class YoutubeOrigin:
-    """YouTube, or a mirror that serves videos by their IDs at `where`, as an origin."""
+class YouTubeClips:
+    """The clips to ask YouTube or a mirror for, in units of work. `media`: the store's rows."""
 
-    def __init__(self, where: str, options: YoutubeOptions, media: pa.Table) -> None:
-        self.name = f"youtube:{where}" if where else "youtube"
-        self._url = where or WATCH_URL
-        self._is_mirror = bool(where)
+    def __init__(self, origin: YouTubeOrigin, options: YouTubeOptions, media: pa.Table) -> None:
+        self.name = origin.name
+        self._url = origin.mirror_url or WATCH_URL
+        self._is_mirror = bool(origin.mirror_url)
         self._options = options
         self._suspicions = Suspicions(media, self.name)
 
@@ -66,7 +78,7 @@ class YoutubeOrigin:
         return _in_units(clip_ids.to_pylist(), workers)
 
     def announcement(self, units: list[VideoUnit]) -> str:
-        """What is said before anybody is asked."""
+        """The message before anybody is asked."""
         videos = sum(len(unit.videos) for unit in units)
         owners = "YouTube's terms and the videos' owners decide what may be done with them."
         if self._is_mirror:

@@ -96,14 +96,14 @@ class Downloader:
         # No other site's extractor is ever reached, wherever a page leads.
         self._key = setup["extractor"]
         self._ydl.get_info_extractor(self._key)
-        self._ydl.cookiejar  # noqa: B018  # a browser whose cookies cannot be read is told before the first video
+        self._ydl.cookiejar  # noqa: B018  # fails before the first video where a browser's cookies cannot be read
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Download, or look whether the video is there: its file names and format, or what yt-dlp said."""
+        """Download, or look whether the video is there: its file names and format, or yt-dlp's error."""
         self._request = request
         self._log.clear()
         os.chdir(request["folder"])
-        reply: dict[str, Any] = {"files": {}, "format": "", "duration_s": None, "said": None}
+        reply: dict[str, Any] = {"files": {}, "format": "", "duration_s": None, "error": None}
         try:
             info = self._ydl.extract_info(request["url"], download=not request["look"], ie_key=self._key) or {}
             done = info.get("requested_downloads") or []
@@ -111,11 +111,11 @@ class Downloader:
             reply["duration_s"] = info.get("duration")
             reply["files"] = {str(one.get("section_number") or 0): _name(one) for one in done if one.get("filepath")}
             if not request["look"] and not reply["files"]:
-                reply["said"] = (
+                reply["error"] = (
                     self._log.errors[-1] if self._log.errors else "yt-dlp brought no file and did not say why"
                 )
         except Exception as error:  # yt-dlp raises what it likes, and one video must not end the process
-            reply["said"] = str(error) or type(error).__name__
+            reply["error"] = str(error) or type(error).__name__
         reply["warnings"] = self._log.warnings[:MAX_WARNINGS]
         return reply
 
@@ -154,7 +154,7 @@ def main() -> None:
 
     try:
         downloader = Downloader(next(lines))
-    except Exception as error:  # the run says it to the user
+    except Exception as error:  # the run shows it to the user
         reply({"error": f"{type(error).__name__}: {error}"})
         return
     reply({"version": downloader.version})

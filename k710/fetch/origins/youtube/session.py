@@ -13,7 +13,7 @@ from k710.fetch.encode.jobs import Candidate, ClipJob, Made
 from k710.fetch.origins.youtube.breaker import Breaker
 from k710.fetch.origins.youtube.downloads import Answer, Downloads, DownloadsStoppedError
 from k710.fetch.origins.youtube.gone import GONE, Suspicions
-from k710.fetch.origins.youtube.options import YoutubeOptions
+from k710.fetch.origins.youtube.options import YouTubeOptions
 from k710.fetch.origins.youtube.verdict import NO_SPACE, TROUBLES, Verdict, plain, verdict, warning
 from k710.fetch.store_unit import is_disk_full
 from k710.fetch.unit_work import DISK_FULL, Run, Work
@@ -36,12 +36,12 @@ class Video:
 class Session:
     """What all units of a run share: the processes, the breaker, and which video was seen alive last."""
 
-    def __init__(self, name: str, url: str, options: YoutubeOptions, alive: Iterable[str], run: Run) -> None:
+    def __init__(self, name: str, url: str, options: YouTubeOptions, alive: Iterable[str], run: Run) -> None:
         """`url` has {id} where a video's ID stands; `alive` are videos that are known to live, the surest first."""
         self._url, self._run = url, run
         extractor = "Youtube" if url == WATCH_URL else "Generic"
         self.downloads = Downloads(options, run.profile, run.scratch, url_of=self.url_of, extractor=extractor)
-        self.breaker = Breaker(name, TROUBLES, run.say)
+        self.breaker = Breaker(name, TROUBLES, run.on_message)
         self.alive: deque[str] = deque(itertools.islice(alive, LOOKED_AT), maxlen=LOOKED_AT)
         self.sections = options.sections
         self._warned: set[str] = set()
@@ -54,23 +54,23 @@ class Session:
         self.downloads.close()
 
     def warn(self, answer: Answer) -> None:
-        """Say what the user can mend, once."""
+        """Print the warnings about which the user can do something, each once."""
         for text in filter(None, map(warning, answer.warnings)):
             if text not in self._warned:
                 self._warned.add(text)
-                self._run.say(f"youtube: {text}")
+                self._run.on_message(f"youtube: {text}")
 
     def trouble(self) -> Verdict | None:
-        """What is wrong with the session by what it says of videos that are known to live; None where one answers. A
-        blocked session says of all of them that they are gone."""
+        """What is wrong with the session, by the answers for videos that are known to live; None where one of them
+        comes. To a blocked session, all of them seem gone."""
         found = Verdict("blocked", "no video is known to live; name one by --youtube-alive")
         for youtube_id in list(self.alive):
             answer = self.downloads.look(youtube_id, self._run.stop)
             self.warn(answer)
-            if answer.said is None:
+            if answer.error_text is None:
                 return None
-            said = verdict(answer.said, answer.warnings)
-            found = said if said.kind in TROUBLES else Verdict("blocked", "no living video answers")
+            verdict_now = verdict(answer.error_text, answer.warnings)
+            found = verdict_now if verdict_now.kind in TROUBLES else Verdict("blocked", "no living video answers")
         return found
 
 
@@ -82,7 +82,7 @@ class Asking:
     ) -> None:
         self._session, self._suspicions, self._run = session, suspicions, run
         self._left, self._tries = left, tries
-        self._gone: list[tuple[Video, Verdict]] = []  # said to be gone, until a living video vouches for the session
+        self._gone: list[tuple[Video, Verdict]] = []  # not settled until a living video answers after them
 
     def work(self) -> Iterator[Work]:
         """The clips to make, and those that there are none of. Verdicts that a video is gone are held back until a
@@ -109,13 +109,13 @@ class Asking:
         spans = tuple(clip.span_s for clip in video.clips if clip.span_s) if self._session.sections else ()
         answer = session.downloads.bring(video.youtube_id, spans, run.stop, name=run.new_path)
         session.warn(answer)
-        if answer.said is None:
+        if answer.error_text is None:
             session.breaker.answered()
             session.alive.appendleft(video.youtube_id)
             yield from self._settle_gone()
             yield from self._clips(video, answer)
             return
-        found = verdict(answer.said, answer.warnings)
+        found = verdict(answer.error_text, answer.warnings)
         if found.kind == GONE:
             self._gone.append((video, found))
             if not session.breaker.closed:
@@ -139,7 +139,7 @@ class Asking:
             self._again(video, found, limit=MAX_TRIES)
 
     def _prove(self) -> bool:
-        """Whether a living video answers; the breaker is told."""
+        """Whether a living video answers; the breaker gets the result."""
         trouble = self._session.trouble()
         if trouble is None:
             self._session.breaker.answered()
@@ -173,8 +173,8 @@ class Asking:
             assert clip.span_s is not None
             if self._session.sections and (answer.duration_s or math.inf) < clip.span_s[1] - ROUNDED_S:
                 # A section says nothing of the video that it is from; a whole one is refused for the same reason.
-                said = f"the video lasts {answer.duration_s:.1f} s, the span ends at {clip.span_s[1]} s"
-                yield Work(Made(str(clip), "mismatch", said), came_from, (file,) if file else ())
+                message = f"the video lasts {answer.duration_s:.1f} s, the span ends at {clip.span_s[1]} s"
+                yield Work(Made(str(clip), "mismatch", message), came_from, (file,) if file else ())
             elif file is None:
                 self._run.tally.unsettled[video.youtube_id] = "yt-dlp brought no file of this section"
             else:

@@ -1,4 +1,4 @@
-"""What an answer of YouTube says: of the video, of the session, or nothing that is known.
+"""What an answer of YouTube means: for the video, for the session, or nothing that is known.
 
 The texts are YouTube's and yt-dlp's own; `messages.csv` has them as patterns, tried in its order.
 """
@@ -47,7 +47,7 @@ _CLASSES = frozenset({*OF_THE_VIDEO, *TROUBLES, *WARNINGS, NO_SPACE})
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind`: a class of the video, a key of TROUBLES, or NO_SPACE; `text`: what was said."""
+    """`kind`: a class of the video, a key of TROUBLES, or NO_SPACE; `text`: the message."""
 
     kind: str
     text: str
@@ -68,33 +68,33 @@ def table(path: Path = TABLE) -> tuple[tuple[re.Pattern[str], str, str], ...]:
     return tuple(rows)
 
 
-def verdict(said: str, warnings: Sequence[str] = ()) -> Verdict:
-    """The class of what yt-dlp said when it brought nothing; UNKNOWN where no pattern fits. What was warned of before
-    tells the cause where the last words do not: without a network, yt-dlp finds no formats."""
-    found = _verdict(said)
+def verdict(message: str, warnings: Sequence[str] = ()) -> Verdict:
+    """The class of yt-dlp's error message; UNKNOWN where no pattern fits. Where the message does not name the cause, an
+    earlier warning may: without a network, yt-dlp finds no formats."""
+    found = _verdict(message)
     if found.kind not in ("tools", UNKNOWN):
         return found
     causes = (_verdict(text) for text in warnings)
     return next((cause for cause in causes if cause.kind in ("rate", "bot", "network")), found)
 
 
-def _verdict(said: str) -> Verdict:
-    bare = _PREFIX.sub("", plain(said))
+def _verdict(message: str) -> Verdict:
+    bare = _PREFIX.sub("", plain(message))
     for pattern, kind, _ in table():
         if kind not in WARNINGS and pattern.search(bare):
             return Verdict(kind, bare)
     return Verdict(UNKNOWN, bare)
 
 
-def warning(said: str) -> str | None:
-    """What the user is told of a warning of yt-dlp's; None for those that say nothing to them."""
+def warning(message: str) -> str | None:
+    """What the user should do about a warning of yt-dlp; None for warnings that do not concern them."""
     for pattern, kind, _ in table():
-        if kind in WARNINGS and pattern.search(plain(said)):
+        if kind in WARNINGS and pattern.search(plain(message)):
             return WARNINGS[kind]
     return None
 
 
-def plain(said: str) -> str:
-    """One line in plain quotes, not too long, without passwords, what is said twice and what steers a terminal."""
-    text = without_password(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", said)).replace("\u2019", "'")
+def plain(message: str) -> str:
+    """The message as one short line with plain quotes, without passwords, repetitions and control characters."""
+    text = without_password(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", message)).replace("\u2019", "'")
     return _TAIL.sub("", re.sub(r"[\x00-\x1f\x7f-\x9f\s]+", " ", text)).strip()[:MAX_TEXT]

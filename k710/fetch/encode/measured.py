@@ -1,0 +1,20 @@
+"""What a clip is: the span that it was asked for by, and what its file was measured to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Span = tuple[int, int]  # start and end in whole seconds of the video
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a clip's file is, by its own packets and pictures. The size is that on the screen, after any rotation."""
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    duration_s: float
+    codec: str
+    flags: tuple[str, ...] = ()
