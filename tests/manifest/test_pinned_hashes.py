@@ -17,7 +17,10 @@ from k710.manifest.read import open_manifest
 ALL = "k400,k600,k700,k700_2020"
 
 OF_THE_SAMPLE = {
-    "as the README builds it": ((), "584da9b5124f5ce541da2ffeffb6a62ff0f9109f9f2956ccce61d51799ea6fd3"),
+    "as the README builds it": (
+        (),
+        "584da9b5124f5ce541da2ffeffb6a62ff0f9109f9f2956ccce61d51799ea6fd3",
+    ),
     "another recipe": (
         ("--recipe", "k710-val-purge"),
         "ba753c0f7cc11971cbb7de4395a9287d51337c392c0721bc02d5019799e18a5e",
@@ -41,7 +44,10 @@ OF_THE_REAL_LISTS = {
         ("--sources", "k400,k600,k700", "--splits", "val"),
         "dafdec63c1e1ff234221009cb13285d164f48fa9d67814dd42862abcf1116a9c",
     ),
-    "val and test": (("--splits", "val,test"), "df677077f7ae0e49b6c0a2b04726c39584e91c9113683bfff401b5a8febe5d6b"),
+    "val and test": (
+        ("--splits", "val,test"),
+        "df677077f7ae0e49b6c0a2b04726c39584e91c9113683bfff401b5a8febe5d6b",
+    ),
     "val, oldest release first": (
         ("--splits", "val", "--precedence", "k400,k600,k700"),
         "3b2d0cf389cee981bfdcbc832df8a00417429f3f0e520084be1466aee75446e2",
