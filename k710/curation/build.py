@@ -20,7 +20,7 @@ from k710.lists.labels import Alignment, Synonym
 from k710.manifest.read import Manifest
 from k710.manifest.write import check_output, write_manifest
 from k710.recipes import as_dict
-from k710.sources.known import NEWEST_FIRST, check_sources, check_splits, source_named
+from k710.sources.known import UNION, check_sources, check_splits, source_named
 from k710.storage.storage import Location
 
 # Official lists are not the user's to mend: a few bad rows are dropped and reported instead of stopping the build.
@@ -31,11 +31,11 @@ TOLERATED_SHARE = 0.001
 class CurationRecipe:
     """The keys of `pipelines/curation/*.yaml`; see docs/build.md for what each one does."""
 
-    sources: tuple[str, ...] = ("k400", "k600", "k700")
+    sources: tuple[str, ...] = UNION.members
     splits: tuple[str, ...] = ()  # empty: train, val and the holdout
     leak_policy: str = "train-purge"
     holdout: tuple[str, ...] = ("val",)
-    precedence: tuple[str, ...] = NEWEST_FIRST
+    precedence: tuple[str, ...] = UNION.precedence
 
     def checked(self) -> CurationRecipe:
         """The recipe with everything in its canonical order. Raises UsageError for choices that make no sense."""

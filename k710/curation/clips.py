@@ -11,7 +11,8 @@ from k710.curation.curate import ROW_SCHEMA, Curated, Rows, constant
 from k710.lists.labels import class_names, k710_classes_of
 from k710.manifest.memberships import classes_in, in_splits_of, label_columns, split_column, split_masks
 from k710.manifest.schema import DROP_REASONS, clips_schema
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 
 
 def clips_table(curated: Curated) -> pa.Table:
@@ -37,7 +38,7 @@ def clips_table(curated: Curated) -> pa.Table:
         "drop_reason": _named(curated.drop_reason, DROP_REASONS),
         "kept_clip_id": clip_ids.take(pa.array(curated.kept_clip, mask=curated.kept_clip < 0)),
     }
-    for source in SOURCES:
+    for source in KNOWN_SOURCES:
         masks, classes = _as_published(rows, source, num_clips)
         label, labels = label_columns(masks, classes)
         columns[f"{source}_split"] = split_column(masks)
@@ -50,7 +51,7 @@ def clips_table(curated: Curated) -> pa.Table:
 def list_rows(clips: pa.Table) -> pa.Table:
     """The list rows (curate.ROW_SCHEMA) that a clips table stands for: one for each clip and list that has it."""
     parts = []
-    for source, release in SOURCES.items():
+    for source, release in KNOWN_SOURCES.items():
         masks = split_masks(clips[f"{source}_split"])
         to_k710 = np.array([*k710_classes_of(release.label_set), -1], np.int16)
         for split in SPLITS:
@@ -60,7 +61,7 @@ def list_rows(clips: pa.Table) -> pa.Table:
             release_class = classes_in(clips, f"{source}_", split, masks)[listed]
             place = clips.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(listed))
             columns = [
-                constant(source, tuple(SOURCES), len(listed)),
+                constant(source, tuple(KNOWN_SOURCES), len(listed)),
                 constant(split, SPLITS, len(listed)),
                 pa.array(np.zeros(len(listed), np.int32)),
                 *place.columns,
@@ -92,7 +93,7 @@ def _as_published(rows: Rows, source: str, num_clips: int) -> tuple[npt.NDArray[
     """(clips,) the splits in which a release lists each clip, as a mask of bits, and (splits, clips) the class index
     that each split gives it, -1 for none. Of two labels in one split, the first alphabetically."""
     masks, classes = np.zeros(num_clips, np.uint8), np.full((len(SPLITS), num_clips), -1, np.int16)
-    of_source = rows.source == list(SOURCES).index(source)
+    of_source = rows.source == list(KNOWN_SOURCES).index(source)
     for number, part in enumerate(SPLITS):
         index = np.flatnonzero(of_source & rows.of_splits(part))[::-1]  # the last write, the first label, stays
         masks[rows.clip[index]] |= np.uint8(1 << number)

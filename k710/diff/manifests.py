@@ -16,8 +16,9 @@ from k710.errors import ManifestError, UsageError
 from k710.lists.labels import class_names
 from k710.manifest.memberships import in_splits_of
 from k710.manifest.read import Manifest
-from k710.manifest.views import VIEWS, view_columns
-from k710.sources.known import SPLITS
+from k710.manifest.views import view_columns
+from k710.sources.known import VIEWS
+from k710.sources.source import SPLITS
 from k710.store.store import Store
 from k710.text import counted
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.manifest.memberships import Masks, classes_in, in_splits_of, mask_of
-from k710.sources.known import SPLITS
+from k710.sources.source import SPLITS
 
 NOT_LISTED = "not_listed"
 

@@ -16,9 +16,9 @@ from k710.errors import ManifestError
 from k710.lists.labels import Synonym, class_names, published_synonyms
 from k710.manifest.memberships import in_splits_of, split_masks
 from k710.manifest.read import Manifest
-from k710.manifest.views import VIEWS
 from k710.recipes import make_recipe
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.source import SPLITS
 
 # What `k710 build` itself drops clips for; whatever else stands in the column was decided by a later step.
 _REASONS_OF_BUILD = ("duplicate_id", "leaked", "unlabelled")
@@ -115,7 +115,7 @@ def card_facts(manifest: Manifest) -> CardFacts:
     return CardFacts(
         content_hash=manifest.checked_content_hash(),
         rows=clips.num_rows,
-        counts={view: _split_counts(clips, view) for view in VIEWS if view == "k710" or view in recipe.sources},
+        counts={view: _split_counts(clips, view) for view in (UNION.name, *recipe.sources)},
         classes=pc.count_distinct(clips["class_id"].filter(pc.is_valid(clips["split"]))).as_py(),
         reasons={name: (reasons[name], _REASONS.get(name, "decided after the build")) for name in sorted(reasons)},
         lists=lists,
@@ -157,5 +157,5 @@ def _doubts(clips: pa.Table, recipe: CurationRecipe) -> list[DoubtFacts]:
             if synonym.name in names:
                 own = pc.equal(clips[f"{source}_class_id"], names.index(synonym.name))
                 clips_of_it = pc.sum(pc.and_kleene(own, pc.is_valid(clips["split"]))).as_py() or 0
-                found.append(DoubtFacts(synonym, SOURCES[source].title, clips_of_it))
+                found.append(DoubtFacts(synonym, KNOWN_SOURCES[source].title, clips_of_it))
     return found

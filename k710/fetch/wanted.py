@@ -15,8 +15,8 @@ from k710.errors import UsageError
 from k710.fetch.encode.jobs import Span
 from k710.manifest.memberships import in_splits_of, split_masks
 from k710.manifest.read import Manifest
-from k710.manifest.views import VIEWS
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES, VIEWS
+from k710.sources.source import SPLITS
 from k710.store.failures import ASKED_AGAIN
 
 DEFAULT_SPLITS = ("train", "val")
@@ -36,7 +36,7 @@ def wanted_mask(clips: pa.Table, *, view: str | None, splits: tuple[str, ...]) -
     release. Raises UsageError for an unknown view or split."""
     check_wanted(view, splits)
     if view is None:
-        return in_splits(clips, columns=tuple(f"{source}_split" for source in SOURCES), splits=splits)
+        return in_splits(clips, columns=tuple(f"{source}_split" for source in KNOWN_SOURCES), splits=splits)
     return in_splits(clips, columns=("split" if view == "k710" else f"{view}_split",), splits=splits)
 
 

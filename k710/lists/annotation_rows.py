@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from k710.errors import ListError
-from k710.sources.known import SPLIT_SPELLINGS
+from k710.sources.source import SPLIT_SPELLINGS, YOUTUBE_ID
 
 # A clip_id has six digits for a time.
 MAX_TIME_S = 999_999
 # The releases' clips last 10 s at most. One that lasts a quarter of an hour has its times in another unit.
 MAX_SPAN_S = 900
 MAX_LABEL_LENGTH = 200  # the longest class name has 49; what is far longer is no label, and no message could show it
-ID_PATTERN = "[A-Za-z0-9_-]{11}"
+ID_PATTERN = YOUTUBE_ID
 _ID = re.compile(ID_PATTERN)
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _JSON_TOKEN = re.compile(r"[ \t\r\n]*(.)[ \t\r\n]*", re.DOTALL)

@@ -37,7 +37,8 @@ from k710.lists.annotation_rows import (
     read_json_rows,
 )
 from k710.lists.list_bytes import read_unpacked
-from k710.sources.known import SOURCES, SPLIT_SPELLINGS, SPLITS, source_pattern
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLIT_SPELLINGS, SPLITS
 
 LIST_SCHEMA = pa.schema(
     [
@@ -111,9 +112,10 @@ def find_lists(folder: Path, sources: Iterable[str], splits: Iterable[str]) -> l
                 missing.append(f"{source}_{split}.csv")
     if missing:
         count = "1 list is" if len(missing) == 1 else f"{len(missing)} lists are"
+        example = f"{next(iter(KNOWN_SOURCES))}/train.csv"
         raise ListError(
             f"{folder}: {count} missing: {', '.join(missing)} (or .txt, .json, each also .gz, or in folders as in "
-            f"k400/train.csv). {_not_recognised(folder)}Put them there, or name what to build from with --sources "
+            f"{example}). {_not_recognised(folder)}Put them there, or name what to build from with --sources "
             "and --splits."
         )
     return found
@@ -121,7 +123,7 @@ def find_lists(folder: Path, sources: Iterable[str], splits: Iterable[str]) -> l
 
 def _not_recognised(folder: Path) -> str:
     """A sentence on the files of a folder that are no source's list by their names and may be what is missing."""
-    taken = {path for source in SOURCES for paths in _claims(folder, source).values() for path in paths}
+    taken = {path for source in KNOWN_SOURCES for paths in _claims(folder, source).values() for path in paths}
     files = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)) if path.is_file())
     names = [str(path.relative_to(folder)) for path in files if _LIST_SUFFIX.search(path.name) and path not in taken]
     if not names:
@@ -132,7 +134,7 @@ def _not_recognised(folder: Path) -> str:
 
 def _claims(folder: Path, source: str) -> dict[str, list[Path]]:
     """For each split, the files under `folder` whose names say that they are its list."""
-    name = source_pattern(source)
+    name = KNOWN_SOURCES[source].name_pattern
     split_file = rf"({'|'.join(SPLIT_SPELLINGS)})(?:\.(?:csv|txt|tsv|json)(?:\.gz)?|{_ARCHIVE})"
     claims: dict[str, list[Path]] = {split: [] for split in SPLITS}
 

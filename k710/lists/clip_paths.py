@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from k710.lists.annotation_rows import ID_PATTERN, split_fields
 from k710.lists.labels import class_names, label_key
+from k710.sources.known import UNION, is_data_set
 
 _SUFFIXES = r"(?P<suffixes>(?:\.[A-Za-z0-9]{1,10}){0,3})"
 # What stands behind a span of six digits is a file's own affair: `_256p.mp4`, ` (1).mp4`.
@@ -67,7 +68,6 @@ _FRAME = re.compile(r"(?:[A-Za-z_-]*[_-])?[A-Za-z]*[0-9]+")
 # What nearly every trainer's line looks like; read at once, since lists have half a million of them.
 _PLAIN = re.compile(rf"(?:[^,;:@\\\t?]*/)?({ID_PATTERN}(?:_[0-9]{{6}}_[0-9]{{6}})?\.(?:mp4|mkv|webm|avi))(?: [0-9]+)*")
 _NUMBERS = re.compile(r"(?:\s+-?[0-9]+(?:\.[0-9]+)?)+$")
-_RELEASE = re.compile(r"kinetics[467]\d0", re.I)
 _COLUMN = re.compile(r"youtube_ids|video_(?:names|paths|files)", re.I)  # a list's first line may say no more
 
 
@@ -231,13 +231,14 @@ def _clip_of_stem(text: str) -> tuple[ClipName, ...]:
 
 @functools.cache
 def _class_keys() -> frozenset[str]:
-    return frozenset(map(label_key, class_names("k710")))
+    return frozenset(map(label_key, class_names(UNION.name)))
 
 
 def _is_word(name: str) -> bool:
-    """Whether a name of 11 characters is a class (`windsurfing`, `ice_skating`), a release, a column, or a number."""
-    patterns = (_RELEASE, _COLUMN, _NUMBERED)
-    return label_key(name) in _class_keys() or any(pattern.fullmatch(name) for pattern in patterns)
+    """Whether a name of 11 characters is a class (`windsurfing`, `ice_skating`), a data set, a column, or a number."""
+    if label_key(name) in _class_keys() or is_data_set(name):
+        return True
+    return any(pattern.fullmatch(name) for pattern in (_COLUMN, _NUMBERED))
 
 
 def _distinct(names: Iterable[ClipName]) -> tuple[ClipName, ...]:

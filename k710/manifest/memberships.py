@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import ManifestError
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 
 Masks = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -31,7 +32,7 @@ _SEVERAL = tuple(_SEPARATOR.join(names) for size in (2, 3) for names in itertool
 _BITS = {name: sum(1 << SPLITS.index(split) for split in name.split(_SEPARATOR)) for name in (*SPLITS, *_SEVERAL)}
 
 # Columns that a clips table has only where a clip needs them.
-CLASS_IDS_FIELDS = tuple(pa.field(f"{source}_class_ids", pa.list_(pa.int16())) for source in SOURCES)
+CLASS_IDS_FIELDS = tuple(pa.field(f"{source}_class_ids", pa.list_(pa.int16())) for source in KNOWN_SOURCES)
 
 
 def splits_named(text: str | None) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ def splits_named(text: str | None) -> tuple[str, ...]:
     return tuple(text.split(_SEPARATOR)) if text else ()
 
 
-def lists_of(clip: Mapping[str, Any], sources: Iterable[str] = tuple(SOURCES)) -> list[tuple[str, str]]:
+def lists_of(clip: Mapping[str, Any], sources: Iterable[str] = tuple(KNOWN_SOURCES)) -> list[tuple[str, str]]:
     """The lists, (release, split), that hold a clip: a row of the clips table as a dict."""
     return [(source, split) for source in sources for split in splits_named(clip[f"{source}_split"])]
 

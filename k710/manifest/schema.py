@@ -12,7 +12,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 from k710.manifest.memberships import CLASS_IDS_FIELDS
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES
 from k710.storage.storage import (
     HashedFile,
 )
@@ -54,7 +54,7 @@ CLIPS_SCHEMA = pa.schema(
         pa.field("kept_clip_id", pa.string()),
         *(
             pa.field(f"{source}_{column}", kind)
-            for source in SOURCES
+            for source in KNOWN_SOURCES
             for column, kind in (("split", _NAME), ("class_id", pa.int16()))
         ),
     ]

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from k710.errors import UsageError
 from k710.lists.labels import class_names
 from k710.manifest.memberships import classes_in, is_in_several, memberships, split_masks
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import VIEWS
+from k710.sources.source import SPLITS
 
-VIEWS = ("k710", *SOURCES)
 _SHOWN = ("clip_id", "youtube_id", "time_start_s", "time_end_s")
 
 

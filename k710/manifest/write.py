@@ -24,7 +24,7 @@ from k710.manifest.schema import (
     content_hash,
 )
 from k710.manifest.versions import COMMIT as _COMMIT
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES
 from k710.storage.remote import RemotePath
 from k710.storage.storage import (
     TEMPORARY_PREFIX,
@@ -100,7 +100,7 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
 
 
 def _schema_version(clips: pa.Table) -> str:
-    several = any(is_in_several(split_masks(clips[f"{source}_split"])).any() for source in SOURCES)
+    several = any(is_in_several(split_masks(clips[f"{source}_split"])).any() for source in KNOWN_SOURCES)
     return SEVERAL_SPLITS_VERSION if several else SCHEMA_VERSION
 
 

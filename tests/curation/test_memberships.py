@@ -33,7 +33,8 @@ from k710.manifest.write import write_manifest
 from k710.near_duplicates.sides import compared_clips
 from k710.report.figures.classes import class_figures
 from k710.sample.footage import Clip
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 from k710.store.store import Store
 from tests.curation.test_curate import POLICIES, rows, table_of
 from tests.helpers.small_stores import LABELS, film, manifest_of, put
@@ -80,7 +81,7 @@ def test_a_split_that_no_build_writes_is_refused(name):
 @given(rows=rows, policy=st.sampled_from(POLICIES))
 def test_a_view_has_each_split_as_its_list_has_it(rows, policy):
     clips, lists = clips_of_rows(rows, policy), as_listed(rows)
-    for source in SOURCES:
+    for source in KNOWN_SOURCES:
         seen = view(clips, source)
         assert splits_of(seen) == tuple(split for split in SPLITS if (source, split) in lists)
         for split in SPLITS:
@@ -118,7 +119,9 @@ def test_every_policy_counts_rows_and_videos_as_sets_do(rows):
 
 
 @patient
-@given(rows=rows, view_name=st.sampled_from([None, *SOURCES]), splits=st.sets(st.sampled_from(SPLITS), min_size=1))
+@given(
+    rows=rows, view_name=st.sampled_from([None, *KNOWN_SOURCES]), splits=st.sets(st.sampled_from(SPLITS), min_size=1)
+)
 def test_what_is_wanted_is_what_the_lists_have(rows, view_name, splits):
     clips = clips_of_rows(rows)
     wanted = clips.filter(wanted_mask(clips, view=view_name, splits=tuple(splits))).to_pylist()
@@ -143,7 +146,7 @@ def test_classes_and_names_of_lists_are_those_of_each_list(rows):
         assert {class_id: count for class_id, count in found.items() if count} == expected
     for clip in clips.to_pylist():
         key = (clip["youtube_id"], clip["time_start_s"], clip["time_end_s"])
-        assert lists_of(clip) == [(s, p) for s in SOURCES for p in SPLITS if key in lists.get((s, p), ())]
+        assert lists_of(clip) == [(s, p) for s in KNOWN_SOURCES for p in SPLITS if key in lists.get((s, p), ())]
 
 
 def per_split(clips: pa.Table, source: str) -> dict[str, dict[str, str | None]]:

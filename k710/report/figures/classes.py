@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from k710.curation.curate import codes
 from k710.lists.labels import k710_classes_of
 from k710.manifest.memberships import classes_in, split_masks
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 from k710.store.failures import OF_THE_VIDEO
 
 _NO_CLASS = -1
@@ -26,7 +27,7 @@ def class_figures(clips: pa.Table, labels: tuple[str, ...], media: pa.Table | No
     """
     num_classes = len(labels)
     columns = {f"K710 {split}": counts for split, counts in _by_split(clips, "", None, num_classes).items()}
-    for source, release in SOURCES.items():
+    for source, release in KNOWN_SOURCES.items():
         to_k710 = np.array([*k710_classes_of(release.label_set), _NO_CLASS])
         by_split = _by_split(clips, f"{source}_", to_k710, num_classes)
         columns |= {f"{source} {split}": counts for split, counts in by_split.items()}
