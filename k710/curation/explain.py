@@ -16,7 +16,7 @@ from k710.curation.curate import FATES, Curated, curate
 from k710.errors import ManifestError
 from k710.lists.clip_names import ClipName
 from k710.lists.labels import class_names, k710_classes_of
-from k710.manifest.memberships import lists_of
+from k710.manifest.listings import class_id_name, lists_of, split_name
 from k710.manifest.read import Manifest
 from k710.manifest.schema import NEAR_DUPLICATE
 from k710.recipes import make_recipe
@@ -120,9 +120,9 @@ def _labels_that_lost(clip: dict[str, Any], recipe: CurationRecipe) -> Iterator[
     own is a second label.
     """
     by_release = {
-        k710_classes_of(release.label_set)[clip[f"{name}_class_id"]]
+        k710_classes_of(release.label_set)[clip[class_id_name(name)]]
         for name, release in KNOWN_SOURCES.items()
-        if clip[f"{name}_class_id"] is not None and clip[f"{name}_split"] != "test"
+        if clip[class_id_name(name)] is not None and clip[split_name(name)] != "test"
     }
     lost = {index: repr(class_names("k710")[index]) for index in clip["other_class_ids"] or ()}
     if between := ", ".join(name for index, name in lost.items() if index in by_release):
@@ -160,7 +160,7 @@ def _clip_rule(clip: dict[str, Any], kept: dict[str, Any] | None, recipe: Curati
 
     def best(of: dict[str, Any]) -> str | None:
         split = kept and kept["split"]
-        named = [name for name in KNOWN_SOURCES if of[f"{name}_split"] == split]
+        named = [name for name in KNOWN_SOURCES if of[split_name(name)] == split]
         return min(named, key=recipe.policy.rank, default=None)
 
     release = best(kept) if kept and kept["split"] else None

@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k710.curation.curate import fixed_width
-from k710.manifest.memberships import in_splits_of, split_masks
+from k710.manifest.listings import masks_of
+from k710.manifest.memberships import in_splits_of
 from k710.sources.known import KNOWN_SOURCES
 from k710.sources.source import SPLITS
 
@@ -75,7 +76,7 @@ def misnamed(clips: pa.Table) -> dict[str, str]:
     videos = video_hashes(clips["youtube_id"])
     found = {}
     for source in KNOWN_SOURCES:
-        masks = split_masks(clips[f"{source}_split"])
+        masks = masks_of(clips, source)
         for split in SPLITS:
             hashes = set(videos[in_splits_of(masks, (split,)) & (videos < _EVERY_8TH)].tolist())
             other = whose(hashes, (source, split), known_marks())

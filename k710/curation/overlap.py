@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.manifest.memberships import split_masks
+from k710.manifest.listings import masks_of
 from k710.sources.known import KNOWN_SOURCES
 from k710.sources.source import SPLITS
 
@@ -21,7 +21,7 @@ def clip_presence(clips: pa.Table) -> Presence:
     """For each clip, the lists it stands in: bit i for LISTS[i]."""
     presence = np.zeros(clips.num_rows, np.uint16)
     for number, source in enumerate(KNOWN_SOURCES):
-        presence |= split_masks(clips[f"{source}_split"]).astype(np.uint16) << np.uint16(number * len(SPLITS))
+        presence |= masks_of(clips, source).astype(np.uint16) << np.uint16(number * len(SPLITS))
     return presence
 
 

@@ -16,7 +16,8 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 from k710.errors import ManifestError
-from k710.manifest.memberships import is_in_several, split_masks
+from k710.manifest.listings import masks_of
+from k710.manifest.memberships import is_in_several
 from k710.manifest.schema import (
     PAIRS_FILE,
     SCHEMA_VERSION,
@@ -100,7 +101,7 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
 
 
 def _schema_version(clips: pa.Table) -> str:
-    several = any(is_in_several(split_masks(clips[f"{source}_split"])).any() for source in KNOWN_SOURCES)
+    several = any(is_in_several(masks_of(clips, source)).any() for source in KNOWN_SOURCES)
     return SEVERAL_SPLITS_VERSION if several else SCHEMA_VERSION
 
 

@@ -25,7 +25,8 @@ from k710.export.fiftyone import export_fiftyone
 from k710.fetch.wanted import wanted_mask
 from k710.lists.labels import class_names, k710_classes_of
 from k710.maintenance.status import status
-from k710.manifest.memberships import lists_of, split_column, split_masks, splits_named
+from k710.manifest.listings import lists_of
+from k710.manifest.memberships import split_column, split_masks, splits_named
 from k710.manifest.read import open_manifest
 from k710.manifest.schema import CLIPS_SCHEMA, content_hash
 from k710.manifest.views import split_of, splits_of, view
