@@ -229,14 +229,14 @@ def test_only_such_a_manifest_has_another_form(sample, tmp_path):
 
 
 # One clip in all splits of a K400 whose other clips are in one each.
-BOTH = Clip("clip-000000", 0, 2, LABELS[0], "train")
+BOTH = Clip("kept-000000", 0, 2, LABELS[0], "train")
 LISTED = [
     BOTH,
-    Clip("clip-000001", 1, 3, LABELS[1], "train"),
-    Clip("clip-000000", 0, 2, LABELS[0], "val"),
-    Clip("clip-000002", 2, 4, LABELS[2], "val"),
+    Clip("kept-000001", 1, 3, LABELS[1], "train"),
+    Clip("kept-000000", 0, 2, LABELS[0], "val"),
+    Clip("kept-000002", 2, 4, LABELS[2], "val"),
 ]
-BOTH_ID = "clip-000000_000000_000002"
+BOTH_ID = "kept-000000_000000_000002"
 
 
 @pytest.fixture(scope="module")
