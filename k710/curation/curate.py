@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.errors import LabelError, UsageError
+from k710.errors import LabelError, ListError, UsageError
 from k710.lists.annotations import AnnotationList
 from k710.lists.labels import Alignment, k710_classes_of
 from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE
@@ -206,9 +206,16 @@ def _clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.u
 
 
 def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
-    """The bytes of a column of strings that all have the same length, one row of bytes each; no copy."""
+    """The bytes of a column of strings that all have the same length, one row of bytes each; no copy.
+
+    Raises ListError for strings of other lengths.
+    """
     array = column.combine_chunks()
     array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    if len(array):
+        ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+        if (row := int(np.argmax(np.diff(ends) != width))) or ends[1] - ends[0] != width:
+            raise ListError(f"video ID {array[row].as_py()!r}: only IDs of {width} characters can be curated as of now")
     start = array.offset * width
     buffer = np.frombuffer(array.buffers()[2] or b"", np.uint8)
     return buffer[start : start + len(array) * width].reshape(len(array), width)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from k710.curation.audit import audit
 from k710.curation.build import fates_table
 from k710.curation.clips import clips_table, list_rows
-from k710.curation.curate import FATES, Policy, align, curate
+from k710.curation.curate import FATES, Policy, align, curate, fixed_width
 from k710.curation.overlap import conflicts
-from k710.errors import LabelError, UsageError
+from k710.errors import LabelError, ListError, UsageError
 from k710.lists.annotations import LIST_SCHEMA, AnnotationList, ListFile
 from k710.lists.labels import Alignment, class_names
 from k710.sources.known import KNOWN_SOURCES, PRECEDENCE
@@ -284,3 +284,11 @@ def test_conflicts_are_what_the_labelled_rows_say(rows, policy):
     assert found.labels_of_one_clip.to_pylist() == sorted(
         "{}_{:06d}_{:06d}".format(*clip) for clip, names in clip_labels.items() if len(names) > 1
     )
+
+
+@pytest.mark.parametrize("ids", [["abcdefghijk", "abc"], ["abc"], ["abcdefghij", "abcdefghijkl"]])
+def test_ids_of_other_lengths_are_refused_and_not_mixed_up(ids):
+    """Even where their lengths sum to what is expected."""
+    with pytest.raises(ListError, match="only IDs of 11 characters"):
+        fixed_width(pa.chunked_array([pa.array(ids)]), 11)
+    assert len(fixed_width(pa.chunked_array([pa.array(["abcdefghijk", *ids])[:1]]), 11)) == 1  # others lie beyond it
