@@ -62,7 +62,8 @@ class Spelled(click.ParamType):  # type: ignore[type-arg]
         self.name = name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from k710.sources.known import SPLIT_SPELLINGS, source_named
+        from k710.sources.known import source_named
+        from k710.sources.source import SPLIT_SPELLINGS
 
         named = source_named if self.name == "view" else lambda text: SPLIT_SPELLINGS.get(text.lower(), text)
         return tuple(map(named, value)) if isinstance(value, tuple) else named(value)

@@ -60,10 +60,10 @@ def command(
 
 def _print_classes() -> None:
     from k710.lists.labels import class_names, k710_classes_of, published_synonyms
+    from k710.sources.known import UNION
 
     index_in = {
-        release: {k710: index for index, k710 in enumerate(k710_classes_of(release))}
-        for release in ("k400", "k600", "k700")
+        release: {k710: index for index, k710 in enumerate(k710_classes_of(release))} for release in UNION.members
     }
     opengvlab = {name: row for row, name in enumerate(class_names("k710", "uniformerv2"))}
     also: dict[str, list[str]] = {}
@@ -79,7 +79,7 @@ def _print_classes() -> None:
         ]
         for index, name in enumerate(class_names("k710"))
     ]
-    print_table(["class", "label", "k400", "k600", "k700", "uniformerv2", "also called"], rows)
+    print_table(["class", "label", *UNION.members, "uniformerv2", "also called"], rows)
     click.echo("class: canonical index, as in MMAction2. uniformerv2: row of OpenGVLab's 710-way heads.")
     click.echo("(?): published as a synonym, though the meaning differs.")
 

@@ -13,17 +13,20 @@ from k710.curation.audit import rows_leaked
 from k710.curation.curate import FATES, Curated
 from k710.curation.list_identity import misnamed, shortfalls
 from k710.curation.overlap import Overlaps, conflicts, overlaps
-from k710.sources.known import PAPER_K710, SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.source import SPLITS
 
 
 def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Table) -> dict[str, Any]:
     """The counts of a build, as they stand in dataset.json beside `sources`. The fates of a list sum to its rows."""
     rows = curated.rows
     cell = (rows.source.astype(np.int64) * len(SPLITS) + rows.split) * len(FATES) + curated.fate
-    table = np.bincount(cell, minlength=len(SOURCES) * len(SPLITS) * len(FATES)).reshape(-1, len(SPLITS), len(FATES))
+    table = np.bincount(cell, minlength=len(KNOWN_SOURCES) * len(SPLITS) * len(FATES)).reshape(
+        -1, len(SPLITS), len(FATES)
+    )
     per_list = []
     for source in sources:
-        counts = table[list(SOURCES).index(source["source"]), SPLITS.index(source["split"])].tolist()
+        counts = table[list(KNOWN_SOURCES).index(source["source"]), SPLITS.index(source["split"])].tolist()
         fates = dict(zip(FATES, counts, strict=True)) | {"malformed": len(source["malformed"])}
         per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **fates})
     class_ids = clips["class_id"].fill_null(-1).to_numpy()
@@ -77,7 +80,7 @@ def is_miniature(counts: dict[str, Any]) -> bool:
     """Whether no list has a hundredth of the rows that were first published: the paper's counts beside such lists say
     nothing."""
     for entry in counts["lists"]:
-        published = SOURCES[entry["source"]].published_rows.get(entry["split"])
+        published = KNOWN_SOURCES[entry["source"]].published_rows.get(entry["split"])
         if published is None or entry["rows"] >= published / 100:
             return False
     return True
@@ -87,13 +90,13 @@ def beside_the_printed(counts: dict[str, Any]) -> list[PrintedCount]:
     """Every list's rows, and K710's own counts, beside the releases' and the paper's."""
     printed = []
     for entry in counts["lists"]:
-        release, split = SOURCES[entry["source"]], entry["split"]
+        release, split = KNOWN_SOURCES[entry["source"]], entry["split"]
         published, paper = release.published_rows.get(split), release.paper_rows.get(split)
         printed.append(PrintedCount(f"{release.name} {split}", entry["rows"], published, paper))
     # A build without train lists says nothing about K710's train.
     sides = [split for split in ("train", "val") if any(entry["split"] == split for entry in counts["lists"])]
-    printed += [PrintedCount(f"K710 {split}", counts[split], None, PAPER_K710[split]) for split in sides]
-    return [*printed, PrintedCount("K710 classes", counts["classes"], None, PAPER_K710["classes"])]
+    printed += [PrintedCount(f"K710 {split}", counts[split], None, UNION.paper_rows[split]) for split in sides]
+    return [*printed, PrintedCount("K710 classes", counts["classes"], None, UNION.paper_classes)]
 
 
 def list_warnings(lists: Sequence[dict[str, Any]], not_as_named: dict[str, str]) -> dict[str, str]:
@@ -105,10 +108,10 @@ def list_warnings(lists: Sequence[dict[str, Any]], not_as_named: dict[str, str])
     found = {}
     for name, other in not_as_named.items():
         release, _, split = other.rpartition(" ")
-        source = name.split(" ")[0]
+        title, its_title = KNOWN_SOURCES[name.split(" ")[0]].title, KNOWN_SOURCES[release].title
         found[name] = (
-            f"{name}: the videos of this list are those of the {split} list of {SOURCES[release].title}. Put the list "
-            f"of {SOURCES[source].title} in its place, or name the file {release}_{split} and build with --sources "
+            f"{name}: the videos of this list are those of the {split} list of {its_title}. Put the list "
+            f"of {title} in its place, or name the file {release}_{split} and build with --sources "
             f"{release}."
         )
     for one in shortfalls(lists):
@@ -135,6 +138,7 @@ def why_it_differs(recipe: dict[str, Any], doubtful: Iterable[str] = ()) -> str:
     )
     if "test" in recipe["holdout"]:
         sentence += " Holding out the test lists too, which the paper does not say it did, makes train smaller."
-    if set(recipe["sources"]) != {"k400", "k600", "k700"}:
-        sentence += " The paper's K710 is made of k400, k600 and k700; this build is not."
+    if set(recipe["sources"]) != set(UNION.members):
+        *first, last = UNION.members
+        sentence += f" The paper's K710 is made of {', '.join(first)} and {last}; this build is not."
     return sentence

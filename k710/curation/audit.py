@@ -14,7 +14,7 @@ from k710.curation.curate import FATES, Policy, Rows, codes, curate, hold_out
 from k710.curation.overlap import LISTS, conflicts, overlaps, video_presence, video_starts
 from k710.lists.clip_names import ClipName
 from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE
-from k710.sources.known import SPLITS
+from k710.sources.source import SPLITS
 
 POLICIES = {
     "train-purge": Policy("train-purge"),

@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
 from k710.curation.attrition import attrition
 from k710.curation.clips import clips_table
-from k710.curation.curate import Policy, align, curate
-from k710.curation.fates import write_fates
+from k710.curation.curate import FATES, Curated, Policy, align, curate
 from k710.errors import UsageError
 from k710.lists.annotations import AnnotationList, ListFile, read_list
 from k710.lists.labels import Alignment, Synonym
 from k710.manifest.read import Manifest
 from k710.manifest.write import check_output, write_manifest
 from k710.recipes import as_dict
-from k710.sources.known import NEWEST_FIRST, check_sources, check_splits, source_named
-from k710.storage.storage import Location
+from k710.sources.known import UNION, check_sources, check_splits, source_named
+from k710.storage.storage import Location, replacing
 
 # Official lists are not the user's to mend: a few bad rows are dropped and reported instead of stopping the build.
 TOLERATED_SHARE = 0.001
@@ -31,11 +33,11 @@ TOLERATED_SHARE = 0.001
 class CurationRecipe:
     """The keys of `pipelines/curation/*.yaml`; see docs/build.md for what each one does."""
 
-    sources: tuple[str, ...] = ("k400", "k600", "k700")
+    sources: tuple[str, ...] = UNION.members
     splits: tuple[str, ...] = ()  # empty: train, val and the holdout
     leak_policy: str = "train-purge"
     holdout: tuple[str, ...] = ("val",)
-    precedence: tuple[str, ...] = NEWEST_FIRST
+    precedence: tuple[str, ...] = UNION.precedence
 
     def checked(self) -> CurationRecipe:
         """The recipe with everything in its canonical order. Raises UsageError for choices that make no sense."""
@@ -112,3 +114,45 @@ def _provenance(annotation_list: AnnotationList) -> dict[str, Any]:
         entry["url"] = file.url
     malformed = [{"line": bad.line, "reason": bad.reason} for bad in annotation_list.malformed]
     return entry | {"sha256": annotation_list.sha256, "rows": annotation_list.num_rows, "malformed": malformed}
+
+
+def fates_table(curated: Curated, clips: pa.Table) -> pa.Table:
+    """One row per list row that could be read: source, split, line, clip_id, label, fate, kept_clip_id.
+
+    In clip_id order. `label` is the K710 class that the row itself names; `kept_clip_id` is given where a row lost.
+    """
+    rows = curated.rows
+    clip_id = clips["clip_id"].combine_chunks()
+    fate = pa.DictionaryArray.from_arrays(pa.array(curated.fate), list(FATES))
+    lost = np.isin(curated.fate, [FATES.index("duplicate_id"), FATES.index("leaked")])
+    kept = curated.kept_of_video[rows.video]
+    label_names = clips["label"].combine_chunks().dictionary
+    return pa.table(
+        {
+            **{name: rows.table[name].take(pa.array(rows.order)) for name in ("source", "split", "line")},
+            "clip_id": clip_id.take(pa.array(rows.clip)),
+            "label": pa.DictionaryArray.from_arrays(pa.array(rows.class_id, mask=rows.class_id < 0), label_names),
+            "fate": fate,
+            "kept_clip_id": clip_id.take(pa.array(kept, mask=~lost | (kept < 0))),
+        }
+    )
+
+
+def write_fates(path: Path, curated: Curated, clips: pa.Table) -> None:
+    """Write the fates table to `path`: Parquet by that suffix, else CSV."""
+    table = fates_table(curated, clips)
+    with replacing(path) as file:
+        if path.suffix == ".parquet":
+            pa.parquet.write_table(table, file, compression="zstd")
+        else:
+            pa.csv.write_csv(_plain(table), file)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Dictionary columns as strings, which is what a CSV can hold."""
+    return pa.table(
+        {
+            name: column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+    )

@@ -9,9 +9,11 @@ import pyarrow.compute as pc
 
 from k710.curation.curate import ROW_SCHEMA, Curated, Rows, constant
 from k710.lists.labels import class_names, k710_classes_of
-from k710.manifest.memberships import classes_in, in_splits_of, label_columns, split_column, split_masks
+from k710.manifest.listings import class_id_name, class_ids_name, classes_in, masks_of, split_name
+from k710.manifest.memberships import in_splits_of, label_columns, split_column
 from k710.manifest.schema import DROP_REASONS, clips_schema
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 
 
 def clips_table(curated: Curated) -> pa.Table:
@@ -19,7 +21,7 @@ def clips_table(curated: Curated) -> pa.Table:
 
     A clip's label comes from its train and val rows, by precedence of releases; labels that lost stand in
     `other_class_ids`. Each release's own splits and labels are as published, whatever curation decided. The table has
-    `{release}_class_ids` too where the lists of one release label a clip differently (memberships.py).
+    the label of each split too where the lists of one release label a clip differently (listings.py).
     """
     rows = curated.rows
     num_clips = len(curated.split)
@@ -37,30 +39,30 @@ def clips_table(curated: Curated) -> pa.Table:
         "drop_reason": _named(curated.drop_reason, DROP_REASONS),
         "kept_clip_id": clip_ids.take(pa.array(curated.kept_clip, mask=curated.kept_clip < 0)),
     }
-    for source in SOURCES:
+    for source in KNOWN_SOURCES:
         masks, classes = _as_published(rows, source, num_clips)
         label, labels = label_columns(masks, classes)
-        columns[f"{source}_split"] = split_column(masks)
-        columns[f"{source}_class_id"] = _nullable(label)
+        columns[split_name(source)] = split_column(masks)
+        columns[class_id_name(source)] = _nullable(label)
         if labels is not None:
-            columns[f"{source}_class_ids"] = labels
+            columns[class_ids_name(source)] = labels
     return pa.table(columns, schema=clips_schema(columns)).combine_chunks()
 
 
 def list_rows(clips: pa.Table) -> pa.Table:
     """The list rows (curate.ROW_SCHEMA) that a clips table stands for: one for each clip and list that has it."""
     parts = []
-    for source, release in SOURCES.items():
-        masks = split_masks(clips[f"{source}_split"])
+    for source, release in KNOWN_SOURCES.items():
+        masks = masks_of(clips, source)
         to_k710 = np.array([*k710_classes_of(release.label_set), -1], np.int16)
         for split in SPLITS:
             listed = np.flatnonzero(in_splits_of(masks, (split,)))
             if not len(listed):
                 continue
-            release_class = classes_in(clips, f"{source}_", split, masks)[listed]
+            release_class = classes_in(clips, source, split, masks)[listed]
             place = clips.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(listed))
             columns = [
-                constant(source, tuple(SOURCES), len(listed)),
+                constant(source, tuple(KNOWN_SOURCES), len(listed)),
                 constant(split, SPLITS, len(listed)),
                 pa.array(np.zeros(len(listed), np.int32)),
                 *place.columns,
@@ -92,7 +94,7 @@ def _as_published(rows: Rows, source: str, num_clips: int) -> tuple[npt.NDArray[
     """(clips,) the splits in which a release lists each clip, as a mask of bits, and (splits, clips) the class index
     that each split gives it, -1 for none. Of two labels in one split, the first alphabetically."""
     masks, classes = np.zeros(num_clips, np.uint8), np.full((len(SPLITS), num_clips), -1, np.int16)
-    of_source = rows.source == list(SOURCES).index(source)
+    of_source = rows.source == list(KNOWN_SOURCES).index(source)
     for number, part in enumerate(SPLITS):
         index = np.flatnonzero(of_source & rows.of_splits(part))[::-1]  # the last write, the first label, stays
         masks[rows.clip[index]] |= np.uint8(1 << number)

@@ -16,11 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.errors import LabelError, UsageError
+from k710.errors import LabelError, ListError, UsageError
 from k710.lists.annotations import AnnotationList
 from k710.lists.labels import Alignment, k710_classes_of
 from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE
-from k710.sources.known import NEWEST_FIRST, SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES, PRECEDENCE, UNION
+from k710.sources.source import SPLITS
 
 Array = npt.NDArray[np.generic]
 Ints = npt.NDArray[np.int64]
@@ -64,7 +65,7 @@ class Policy:
 
     leak: str = "train-purge"
     holdout: tuple[str, ...] = ("val",)
-    precedence: tuple[str, ...] = NEWEST_FIRST
+    precedence: tuple[str, ...] = UNION.precedence
 
     def __post_init__(self) -> None:
         if self.leak not in LEAK_POLICIES:
@@ -73,13 +74,13 @@ class Policy:
             raise UsageError(f"holdout must be val or val,test, not {','.join(self.holdout) or 'nothing'}")
         if self.leak == "val-purge" and self.holdout != ("val",):
             raise UsageError("val-purge keeps every video of train and so has no holdout; leave the holdout at val")
-        unknown = [name for name in self.precedence if name not in SOURCES]
+        unknown = [name for name in self.precedence if name not in KNOWN_SOURCES]
         if unknown or len(set(self.precedence)) < len(self.precedence):
-            raise UsageError(f"precedence names each release at most once, of {', '.join(SOURCES)}")
+            raise UsageError(f"precedence names each release at most once, of {', '.join(KNOWN_SOURCES)}")
 
     def rank(self, source: str) -> int:
         """0 for the release that wins; releases left out of `precedence` follow it, newest first."""
-        rest = tuple(name for name in NEWEST_FIRST if name not in self.precedence)
+        rest = tuple(name for name in PRECEDENCE if name not in self.precedence)
         return (self.precedence + rest).index(source)
 
 
@@ -96,7 +97,7 @@ def align(lists: Sequence[AnnotationList], alignment: Alignment) -> pa.Table:
 def _aligned(annotation_list: AnnotationList, alignment: Alignment) -> pa.Table:
     file, table = annotation_list.file, annotation_list.table.unify_dictionaries().combine_chunks()
     labels = table["label"].chunk(0) if table.num_rows else pa.array([], table.schema.field("label").type)
-    release_index = {k710: index for index, k710 in enumerate(k710_classes_of(SOURCES[file.source].label_set))}
+    release_index = {k710: index for index, k710 in enumerate(k710_classes_of(KNOWN_SOURCES[file.source].label_set))}
     # One look-up per distinct label; the last entry stands for "no label".
     to_k710 = np.full(len(labels.dictionary) + 1, -1, np.int16)
     to_release = np.full(len(labels.dictionary) + 1, -1, np.int16)
@@ -112,7 +113,7 @@ def _aligned(annotation_list: AnnotationList, alignment: Alignment) -> pa.Table:
     codes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return pa.table(
         [
-            constant(file.source, tuple(SOURCES), table.num_rows),
+            constant(file.source, tuple(KNOWN_SOURCES), table.num_rows),
             constant(file.split, SPLITS, table.num_rows),
             table["line"],
             table["youtube_id"],
@@ -159,7 +160,7 @@ class Rows:
     @classmethod
     def sort(cls, rows: pa.Table, policy: Policy) -> Rows:
         id_head, id_tail_and_span = _clip_keys(rows)
-        rank_of = np.array([policy.rank(name) for name in SOURCES], np.int8)
+        rank_of = np.array([policy.rank(name) for name in KNOWN_SOURCES], np.int8)
         source, split = codes(rows["source"]), codes(rows["split"])
         class_id = rows["release_class_id"].to_numpy()
         # One number for the standing within a clip: test lists last, then precedence, then the label's place.
@@ -205,9 +206,16 @@ def _clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.u
 
 
 def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
-    """The bytes of a column of strings that all have the same length, one row of bytes each; no copy."""
+    """The bytes of a column of strings that all have the same length, one row of bytes each; no copy.
+
+    Raises ListError for strings of other lengths.
+    """
     array = column.combine_chunks()
     array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    if len(array):
+        ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+        if (row := int(np.argmax(np.diff(ends) != width))) or ends[1] - ends[0] != width:
+            raise ListError(f"video ID {array[row].as_py()!r}: only IDs of {width} characters can be curated as of now")
     start = array.offset * width
     buffer = np.frombuffer(array.buffers()[2] or b"", np.uint8)
     return buffer[start : start + len(array) * width].reshape(len(array), width)

@@ -16,11 +16,12 @@ from k710.curation.curate import FATES, Curated, curate
 from k710.errors import ManifestError
 from k710.lists.clip_names import ClipName
 from k710.lists.labels import class_names, k710_classes_of
-from k710.manifest.memberships import lists_of
+from k710.manifest.listings import class_id_name, lists_of, split_name
 from k710.manifest.read import Manifest
 from k710.manifest.schema import NEAR_DUPLICATE
 from k710.recipes import make_recipe
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 
 
 def explain(manifest: Manifest, name: ClipName) -> list[str]:
@@ -68,7 +69,7 @@ def near_duplicates_of(manifest: Manifest, clips: pa.Table) -> dict[str, str]:
 def _where(clip: dict[str, Any]) -> str:
     if clip["split"] == "train":
         return "in train"
-    lists = [f"{SOURCES[source].title} {split}" for source, split in lists_of(clip)]
+    lists = [f"{KNOWN_SOURCES[source].title} {split}" for source, split in lists_of(clip)]
     return f"held out ({', '.join(lists)})"
 
 
@@ -100,13 +101,13 @@ def _clip_story(
     yield f"{clip['clip_id']}, from {clip['time_start_s']} s to {clip['time_end_s']} s"
     rows = curated.rows
     for row in np.flatnonzero(rows.clip == number):
-        source = list(SOURCES)[rows.source[row]]
+        source = list(KNOWN_SOURCES)[rows.source[row]]
         fate = FATES[curated.fate[row]]
         if fate == "kept" and clip["clip_id"] in near:
             fate = NEAR_DUPLICATE
         label = int(rows.release_class_id[row])
         says = "without a label" if label < 0 else f"{class_names(source)[label]!r} (class {label})"
-        yield f"  {SOURCES[source].title} {SPLITS[rows.split[row]]}: {says}"
+        yield f"  {KNOWN_SOURCES[source].title} {SPLITS[rows.split[row]]}: {says}"
         yield f"    {fate}: {_why(fate, clip, kept, recipe, near)}"
     yield f"  K710: {_verdict(clip)}"
     yield from _labels_that_lost(clip, recipe)
@@ -119,9 +120,9 @@ def _labels_that_lost(clip: dict[str, Any], recipe: CurationRecipe) -> Iterator[
     own is a second label.
     """
     by_release = {
-        k710_classes_of(release.label_set)[clip[f"{name}_class_id"]]
-        for name, release in SOURCES.items()
-        if clip[f"{name}_class_id"] is not None and clip[f"{name}_split"] != "test"
+        k710_classes_of(release.label_set)[clip[class_id_name(name)]]
+        for name, release in KNOWN_SOURCES.items()
+        if clip[class_id_name(name)] is not None and clip[split_name(name)] != "test"
     }
     lost = {index: repr(class_names("k710")[index]) for index in clip["other_class_ids"] or ()}
     if between := ", ".join(name for index, name in lost.items() if index in by_release):
@@ -159,12 +160,12 @@ def _clip_rule(clip: dict[str, Any], kept: dict[str, Any] | None, recipe: Curati
 
     def best(of: dict[str, Any]) -> str | None:
         split = kept and kept["split"]
-        named = [name for name in SOURCES if of[f"{name}_split"] == split]
+        named = [name for name in KNOWN_SOURCES if of[split_name(name)] == split]
         return min(named, key=recipe.policy.rank, default=None)
 
     release = best(kept) if kept and kept["split"] else None
     if release and best(clip) == release:
-        return f"both are in {SOURCES[release].title}, and the earliest span counts"
+        return f"both are in {KNOWN_SOURCES[release].title}, and the earliest span counts"
     return f"{_label_rule(recipe)}, then the earliest span"
 
 

@@ -1,8 +1,8 @@
 """Is a list what its name says? Row counts of the releases, and marks of the videos of their published lists.
 
 `list_marks.txt` holds hashes of a few videos of each published val and test list: 1 of 256, and 1 of 8 of those that
-tell the lists of Kinetics-700 and Kinetics-700-2020 apart. They are enough to say whose list a file is, and from them
-no list can be made. Train lists have no marks, so of them the rows are counted and nothing else.
+tell apart the lists of twins, two sources with nearly the same val list. They are enough to say whose list a file is,
+and from them no list can be made. Train lists have no marks, so of them the rows are counted and nothing else.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k710.curation.curate import fixed_width
-from k710.manifest.memberships import in_splits_of, split_masks
-from k710.sources.known import SOURCES, SPLITS
+from k710.manifest.listings import masks_of
+from k710.manifest.memberships import in_splits_of
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 
 List = tuple[str, str]  # release, split
 Marks = Mapping[int, frozenset[List]]  # the published lists that hold the video with this hash
@@ -30,7 +32,7 @@ _MISSING_SHARE = 0.01
 
 _HASH_BITS = 32
 _EVERY_256TH, _EVERY_8TH = 1 << (_HASH_BITS - 8), 1 << (_HASH_BITS - 3)
-_TWINS = {"k700": "k700_2020", "k700_2020": "k700"}  # their val lists share 97 % of their videos
+_TWINS = {source.name: source.twin for source in KNOWN_SOURCES.values() if source.twin}
 _LEAST_MARKS = 30
 _NEARLY_ALL, _CLEARLY_MORE = 0.9, 0.1
 _LEAST_TWIN_MARKS, _MOST, _HARDLY_ANY = 5, 0.5, 0.1
@@ -46,13 +48,14 @@ class Shortfall:
     published: int
 
     def __str__(self) -> str:
-        said = (
-            f"{self.source} {self.split}: the list has {self.rows:,} rows, and {SOURCES[self.source].title} published "
-            f"{self.published:,}. {self.published - self.rows:,} are missing."
+        title = KNOWN_SOURCES[self.source].title
+        message = (
+            f"{self.source} {self.split}: the list has {self.rows:,} rows, and {title} published {self.published:,}. "
+            f"{self.published - self.rows:,} are missing."
         )
         if self.split == "train":
-            return f"{said} Train lacks their clips."
-        return f"{said} Their videos cannot be held out, so train may contain them."
+            return f"{message} Train lacks their clips."
+        return f"{message} Their videos cannot be held out, so train may contain them."
 
 
 def shortfalls(lists: Iterable[Mapping[str, Any]]) -> list[Shortfall]:
@@ -61,7 +64,7 @@ def shortfalls(lists: Iterable[Mapping[str, Any]]) -> list[Shortfall]:
     known = [
         Shortfall(entry["source"], entry["split"], entry["rows"], published)
         for entry in lists
-        if (published := SOURCES[entry["source"]].published_rows.get(entry["split"])) is not None
+        if (published := KNOWN_SOURCES[entry["source"]].published_rows.get(entry["split"])) is not None
     ]
     if all(one.rows < one.published / 100 for one in known):
         return []
@@ -72,8 +75,8 @@ def misnamed(clips: pa.Table) -> dict[str, str]:
     """The lists of a clips table whose videos are those of another published list: `k700 val` -> `k700_2020 val`."""
     videos = video_hashes(clips["youtube_id"])
     found = {}
-    for source in SOURCES:
-        masks = split_masks(clips[f"{source}_split"])
+    for source in KNOWN_SOURCES:
+        masks = masks_of(clips, source)
         for split in SPLITS:
             hashes = set(videos[in_splits_of(masks, (split,)) & (videos < _EVERY_8TH)].tolist())
             other = whose(hashes, (source, split), known_marks())

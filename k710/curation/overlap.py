@@ -9,18 +9,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.manifest.memberships import split_masks
-from k710.sources.known import SOURCES, SPLITS
+from k710.manifest.listings import masks_of
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 
-LISTS = tuple((source, split) for source in SOURCES for split in SPLITS)  # one bit each in a presence mask
+LISTS = tuple((source, split) for source in KNOWN_SOURCES for split in SPLITS)  # one bit each in a presence mask
 Presence = npt.NDArray[np.uint16]
 
 
 def clip_presence(clips: pa.Table) -> Presence:
     """For each clip, the lists it stands in: bit i for LISTS[i]."""
     presence = np.zeros(clips.num_rows, np.uint16)
-    for number, source in enumerate(SOURCES):
-        presence |= split_masks(clips[f"{source}_split"]).astype(np.uint16) << np.uint16(number * len(SPLITS))
+    for number, source in enumerate(KNOWN_SOURCES):
+        presence |= masks_of(clips, source).astype(np.uint16) << np.uint16(number * len(SPLITS))
     return presence
 
 

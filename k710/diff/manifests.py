@@ -16,8 +16,9 @@ from k710.errors import ManifestError, UsageError
 from k710.lists.labels import class_names
 from k710.manifest.memberships import in_splits_of
 from k710.manifest.read import Manifest
-from k710.manifest.views import VIEWS, view_columns
-from k710.sources.known import SPLITS
+from k710.manifest.views import view_columns
+from k710.sources.known import UNION, VIEWS
+from k710.sources.source import SPLITS
 from k710.store.store import Store
 from k710.text import counted
 
@@ -97,7 +98,7 @@ def columns_of(view: str) -> tuple[str, ...]:
     if view not in VIEWS:
         raise UsageError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
     of_view = tuple(name for name in view_columns(view) if not name.startswith("time_"))
-    return (*of_view, "drop_reason", "kept_clip_id") if view == "k710" else of_view
+    return (*of_view, "drop_reason", "kept_clip_id") if view == UNION.name else of_view
 
 
 def diff(

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from k710.diff.sides import Pairs
 from k710.manifest.memberships import memberships
-from k710.sources.known import SPLITS
+from k710.sources.source import SPLITS
 
 MEDIA_COLUMNS = ("clip_id", "failure", "sha256")
 FETCHED, NOT_SETTLED = "fetched", "not_settled"

@@ -10,8 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.manifest.memberships import Masks, classes_in, in_splits_of, mask_of
-from k710.sources.known import SPLITS
+from k710.manifest.listings import classes_in, is_listed, split_name
+from k710.manifest.memberships import Masks, in_splits_of, mask_of
+from k710.sources.known import UNION
+from k710.sources.source import SPLITS
 
 NOT_LISTED = "not_listed"
 
@@ -148,21 +150,20 @@ def _masks(places: tuple[str, ...]) -> Masks:
 
 
 def _listed(table: pa.Table, view: str) -> pa.Table:
-    return table if view == "k710" else table.filter(pc.is_valid(table[f"{view}_split"]))
+    return table if view == UNION.name else table.filter(is_listed(table, view))
 
 
 def _names(table: pa.Table, view: str) -> list[str]:
-    columns = [table["split"], table["drop_reason"]] if view == "k710" else [table[f"{view}_split"]]
+    columns = [table[split_name(view)], *([table["drop_reason"]] if view == UNION.name else [])]
     return [name for column in columns for chunk in column.chunks for name in chunk.dictionary.to_pylist()]
 
 
 def _side(table: pa.Table, view: str, places: tuple[str, ...]) -> Side:
-    prefix = "" if view == "k710" else f"{view}_"
-    place = _codes(table[f"{prefix}split"], places)
+    place = _codes(table[split_name(view)], places)
     if "drop_reason" in table.column_names:
         place = np.maximum(place, _codes(table["drop_reason"], places))
     masks = _masks(places)[place]
-    classes = np.stack([classes_in(table, prefix, split, masks) for split in SPLITS])
+    classes = np.stack([classes_in(table, view, split, masks) for split in SPLITS])
     kept = _one_array(table["kept_clip_id"]) if "kept_clip_id" in table.column_names else None
     return Side(_one_array(table["clip_id"]), _one_array(table["youtube_id"]), place, classes, kept)
 

@@ -12,8 +12,9 @@ from k710.errors import ManifestError
 from k710.evaluation.evaluate import Evaluation
 from k710.evaluation.scores import accuracies, without_nan
 from k710.manifest.read import Manifest, open_manifest
-from k710.manifest.views import VIEWS, split_of, view, view_columns
+from k710.manifest.views import split_of, view, view_columns
 from k710.recipes import recorded_section
+from k710.sources.known import VIEWS
 
 
 @dataclass(frozen=True)

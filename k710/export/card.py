@@ -14,8 +14,7 @@ from k710.errors import ManifestError, UsageError
 from k710.export.card_facts import CardFacts, card_facts
 from k710.maintenance.status import SplitStatus, status
 from k710.manifest.read import Manifest
-from k710.sources.citations import citations
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES, UNION, citations
 from k710.storage.storage import held, replacing
 from k710.store.store import Store
 
@@ -50,7 +49,7 @@ def card(manifest: Manifest, *, store: Store | None = None, exported: Exported |
     sections = [
         _what_it_is(facts), _exported(exported), _counts(facts), _media(media, store), _rebuild(facts),
         _left_out(facts), _labels(facts),
-        _LICENCE, _cite(facts),
+        _licence(facts), _cite(facts),
     ]  # fmt: skip
     return "\n\n".join([f"---\n{header}---", *(section for section in sections if section)]) + "\n"
 
@@ -76,13 +75,13 @@ def write_card(path: Path, text: str, *, force: bool = False) -> None:
 
 def _header(facts: CardFacts, rows: int, data_files: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "pretty_name": "Kinetics-710",
+        "pretty_name": UNION.title,
         "license": "other",
         "license_name": "annotations-cc-by-4.0-videos-of-their-owners",
         "language": ["en"],
         "task_categories": ["video-classification"],
         "size_categories": [next((name for limit, name in _SIZES if rows < limit), "10M<n<100M")],
-        "tags": ["kinetics", "kinetics-710", "action-recognition", "video", *facts.recipe.sources],
+        "tags": [*UNION.tags, "action-recognition", "video", *facts.recipe.sources],
         "configs": [{"config_name": "default", "data_files": data_files}],
     }
 
@@ -104,14 +103,14 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _what_it_is(facts: CardFacts) -> str:
-    titles = ", ".join(SOURCES[source].title for source in facts.recipe.sources)
-    k710 = facts.counts["k710"]
-    sides = " and ".join(f"{count:,} {split}" for split, count in k710.items()) or "no"
-    return f"""# Kinetics-710
+    titles = ", ".join(KNOWN_SOURCES[source].title for source in facts.recipe.sources)
+    sides = " and ".join(f"{count:,} {split}" for split, count in facts.counts[UNION.name].items()) or "no"
+    classes = UNION.paper_classes
+    return f"""# {UNION.title}
 
-Clips of YouTube videos with a human action each, as annotation: YouTube ID, span in seconds, one of 710 classes.
+Clips of YouTube videos with a human action each, as annotation: YouTube ID, span in seconds, one of {classes} classes.
 Made by `k710` from the annotation lists of {titles}: one clip per video, no video in both train and val, labels
-aligned. Kinetics-710 has {sides} clips of {facts.classes:,} classes here. The manifest's table holds
+aligned. {UNION.title} has {sides} clips of {facts.classes:,} classes here. The manifest's table holds
 {facts.rows:,} clips, those that were left out and why among them.
 
 Content hash (SHA-256 over the rows): `{_hexadecimal(facts.content_hash)}`"""
@@ -213,12 +212,14 @@ Names that differ between the releases are joined by published synonyms. Of thes
 {_table(["name in the release", "K710 class", "release", "clips in K710", "doubt"], rows)}"""
 
 
-_LICENCE = """## Licence
+def _licence(facts: CardFacts) -> str:
+    of_lists = dict.fromkeys(KNOWN_SOURCES[source].licence for source in facts.recipe.sources)
+    points = "\n".join("- " + licence.replace("\n", "\n  ") for licence in of_lists)
+    return f"""## Licence
 
 As far as known, and to be checked by whoever uses it:
 
-- The Kinetics annotations (IDs, spans, labels) are published by Google DeepMind under
-  [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/). This table is derived from them.
+{points}
 - The videos belong to the people who uploaded them. No licence to them is given here; their owners' rights and
   YouTube's terms of service apply. Videos may be removed by their owners at any time, and copies should follow."""
 

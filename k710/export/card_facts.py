@@ -14,11 +14,11 @@ from k710.curation.attrition import list_warnings
 from k710.curation.build import CurationRecipe
 from k710.errors import ManifestError
 from k710.lists.labels import Synonym, class_names, published_synonyms
-from k710.manifest.memberships import in_splits_of, split_masks
+from k710.manifest.listings import class_id_name, class_ids_of, is_in, split_name
 from k710.manifest.read import Manifest
-from k710.manifest.views import VIEWS
 from k710.recipes import make_recipe
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.source import SPLITS
 
 # What `k710 build` itself drops clips for; whatever else stands in the column was decided by a later step.
 _REASONS_OF_BUILD = ("duplicate_id", "leaked", "unlabelled")
@@ -109,13 +109,13 @@ def card_facts(manifest: Manifest) -> CardFacts:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ManifestError(f"{manifest.path}: dataset.json is damaged: {error!r}") from None
     columns = ["class_id", "split", "drop_reason"]
-    columns += [f"{source}_{column}" for source in recipe.sources for column in ("split", "class_id")]
+    columns += [name for source in recipe.sources for name in (split_name(source), class_id_name(source))]
     clips = manifest.read_clips(columns)
     reasons = _value_counts(clips["drop_reason"])
     return CardFacts(
         content_hash=manifest.checked_content_hash(),
         rows=clips.num_rows,
-        counts={view: _split_counts(clips, view) for view in VIEWS if view == "k710" or view in recipe.sources},
+        counts={view: _split_counts(clips, view) for view in (UNION.name, *recipe.sources)},
         classes=pc.count_distinct(clips["class_id"].filter(pc.is_valid(clips["split"]))).as_py(),
         reasons={name: (reasons[name], _REASONS.get(name, "decided after the build")) for name in sorted(reasons)},
         lists=lists,
@@ -144,8 +144,7 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _split_counts(clips: pa.Table, view: str) -> dict[str, int]:
-    masks = split_masks(clips["split" if view == "k710" else f"{view}_split"])
-    counts = {split: int(np.count_nonzero(in_splits_of(masks, (split,)))) for split in SPLITS}
+    counts = {split: int(np.count_nonzero(is_in(clips, (view,), (split,)))) for split in SPLITS}
     return {split: count for split, count in counts.items() if count}
 
 
@@ -155,7 +154,7 @@ def _doubts(clips: pa.Table, recipe: CurationRecipe) -> list[DoubtFacts]:
         for source in recipe.sources if synonym.doubt else ():
             names = class_names(source)
             if synonym.name in names:
-                own = pc.equal(clips[f"{source}_class_id"], names.index(synonym.name))
+                own = pc.equal(class_ids_of(clips, source), names.index(synonym.name))
                 clips_of_it = pc.sum(pc.and_kleene(own, pc.is_valid(clips["split"]))).as_py() or 0
-                found.append(DoubtFacts(synonym, SOURCES[source].title, clips_of_it))
+                found.append(DoubtFacts(synonym, KNOWN_SOURCES[source].title, clips_of_it))
     return found

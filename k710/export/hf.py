@@ -13,8 +13,10 @@ import pyarrow.parquet
 
 from k710.export.lists import check_out, held_folder, split_parts, write_files
 from k710.lists.labels import class_names
+from k710.manifest.listings import class_ids_of, split_name
 from k710.manifest.read import Manifest
 from k710.manifest.views import view
+from k710.sources.known import UNION
 from k710.store.store import Store
 
 CARD = "README.md"
@@ -55,7 +57,7 @@ def export_hf(
     parts = split_parts(view(clips, view_name, dialect=dialect), splits)
     names = [*map(data_file, parts), *([CARD] if card_of else ())]
     check_out(out, names, force=force)
-    releases = _releases(manifest) if view_name == "k710" else ()
+    releases = manifest.sources if view_name == UNION.name else ()
     media = None if store is None else store.best_rows(("clip_id", *MEDIA)).combine_chunks()
     features = _features(view_name, dialect, releases, with_media=store is not None)
     schema = _schema(features)
@@ -80,10 +82,6 @@ def export_hf(
     return counts
 
 
-def _releases(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(entry["source"] for entry in manifest.about["sources"]))
-
-
 def _of_releases(clips: pa.Table, part: pa.Table, releases: Iterable[str], dialect: str) -> dict[str, Any]:
     """What each release says of the clips of a split."""
     rows = pc.index_in(part["clip_id"], value_set=clips["clip_id"].combine_chunks())
@@ -91,8 +89,8 @@ def _of_releases(clips: pa.Table, part: pa.Table, releases: Iterable[str], diale
     for source in releases:
         index = {label: number for number, label in enumerate(class_names(source, dialect))}
         to_dialect = pa.array([index[label] for label in class_names(source)], pa.int64())
-        columns[f"{source}_split"] = clips[f"{source}_split"].take(rows).cast(pa.string())
-        columns[f"{source}_label"] = to_dialect.take(clips[f"{source}_class_id"].take(rows).combine_chunks())
+        columns[split_name(source)] = clips[split_name(source)].take(rows).cast(pa.string())
+        columns[f"{source}_label"] = to_dialect.take(class_ids_of(clips, source).take(rows).combine_chunks())
     return columns
 
 
@@ -109,7 +107,7 @@ def _features(view_name: str, dialect: str, releases: Iterable[str], *, with_med
     features |= {"time_start_s": value("int32"), "time_end_s": value("int32")}
     features["label"] = label(class_names(view_name, dialect))
     for source in releases:
-        features[f"{source}_split"] = value("string")
+        features[split_name(source)] = value("string")
         features[f"{source}_label"] = label(class_names(source, dialect))
     if with_media:
         kinds = {"offset": "int64", "size": "int64", "fps": "float64", "duration_s": "float64"}

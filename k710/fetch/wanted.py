@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Collection, Iterable
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.engine.part import Part
 from k710.errors import UsageError
 from k710.fetch.encode.measured import Span
-from k710.manifest.memberships import in_splits_of, split_masks
+from k710.manifest.listings import is_in
 from k710.manifest.read import Manifest
-from k710.manifest.views import VIEWS
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES, VIEWS
+from k710.sources.source import SPLITS
 from k710.store.failures import ASKED_AGAIN
 
 DEFAULT_SPLITS = ("train", "val")
@@ -36,14 +34,13 @@ def wanted_mask(clips: pa.Table, *, view: str | None, splits: tuple[str, ...]) -
     release. Raises UsageError for an unknown view or split."""
     check_wanted(view, splits)
     if view is None:
-        return in_splits(clips, columns=tuple(f"{source}_split" for source in SOURCES), splits=splits)
-    return in_splits(clips, columns=("split" if view == "k710" else f"{view}_split",), splits=splits)
+        return in_splits(clips, views=tuple(KNOWN_SOURCES), splits=splits)
+    return in_splits(clips, views=(view,), splits=splits)
 
 
-def in_splits(clips: pa.Table, *, columns: tuple[str, ...], splits: tuple[str, ...]) -> pa.ChunkedArray:
-    """Which rows of a clips table have one of `splits` in one of these split columns."""
-    masks = (in_splits_of(split_masks(clips[column]), splits) for column in columns)
-    return pa.chunked_array([pa.array(functools.reduce(np.logical_or, masks))])
+def in_splits(clips: pa.Table, *, views: tuple[str, ...], splits: tuple[str, ...]) -> pa.ChunkedArray:
+    """Which rows of a clips table are in one of `splits` of one of these views."""
+    return pa.chunked_array([pa.array(is_in(clips, views, splits))])
 
 
 def wanted_ids(manifest: Manifest, *, view: str | None, splits: tuple[str, ...], limit: int | None) -> pa.Array:

@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from k710.errors import ListError
-from k710.sources.known import SPLIT_SPELLINGS
+from k710.sources.source import SPLIT_SPELLINGS, YOUTUBE_ID
 
 # A clip_id has six digits for a time.
 MAX_TIME_S = 999_999
 # The releases' clips last 10 s at most. One that lasts a quarter of an hour has its times in another unit.
 MAX_SPAN_S = 900
 MAX_LABEL_LENGTH = 200  # the longest class name has 49; what is far longer is no label, and no message could show it
-ID_PATTERN = "[A-Za-z0-9_-]{11}"
-_ID = re.compile(ID_PATTERN)
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _JSON_TOKEN = re.compile(r"[ \t\r\n]*(.)[ \t\r\n]*", re.DOTALL)
 
@@ -86,9 +84,10 @@ def is_any_split(text: str) -> bool:
     return text.strip().lower() in SPLIT_SPELLINGS
 
 
-def read_csv_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
+def read_csv_rows(data: bytes, split: str, id_pattern: str = YOUTUBE_ID) -> Iterator[Row | BadRow]:
     """The rows of a CSV list. No field of a list goes over a line's end, so a stray quote spoils one row and no more.
 
+    `id_pattern`: a regular expression for the video IDs of the list's source.
     Raises ListError where the file as a whole cannot be a list (no header, or a column is missing or there twice).
     """
     # Bytes that are not UTF-8 become lone surrogates, which no list contains otherwise: the row can name itself.
@@ -104,7 +103,7 @@ def read_csv_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
             yield BadRow(number, f"not CSV, or cut off ({error}): {quoted(line.strip())}")
             continue
         if any(fields):
-            yield _csv_row(number, fields, columns, split)
+            yield _csv_row(number, fields, columns, split, id_pattern)
 
 
 def _header(number: int, line: str, *, labelled: bool) -> tuple[list[str], str]:
@@ -127,7 +126,7 @@ def _header(number: int, line: str, *, labelled: bool) -> tuple[list[str], str]:
     return columns, delimiter
 
 
-def _csv_row(line: int, fields: list[str], columns: list[str], split: str) -> Row | BadRow:
+def _csv_row(line: int, fields: list[str], columns: list[str], split: str, id_pattern: str) -> Row | BadRow:
     if [field.lower() for field in fields] == columns:
         return BadRow(line, "the header again: lists were joined here; delete this line")
     if len(fields) != len(columns):
@@ -135,10 +134,11 @@ def _csv_row(line: int, fields: list[str], columns: list[str], split: str) -> Ro
     row = dict(zip(columns, fields, strict=True))
     if "split" in row and not is_split(row["split"], split):
         return BadRow(line, f"split {quoted(row['split'])} in a list of {split} clips")
-    return _checked(line, row.get("label"), row["youtube_id"], row["time_start"], row["time_end"], split)
+    times = row["time_start"], row["time_end"]
+    return _checked(line, row.get("label"), row["youtube_id"], *times, split, id_pattern)
 
 
-def read_json_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
+def read_json_rows(data: bytes, split: str, id_pattern: str = YOUTUBE_ID) -> Iterator[Row | BadRow]:
     """The rows of an ActivityNet JSON: `{youtube_id: {annotations: {label, segment: [start, end]}, subset, …}}`.
 
     An ID may stand there twice (JSON allows it): both are read. Raises ListError where the file as a whole is no list.
@@ -150,7 +150,7 @@ def read_json_rows(data: bytes, split: str) -> Iterator[Row | BadRow]:
                     f"line {line}: an ActivityNet list: its videos stand below `database`, each with any number of "
                     "segments; Kinetics' JSON has the YouTube IDs at its top, each with one segment"
                 )
-            row = _json_row(line, youtube_id, entry, split)
+            row = _json_row(line, youtube_id, entry, split, id_pattern)
             # Some of these files are a single line, so the line alone would not tell which entry it is.
             yield row if isinstance(row, Row) else BadRow(line, f"entry {quoted(youtube_id)}: {row.reason}")
     except UnicodeDecodeError as error:
@@ -189,7 +189,7 @@ def _json_token(text: str, position: int, allowed: str) -> tuple[str, int]:
     return match[1], match.end()
 
 
-def _json_row(line: int, youtube_id: str, entry: Any, split: str) -> Row | BadRow:
+def _json_row(line: int, youtube_id: str, entry: Any, split: str, id_pattern: str) -> Row | BadRow:
     try:
         annotation = entry["annotations"]
         segment, label = annotation["segment"], annotation.get("label")
@@ -201,11 +201,14 @@ def _json_row(line: int, youtube_id: str, entry: Any, split: str) -> Row | BadRo
         return BadRow(line, "its label is not text")
     if "subset" in entry and not (isinstance(entry["subset"], str) and is_split(entry["subset"], split)):
         return BadRow(line, f"subset {quoted(str(entry['subset']))} in a list of {split} clips")
-    return _checked(line, label and label.strip(), youtube_id.strip(), str(segment[0]), str(segment[1]), split)
+    times = str(segment[0]), str(segment[1])
+    return _checked(line, label and label.strip(), youtube_id.strip(), *times, split, id_pattern)
 
 
-def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str, split: str) -> Row | BadRow:
-    """Row after the checks that hold for every form of list."""
+def _checked(
+    line: int, label: str | None, youtube_id: str, start: str, end: str, split: str, id_pattern: str
+) -> Row | BadRow:
+    """The row, after the checks that are the same for every form of list."""
     if not label and split != "test":
         return BadRow(line, "no label")
     if label and len(label) > MAX_LABEL_LENGTH:
@@ -213,8 +216,10 @@ def _checked(line: int, label: str | None, youtube_id: str, start: str, end: str
     for text in (label or "", youtube_id):
         if not is_utf8(text):
             return BadRow(line, f"not UTF-8: {quoted(text)}")
-    if not _ID.fullmatch(youtube_id):
-        return BadRow(line, f"ID {quoted(youtube_id)} is not 11 characters of the YouTube alphabet (A-Z a-z 0-9 _ -)")
+    if not re.fullmatch(id_pattern, youtube_id):
+        youtube = "11 characters of the YouTube alphabet (A-Z a-z 0-9 _ -)"
+        wanted = youtube if id_pattern == YOUTUBE_ID else f"of the form {id_pattern}"
+        return BadRow(line, f"ID {quoted(youtube_id)} is not {wanted}")
     start_s, end_s = whole_seconds(start), whole_seconds(end)
     if start_s is None or end_s is None:
         name, text = ("time_start", start) if start_s is None else ("time_end", end)

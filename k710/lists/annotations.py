@@ -23,7 +23,6 @@ import pyarrow.csv
 
 from k710.errors import ListError
 from k710.lists.annotation_rows import (
-    ID_PATTERN,
     MAX_LABEL_LENGTH,
     MAX_SPAN_S,
     MAX_TIME_S,
@@ -37,7 +36,8 @@ from k710.lists.annotation_rows import (
     read_json_rows,
 )
 from k710.lists.list_bytes import read_unpacked
-from k710.sources.known import SOURCES, SPLIT_SPELLINGS, SPLITS, source_pattern
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLIT_SPELLINGS, SPLITS, YOUTUBE_ID
 
 LIST_SCHEMA = pa.schema(
     [
@@ -111,9 +111,10 @@ def find_lists(folder: Path, sources: Iterable[str], splits: Iterable[str]) -> l
                 missing.append(f"{source}_{split}.csv")
     if missing:
         count = "1 list is" if len(missing) == 1 else f"{len(missing)} lists are"
+        example = f"{next(iter(KNOWN_SOURCES))}/train.csv"
         raise ListError(
             f"{folder}: {count} missing: {', '.join(missing)} (or .txt, .json, each also .gz, or in folders as in "
-            f"k400/train.csv). {_not_recognised(folder)}Put them there, or name what to build from with --sources "
+            f"{example}). {_not_recognised(folder)}Put them there, or name what to build from with --sources "
             "and --splits."
         )
     return found
@@ -121,7 +122,7 @@ def find_lists(folder: Path, sources: Iterable[str], splits: Iterable[str]) -> l
 
 def _not_recognised(folder: Path) -> str:
     """A sentence on the files of a folder that are no source's list by their names and may be what is missing."""
-    taken = {path for source in SOURCES for paths in _claims(folder, source).values() for path in paths}
+    taken = {path for source in KNOWN_SOURCES for paths in _claims(folder, source).values() for path in paths}
     files = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)) if path.is_file())
     names = [str(path.relative_to(folder)) for path in files if _LIST_SUFFIX.search(path.name) and path not in taken]
     if not names:
@@ -132,7 +133,7 @@ def _not_recognised(folder: Path) -> str:
 
 def _claims(folder: Path, source: str) -> dict[str, list[Path]]:
     """For each split, the files under `folder` whose names say that they are its list."""
-    name = source_pattern(source)
+    name = KNOWN_SOURCES[source].name_pattern
     split_file = rf"({'|'.join(SPLIT_SPELLINGS)})(?:\.(?:csv|txt|tsv|json)(?:\.gz)?|{_ARCHIVE})"
     claims: dict[str, list[Path]] = {split: [] for split in SPLITS}
 
@@ -159,7 +160,7 @@ def read_list(file: ListFile, *, tolerated_share: float = 0.0) -> AnnotationList
     """
     try:
         data, sha256 = read_unpacked(file.path, file.split)
-        table, malformed = _parse(data, file.split)
+        table, malformed = _parse(data, file.split, KNOWN_SOURCES[file.source].id_pattern)
     except ListError as error:
         raise ListError(f"{file.path}: {error}") from None
     if not table.num_rows and not malformed:
@@ -179,11 +180,11 @@ def _describe(path: Path, malformed: tuple[BadRow, ...], num_rows: int) -> str:
     return "\n".join(lines)
 
 
-def _parse(data: bytes, split: str) -> tuple[pa.Table, tuple[BadRow, ...]]:
+def _parse(data: bytes, split: str, id_pattern: str) -> tuple[pa.Table, tuple[BadRow, ...]]:
     if data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
-        return _to_table(read_json_rows(data, split))
-    table = _parse_well_formed_csv(data, split)
-    return (table, ()) if table is not None else _to_table(read_csv_rows(data, split))
+        return _to_table(read_json_rows(data, split, id_pattern))
+    table = _parse_well_formed_csv(data, split, id_pattern)
+    return (table, ()) if table is not None else _to_table(read_csv_rows(data, split, id_pattern))
 
 
 def _to_table(rows: Iterable[Row | BadRow]) -> tuple[pa.Table, tuple[BadRow, ...]]:
@@ -203,7 +204,7 @@ def _to_table(rows: Iterable[Row | BadRow]) -> tuple[pa.Table, tuple[BadRow, ...
     return pa.table(arrays, schema=LIST_SCHEMA), tuple(bad)
 
 
-def _parse_well_formed_csv(data: bytes, split: str) -> pa.Table | None:
+def _parse_well_formed_csv(data: bytes, split: str, id_pattern: str = YOUTUBE_ID) -> pa.Table | None:
     """The whole CSV at once, or None where anything in it needs a closer look."""
     header_line, newline, _ = data.partition(b"\n")
     try:
@@ -231,7 +232,7 @@ def _parse_well_formed_csv(data: bytes, split: str) -> pa.Table | None:
     except pa.ArrowInvalid:
         return None
     num_lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    if num_lines != table.num_rows + 1 or not table.num_rows or not _is_good(table, split):
+    if num_lines != table.num_rows + 1 or not table.num_rows or not _is_good(table, split, id_pattern):
         return None
     labels = table["label"] if "label" in columns else pa.nulls(table.num_rows, label_type)
     lines = pa.array(np.arange(2, table.num_rows + 2, dtype=np.int32))
@@ -245,7 +246,7 @@ def _needs_a_closer_look(data: bytes, delimiter: str) -> bool:
     return bool(lone_returns or odd_quotes or b"\0" in data or _HEXADECIMAL.search(data))
 
 
-def _is_good(table: pa.Table, split: str) -> bool:
+def _is_good(table: pa.Table, split: str, id_pattern: str) -> bool:
     """Whether every row would pass the checks of `annotation_rows`."""
 
     def values(column: str) -> list[str]:
@@ -254,7 +255,7 @@ def _is_good(table: pa.Table, split: str) -> bool:
     return (
         all(is_split(text, split) for text in values("split"))
         and all(text == text.strip() and 0 < len(text) <= MAX_LABEL_LENGTH for text in values("label"))
-        and pc.all(pc.match_substring_regex(table["youtube_id"], f"^{ID_PATTERN}$")).as_py()
+        and pc.all(pc.match_substring_regex(table["youtube_id"], f"^(?:{id_pattern})$")).as_py()
         and pc.all(pc.less(table["time_start"], table["time_end"])).as_py()
         and pc.min(table["time_start"]).as_py() >= 0
         and pc.max(table["time_end"]).as_py() <= MAX_TIME_S

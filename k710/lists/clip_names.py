@@ -11,7 +11,6 @@ from typing import Any
 
 from k710.errors import ListError
 from k710.lists.annotation_rows import (
-    ID_PATTERN,
     MAX_TIME_S,
     column_names,
     is_any_split,
@@ -22,6 +21,7 @@ from k710.lists.annotation_rows import (
 from k710.lists.clip_paths import ClipName, clips_in_line, parse_clip_name
 from k710.lists.list_bytes import list_text
 from k710.lists.list_json import names_in_json
+from k710.sources.source import YOUTUBE_ID
 
 __all__ = ["ClipName", "NamedList", "parse_clip_name", "read_clip_names", "read_named_list"]
 
@@ -191,7 +191,7 @@ def _column_parser(number: int, delimiter: str) -> Callable[[str], _Found]:
 
 def _clip_of_row(row: dict[str, Any]) -> _Found:
     """The clip of an annotation list's row."""
-    if not re.fullmatch(ID_PATTERN, row.get("youtube_id", "")):
+    if not re.fullmatch(YOUTUBE_ID, row.get("youtube_id", "")):
         return ()
     if not (row.get("time_start") and row.get("time_end")):
         return (ClipName(row["youtube_id"]),)

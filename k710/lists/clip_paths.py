@@ -14,8 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from k710.lists.annotation_rows import ID_PATTERN, split_fields
+from k710.lists.annotation_rows import split_fields
 from k710.lists.labels import class_names, label_key
+from k710.sources.known import UNION, is_data_set
+from k710.sources.source import YOUTUBE_ID
 
 _SUFFIXES = r"(?P<suffixes>(?:\.[A-Za-z0-9]{1,10}){0,3})"
 # What stands behind a span of six digits is a file's own affair: `_256p.mp4`, ` (1).mp4`.
@@ -25,9 +27,9 @@ _FORMS = tuple(
     re.compile(prefix + form)
     for prefix in ("", "v_")
     for form in (
-        rf"(?P<id>{ID_PATTERN})_(?P<start>[0-9]{{6}})_(?P<end>[0-9]{{6}}){_REST}",
-        rf"(?P<id>{ID_PATTERN})_(?P<start>[0-9]{{1,6}})_(?P<end>[0-9]{{1,6}}){_SUFFIXES}",
-        rf"(?P<id>{ID_PATTERN}){_SUFFIXES}",
+        rf"(?P<id>{YOUTUBE_ID})_(?P<start>[0-9]{{6}})_(?P<end>[0-9]{{6}}){_REST}",
+        rf"(?P<id>{YOUTUBE_ID})_(?P<start>[0-9]{{1,6}})_(?P<end>[0-9]{{1,6}}){_SUFFIXES}",
+        rf"(?P<id>{YOUTUBE_ID}){_SUFFIXES}",
     )
 )
 # A zip of many clips may be named in a path itself: `kinetics400.zip@/train/…` (MMCV, Swin), `zip://…::…` (fsspec).
@@ -65,9 +67,8 @@ _NUMBERED = re.compile(
 )
 _FRAME = re.compile(r"(?:[A-Za-z_-]*[_-])?[A-Za-z]*[0-9]+")
 # What nearly every trainer's line looks like; read at once, since lists have half a million of them.
-_PLAIN = re.compile(rf"(?:[^,;:@\\\t?]*/)?({ID_PATTERN}(?:_[0-9]{{6}}_[0-9]{{6}})?\.(?:mp4|mkv|webm|avi))(?: [0-9]+)*")
+_PLAIN = re.compile(rf"(?:[^,;:@\\\t?]*/)?({YOUTUBE_ID}(?:_[0-9]{{6}}_[0-9]{{6}})?\.(?:mp4|mkv|webm|avi))(?: [0-9]+)*")
 _NUMBERS = re.compile(r"(?:\s+-?[0-9]+(?:\.[0-9]+)?)+$")
-_RELEASE = re.compile(r"kinetics[467]\d0", re.I)
 _COLUMN = re.compile(r"youtube_ids|video_(?:names|paths|files)", re.I)  # a list's first line may say no more
 
 
@@ -226,18 +227,19 @@ def _clip_of_component(component: str) -> tuple[ClipName, ...]:
 
 
 def _clip_of_stem(text: str) -> tuple[ClipName, ...]:
-    return (ClipName(text),) if re.fullmatch(ID_PATTERN, text) else ()
+    return (ClipName(text),) if re.fullmatch(YOUTUBE_ID, text) else ()
 
 
 @functools.cache
 def _class_keys() -> frozenset[str]:
-    return frozenset(map(label_key, class_names("k710")))
+    return frozenset(map(label_key, class_names(UNION.name)))
 
 
 def _is_word(name: str) -> bool:
-    """Whether a name of 11 characters is a class (`windsurfing`, `ice_skating`), a release, a column, or a number."""
-    patterns = (_RELEASE, _COLUMN, _NUMBERED)
-    return label_key(name) in _class_keys() or any(pattern.fullmatch(name) for pattern in patterns)
+    """Whether a name of 11 characters is a class (`windsurfing`, `ice_skating`), a data set, a column, or a number."""
+    if label_key(name) in _class_keys() or is_data_set(name):
+        return True
+    return any(pattern.fullmatch(name) for pattern in (_COLUMN, _NUMBERED))
 
 
 def _distinct(names: Iterable[ClipName]) -> tuple[ClipName, ...]:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from k710.errors import LabelError, UsageError
 from k710.recipes import resource
+from k710.sources.known import KNOWN_SOURCES, UNION
 
-# Kinetics-700-2020 has the classes of Kinetics-700.
-LABEL_SETS = {"k710": "k710", "k400": "k400", "k600": "k600", "k700": "k700", "k700_2020": "k700"}
+# The file of `labelmaps/` that holds the classes of the union and of each source; two sources may share one.
+LABEL_SETS = {UNION.name: UNION.label_set} | {each.name: each.label_set for each in KNOWN_SOURCES.values()}
 DIALECTS = ("canonical", "uniformerv2", "videomaev2")
 
 
@@ -85,7 +86,7 @@ def read_synonyms(path: Path) -> tuple[Synonym, ...]:
 @functools.cache
 def published_synonyms() -> tuple[Synonym, ...]:
     """The 15 names that differ between the releases and mean one class (VideoMAE V2's release; UniFormerV2, App. F)."""
-    return read_synonyms(resource("labelmaps", "synonyms.csv"))
+    return read_synonyms(resource("labelmaps", UNION.synonyms))
 
 
 class Alignment:

@@ -9,7 +9,7 @@ from pathlib import Path
 from k710.errors import DownloadError, ListError
 from k710.lists.annotations import ListFile, read_list
 from k710.progress import download_progress
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES
 from k710.storage.download import cached
 
 MAX_LIST_BYTES = 256 << 20  # the largest list has 150 MB; see list_bytes.py for one that is unpacked
@@ -33,7 +33,7 @@ def download_lists(sources: Iterable[str], splits: Iterable[str]) -> list[ListFi
     files, splits = [], tuple(splits)
     for source in sources:
         for split in splits:
-            url = SOURCES[source].list_urls[split]
+            url = KNOWN_SOURCES[source].list_urls[split]
             try:
                 with download_progress(f"{source} {split} list") as progress:
                     check = partial(_check, source=source, split=split, url=url)

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from k710.errors import LoadError, UsageError
 from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table, joined
 from k710.manifest.read import Manifest
-from k710.manifest.views import VIEWS, split_of, view, view_columns
-from k710.sources.known import SPLITS
+from k710.manifest.views import split_of, view, view_columns
+from k710.sources.known import VIEWS
+from k710.sources.source import SPLITS
 from k710.store.local_files import LocalFiles
 from k710.store.store import Store, best, fetch_command
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.lists.annotation_rows import ID_PATTERN
 from k710.lists.labels import class_names
-from k710.sources.known import SOURCES
+from k710.manifest.listings import class_id_name
+from k710.sources.known import VIEWS
+from k710.sources.source import YOUTUBE_ID
 
-_CLIP_ID = f"^{ID_PATTERN}_[0-9]{{6}}_[0-9]{{6}}$"
+_CLIP_ID = f"^{YOUTUBE_ID}_[0-9]{{6}}_[0-9]{{6}}$"
 _ID_SIZE, _START, _END = 11, (12, 18), (19, 25)  # of the parts of a clip_id
 
 
@@ -24,8 +25,8 @@ def table_problem(clips: pa.Table) -> str | None:
         return problem
     if there >= {"clip_id", "youtube_id", "time_start_s", "time_end_s"} and (problem := _span_problem(clips)):
         return problem
-    views = {"class_id": "k710"} | {f"{source}_class_id": source for source in SOURCES}
-    for column, view in views.items():
+    for view in VIEWS:
+        column = class_id_name(view)
         if column not in there:
             continue
         num_classes = len(class_names(view))

@@ -1,9 +1,9 @@
-"""The splits in which a release lists a clip, and the label that each of them gives it.
+"""The splits in which a source lists a clip, and the label that each of them gives it.
 
-A release's lists may hold one clip in several splits. The column `{release}_split` of the clips table names all of
-them, in the order train, val, test, joined by commas: `train,val`. Where their lists give the clip different labels,
-or one of them gives none, the table has one more column, `{release}_class_ids`, with the label of each of these splits
-in the same order. A table of lists without such clips has no such column and no such name.
+The lists of a source may hold one clip in several splits. The split column of the source names all of them, in the
+order train, val, test, joined by commas: `train,val`. Where these lists give the clip different labels, or one of them
+gives none, the table has one more column, with the label of each of these splits in the same order. A table of lists
+without such clips has no such column and no such name. The columns' own names are in listings.py.
 
 No other file knows this form. Elsewhere the splits of a clip are a mask: bit i stands for SPLITS[i].
 """
@@ -11,16 +11,14 @@ No other file knows this form. Elsewhere the splits of a clip are a mask: bit i 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from k710.errors import ManifestError
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.source import SPLITS
 
 Masks = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -30,18 +28,10 @@ _SEPARATOR = ","
 _SEVERAL = tuple(_SEPARATOR.join(names) for size in (2, 3) for names in itertools.combinations(SPLITS, size))
 _BITS = {name: sum(1 << SPLITS.index(split) for split in name.split(_SEPARATOR)) for name in (*SPLITS, *_SEVERAL)}
 
-# Columns that a clips table has only where a clip needs them.
-CLASS_IDS_FIELDS = tuple(pa.field(f"{source}_class_ids", pa.list_(pa.int16())) for source in SOURCES)
-
 
 def splits_named(text: str | None) -> tuple[str, ...]:
     """The splits that a cell of a split column names, in the order train, val, test; none for null."""
     return tuple(text.split(_SEPARATOR)) if text else ()
-
-
-def lists_of(clip: Mapping[str, Any], sources: Iterable[str] = tuple(SOURCES)) -> list[tuple[str, str]]:
-    """The lists, (release, split), that hold a clip: a row of the clips table as a dict."""
-    return [(source, split) for source in sources for split in splits_named(clip[f"{source}_split"])]
 
 
 def mask_of(name: str) -> int:
@@ -95,7 +85,7 @@ def memberships(masks: Masks) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int
 
 
 def label_columns(masks: Masks, classes: Classes) -> tuple[Classes, pa.Array | None]:
-    """The columns `{release}_class_id` (-1 for none) and `{release}_class_ids` of a release.
+    """The two columns of the labels of a source: one label per clip (-1 for none), and the labels of each split.
 
     `classes`: (splits, clips) the label that each split's list gives each clip, -1 for none. The single label of a
     clip is the first alphabetically that train and val lists give it, else that of the test list. The second column is
@@ -115,23 +105,3 @@ def label_columns(masks: Masks, classes: Classes) -> tuple[Classes, pa.Array | N
     offsets = np.concatenate([[0], np.cumsum(np.bincount(clip, minlength=len(masks)))]).astype(np.int32)
     values = pa.array(labels, mask=labels < 0)
     return single, pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~differs))
-
-
-def classes_in(clips: pa.Table, prefix: str, split: str, masks: Masks | None = None) -> Classes:
-    """(clips,) the label that one split gives each clip, as the index in `{prefix}class_id`; -1 for a clip without a
-    label there, or outside the split. `prefix`: `k400_`, or nothing for K710 itself. `masks`: those of its column."""
-    masks = split_masks(clips[f"{prefix}split"]) if masks is None else masks
-    here = in_splits_of(masks, (split,))
-    classes = np.where(here, clips[f"{prefix}class_id"].fill_null(-1).to_numpy(), -1).astype(np.int16)
-    if f"{prefix}class_ids" not in clips.column_names:
-        return classes
-    own = clips[f"{prefix}class_ids"]
-    index = np.flatnonzero(own.is_valid().to_numpy() & here)
-    if not len(index):
-        return classes
-    lists = pa.concat_arrays(own.take(pa.array(index)).chunks)
-    lengths = pc.list_value_length(lists).to_numpy()
-    before = masks[index] & np.uint8((1 << SPLITS.index(split)) - 1)  # the splits that stand before this one
-    place = np.cumsum(lengths) - lengths + np.array([bits.bit_count() for bits in range(1 << len(SPLITS))])[before]
-    classes[index] = lists.flatten().fill_null(-1).to_numpy()[place]
-    return classes

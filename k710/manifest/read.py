@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset
 
-from k710.errors import ManifestError
+from k710.errors import ManifestError, UsageError
 from k710.lists.labels import class_names
 from k710.manifest.checks import table_problem
-from k710.manifest.memberships import CLASS_IDS_FIELDS
+from k710.manifest.listings import CLASS_IDS_BESIDE
 from k710.manifest.schema import ALL_COLUMNS, CLIPS_FILE, KNOWN_MAJORS, SEVERAL_SPLITS_VERSION, content_hash
 from k710.manifest.versions import COMMIT as _COMMIT
 from k710.manifest.versions import commit_of, named_version
+from k710.sources.known import UNION, check_sources
 from k710.storage.remote import RemotePath
 from k710.storage.remote_copies import copy_of
 from k710.storage.storage import Location, location
@@ -59,13 +60,12 @@ class Manifest:
     def read_clips(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The clips table, or some columns of it, read from the files each time and not kept; raises as `clips`.
 
-        `{release}_class_id` brings `{release}_class_ids` along where the table has it (memberships.py).
+        With the label of a source comes the label of each of its splits where the table has it (listings.py).
         """
         return self._read_clips(self._checked_files(), columns)
 
     def _read_clips(self, files: list[str], columns: Sequence[str] | None = None) -> pa.Table:
-        several = {field.name.removesuffix("s"): field.name for field in CLASS_IDS_FIELDS}
-        class_ids = [several[name] for name in columns or several if name in several]
+        class_ids = [CLASS_IDS_BESIDE[name] for name in columns or CLASS_IDS_BESIDE if name in CLASS_IDS_BESIDE]
         try:
             # Without the explicit schema, a column that only later files have would vanish.
             opened = pa.dataset.dataset(files, schema=ALL_COLUMNS, format="parquet")
@@ -84,7 +84,15 @@ class Manifest:
     @property
     def labels(self) -> tuple[str, ...]:
         """The 710 class names in canonical order: `labels[class_id]` is a clip's label."""
-        return class_names("k710")
+        return class_names(UNION.name)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that it was built from, as its recipe records them. Raises ManifestError where it does not."""
+        try:
+            return check_sources(tuple(self.about["recipe"]["sources"]))
+        except (KeyError, TypeError, UsageError) as error:
+            raise ManifestError(f"{self.path}: dataset.json is damaged: its recipe's sources: {error}") from None
 
     @property
     def content_hash(self) -> str:

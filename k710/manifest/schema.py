@@ -11,8 +11,7 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet
 
-from k710.manifest.memberships import CLASS_IDS_FIELDS
-from k710.sources.known import SOURCES
+from k710.manifest.listings import CLASS_IDS_FIELDS, NAMES, fields_of
 from k710.storage.storage import (
     HashedFile,
 )
@@ -37,9 +36,6 @@ NEAR_DUPLICATE = "near_duplicate"  # given by `k710 near-duplicates --apply` alo
 DROP_REASONS = ("duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE)
 
 
-_NAME = pa.dictionary(pa.int8(), pa.string())
-
-
 CLIPS_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string()),
@@ -49,14 +45,10 @@ CLIPS_SCHEMA = pa.schema(
         pa.field("label", pa.dictionary(pa.int16(), pa.string())),
         pa.field("class_id", pa.int16()),
         pa.field("other_class_ids", pa.list_(pa.int16())),
-        pa.field("split", _NAME),
-        pa.field("drop_reason", _NAME),
+        pa.field("split", NAMES),
+        pa.field("drop_reason", NAMES),
         pa.field("kept_clip_id", pa.string()),
-        *(
-            pa.field(f"{source}_{column}", kind)
-            for source in SOURCES
-            for column, kind in (("split", _NAME), ("class_id", pa.int16()))
-        ),
+        *fields_of(),
     ]
 )
 

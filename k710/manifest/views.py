@@ -8,10 +8,11 @@ import pyarrow.compute as pc
 
 from k710.errors import UsageError
 from k710.lists.labels import class_names
-from k710.manifest.memberships import classes_in, is_in_several, memberships, split_masks
-from k710.sources.known import SOURCES, SPLITS
+from k710.manifest.listings import class_id_name, class_ids_of, classes_in, is_listed, masks_of, split_name
+from k710.manifest.memberships import is_in_several, memberships
+from k710.sources.known import VIEWS
+from k710.sources.source import SPLITS
 
-VIEWS = ("k710", *SOURCES)
 _SHOWN = ("clip_id", "youtube_id", "time_start_s", "time_end_s")
 
 
@@ -22,16 +23,15 @@ def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
     several splits has a row for each. `label` is the view's own name of the class and `class_id` its index in the
     dialect; both are null in lists without labels. Raises UsageError for an unknown view or dialect.
     """
-    prefix = _prefix(check_view(name))
-    clips = _one_row_per_split(clips.filter(pc.is_valid(clips[f"{prefix}split"])), prefix)
+    clips = _one_row_per_split(clips.filter(is_listed(clips, check_view(name))), name)
     names, canonical = class_names(name, dialect), class_names(name)
     index = {label: number for number, label in enumerate(names)}
     to_dialect = pa.array([index[label] for label in canonical], pa.int16())
-    class_id = pc.take(to_dialect, clips[f"{prefix}class_id"].combine_chunks())
+    class_id = pc.take(to_dialect, class_ids_of(clips, name).combine_chunks())
     return pa.table(
         {
             **{column: clips[column] for column in _SHOWN},
-            "split": clips[f"{prefix}split"],
+            "split": clips[split_name(name)],
             "label": pa.DictionaryArray.from_arrays(_one_array(class_id), pa.array(names, pa.string())),
             "class_id": class_id,
         }
@@ -47,29 +47,25 @@ def check_view(name: str) -> str:
 
 def view_columns(name: str) -> tuple[str, ...]:
     """The columns of the clips table that `view` reads."""
-    return (*_SHOWN, *(f"{_prefix(name)}{column}" for column in ("split", "class_id")))
+    return (*_SHOWN, split_name(name), class_id_name(name))
 
 
-def _one_row_per_split(clips: pa.Table, prefix: str) -> pa.Table:
+def _one_row_per_split(clips: pa.Table, name: str) -> pa.Table:
     """The clips with a row for each split that they are in; `split` and `class_id` are those of the row."""
-    masks = split_masks(clips[f"{prefix}split"])
+    masks = masks_of(clips, name)
     if not is_in_several(masks).any():
         return clips
     clip, split = memberships(masks)
-    by_split = np.stack([classes_in(clips, prefix, name, masks) for name in SPLITS])
+    by_split = np.stack([classes_in(clips, name, each, masks) for each in SPLITS])
     class_id = by_split[split, clip]
     columns = {
-        f"{prefix}split": pa.DictionaryArray.from_arrays(pa.array(split), pa.array(SPLITS, pa.string())),
-        f"{prefix}class_id": pa.array(class_id, mask=class_id < 0),
+        split_name(name): pa.DictionaryArray.from_arrays(pa.array(split), pa.array(SPLITS, pa.string())),
+        class_id_name(name): pa.array(class_id, mask=class_id < 0),
     }
     rows = clips.select(list(_SHOWN)).take(pa.array(clip))
     for column, values in columns.items():
         rows = rows.append_column(column, values)
     return rows
-
-
-def _prefix(name: str) -> str:
-    return "" if name == "k710" else f"{name}_"
 
 
 def split_of(table: pa.Table, split: str) -> pa.Table:

@@ -21,7 +21,8 @@ from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE, content_hash
 from k710.manifest.write import write_manifest
 from k710.near_duplicates.find import Found
 from k710.recipes import make_recipe
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 
 _TRAIN, _NEAR = SPLITS.index("train"), DROP_REASONS.index(NEAR_DUPLICATE)
 _OF_THE_COMMIT = ("schema_version", "content_hash", "clips", "tools")  # of dataset.json
@@ -104,7 +105,7 @@ def counts_without(manifest: Manifest, clips: pa.Table) -> dict[str, Any]:
     lost = (curated.fate == FATES.index("kept")) & near[rows.clip]
     of_list = Counter(zip(rows.source[lost].tolist(), rows.split[lost].tolist(), strict=True))
     for entry in counts["lists"]:
-        lost_here = of_list[list(SOURCES).index(entry["source"]), SPLITS.index(entry["split"])]
+        lost_here = of_list[list(KNOWN_SOURCES).index(entry["source"]), SPLITS.index(entry["split"])]
         kept = entry["kept"] + entry.get(NEAR_DUPLICATE, 0)
         entry |= {"kept": kept - lost_here, NEAR_DUPLICATE: lost_here}
     for fate in ("kept", NEAR_DUPLICATE):

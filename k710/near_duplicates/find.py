@@ -22,7 +22,7 @@ from k710.near_duplicates.hashed_clips import MIN_QUALITY, HashedClips, Ints32, 
 from k710.near_duplicates.same_bytes import same_bytes
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SETTINGS, SignatureFolder, Tally, make_missing, media_of, places_of
-from k710.sources.known import SPLITS
+from k710.sources.source import SPLITS
 from k710.storage.storage import Location
 from k710.store.store import Store, fetch_command, profiles_in
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -12,16 +10,17 @@ import pyarrow.compute as pc
 from k710.curation.build import CurationRecipe
 from k710.curation.curate import Policy, codes
 from k710.errors import UsageError
-from k710.manifest.memberships import in_splits_of, split_masks
+from k710.manifest.listings import is_in, masks_of, split_names
+from k710.manifest.memberships import in_splits_of
 from k710.manifest.read import Manifest
 from k710.manifest.schema import NEAR_DUPLICATE
-from k710.manifest.views import VIEWS
 from k710.recipes import make_recipe
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES, VIEWS
+from k710.sources.source import SPLITS
 
 COLUMNS = (
     *("clip_id", "youtube_id", "time_start_s", "split", "drop_reason"),
-    *(f"{source}_split" for source in SOURCES),
+    *split_names(),
 )
 
 
@@ -74,7 +73,7 @@ def _side_in_k710(clips: pa.Table, leak_policy: str) -> npt.NDArray[np.int8]:
 
 
 def _side_in_release(clips: pa.Table, release: str, splits: tuple[str, ...]) -> npt.NDArray[np.int8]:
-    masks = split_masks(clips[f"{release}_split"])
+    masks = masks_of(clips, release)
     side = np.full(len(clips), -1, np.int8)
     for split in ("train", "test", "val"):  # the last one counts
         if split in splits:
@@ -83,17 +82,16 @@ def _side_in_release(clips: pa.Table, release: str, splits: tuple[str, ...]) -> 
 
 
 def _any_release(clips: pa.Table, split: str) -> npt.NDArray[np.bool_]:
-    stands = (in_splits_of(split_masks(clips[f"{source}_split"]), (split,)) for source in SOURCES)
-    return functools.reduce(np.logical_or, stands)
+    return is_in(clips, KNOWN_SOURCES, (split,))
 
 
 def _rank(clips: pa.Table, policy: Policy) -> npt.NDArray[np.int8]:
     """(clips,) the rank of the best release that lists each clip for train, else of the best that lists it."""
-    rank = np.full(len(clips), len(SOURCES), np.int8)
+    rank = np.full(len(clips), len(KNOWN_SOURCES), np.int8)
     for is_train in (False, True):
-        best = np.full(len(clips), len(SOURCES), np.int8)
-        for source in SOURCES:
-            stands = in_splits_of(split_masks(clips[f"{source}_split"]), ("train",) if is_train else SPLITS)
+        best = np.full(len(clips), len(KNOWN_SOURCES), np.int8)
+        for source in KNOWN_SOURCES:
+            stands = is_in(clips, (source,), ("train",) if is_train else SPLITS)
             best[stands] = np.minimum(best[stands], policy.rank(source))
-        rank = np.where(best < len(SOURCES), best, rank)
+        rank = np.where(best < len(KNOWN_SOURCES), best, rank)
     return rank

@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 
 from k710.report import tables
 from k710.report.parts import Chart, Table
+from k710.sources.known import KNOWN_SOURCES
 
 BLUE, TEAL, AMBER, RED, VIOLET, GREY = "#3d7ab8", "#2f9e8f", "#cf8f2e", "#c25548", "#8067b7", "#8b93a1"
 LINES = (BLUE, AMBER, TEAL, RED, VIOLET, GREY)
-_RELEASES = {"k400": BLUE, "k600": TEAL, "k700": VIOLET, "k700_2020": AMBER}
 _OUTCOMES = {
     "K710 train": BLUE,
     "K710 val": TEAL,
@@ -62,10 +62,16 @@ def plain(value: Any) -> str:
     return html.escape(str(value), quote=False)
 
 
+def _colour_of(name: str) -> str:
+    """The colour of a list (`k400 train`): that of its source."""
+    source = KNOWN_SOURCES.get(name.split()[0])
+    return GREY if source is None else source.colour
+
+
 def attrition_chart(attrition: dict[str, Any]) -> Chart:
     """From the rows of each list to K710, or out of it."""
     flows = [(flow["list"], flow["outcome"], flow["rows"]) for flow in attrition["flows"]]
-    lists = {name: _RELEASES.get(name.split()[0], GREY) for name, _, _ in flows}
+    lists = {name: _colour_of(name) for name, _, _ in flows}
     outcomes = {name: colour for name, colour in _OUTCOMES.items() if any(flow[1] == name for flow in flows)}
     table = tables.fates_table(attrition)
     return _flow_chart(flows, lists, outcomes, "rows", "From the lists' rows to K710", table)

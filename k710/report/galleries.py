@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.curation.curate import codes
-from k710.manifest.memberships import lists_of
+from k710.manifest.listings import lists_of, split_names
 from k710.manifest.read import Manifest
 from k710.report.figures.gather import Figures
 from k710.report.filmstrips import Strip, read_strips
 from k710.report.parts import Filmstrip, Gallery
 from k710.report.tables import youtube
-from k710.sources.known import SOURCES
 from k710.store.store import Store
 from k710.text import counted
 
@@ -117,7 +116,7 @@ def _of_classes(manifest: Manifest, media: pa.Table, per_class: int | None) -> I
 
 def _rows(manifest: Manifest, clip_ids: set[str]) -> dict[str, dict[str, Any]]:
     columns = ["clip_id", "youtube_id", "time_start_s", "time_end_s", "label", "class_id", "split"]
-    clips = manifest.clips.select([*columns, *(f"{source}_split" for source in SOURCES)])
+    clips = manifest.clips.select([*columns, *split_names()])
     chosen = clips.filter(pc.is_in(clips["clip_id"], pa.array(sorted(clip_ids), pa.string())))
     return {row["clip_id"]: row for row in chosen.to_pylist()}
 

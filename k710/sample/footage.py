@@ -29,7 +29,7 @@ from k710.lists.clip_names import ClipName
 from k710.lists.labels import Alignment, class_names
 from k710.sample.generate import CLASSES, Row, plain_rows, planted_rows
 from k710.sample.motions import LOOKS, Frame, Look, motion_frames, still_frames
-from k710.sources.known import NEWEST_FIRST, check_sources
+from k710.sources.known import PRECEDENCE, check_sources
 from k710.storage.storage import replacing
 from k710.text import counted
 
@@ -77,7 +77,7 @@ def sample_clips(source: str | None = None) -> list[Clip]:
     Of all together, a clip in several lists has the label and split of the newest release that labels it, as in the
     build; and that class is shown in every release. Raises UsageError for an unknown source.
     """
-    sources = NEWEST_FIRST if source is None else check_sources((source,))
+    sources = PRECEDENCE if source is None else check_sources((source,))
     spelling = {Alignment().align(name): name for name in class_names(source or "k710")}
     clips: dict[str, Clip] = {}
     for row in _rows():
@@ -99,7 +99,7 @@ def clips_of(table: pa.Table) -> list[Clip]:
 def _rows() -> tuple[Row, ...]:
     """The sample's rows, those whose label counts first."""
     rows = (*plain_rows(), *planted_rows())
-    return tuple(sorted(rows, key=lambda row: (row.label is None, NEWEST_FIRST.index(row.source), row.label or "")))
+    return tuple(sorted(rows, key=lambda row: (row.label is None, PRECEDENCE.index(row.source), row.label or "")))
 
 
 @functools.cache

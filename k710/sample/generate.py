@@ -13,7 +13,7 @@ from pathlib import Path
 
 from k710.lists.labels import class_names, k710_classes_of
 from k710.sample import LISTS
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def planted_rows() -> Iterator[Row]:
 def write_lists(folder: Path) -> None:
     """Write every list of the sample into `folder`, each in a form of its own."""
     rows = [*plain_rows(), *planted_rows()]
-    for source in SOURCES:
+    for source in KNOWN_SOURCES:
         for split in ("train", "val", "test"):
             part = [row for row in rows if (row.source, row.split) == (source, split)]
             name, content = _file(source, split, part)
@@ -153,7 +153,7 @@ def _json(rows: list[Row], subset: str) -> str:
 @functools.cache
 def _spellings(source: str) -> dict[str, str]:
     """A release's own name of every K710 class that it has."""
-    label_set, k710 = SOURCES[source].label_set, class_names("k710")
+    label_set, k710 = KNOWN_SOURCES[source].label_set, class_names("k710")
     return {k710[index]: name for index, name in zip(k710_classes_of(label_set), class_names(label_set), strict=True)}
 
 

@@ -16,10 +16,10 @@ from k710.loading.augment.mix import Mix
 from k710.models.families import FAMILIES
 from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family
 from k710.recipes import YAML_ERRORS, checked_value, make_recipe, read_recipe_text, recipe_path, unknown_key
+from k710.sources.known import VIEWS
 from k710.train.objectives import OBJECTIVES, Objective
 from k710.train.sections import AugmentRecipe, DataRecipe, ModelRecipe, OptimRecipe, ValidateRecipe
 
-VIEWS = ("k710", "k400", "k600", "k700", "k700_2020")
 HEADS = ("remap", "new")
 PRECISIONS = ("bf16", "fp16", "fp32")
 

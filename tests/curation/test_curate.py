@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.curation.audit import audit
+from k710.curation.build import fates_table
 from k710.curation.clips import clips_table, list_rows
-from k710.curation.curate import FATES, Policy, align, curate
-from k710.curation.fates import fates_table
+from k710.curation.curate import FATES, Policy, align, curate, fixed_width
 from k710.curation.overlap import conflicts
-from k710.errors import LabelError, UsageError
+from k710.errors import LabelError, ListError, UsageError
 from k710.lists.annotations import LIST_SCHEMA, AnnotationList, ListFile
 from k710.lists.labels import Alignment, class_names
-from k710.sources.known import NEWEST_FIRST, SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES, PRECEDENCE
+from k710.sources.source import SPLITS
 
 POLICIES = (Policy(), Policy(holdout=("val", "test")), Policy("val-purge"), Policy(precedence=("k400", "k600")))
 LABELS = ("abseiling", "archery", "juggling balls")
@@ -26,7 +27,7 @@ IDS = ("aaaaaaaaaaa", "AAAAAAAAAAA", "-aaaaaaaaaa", "bbbbbbbbbb_", "bbbbbbbbbb-"
 
 rows = st.lists(
     st.tuples(
-        st.sampled_from(tuple(SOURCES)),
+        st.sampled_from(tuple(KNOWN_SOURCES)),
         st.sampled_from(SPLITS),
         st.sampled_from(IDS),
         st.sampled_from([(0, 10), (10, 20), (5, 999_999)]),
@@ -140,7 +141,7 @@ def test_clips_stand_in_clip_id_order_once_and_say_why_they_are_out(rows, policy
     assert ids == sorted(set(ids))
     assert ids == [f"{c['youtube_id']}_{c['time_start_s']:06d}_{c['time_end_s']:06d}" for c in clips]
     kept = {clip["clip_id"] for clip in clips if clip["split"]}
-    tested = {clip["clip_id"] for clip in clips if any(clip[f"{source}_split"] == "test" for source in SOURCES)}
+    tested = {clip["clip_id"] for clip in clips if any(clip[f"{source}_split"] == "test" for source in KNOWN_SOURCES)}
     for clip in clips:
         assert (clip["split"] is None) == (clip["drop_reason"] is not None)
         if clip["drop_reason"] in ("duplicate_id", "leaked"):
@@ -169,10 +170,10 @@ def test_the_label_is_the_one_of_the_first_release_and_the_others_are_remembered
 @given(rows=rows)
 def test_each_release_is_as_published_whatever_the_policy(rows):
     tables = [clips_table(curate(table_of(rows), policy)) for policy in POLICIES]
-    columns = [name for name in tables[0].column_names if name.startswith(tuple(SOURCES))]
+    columns = [name for name in tables[0].column_names if name.startswith(tuple(KNOWN_SOURCES))]
     assert all(table.select(columns).equals(tables[0].select(columns)) for table in tables)
     for clip in tables[0].to_pylist():
-        for source in SOURCES:
+        for source in KNOWN_SOURCES:
             place = (clip["youtube_id"], (clip["time_start_s"], clip["time_end_s"]))
             listed = {(row[1], row[4]) for row in rows if row[0] == source and (row[2], row[3]) == place}
             splits = [split for split in SPLITS if split in {entry[0] for entry in listed}]
@@ -248,8 +249,8 @@ def test_policies_that_make_no_sense(choices, message):
 
 
 def test_precedence_falls_back_to_the_newest():
-    assert sorted(SOURCES, key=Policy(precedence=("k400",)).rank) == ["k400", "k700_2020", "k700", "k600"]
-    assert sorted(SOURCES, key=Policy().rank) == list(NEWEST_FIRST)
+    assert sorted(KNOWN_SOURCES, key=Policy(precedence=("k400",)).rank) == ["k400", "k700_2020", "k700", "k600"]
+    assert sorted(KNOWN_SOURCES, key=Policy().rank) == list(PRECEDENCE)
 
 
 @given(rows=rows)
@@ -283,3 +284,11 @@ def test_conflicts_are_what_the_labelled_rows_say(rows, policy):
     assert found.labels_of_one_clip.to_pylist() == sorted(
         "{}_{:06d}_{:06d}".format(*clip) for clip, names in clip_labels.items() if len(names) > 1
     )
+
+
+@pytest.mark.parametrize("ids", [["abcdefghijk", "abc"], ["abc"], ["abcdefghij", "abcdefghijkl"]])
+def test_ids_of_other_lengths_are_refused_and_not_mixed_up(ids):
+    """Even where their lengths sum to what is expected."""
+    with pytest.raises(ListError, match="only IDs of 11 characters"):
+        fixed_width(pa.chunked_array([pa.array(ids)]), 11)
+    assert len(fixed_width(pa.chunked_array([pa.array(["abcdefghijk", *ids])[:1]]), 11)) == 1  # others lie beyond it

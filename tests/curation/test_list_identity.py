@@ -14,10 +14,10 @@ from k710.curation import list_identity
 from k710.curation.attrition import list_warnings, why_it_differs
 from k710.curation.list_identity import known_marks, marks_text, misnamed, read_marks, shortfalls, video_hashes, whose
 from k710.manifest.read import open_manifest
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES
 
 LETTERS = string.ascii_letters + string.digits + "-_"
-PUBLISHED = [(source, split) for source in SOURCES for split in ("val", "test")]
+PUBLISHED = [(source, split) for source in KNOWN_SOURCES for split in ("val", "test")]
 RECIPE = {"leak_policy": "train-purge", "holdout": ["val"], "sources": ["k400", "k600", "k700"]}
 
 

@@ -26,7 +26,8 @@ from k710.export.fiftyone import export_fiftyone
 from k710.fetch.wanted import wanted_mask
 from k710.lists.labels import class_names, k710_classes_of
 from k710.maintenance.status import status
-from k710.manifest.memberships import lists_of, split_column, split_masks, splits_named
+from k710.manifest.listings import lists_of
+from k710.manifest.memberships import split_column, split_masks, splits_named
 from k710.manifest.read import open_manifest
 from k710.manifest.schema import CLIPS_SCHEMA, content_hash
 from k710.manifest.views import split_of, splits_of, view
@@ -34,7 +35,8 @@ from k710.manifest.write import write_manifest
 from k710.near_duplicates.sides import compared_clips
 from k710.report.figures.classes import class_figures
 from k710.sample.footage import Clip
-from k710.sources.known import SOURCES, SPLITS
+from k710.sources.known import KNOWN_SOURCES
+from k710.sources.source import SPLITS
 from k710.store.store import Store
 from tests.curation.test_curate import POLICIES, rows, table_of
 from tests.helpers.small_stores import LABELS, film, manifest_of, put
@@ -81,7 +83,7 @@ def test_a_split_that_no_build_writes_is_refused(name):
 @given(rows=rows, policy=st.sampled_from(POLICIES))
 def test_a_view_has_each_split_as_its_list_has_it(rows, policy):
     clips, lists = clips_of_rows(rows, policy), as_listed(rows)
-    for source in SOURCES:
+    for source in KNOWN_SOURCES:
         seen = view(clips, source)
         assert splits_of(seen) == tuple(split for split in SPLITS if (source, split) in lists)
         for split in SPLITS:
@@ -119,7 +121,9 @@ def test_every_policy_counts_rows_and_videos_as_sets_do(rows):
 
 
 @patient
-@given(rows=rows, view_name=st.sampled_from([None, *SOURCES]), splits=st.sets(st.sampled_from(SPLITS), min_size=1))
+@given(
+    rows=rows, view_name=st.sampled_from([None, *KNOWN_SOURCES]), splits=st.sets(st.sampled_from(SPLITS), min_size=1)
+)
 def test_what_is_wanted_is_what_the_lists_have(rows, view_name, splits):
     clips = clips_of_rows(rows)
     wanted = clips.filter(wanted_mask(clips, view=view_name, splits=tuple(splits))).to_pylist()
@@ -144,7 +148,7 @@ def test_classes_and_names_of_lists_are_those_of_each_list(rows):
         assert {class_id: count for class_id, count in found.items() if count} == expected
     for clip in clips.to_pylist():
         key = (clip["youtube_id"], clip["time_start_s"], clip["time_end_s"])
-        assert lists_of(clip) == [(s, p) for s in SOURCES for p in SPLITS if key in lists.get((s, p), ())]
+        assert lists_of(clip) == [(s, p) for s in KNOWN_SOURCES for p in SPLITS if key in lists.get((s, p), ())]
 
 
 def per_split(clips: pa.Table, source: str) -> dict[str, dict[str, str | None]]:
@@ -226,14 +230,14 @@ def test_only_such_a_manifest_has_another_form(sample, tmp_path):
 
 
 # One clip in all splits of a K400 whose other clips are in one each.
-BOTH = Clip("clip-000000", 0, 2, LABELS[0], "train")
+BOTH = Clip("kept-000000", 0, 2, LABELS[0], "train")
 LISTED = [
     BOTH,
-    Clip("clip-000001", 1, 3, LABELS[1], "train"),
-    Clip("clip-000000", 0, 2, LABELS[0], "val"),
-    Clip("clip-000002", 2, 4, LABELS[2], "val"),
+    Clip("kept-000001", 1, 3, LABELS[1], "train"),
+    Clip("kept-000000", 0, 2, LABELS[0], "val"),
+    Clip("kept-000002", 2, 4, LABELS[2], "val"),
 ]
-BOTH_ID = "clip-000000_000000_000002"
+BOTH_ID = "kept-000000_000000_000002"
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from k710 import open_manifest
 from k710.diff.manifests import CHANGES, Difference, columns_of, diff, diff_manifests, settings_that_differ
 from k710.lists.labels import class_names
 from k710.manifest.schema import CLIPS_SCHEMA, DROP_REASONS
-from k710.sources.known import SPLITS
+from k710.sources.source import SPLITS
 from k710.store.store import Store
 from tests.cli.test_bad_input import assert_refused, files_of
 from tests.helpers import CHECKOUT

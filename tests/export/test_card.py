@@ -20,8 +20,7 @@ from k710.export.card_facts import card_facts
 from k710.manifest.views import split_of, view
 from k710.sample import LISTS
 from k710.sample.footage import Clip
-from k710.sources.citations import citations
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES, citations
 from k710.store.store import Store
 from tests.cli.test_bad_input import assert_refused, files_of
 from tests.helpers.small_stores import clips_of, fake_media, manifest_of, put
@@ -33,7 +32,7 @@ def built(k710, tmp_path_factory):
     folder = tmp_path_factory.mktemp("card")
     (folder / "synonyms.csv").write_text("name,label\nmy archery,archery\n")
     result = k710(
-        *("build", "--annotations", "sample", "--recipe", "k710-strict", "--sources", ",".join(SOURCES)),
+        *("build", "--annotations", "sample", "--recipe", "k710-strict", "--sources", ",".join(KNOWN_SOURCES)),
         *("--precedence", "k400,k600", "--synonyms", folder / "synonyms.csv", "--out", folder / "m"),
     )
     assert result.exit_code == 0, result.output
@@ -131,7 +130,7 @@ def test_the_command_builds_the_same_rows(k710, built, tmp_path, monkeypatch):
 def test_the_lists_of_public_addresses_need_no_folder(built, tmp_path):
     about = json.loads(json.dumps(built.about))
     for entry in about["sources"]:
-        entry["url"] = SOURCES[entry["source"]].list_urls[entry["split"]]
+        entry["url"] = KNOWN_SOURCES[entry["source"]].list_urls[entry["split"]]
     about["synonyms"] = {}
     folder = tmp_path / "m"
     shutil.copytree(built.path, folder)
@@ -182,7 +181,7 @@ def test_papers_are_cited_of_the_releases_that_are_in_it(built):
     text = card(built)
     for number in ("1705.06950", "1808.01340", "1907.06987", "2010.10864", "2211.09552", "2303.16727"):
         assert f"arXiv:{number}" in text
-    for entry in citations(SOURCES):
+    for entry in citations(KNOWN_SOURCES):
         assert entry.count("{") == entry.count("}")
 
 

@@ -21,7 +21,8 @@ from k710.export.lists import FORMS, TEMPLATE_FIELDS, check_template, export
 from k710.lists.annotations import ListFile, read_list
 from k710.lists.labels import DIALECTS, class_names
 from k710.manifest.read import Manifest
-from k710.manifest.views import VIEWS, split_of, splits_of, view
+from k710.manifest.views import split_of, splits_of, view
+from k710.sources.known import VIEWS
 from tests.cli.test_bad_input import assert_refused, files_of
 
 RELEASES = VIEWS[1:]

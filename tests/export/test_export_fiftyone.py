@@ -18,8 +18,8 @@ import pytest
 from k710 import open_manifest
 from k710.export.fiftyone import export_fiftyone
 from k710.lists.labels import class_names
-from k710.manifest.views import VIEWS, split_of, splits_of, view
-from k710.sources.known import SOURCES
+from k710.manifest.views import split_of, splits_of, view
+from k710.sources.known import KNOWN_SOURCES, VIEWS
 from tests.cli.test_bad_input import assert_refused, files_of
 
 
@@ -27,7 +27,7 @@ from tests.cli.test_bad_input import assert_refused, files_of
 def everything(k710, tmp_path_factory):
     """All lists of the sample's four releases, the unlabelled test lists among them."""
     out = tmp_path_factory.mktemp("everything") / "m"
-    sources = ("--sources", ",".join(SOURCES), "--splits", "train,val,test")
+    sources = ("--sources", ",".join(KNOWN_SOURCES), "--splits", "train,val,test")
     assert k710("build", "--annotations", "sample", "--out", out, *sources).exit_code == 0
     return open_manifest(out)
 

@@ -11,8 +11,8 @@ import pytest
 from k710 import open_manifest
 from k710.export.hf import MEDIA, export_hf
 from k710.lists.labels import class_names
-from k710.manifest.views import VIEWS, split_of, splits_of, view
-from k710.sources.known import SOURCES
+from k710.manifest.views import split_of, splits_of, view
+from k710.sources.known import KNOWN_SOURCES, VIEWS
 from k710.store.store import Store
 from tests.cli.test_bad_input import assert_refused, files_of
 from tests.helpers.small_stores import clips_of, fake_media, manifest_of, put
@@ -24,7 +24,7 @@ datasets = pytest.importorskip("datasets", reason="not installed: no exported da
 def everything(k710, tmp_path_factory):
     """All lists of the sample's four releases, the unlabelled test lists among them."""
     out = tmp_path_factory.mktemp("everything") / "m"
-    sources = ("--sources", ",".join(SOURCES), "--splits", "train,val,test")
+    sources = ("--sources", ",".join(KNOWN_SOURCES), "--splits", "train,val,test")
     assert k710("build", "--annotations", "sample", "--out", out, *sources).exit_code == 0
     return open_manifest(out)
 
@@ -85,7 +85,7 @@ def test_k710_has_what_each_release_says(everything, load, exported):
         for row in dataset:
             clip = clips[row["clip_id"]]
             assert clip["split"] == split
-            for source in SOURCES:
+            for source in KNOWN_SOURCES:
                 assert row[f"{source}_split"] == clip[f"{source}_split"]
                 assert row[f"{source}_label"] == clip[f"{source}_class_id"]
         assert dataset.features["k400_label"].names == list(class_names("k400"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import socket
@@ -183,11 +184,11 @@ def test_a_page_that_an_older_version_cached_is_asked_for_again(alone, fetch, pu
 
 def test_a_page_in_place_of_an_annotation_list_is_not_kept(k710, public, tmp_path, monkeypatch):  # noqa: F811
     from k710.lists import public_lists
-    from k710.sources import known as releases
+    from k710.sources import known
 
     urls = {split: public.server.serve(f"/{split}.csv", PAGE) for split in ("train", "val")}
-    source = type(releases.SOURCES["k400"])(**{**vars(releases.SOURCES["k400"]), "list_urls": urls})
-    monkeypatch.setattr(public_lists, "SOURCES", {"k400": source})
+    source = dataclasses.replace(known.KNOWN_SOURCES["k400"], list_urls=urls)
+    monkeypatch.setattr(public_lists, "KNOWN_SOURCES", {"k400": source})
     options = ("--sources", "k400", "--splits", "train,val", "--out", tmp_path / "m")
     result = k710("build", *options)
     assert result.exit_code == 1

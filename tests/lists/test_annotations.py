@@ -350,9 +350,9 @@ def test_sha256_is_of_the_file_as_it_lies_there(tmp_path: Path) -> None:
     assert read(tmp_path, data).sha256 == hashlib.sha256(data).hexdigest()
 
 
-def test_the_module_can_be_imported_from_the_package():
-    """`from __future__ import annotations` in k710/__init__.py would stand in its way."""
-    program = "from k710 import annotations; annotations.read_list"
+def test_the_module_can_be_imported_from_its_package():
+    """`from __future__ import annotations` in k710/lists/__init__.py would hide it."""
+    program = "from k710.lists import annotations; annotations.read_list"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -378,7 +378,12 @@ def test_a_member_of_an_archive_is_named_by_its_file(monkeypatch):
 
     seen = []
     monkeypatch.setattr(from_cvdf, "_pass_over", lambda member: seen.append(member.name))
-    members = [SimpleNamespace(name=f"train_shard_000000_000999/{CLIP}.mp4", data=None)]
+
+    class Stream(list):
+        def found_a_new_clip(self):
+            pass
+
+    members = Stream([SimpleNamespace(name=f"train_shard_000000_000999/{CLIP}.mp4", data=None)])
     reading = from_cvdf._Reading()
     unit = SimpleNamespace(url="https://host/part_0.tar.gz", archive_set=None)
     assert list(from_cvdf._wanted_members(members, unit, None, reading, frozenset())) == []

@@ -10,7 +10,7 @@ import pytest
 
 from k710.manifest.read import open_manifest
 from k710.sample import LISTS
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES
 from tests.helpers.loopback import Fault, closed_url
 
 
@@ -35,10 +35,10 @@ def public(loopback, monkeypatch, tmp_path):
         for split in ("train", "val", "test"):
             (path,) = LISTS.glob(f"{source}_{split}.*")
             urls[split] = loopback.serve(f"/{path.name}", path.read_bytes(), faults=[Fault(cut_at=100)])
-        monkeypatch.setitem(SOURCES, source, dataclasses.replace(SOURCES[source], list_urls=urls))
+        monkeypatch.setitem(KNOWN_SOURCES, source, dataclasses.replace(KNOWN_SOURCES[source], list_urls=urls))
     url = loopback.serve("/kinetics700.tar.gz", archive())
-    release = dataclasses.replace(SOURCES["k700"], list_urls=dict.fromkeys(("train", "val", "test"), url))
-    monkeypatch.setitem(SOURCES, "k700", release)
+    release = dataclasses.replace(KNOWN_SOURCES["k700"], list_urls=dict.fromkeys(("train", "val", "test"), url))
+    monkeypatch.setitem(KNOWN_SOURCES, "k700", release)
     return loopback
 
 
@@ -69,8 +69,8 @@ def test_what_is_already_answered_is_not_downloaded(k710, public, tmp_path):
 def test_without_a_network_the_message_names_the_address_and_the_way_out(k710, public, tmp_path, monkeypatch):
     monkeypatch.setattr("k710.storage.http_reader.LONGEST_WAIT_S", 0.0)
     url = closed_url() + "/val.csv"
-    urls = SOURCES["k400"].list_urls | {"val": url}
-    monkeypatch.setitem(SOURCES, "k400", dataclasses.replace(SOURCES["k400"], list_urls=urls))
+    urls = KNOWN_SOURCES["k400"].list_urls | {"val": url}
+    monkeypatch.setitem(KNOWN_SOURCES, "k400", dataclasses.replace(KNOWN_SOURCES["k400"], list_urls=urls))
     result = k710("build", "--out", tmp_path / "m")
     assert result.exit_code == 1
     assert url in result.stderr
@@ -83,10 +83,10 @@ def test_a_few_bad_rows_of_an_official_list_are_dropped_and_listed(k710, public,
     header, *rows = (LISTS / "k400_train.csv").read_text().splitlines()
     many = [f"abseiling,{number:011d},0,10,train,0" for number in range(2_000)]
     many[1_000] = "abseiling,too-short,0,10,train,0"
-    urls = SOURCES["k400"].list_urls | {
+    urls = KNOWN_SOURCES["k400"].list_urls | {
         "train": public.serve("/bad.csv", "\n".join([header, *rows, *many, ""]).encode())
     }
-    monkeypatch.setitem(SOURCES, "k400", dataclasses.replace(SOURCES["k400"], list_urls=urls))
+    monkeypatch.setitem(KNOWN_SOURCES, "k400", dataclasses.replace(KNOWN_SOURCES["k400"], list_urls=urls))
     result = k710("build", "--out", tmp_path / "m")
     assert result.exit_code == 0, result.output
     assert "k400 train: line 1014 left out: ID 'too-short' is not 11 characters" in result.stderr
@@ -97,7 +97,7 @@ def test_a_few_bad_rows_of_an_official_list_are_dropped_and_listed(k710, public,
     assert dataset["sources"][0]["malformed"][0]["line"] == 1_014
     strict = k710("build", "--out", tmp_path / "m2", "--strict")
     assert strict.exit_code == 1
-    assert "1 bad row of 2,012\n  line 1014:" in strict.stderr
+    assert "1 bad row of 2,012\n    line 1014:" in strict.stderr
     assert not (tmp_path / "m2").exists()
 
 
@@ -105,8 +105,8 @@ def test_more_than_one_bad_row_in_a_thousand_stops_the_build(k710, public, tmp_p
     rows = [f"abseiling,{number:011d},0,10,train" for number in range(1_997)]
     rows += ["abseiling,too-short,0,10,train"] * 3
     body = "\n".join(["label,youtube_id,time_start,time_end,split", *rows, ""]).encode()
-    urls = SOURCES["k400"].list_urls | {"train": public.serve("/bad.csv", body)}
-    monkeypatch.setitem(SOURCES, "k400", dataclasses.replace(SOURCES["k400"], list_urls=urls))
+    urls = KNOWN_SOURCES["k400"].list_urls | {"train": public.serve("/bad.csv", body)}
+    monkeypatch.setitem(KNOWN_SOURCES, "k400", dataclasses.replace(KNOWN_SOURCES["k400"], list_urls=urls))
     result = k710("build", "--out", tmp_path / "m")
     assert result.exit_code == 1
     assert "3 bad rows of 2,000" in result.stderr

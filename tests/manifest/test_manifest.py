@@ -21,9 +21,9 @@ from k710.errors import ManifestError
 from k710.manifest import write as module
 from k710.manifest.read import open_manifest
 from k710.manifest.schema import CLIPS_SCHEMA, content_hash
-from k710.manifest.views import VIEWS, split_of, splits_of, view
+from k710.manifest.views import split_of, splits_of, view
 from k710.manifest.write import prune, write_manifest
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES, VIEWS
 
 
 def build(k710, out, *arguments):
@@ -82,7 +82,7 @@ def test_it_reads_back_with_pyarrow_and_pandas(sample):
 def test_all_releases_always_have_their_columns(sample):
     assert sample.clips.schema.equals(CLIPS_SCHEMA)
     assert sample.clips["k700_2020_split"].null_count == sample.clips.num_rows
-    assert set(SOURCES) == {name.removesuffix("_split") for name in CLIPS_SCHEMA.names if name.endswith("_split")}
+    assert set(KNOWN_SOURCES) == {name.removesuffix("_split") for name in CLIPS_SCHEMA.names if name.endswith("_split")}
 
 
 def test_provenance(sample):

@@ -32,7 +32,7 @@ from k710.near_duplicates.apply import chosen_drops
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SignatureFolder
 from k710.sample.footage import write_video
-from k710.sources.known import NEWEST_FIRST, SOURCES
+from k710.sources.known import KNOWN_SOURCES, PRECEDENCE
 from k710.store.store import METADATA_KEY, Store
 from tests.helpers.planted_copies import LOOK, SPAN_S, Planted, planted_manifest, small_set
 from tests.helpers.report_pages import tables_of
@@ -203,7 +203,7 @@ def sides_of(manifest: Manifest, **how: Any) -> dict[str, str]:
 
 def test_held_out_is_what_any_holdout_list_has(sample):
     clips = sample.clips.to_pylist()
-    listed = {row["clip_id"] for row in clips if "val" in [row[f"{source}_split"] for source in SOURCES]}
+    listed = {row["clip_id"] for row in clips if "val" in [row[f"{source}_split"] for source in KNOWN_SOURCES]}
     found = sides_of(sample)
     assert {clip for clip, side in found.items() if side == "train"} == {
         row["clip_id"] for row in clips if row["split"] == "train"
@@ -221,7 +221,9 @@ def test_a_strict_recipe_holds_out_test_lists(k710, tmp_path):
     assert set(found.values()) == {"train", "val", "test"}
     tests = {clip for clip, side in found.items() if side == "test"}
     assert all(
-        "test" in [row[f"{s}_split"] for s in SOURCES] for row in manifest.clips.to_pylist() if row["clip_id"] in tests
+        "test" in [row[f"{s}_split"] for s in KNOWN_SOURCES]
+        for row in manifest.clips.to_pylist()
+        if row["clip_id"] in tests
     )
 
 
@@ -237,7 +239,7 @@ def test_the_rank_of_a_clip_is_that_of_its_newest_train_list(sample):
     table = {row["clip_id"]: row for row in compared_clips(sample).to_pylist()}
     for row in sample.clips.to_pylist():
         if row["split"] == "train":
-            ranks = [n for n, source in enumerate(NEWEST_FIRST) if row[f"{source}_split"] == "train"]
+            ranks = [n for n, source in enumerate(PRECEDENCE) if row[f"{source}_split"] == "train"]
             assert table[row["clip_id"]]["rank"] == ranks[0]
 
 

@@ -27,7 +27,7 @@ from k710.lists.labels import class_names, row_map
 from k710.manifest.pairs import PAIRS_SCHEMA, write_pairs
 from k710.manifest.read import Manifest
 from k710.manifest.schema import PAIRS_FILE
-from k710.report.charts import kinds_chart
+from k710.report.charts import AMBER, BLUE, TEAL, VIOLET, kinds_chart
 from k710.report.figures.gather import find_store, gather
 from k710.report.figures.media import _histogram, _kinds
 from k710.report.figures.near_duplicates import near_duplicate_figures
@@ -37,7 +37,7 @@ from k710.report.parts import Link, Table
 from k710.report.sections import sections
 from k710.report.tables import class_table, conflict_tables, hardest_hit, histogram_table, youtube
 from k710.sample import LISTS
-from k710.sources.known import SOURCES
+from k710.sources.known import KNOWN_SOURCES
 from k710.store.store import Store
 from tests.helpers.report_pages import tables_of, write_run
 from tests.helpers.small_stores import MEASURED, about, clips_of, fake_media, made_of, manifest_of
@@ -419,9 +419,8 @@ def test_a_manifest_without_counts_or_with_damaged_ones(sample):
 
 
 def test_all_releases_have_a_colour():
-    from k710.report.charts import _RELEASES
-
-    assert set(_RELEASES) == set(SOURCES)
+    colours = [source.colour for source in KNOWN_SOURCES.values()]
+    assert colours == [BLUE, TEAL, VIOLET, AMBER]
 
 
 def test_a_terminal_obeys_no_code_of_the_data(k710, stored, tmp_path):

@@ -16,16 +16,15 @@ import pyarrow as pa
 
 from k710.errors import DownloadError, FetchError, StoreError, UsageError
 from k710.fetch.wanted import in_splits
-from k710.sources.known import SPLITS
+from k710.sources.kinetics import CVDF as CVDF_HOST
+from k710.sources.known import archives
 from k710.storage.download import cached, forget
 from k710.storage.http_reader import FileVersion, Options, head, is_web_address, without_password
 from k710.storage.storage import Location
 from k710.store.store import MENDED, NewerStoreError, unit_metadata
 
-CVDF = "https://s3.amazonaws.com/kinetics"
-_ORIGINAL = re.compile(
-    r"https?://(s3[.-]?[a-z0-9-]*\.amazonaws\.com/kinetics|kinetics\.s3[.-]?[a-z0-9-]*\.amazonaws\.com)/"
-)
+CVDF = CVDF_HOST.base_url
+_ORIGINAL = re.compile(CVDF_HOST.address_pattern)
 MAX_LIST_BYTES = 4 << 20  # the longest list, of a few hundred addresses, has some 50 kB
 MAX_LIST_S = 600.0
 
@@ -89,30 +88,10 @@ def check_base_url(where: str) -> None:
         raise UsageError(f"cvdf:{shown}: a mirror's address is http(s)://HOST/…; a password goes into ~/.netrc")
 
 
-def _parts(release: str, folder: str, sources: tuple[str, ...]) -> tuple[ArchiveSet, ...]:
-    columns = tuple(f"{source}_split" for source in sources)
-    return tuple(
-        ArchiveSet(
-            f"{release}/{split}",
-            f"{folder}/{split}/{release}_{split}_path.txt",
-            partial(in_splits, columns=columns, splits=(split,)),
-        )
-        for split in ("val", "train", "test")  # what evaluation needs is small, and early useful
-    )
-
-
 # In the order in which they are asked. A clip's home is the newest release that hosts it; later sets are asked for what
-# the earlier ones lacked. Videos of Kinetics-700 are hosted as those of its 2020 edition. K400's replacements come
-# before the damaged originals.
-ARCHIVE_SETS: tuple[ArchiveSet, ...] = (
-    *_parts("k700_2020", "700_2020", ("k700_2020", "k700")),
-    *_parts("k600", "600", ("k600",)),
-    ArchiveSet(
-        "k400/replacement",
-        "400/replacement_for_corrupted_k400.tgz",
-        partial(in_splits, columns=("k400_split",), splits=SPLITS),
-    ),
-    *_parts("k400", "400", ("k400",)),
+# the earlier ones lacked.
+ARCHIVE_SETS: tuple[ArchiveSet, ...] = tuple(
+    ArchiveSet(one.name, one.address, partial(in_splits, views=one.sources, splits=one.splits)) for one in archives()
 )
 
 

@@ -22,6 +22,7 @@ from k710.lists.labels import (
 )
 from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.heads.heads import Head, class_counts, likely_cause
+from k710.sources.known import UNION
 
 # The order of a list that is no published one.
 OWN_ORDER = "own order"
@@ -352,5 +353,5 @@ def _misnamed(checkpoint: Checkpoint, label_set: str, labels: Labels, said: list
 
 
 def _releases(key: int | str) -> tuple[bool, ...]:
-    """In which of K400, K600 and K700 a class is."""
-    return tuple(key in k710_classes_of(name) for name in ("k400", "k600", "k700"))
+    """In which members of the union a class is."""
+    return tuple(key in k710_classes_of(name) for name in UNION.members)

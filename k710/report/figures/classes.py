@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from k710.curation.curate import codes
 from k710.lists.labels import k710_classes_of
-from k710.manifest.memberships import classes_in, split_masks
-from k710.sources.known import SOURCES, SPLITS
+from k710.manifest.listings import classes_in, masks_of
+from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.source import SPLITS
 from k710.store.failures import OF_THE_VIDEO
 
 _NO_CLASS = -1
@@ -25,10 +26,10 @@ def class_figures(clips: pa.Table, labels: tuple[str, ...], media: pa.Table | No
     A release's clips are counted under the K710 class of the release's own label.
     """
     num_classes = len(labels)
-    columns = {f"K710 {split}": counts for split, counts in _by_split(clips, "", None, num_classes).items()}
-    for source, release in SOURCES.items():
+    columns = {f"K710 {split}": counts for split, counts in _by_split(clips, UNION.name, None, num_classes).items()}
+    for source, release in KNOWN_SOURCES.items():
         to_k710 = np.array([*k710_classes_of(release.label_set), _NO_CLASS])
-        by_split = _by_split(clips, f"{source}_", to_k710, num_classes)
+        by_split = _by_split(clips, source, to_k710, num_classes)
         columns |= {f"{source} {split}": counts for split, counts in by_split.items()}
     fates = None if media is None else _fates(clips, media, num_classes)
     rows = [
@@ -49,16 +50,16 @@ def _own(clips: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _by_split(
-    clips: pa.Table, prefix: str, to_k710: npt.NDArray[np.int64] | None, num_classes: int
+    clips: pa.Table, view: str, to_k710: npt.NDArray[np.int64] | None, num_classes: int
 ) -> dict[str, npt.NDArray[np.int64]]:
     """(classes,) clips of each class in each split that has any; clips without a label are nobody's.
 
-    `prefix`: of the release's columns; `to_k710`: the K710 class of each of its own, and _NO_CLASS at the end.
+    `to_k710`: the K710 class of each of its own, and _NO_CLASS at the end.
     """
-    masks = split_masks(clips[f"{prefix}split"])
+    masks = masks_of(clips, view)
     found = {}
     for name in SPLITS:
-        class_id = classes_in(clips, prefix, name, masks).astype(np.int64)
+        class_id = classes_in(clips, view, name, masks).astype(np.int64)
         class_id = class_id if to_k710 is None else to_k710[class_id]
         of_split = class_id[class_id >= 0]
         if len(of_split):

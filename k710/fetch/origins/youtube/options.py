@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import UsageError
-from k710.lists.annotation_rows import ID_PATTERN
+from k710.sources.source import YOUTUBE_ID
 
 # Between videos, by default: with them a guest stays below the 300 videos an hour that YouTube allows.
 SLEEP_REQUESTS_S, SLEEP_S, MAX_SLEEP_S = 0.75, 5.0, 10.0
@@ -59,7 +59,7 @@ class YouTubeOptions:
         if self.plugins is not None and not self.plugins.is_dir():
             raise UsageError(f"--youtube-plugins: {self.plugins}: no such folder")
         for youtube_id in self.alive:
-            if not re.fullmatch(ID_PATTERN, youtube_id):
+            if not re.fullmatch(YOUTUBE_ID, youtube_id):
                 raise UsageError(f"--youtube-alive: {youtube_id!r} is no YouTube ID (11 characters)")
         self.cookies_text()
         return self

@@ -1,0 +1,110 @@
+"""What the clips table says of the lists of each source: the only file that spells the names of these columns.
+
+A source has two columns: `{source}_split` names the splits whose lists hold the clip, and `{source}_class_id` is the
+label that they give it, an index in the source's own class order. A table in which lists of one source label a clip
+differently has `{source}_class_ids` too (memberships.py says how). The columns of the curated union are `split` and
+`class_id`. All functions here take a view: the name of a source, or of the union.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.manifest.memberships import Classes, Mask, Masks, in_splits_of, split_masks, splits_named
+from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.source import SPLITS
+
+NAMES = pa.dictionary(pa.int8(), pa.string())
+
+
+def split_name(view: str) -> str:
+    """The column with the splits of a view."""
+    return f"{_prefix(view)}split"
+
+
+def class_id_name(view: str) -> str:
+    """The column with the labels of a view."""
+    return f"{_prefix(view)}class_id"
+
+
+def class_ids_name(view: str) -> str:
+    """The column, in few tables, with the label that each split of a view gives the clip."""
+    return f"{_prefix(view)}class_ids"
+
+
+def _prefix(view: str) -> str:
+    return "" if view == UNION.name else f"{view}_"
+
+
+def split_names(sources: Iterable[str] = KNOWN_SOURCES) -> tuple[str, ...]:
+    """The columns with the splits of these sources."""
+    return tuple(map(split_name, sources))
+
+
+def fields_of(sources: Iterable[str] = KNOWN_SOURCES) -> list[pa.Field]:
+    """The two columns of each source, as they are in every clips table."""
+    return [
+        pa.field(name, kind)
+        for source in sources
+        for name, kind in ((split_name(source), NAMES), (class_id_name(source), pa.int16()))
+    ]
+
+
+# Columns that a clips table has only where a clip needs them.
+CLASS_IDS_FIELDS = tuple(pa.field(class_ids_name(source), pa.list_(pa.int16())) for source in KNOWN_SOURCES)
+
+# With the column of labels comes the other where a table has it.
+CLASS_IDS_BESIDE = {class_id_name(source): class_ids_name(source) for source in KNOWN_SOURCES}
+
+
+def masks_of(clips: pa.Table, view: str) -> Masks:
+    """(clips,) the splits of a view that each clip is in, as bits. Raises ManifestError for a name that is no split."""
+    return split_masks(clips[split_name(view)])
+
+
+def is_listed(clips: pa.Table, view: str) -> pa.ChunkedArray:
+    """Which clips are in any split of a view."""
+    return pc.is_valid(clips[split_name(view)])
+
+
+def is_in(clips: pa.Table, views: Iterable[str], splits: Iterable[str]) -> Mask:
+    """(clips,) which clips are in one of these splits of one of these views."""
+    splits = tuple(splits)
+    found: Mask = functools.reduce(np.logical_or, (in_splits_of(masks_of(clips, view), splits) for view in views))
+    return found
+
+
+def class_ids_of(clips: pa.Table, view: str) -> pa.ChunkedArray:
+    """The label of each clip in a view, an index in the class order of the view; null without a label."""
+    return clips[class_id_name(view)]
+
+
+def classes_in(clips: pa.Table, view: str, split: str, masks: Masks | None = None) -> Classes:
+    """(clips,) the label that one split of a view gives each clip, an index in the class order of the view; -1 for a
+    clip that has no label there or is not in the split. `masks`: those of the view's splits, where they are known."""
+    masks = masks_of(clips, view) if masks is None else masks
+    here = in_splits_of(masks, (split,))
+    classes = np.where(here, class_ids_of(clips, view).fill_null(-1).to_numpy(), -1).astype(np.int16)
+    if class_ids_name(view) not in clips.column_names:
+        return classes
+    own = clips[class_ids_name(view)]
+    index = np.flatnonzero(own.is_valid().to_numpy() & here)
+    if not len(index):
+        return classes
+    lists = pa.concat_arrays(own.take(pa.array(index)).chunks)
+    lengths = pc.list_value_length(lists).to_numpy()
+    before = masks[index] & np.uint8((1 << SPLITS.index(split)) - 1)  # the splits before this one
+    place = np.cumsum(lengths) - lengths + np.array([bits.bit_count() for bits in range(1 << len(SPLITS))])[before]
+    classes[index] = lists.flatten().fill_null(-1).to_numpy()[place]
+    return classes
+
+
+def lists_of(clip: Mapping[str, Any], sources: Iterable[str] = tuple(KNOWN_SOURCES)) -> list[tuple[str, str]]:
+    """The lists, (source, split), that hold a clip: a row of the clips table as a dict."""
+    return [(source, split) for source in sources for split in splits_named(clip[split_name(source)])]

@@ -1,0 +1,100 @@
+"""A source: one published data set of labelled video clips, and what k710 must know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SPLITS = ("train", "val", "test")
+
+# How data sets and crawlers spell a split, in the `split` column and in file names.
+SPLIT_SPELLINGS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+YOUTUBE_ID = "[A-Za-z0-9_-]{11}"
+
+
+@dataclass(frozen=True)
+class Archives:
+    """Public archives of clips that are read together. `address` is below the host's base URL: the address of a list
+    of archives (`.txt`), or of the one archive. They hold clips of these sources and splits."""
+
+    name: str
+    address: str
+    sources: tuple[str, ...]
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ArchiveHost:
+    """A public server of archives. `address_pattern` is a regular expression for its base URL in any spelling."""
+
+    base_url: str
+    address_pattern: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published data set.
+
+    `name` is what options and columns call it, `title` what people call it. `name_pattern` is a regular expression,
+    without groups, for the spellings of the name in any case; it matches a whole name. `label_set` names the file of
+    `labelmaps/` with its classes. `list_urls` gives the public address of each split's list. `published_rows` are the
+    rows of each list as first published; `paper_rows` are the clips that UniFormerV2's authors could still get (its
+    Table 10). `twin` is a source with nearly the same val list. `archives` are asked in their order. `citation` is
+    BibTeX, `licence` a sentence in Markdown, `colour` that of its lines and bars in a report. `id_pattern` is a regular
+    expression for its video IDs, without groups.
+    """
+
+    name: str
+    title: str
+    name_pattern: str
+    label_set: str
+    citation: str
+    licence: str
+    colour: str
+    list_urls: Mapping[str, str] = field(default_factory=dict)
+    published_rows: Mapping[str, int] = field(default_factory=dict)
+    paper_rows: Mapping[str, int] = field(default_factory=dict)
+    splits: tuple[str, ...] = SPLITS
+    archives: tuple[Archives, ...] = ()
+    twin: str = ""
+    id_pattern: str = YOUTUBE_ID
+
+
+@dataclass(frozen=True)
+class Union:
+    """A data set that is made of several sources by aligning their labels and removing repeated videos.
+
+    `sources` are those that it can be made of: each has its columns in every clips table, in this order. `members` are
+    those that the published union is made of. `precedence`: when one video is in several sources, the first of these
+    gives the clip and the label. `synonyms` names the file of `labelmaps/` with the class names that mean one class.
+    `paper_rows` are the clips that its authors had, `paper_classes` its classes. `citations` are BibTeX.
+    """
+
+    name: str
+    title: str
+    name_pattern: str
+    label_set: str
+    sources: tuple[str, ...]
+    members: tuple[str, ...]
+    precedence: tuple[str, ...]
+    synonyms: str
+    paper_rows: Mapping[str, int]
+    paper_classes: int
+    citations: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def bibtex(key: str, title: str, authors: str, year: int, arxiv: str) -> str:
+    """The BibTeX entry of a paper on arXiv."""
+    fields = {"title": title, "author": authors, "year": str(year), "journal": f"arXiv preprint arXiv:{arxiv}"}
+    return "\n".join([f"@article{{{key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"])
