@@ -31,11 +31,3 @@ class Media:
         """The clips of a view and split. Raises UsageError, LoadError, StoreError or FetchError."""
         where: dict[str, Any] = {"store": self.store, "profile": self.profile, "folder": self.folder}
         return manifest.dataset(**where, cache=self.cache, cache_bytes=self.cache_bytes, **options)
-
-
-def media_of(options: dict[str, Any]) -> Media:
-    """What a command's options say of it; they are taken out of `options`."""
-    cache_bytes = int(options.pop("cache_gb") * 1e9)
-    return Media(
-        **{name: options.pop(name) for name in ("store", "profile", "folder", "cache")}, cache_bytes=cache_bytes
-    )

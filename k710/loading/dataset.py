@@ -81,7 +81,7 @@ def open_dataset(
 class ClipDataset(Dataset[LoadedClip]):
     """A map-style dataset of clips in clip_id order. `dataset[Sample(clip, …)]` or `dataset[clip]` loads one.
 
-    `training`: random frames, and unlabelled clips are refused (UsageError); else the frames of the view that the
+    `training`: random frames, and unlabelled clips are refused (UsageError) if `needs_labels`; else the frames of the view that the
     sample asks for. `frame_reads` is MediaFiles'; `cache` is a folder that keeps clips of a store at a URL, at most
     `cache_bytes`; the other options are those of `how_to_load`. It pickles to a path and settings, so workers get it
     at no cost.
@@ -99,6 +99,7 @@ class ClipDataset(Dataset[LoadedClip]):
         split: str,
         dialect: str = "canonical",
         training: bool,
+        needs_labels: bool = True,
         frame_reads: str | None = None,
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -112,7 +113,7 @@ class ClipDataset(Dataset[LoadedClip]):
         self._files = MediaFiles(where, in_tars=about["in_tars"], frame_reads=frame_reads, cache=kept)
         unlabelled = int((index.class_ids == NO_CLASS).sum())
         self._num_by_number = 0
-        if training and unlabelled:
+        if training and needs_labels and unlabelled:
             raise UsageError(f"{unlabelled:,} of the {len(index):,} {view} {split} clips have no label to train on")
 
     def __len__(self) -> int:

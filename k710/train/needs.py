@@ -47,7 +47,7 @@ def needs(
     family = recipe.family
     parameters, cost = num_parameters(family, config), family.cost(config)
     opened = open_manifest(manifest)
-    train, val, said = open_clips(recipe, opened, media)
+    train, val, messages = open_clips(recipe, opened, media)
     pieces = check_recipe(recipe, opened, train, world_size=world_size)
     start = check_origin(recipe, origin)
     memory = estimate_memory(family, config, precision=recipe.optim.precision, average=recipe.optim.ema_decay > 0)
@@ -61,7 +61,7 @@ def needs(
         f"memory of a GPU: {memory.of(pieces.piece_size) / 2**30:.1f} GiB: the model {memory.model_bytes / 2**30:.1f}, "
         f"each of {pieces.piece_size} clips {memory.clip_bytes / 2**30:.2f}; CUDA itself needs 1 to 2 GiB more",
         str(pieces),
-        *said,
+        *messages,
         f"clips: {len(train):,} train ({train.counts.missing:,} missing), "
         f"{len(val) if val is not None else 0:,} val; {num_clips:,} in {epochs} epochs",
         *_hours(num_clips, rate, _ASSUMED_FLOPS / (2 * step), world_size),

@@ -37,7 +37,7 @@ class TrainRecipe:
     seed: int = 6666
 
     @property
-    def learns(self) -> Objective:
+    def chosen_objective(self) -> Objective:
         return OBJECTIVES[self.objective]
 
     @property

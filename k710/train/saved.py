@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from k710.loading.loader import ClipLoader
-from k710.train.average import Average
+from k710.train.optimizer import Average
 from k710.train.run import Progress, Run
 from k710.train.run_folder import BEST, write_checkpoint, write_step
 
@@ -42,7 +42,7 @@ class Saved:
                     "position": self.loader.state_dict(),
                     "progress": self.progress.state_dict(),
                 }
-                write_step(self.run.out, self.progress.step, content, keep=self.run.keep)
+                write_step(self.run.out, self.progress.step, content, keep=self.run.options.keep)
         self.progress.saved_at_s = time.monotonic()
 
     def write_best(self) -> None:

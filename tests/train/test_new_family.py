@@ -19,7 +19,7 @@ from k710.train.memory import estimate_memory
 from k710.train.objectives import OBJECTIVES
 from k710.train.prepare import prepare
 from k710.train.recipe import read_train_recipe
-from k710.train.run_folder import read_own
+from k710.train.run_folder import read_checkpoint
 from k710.train.run_log import read_log
 from k710.train.start import Origin
 from k710.train.stop import StoppedError
@@ -85,8 +85,8 @@ def test_it_trains_resumes_evaluates_predicts_and_is_remapped(recipe, experiment
     assert (found["model"], found["preset"]) == ("SmallCnn of width 8, 710 classes", "small")
     assert (found["head"]["name"], found["label_set"], found["dialect"]) == ("classifier", "k710", "canonical")
     assert k710("remap-head", best, "--to", "k400").exit_code == 0
-    remapped = read_own(whole / "best.k400.pt")["model"]["classifier.weight"]
-    assert torch.equal(remapped, read_own(best)["model"]["classifier.weight"][:400])
+    remapped = read_checkpoint(whole / "best.k400.pt")["model"]["classifier.weight"]
+    assert torch.equal(remapped, read_checkpoint(best)["model"]["classifier.weight"][:400])
 
     scored = k710("eval", "--checkpoint", best, *files, "--view", "k400", "--clips", 1, "--crops", 1, "--json")
     assert scored.exit_code == 0, scored.stderr
@@ -128,7 +128,7 @@ def test_an_objective_without_labels_trains_validates_and_resumes(recipe, experi
     assert [math.isfinite(line["loss"]) for line in validations] == [True] * 3
     best = min(validations, key=lambda line: line["loss"])
     assert [line["best"] for line in validations if line is best] == [True], "less is better"
-    assert read_own(tmp_path / "whole" / "best.pt")["validation"]["loss"] == best["loss"]
+    assert read_checkpoint(tmp_path / "whole" / "best.pt")["validation"]["loss"] == best["loss"]
 
     train(run(recipe, experiment, tmp_path / "again", *changes))
     assert losses(tmp_path / "again") == losses(tmp_path / "whole")
