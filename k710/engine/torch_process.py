@@ -86,8 +86,11 @@ class Process:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """An error of one process in this block stops all of them after the block, with the same message. Without one,
-        all leave the block together. Inside it, processes must not communicate. Raises SharedError; alone, a process raises what it raises."""
+        """An error of one process in this block stops all of them after the block, with the same message.
+
+        Without an error, all leave the block together. Inside it, processes must not communicate. Raises SharedError;
+        a process that is alone raises its own error.
+        """
         if self.world_size == 1:
             yield
             return

@@ -28,14 +28,17 @@ from k710.text import counted
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """How clips are seen: `num_clips` x `num_crops` views of each, `batch_size` views at once in `precision` (fp32, bf16
-    or fp16). `num_workers`: loader processes, 0 to load in this process."""
+    """How clips are seen: `num_clips` x `num_crops` views of each, `batch_size` views at once, in `precision` (fp32,
+    bf16 or fp16). `num_workers`: loader processes, 0 to load in this process."""
 
     num_clips: int = 4
     num_crops: int = 3
     batch_size: int = 8
     num_workers: int = 0
     precision: str = "fp32"
+
+
+DEFAULT_OPTIONS = EvalOptions()
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def evaluate(
     *,
     view: str,
     split: str = "val",
-    options: EvalOptions = EvalOptions(),
+    options: EvalOptions = DEFAULT_OPTIONS,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
     """Evaluate on all clips of the view's split that are there, each seen in several views, as published.

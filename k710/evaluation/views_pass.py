@@ -50,9 +50,9 @@ def predict_views(
     """Look at every view of every clip once, clips shared out between the processes; the same answer on all of them.
 
     As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `augment` gives
-    crop size, mean and std. Each process takes `batch_size` views at once, and calls `on_progress` with the number of its
-    clips that are done. Raises LoadError where a loader's worker dies, TrainError where a GPU has no room for the views
-    or a score is not finite, and what `on_progress` raises.
+    crop size, mean and std. Each process takes `batch_size` views at once, and calls `on_progress` with the number of
+    its clips that are done. Raises LoadError where a loader's worker dies, TrainError where a GPU has no room for the
+    views or a score is not finite, and what `on_progress` raises.
     """
     was_training, num_views = model.training, len(dataset.views)
     model.eval()

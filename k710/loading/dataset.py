@@ -81,9 +81,9 @@ def open_dataset(
 class ClipDataset(Dataset[LoadedClip]):
     """A map-style dataset of clips in clip_id order. `dataset[Sample(clip, …)]` or `dataset[clip]` loads one.
 
-    `training`: random frames, and unlabelled clips are refused (UsageError) if `needs_labels`; else the frames of the view that the
-    sample asks for. `frame_reads` is MediaFiles'; `cache` is a folder that keeps clips of a store at a URL, at most
-    `cache_bytes`; the other options are those of `how_to_load`. It pickles to a path and settings, so workers get it
+    `training`: random frames, and unlabelled clips are refused (UsageError) if `needs_labels`; else the frames of the
+    view that the sample asks for. `frame_reads` is MediaFiles'; `cache` is a folder that keeps clips of a store at a
+    URL, at most `cache_bytes`; the other options are those of `how_to_load`. It pickles to a path and settings, so workers get it
     at no cost.
 
     `dataset[clip]` is the clip as epoch 0 shows it. Torch's own DataLoader asks by such numbers, so it would show the

@@ -71,7 +71,7 @@ def _labels(checkpoint: Checkpoint, name: str | None) -> dict[str, Any]:
     try:
         head = find_head(checkpoint, name=name)
         found["head"] = _head(head)
-        labels, messages = source_labels(checkpoint, head, again=True)
+        labels, known_by = source_labels(checkpoint, head, again=True)
     except CheckpointError as error:
         found["known_by"] = [str(error).removeprefix(f"{checkpoint.path}: ")]
         return found
@@ -80,7 +80,7 @@ def _labels(checkpoint: Checkpoint, name: str | None) -> dict[str, Any]:
         "label_set": labels.label_set,
         "dialect": labels.dialect,
         "label_sha256": labels.sha256,
-        "known_by": messages,
+        "known_by": known_by,
     }
     if record.get("remapped_from"):
         found["remapped_from"] = record["remapped_from"]

@@ -19,7 +19,7 @@ from k710.storage.storage import Location
 from k710.text import counted
 from k710.train import run_folder
 from k710.train.recipe import TrainRecipe, augment_of, mix_of
-from k710.train.run import Run, RunOptions
+from k710.train.run import DEFAULT_OPTIONS, Run, RunOptions
 from k710.train.run_log import check_tensorboard
 from k710.train.start import Origin, start_model
 from k710.train.step import Pieces, cut
@@ -33,7 +33,7 @@ def prepare(
     *,
     origin: Origin,
     media: Media,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> Run:

@@ -36,6 +36,9 @@ class RunOptions:
     tensorboard: bool = False
 
 
+DEFAULT_OPTIONS = RunOptions()
+
+
 @dataclass(frozen=True)
 class Run:
     """A run that is about to begin: everything was checked (prepare.py), and its folder was made.
@@ -53,7 +56,7 @@ class Run:
     pieces: Pieces
     process: Process
     facts: dict[str, Any]
-    options: RunOptions = RunOptions()
+    options: RunOptions = DEFAULT_OPTIONS
     resumed: dict[str, Any] | None = None
     say: Callable[[str], None] = print
 

@@ -73,8 +73,10 @@ class RunLog:
                     self._writer.close()
 
     def step(self, step: Step) -> None:
-        line = asdict(step)
-        self._write({"kind": "step", **line, **line.pop("measures")})
+        line: dict[str, Any] = {"kind": "step"}
+        for name, value in asdict(step).items():
+            line |= value if name == "measures" else {name: value}
+        self._write(line)
         self._recent.append(step)
         if len(self._recent) >= self.every or step.step == self.num_steps:
             self._say_progress()

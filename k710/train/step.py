@@ -1,4 +1,4 @@
-"""One optimiser step: how the batch is cut into pieces, forward and backward of each, clipped gradients, new weights."""
+"""One optimiser step: the batch in pieces, forward and backward of each, gradients clipped, weights updated."""
 
 from __future__ import annotations
 

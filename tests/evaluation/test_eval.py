@@ -18,7 +18,7 @@ from k710.engine.part import Share
 from k710.engine.torch_process import Process
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
 from k710.evaluation.dialect_vote import raw_scores, vote
-from k710.evaluation.evaluate import common, evaluate, fingerprint
+from k710.evaluation.evaluate import EvalOptions, common, evaluate, fingerprint
 from k710.evaluation.files import compare, read_predictions, write_evaluation
 from k710.evaluation.predict import predict_file
 from k710.evaluation.scores import accuracies, class_scores, confusions, ranks
@@ -58,7 +58,8 @@ def run(checkpoint, experiment, view="k710", **options):
     manifest, clips = experiment
     model = model_for_view(checkpoint, view, num_frames=8)
     options.setdefault("media", Media(folder=clips))
-    return evaluate(model, manifest, options.pop("process", CPU), options.pop("media"), view=view, **options)
+    process, media, split = options.pop("process", CPU), options.pop("media"), options.pop("split", "val")
+    return evaluate(model, manifest, process, media, view=view, split=split, options=EvalOptions(**options))
 
 
 # Scores: by hand.
@@ -295,7 +296,7 @@ def test_scores_that_are_not_finite_are_refused(checkpoint, experiment, tmp_path
         model.model.transformer.proj[2].weight.fill_(3e38)
     manifest, clips = experiment
     with pytest.raises(TrainError, match=r"^clip \S+: the model's scores are not finite"):
-        evaluate(model, manifest, CPU, Media(folder=clips), view="k710", num_clips=1, num_crops=1)
+        evaluate(model, manifest, CPU, Media(folder=clips), view="k710", options=EvalOptions(1, 1))
     path = next(clips.iterdir())
     with pytest.raises(TrainError, match=rf"^{path}: the model's scores are not finite"):
         predict_file(model, path)

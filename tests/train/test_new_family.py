@@ -124,6 +124,7 @@ def test_an_objective_without_labels_trains_validates_and_resumes(recipe, experi
     steps, validations = ([line for line in lines if line["kind"] == kind] for kind in ("step", "validation"))
     assert len(steps) == 12
     assert all(0 <= line["noise"] < 1 for line in steps)
+    assert "measures" not in steps[0], "a measure is a value of the line, by its name"
     assert len({line["noise"] for line in steps}) == 12, "every batch draws its own noise"
     assert [math.isfinite(line["loss"]) for line in validations] == [True] * 3
     best = min(validations, key=lambda line: line["loss"])

@@ -33,7 +33,7 @@ def bare(key: str) -> str:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a form is recognised by: shapes by bare name, the entry that holds the state dict, the other top-level entries."""
+    """What a form is recognised by: shapes by bare name, the entry that holds the state dict, the other entries."""
 
     shapes: Mapping[str, Shape]
     entry: str | None
