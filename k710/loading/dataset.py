@@ -83,8 +83,8 @@ class ClipDataset(Dataset[LoadedClip]):
 
     `training`: random frames, and unlabelled clips are refused (UsageError) if `needs_labels`; else the frames of the
     view that the sample asks for. `frame_reads` is MediaFiles'; `cache` is a folder that keeps clips of a store at a
-    URL, at most `cache_bytes`; the other options are those of `how_to_load`. It pickles to a path and settings, so workers get it
-    at no cost.
+    URL, at most `cache_bytes`; the other options are those of `how_to_load`. It pickles to a path and settings, so
+    workers get it at no cost.
 
     `dataset[clip]` is the clip as epoch 0 shows it. Torch's own DataLoader asks by such numbers, so it would show the
     same frames in every epoch: a RepeatedEpochWarning says so in training. `loader` counts epochs; so does a sampler

@@ -302,7 +302,7 @@ def test_scores_that_are_not_finite_are_refused(checkpoint, experiment, tmp_path
         predict_file(model, path)
     val = manifest.dataset(folder=clips, view="k710", split="val", training=False, num_frames=8)
     with pytest.raises(TrainError, match="not finite"):
-        raw_scores(model.model, val, limit=3, device=torch.device("cpu"))
+        raw_scores(model.family, model.model, val, limit=3, device=torch.device("cpu"))
 
 
 def test_predictions_that_are_not_finite_are_not_compared_with(checkpoint, experiment, tmp_path):
