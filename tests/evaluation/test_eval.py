@@ -417,7 +417,7 @@ def test_a_file_whose_name_begins_with_a_dash(k710, checkpoint, experiment, tmp_
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("-AbCdEfGhIj_000010_000020.mp4: ")
     result = k710("predict", tmp_path, *one)
-    assert (result.exit_code, "Is a directory" in result.stderr) == (1, True)
+    assert (result.exit_code, "a folder, no file" in result.stderr) == (1, True)
 
 
 def test_what_cannot_be_written_or_compared_is_known_before_the_first_view(k710, checkpoint, experiment, tmp_path):
