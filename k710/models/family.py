@@ -1,4 +1,4 @@
-"""What k710 must know of a published model to train, evaluate, inspect and count it, as one value.
+"""A published model as one value: what training, evaluation, inspection and cost need to know of it.
 
 A new model is a folder beside this file and a row in `families.py`. Training and evaluation name no model.
 """

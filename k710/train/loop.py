@@ -1,4 +1,4 @@
-"""The training loop, from the first step to the last, or on from where a run was stopped."""
+"""The training loop, from the first step or from where a run was stopped, to the last step."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def _called(model: nn.Module, run: Run) -> nn.Module:
 
 
 def _take(stepper: Stepper, step: int, batches: Any, run: Run) -> StepResult:
-    """One step. Raises TrainError where the GPU has no room for it, saying for how many clips it has."""
+    """One step. Raises TrainError where the GPU has no room for it; the message says how many clips would fit."""
     try:
         with run.process.others():
             return stepper(step, batches)
     except torch.OutOfMemoryError:
-        pass  # left first: what the traceback holds is in the way
+        pass  # handled below: here the traceback still holds tensors of the step
     stepper.optimizer.zero_grad(set_to_none=True)
     raise out_of_memory(
         run.recipe.family,

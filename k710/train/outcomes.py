@@ -72,8 +72,9 @@ class Outcomes:
                 self.log.step(Step(*place, loss, measures, one.lr, grad_norm, clips, seconds, one.result.waited_s))
 
     def settle_all(self, epoch: int, step: int) -> None:
-        """Settle, and name the clips that could not be read since the last time, of all processes together: before
-        whatever is saved, since a resume begins with none."""
+        """Settle, and log the clips of all processes that could not be read since the last call.
+
+        Called before each save, since a resume starts with an empty list."""
         self.settle()
         failed = {clip_id: why for part in self.run.process.gather(self._failed) for clip_id, why in part.items()}
         self._failed = {}
@@ -81,7 +82,7 @@ class Outcomes:
             self.log.failed(step, epoch, failed)
 
     def _diverged(self, one: UnreadStep, loss: float, grad_norm: float) -> DivergedError:
-        """Write down the clips of the batch, each with its loss, and say where."""
+        """Write the clips of the batch, each with its loss, to a file. Returns the error that names the file."""
         mine = [
             {"clip_id": clip_id, "loss": repr(value)}
             for ids, losses in zip(one.result.clip_ids, one.result.losses, strict=True)

@@ -117,7 +117,7 @@ def check_whole(path: Path) -> None:
 
 
 def rename_damaged(damaged: Iterable[Path]) -> None:
-    """Give damaged checkpoints another name, so that none is taken for the newest again, or kept as one."""
+    """Rename damaged checkpoints, so that no later resume tries them and none counts as one to keep."""
     for path in damaged:
         path.rename(path.with_suffix(".damaged"))
 
@@ -180,8 +180,8 @@ def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
 
 
 def check_room(run: Path, needed_bytes: int) -> None:
-    """Raises TrainError unless the disk has room for the run's checkpoints: beside those that are there, which are to
-    be replaced. `run` need not exist yet."""
+    """Raises TrainError unless the disk has room for the run's checkpoints: checkpoints that
+    are there already will be replaced, and count as free. `run` need not exist yet."""
     place = next(path for path in (run, *run.resolve().parents) if path.exists())
     there_bytes = sum(path.stat().st_size for path in (*step_files(run), run / BEST) if path.exists())
     free_bytes = shutil.disk_usage(place).free + there_bytes
@@ -194,7 +194,8 @@ def check_room(run: Path, needed_bytes: int) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """The folder of a run for the time of the block, swept. Raises TrainError where another process has it."""
+    """Holds the folder of a run for the time of the block, and removes half-written files. Raises TrainError where
+    another process holds it."""
     (run / FOLDER).mkdir(parents=True, exist_ok=True)
     with (run / FOLDER / _LOCK).open("w") as lock:
         try:
@@ -290,7 +291,7 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
 
 
 def needed_bytes(model: nn.Module, recipe: TrainRecipe, *, keep: int) -> int:
-    """Bytes of a run's checkpoints at their most: those that are kept, one that is being written, and the best."""
+    """The most bytes that a run's checkpoints take: those that are kept, one that is being written, and the best."""
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
     trained = sum(parameter.numel() * 4 for parameter in model.parameters() if parameter.requires_grad)
     each = weights + 2 * trained + (weights if recipe.optim.ema_decay else 0)

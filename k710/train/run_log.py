@@ -52,7 +52,7 @@ class RunLog:
 
     @contextlib.contextmanager
     def opened(self, progress: Progress, *, here: bool = True) -> Iterator[None]:
-        """Open the log, if it is kept `here`. Lines of what came after `progress`, which a resume repeats, are cut off.
+        """Open the log, if it is kept `here`. Lines after `progress` are cut off, since a resume writes them again.
 
         Raises UsageError for TensorBoard where it is not installed.
         """
@@ -91,7 +91,7 @@ class RunLog:
         self._scalars(step, {f"val/{name}": value for name, value in scores.items()})
 
     def failed(self, step: int, epoch: int, clips: dict[str, str]) -> None:
-        """Clips of an epoch that could not be read; all of them stand in the log."""
+        """Clips of an epoch that could not be read; the log has all of them."""
         self._write({"kind": "failed", "step": step, "epoch": epoch, "clips": clips})
         self.say(f"epoch {epoch + 1}: {_unread(clips)}")
 
@@ -133,7 +133,7 @@ def scores_text(scores: Mapping[str, float], measures: Mapping[str, str]) -> str
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log.jsonl; one that a kill cut short is left out."""
+    """The lines of a log.jsonl; a line that a kill cut short is left out."""
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Everything that a resume needs, to a checkpoint and back; and the smaller checkpoint that is for use."""
+"""Everything that a resume needs, to a checkpoint and back; and the smaller checkpoint for evaluation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Saved:
     progress: Progress
 
     def write(self) -> None:
-        """Save the state after a step. The first process writes, all wait for it, so that none is ahead of it.
+        """Save the state after a step. The first process writes; the others wait until it is done.
 
         Raises TrainError where the disk has no room.
         """
@@ -52,7 +52,7 @@ class Saved:
                 write_checkpoint(self.run.out / BEST, self._for_use())
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Go to a saved state. What is random is a function of the position, so no generator's state is needed."""
+        """Go to a saved state. Randomness is a function of the position, so no state of a generator is needed."""
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])

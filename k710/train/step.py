@@ -54,7 +54,7 @@ class Stepper:
 
     Randomness inside the model (dropout, drop path) belongs to the place in the order, like that of the pixels: before
     each piece the generators are seeded by (seed, step, first clip of the piece). So a resume needs no generator's
-    state, and a batch cut into two pieces meets the same dropout as one shared by two processes.
+    state, and a batch cut into two pieces has the same dropout as one shared by two processes.
     """
 
     net: nn.Module
