@@ -81,7 +81,7 @@ def command(
         step = steps()
         if _is_first():
             step("loading PyTorch")
-        from k710.train.recipe import read_train_recipe
+        from k710.train.read_recipe import read_train_recipe
         from k710.train.run import RunOptions
         from k710.train.start import Origin
 

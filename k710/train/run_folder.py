@@ -35,7 +35,8 @@ from k710.models.checkpoints.formats import OWN_MARK, OWN_VERSION
 from k710.recipes import recipe_text
 from k710.storage.storage import TEMPORARY_PREFIX, new_folder, replacing
 from k710.text import counted, data_size, os_error_text
-from k710.train.recipe import TrainRecipe, train_recipe_from
+from k710.train.read_recipe import train_recipe_from
+from k710.train.recipe import TrainRecipe
 from k710.train.start import Origin
 from k710.version import __version__
 

@@ -30,7 +30,7 @@ from k710.loading.clip_source import Media
 from k710.models.uniformerv2.config import preset
 from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
-from k710.train.recipe import read_train_recipe
+from k710.train.read_recipe import read_train_recipe
 from k710.train.run_folder import write_checkpoint
 from k710.train.start import Origin, head_record, start_model
 from tests.helpers.checkpoints import uniformerv2

@@ -16,7 +16,7 @@ from k710.manifest.read import Manifest
 from k710.sample.experiment import write_experiment
 from k710.train.loop import train
 from k710.train.prepare import prepare
-from k710.train.recipe import read_train_recipe
+from k710.train.read_recipe import read_train_recipe
 from k710.train.run import Run, RunOptions
 from k710.train.start import Origin
 from tests.helpers.small_runs import SMALL

@@ -22,7 +22,7 @@ from k710.train.loop import train
 from k710.train.memory import estimate_memory
 from k710.train.objectives import OBJECTIVES
 from k710.train.prepare import prepare
-from k710.train.recipe import read_train_recipe
+from k710.train.read_recipe import read_train_recipe
 from k710.train.run_folder import read_checkpoint
 from k710.train.run_log import read_log
 from k710.train.start import Origin

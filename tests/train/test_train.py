@@ -28,7 +28,7 @@ from k710.train.memory import estimate_memory, largest_that_fits
 from k710.train.needs import needs
 from k710.train.optimizer import Average, make_optimizer
 from k710.train.prepare import prepare
-from k710.train.recipe import read_train_recipe
+from k710.train.read_recipe import read_train_recipe
 from k710.train.run_log import read_log
 from k710.train.start import Origin
 from k710.train.step import Stepper, cut

@@ -20,7 +20,8 @@ from k710.models.uniformerv2.family import UNIFORMERV2, layer_of
 from k710.models.uniformerv2.model import UniFormerV2
 from k710.recipes import read_recipe_text, recipe_files, resource
 from k710.train.optimizer import learning_rate, make_optimizer, parameter_groups, set_learning_rate
-from k710.train.recipe import TrainRecipe, parse_changes, read_train_recipe, train_recipe_from
+from k710.train.read_recipe import parse_changes, read_train_recipe, train_recipe_from
+from k710.train.recipe import TrainRecipe
 
 HERE = Path(__file__).parent
 GIVEN = recipe_files("train")
