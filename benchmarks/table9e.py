@@ -38,9 +38,9 @@ from k710.models.uniformerv2.model import UniFormerV2
 from k710.random_key import RandomKey
 from k710.sample.experiment import RELEASES, SPAN_S, write_lists
 from k710.sample.motions import LOOKS, motion_frames
-from k710.train.optimizer import clip_gradients, make_optimizer, set_learning_rate
-from k710.train.recipe import TrainRecipe, augment_of, read_train_recipe
-from k710.train.schedule import learning_rate
+from k710.train.optimizer import clip_gradients, learning_rate, make_optimizer, set_learning_rate
+from k710.train.read_recipe import read_train_recipe
+from k710.train.recipe import TrainRecipe, augment_of
 from k710.train.start import config_of_recipe
 
 HEAD = "transformer.proj.2"

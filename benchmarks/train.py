@@ -32,10 +32,10 @@ from k710.loading.order import Sample
 from k710.manifest.read import open_manifest
 from k710.train.memory import estimate_memory
 from k710.train.optimizer import make_optimizer
-from k710.train.pieces import cut
-from k710.train.recipe import TrainRecipe, augment_of, read_train_recipe
+from k710.train.read_recipe import read_train_recipe
+from k710.train.recipe import TrainRecipe, augment_of
 from k710.train.start import config_of_recipe
-from k710.train.step import Stepper
+from k710.train.step import Stepper, cut
 
 
 def made_up(recipe: TrainRecipe, device: torch.device) -> Iterator[Batch]:

@@ -21,6 +21,7 @@ from k710.text import printable
 if TYPE_CHECKING:
     from k710.engine.engine import OpenEngine
     from k710.lists.annotations import ListFile
+    from k710.loading.clip_source import Media
     from k710.progress import Steps
     from k710.store.store import Store
 
@@ -167,6 +168,13 @@ def named_store(root: Location, profile: str) -> Store:
     raise StoreError(f"{root}: {has}")
 
 
+def media_of(store: Location | None, profile: str, folder: Path | None, cache: Path | None, cache_gb: float) -> Media:
+    """Where the clips are, as the options of a command give it."""
+    from k710.loading.clip_source import Media
+
+    return Media(store, profile, folder, cache, int(cache_gb * 1e9))
+
+
 @contextlib.contextmanager
 def one_message() -> Iterator[None]:
     """Of the processes that torchrun started, one says what stops them all; the others end with the same code."""
@@ -176,9 +184,9 @@ def one_message() -> Iterator[None]:
         yield
     except K710Error as error:
         if "RANK" in os.environ:
-            from k710.engine.torch_process import speaks
+            from k710.engine.torch_process import prints_error
 
-            if not speaks(error):
+            if not prints_error(error):
                 sys.exit(error.exit_code)
         raise
 

@@ -1,4 +1,4 @@
-"""`k710 eval`: the number that goes in the table."""
+"""`k710 eval`: the accuracy of a checkpoint on a view."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from k710.cli.common import (
     FOLDER_OR_URL,
     SPLIT,
     VIEW,
+    media_of,
     one_message,
     print_json,
     print_table,
@@ -27,8 +28,13 @@ from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
 
 if TYPE_CHECKING:
-    from k710.evaluation.evaluate import Evaluation
+    import torch
+
+    from k710.engine.torch_process import Process
+    from k710.evaluation.evaluate import EvalOptions, Evaluation
+    from k710.evaluation.files import Written
     from k710.evaluation.view_model import ViewModel
+    from k710.loading.clip_source import Media
     from k710.manifest.read import Manifest
     from k710.progress import Steps
 
@@ -58,7 +64,30 @@ if TYPE_CHECKING:
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [a GPU where there is one]")
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Loader processes.")
 @click.option("--json", "as_json", is_flag=True, help="The summary, for machines.")
-def command(**options: Any) -> None:
+def command(
+    checkpoint: Path,
+    manifest: Location,
+    view: str,
+    split: str,
+    num_clips: int,
+    num_crops: int,
+    num_frames: int | None,
+    dialect: str | None,
+    which_dialect: bool,
+    limit: int,
+    common_with: Path | None,
+    out: Path | None,
+    store: Location | None,
+    profile: str,
+    cache: Path | None,
+    cache_gb: float,
+    folder: Path | None,
+    batch_size: int,
+    precision: str,
+    device: str | None,
+    workers: int,
+    as_json: bool,
+) -> None:
     """Evaluate a checkpoint on a view.
 
     As published: softmax of each view, summed over temporal clips and crops. Each view once, under torchrun too.
@@ -68,44 +97,46 @@ def command(**options: Any) -> None:
       k710 eval --checkpoint runs/tiny/best.pt --manifest manifests/k710 --view k400 --clips 1 --crops 1
     """
     with one_message():
-        _eval(**options)
+        step = steps()
+        if os.environ.get("RANK", "0") == "0":
+            step("loading PyTorch, the checkpoint and the clips' index, then evaluating")
+        from k710.engine.torch_process import joined
+        from k710.evaluation.evaluate import EvalOptions
+        from k710.evaluation.files import held_folder
 
-
-def _eval(*, device: str | None, **options: Any) -> None:
-    from k710.evaluation.files import held_folder
-
-    step = steps()
-    if os.environ.get("RANK", "0") == "0":
-        step("loading PyTorch, the checkpoint and the clips' index, then evaluating")
-    from k710.engine.torch_process import joined
-    from k710.loading.clip_source import media_of
-
-    with joined(device) as process, contextlib.ExitStack() as stack:
-        media = media_of(options)
-        if options.pop("which_dialect"):
-            _which_dialect(process, media, step, **options)
-            return
-        with process.together():
-            if process.is_first:
-                stack.enter_context(held_folder(options["out"]))
-        _evaluate(process, media, step, **options)
+        media = media_of(store, profile, folder, cache, cache_gb)
+        options = EvalOptions(num_clips, num_crops, batch_size, workers, precision)
+        with joined(device) as process, contextlib.ExitStack() as stack:
+            if which_dialect:
+                if process.is_first:  # a few hundred clips are work for one process
+                    _which_dialect(
+                        step, checkpoint, manifest, media, process.device, view, split, num_frames, limit, as_json
+                    )
+                return
+            with process.together():
+                if process.is_first:
+                    stack.enter_context(held_folder(out))
+            _evaluate(
+                step, process, checkpoint, manifest, media, options, view=view, split=split, num_frames=num_frames,
+                dialect=dialect, common_with=common_with, out=out, as_json=as_json,
+            )  # fmt: skip
 
 
 def _evaluate(
-    process: Any,
-    media: Any,
     step: Steps,
-    *,
+    process: Process,
     checkpoint: Path,
     manifest: Location,
+    media: Media,
+    options: EvalOptions,
+    *,
+    view: str,
+    split: str,
     num_frames: int | None,
     dialect: str | None,
-    limit: int,
     common_with: Path | None,
     out: Path | None,
-    workers: int,
     as_json: bool,
-    **options: Any,
 ) -> None:
     from k710.evaluation.evaluate import evaluate
     from k710.evaluation.files import check_comparable, read_predictions, write_evaluation
@@ -115,18 +146,18 @@ def _evaluate(
     with process.together():
         other = read_predictions(common_with) if common_with else None
         if other is not None:
-            check_comparable(other, options["view"])
-        model = model_for_view(checkpoint, options["view"], dialect=dialect, num_frames=num_frames)
+            check_comparable(other, view)
+        model = model_for_view(checkpoint, view, dialect=dialect, num_frames=num_frames)
         opened = open_manifest(manifest)
     if process.is_first:
-        for sentence in model.said:
-            step.say(sentence)
-    evaluation = evaluate(model, opened, process, media, num_workers=workers, **options)
+        for message in model.messages:
+            step.say(message)
+    evaluation = evaluate(model, opened, process, media, view=view, split=split, options=options)
     step.end()
     if not process.is_first:
         return
     about = {"checkpoint": str(checkpoint.absolute()), "num_frames": model.config.num_frames}
-    about |= {"precision": options["precision"], "profile": media.profile_name}
+    about |= {"precision": options.precision, "profile": media.profile_name}
     about |= {"trained_on": _note(model, opened, evaluation)}
     if out is not None:
         write_evaluation(out, evaluation, about)
@@ -142,10 +173,10 @@ def _evaluate(
 def _note(model: ViewModel, manifest: Manifest, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Say what puts the number in doubt; returns what it shares with the clips that the checkpoint was trained on."""
     from k710.evaluation.doubts import doubts
-    from k710.evaluation.trained_on import overlaps, sentences, unrecorded
+    from k710.evaluation.trained_on import overlap_notes, overlaps, unrecorded
 
     shared = overlaps(model.runs, manifest, evaluation)
-    notes = [*doubts(evaluation, model.head), *sentences(shared, len(evaluation.predictions.clip_ids))]
+    notes = [*doubts(evaluation, model.head), *overlap_notes(shared, len(evaluation.predictions.clip_ids))]
     for sentence in (*notes, *unrecorded(model.runs)):
         click.echo(f"note: {sentence}", err=True)
     return [overlap.summary() for overlap in shared]
@@ -177,7 +208,7 @@ def _scores_text(scores: dict[str, float | None]) -> str:
     return f"top-1 {top1:.2%}, top-5 {top5:.2%}, mean class {mean_class:.2%}"
 
 
-def _common(evaluation: Evaluation, other: Any) -> dict[str, Any]:
+def _common(evaluation: Evaluation, other: Written) -> dict[str, Any]:
     """Both evaluations on the clips that both have."""
     from k710.evaluation.evaluate import common
     from k710.evaluation.files import compare
@@ -206,18 +237,16 @@ def _print_common(shared: dict[str, Any]) -> None:
 
 
 def _which_dialect(
-    process: Any,
-    media: Any,
     step: Steps,
-    *,
     checkpoint: Path,
     manifest: Location,
+    media: Media,
+    device: torch.device,
     view: str,
     split: str,
     num_frames: int | None,
     limit: int,
     as_json: bool,
-    **options: Any,
 ) -> None:
     from k710.evaluation.dialect_vote import raw_scores, vote
     from k710.evaluation.view_model import model_with_any_head
@@ -225,16 +254,14 @@ def _which_dialect(
     from k710.manifest.read import open_manifest
     from k710.models.heads.heads import class_counts
 
-    if not process.is_first:
-        return  # a few hundred clips are one process's work
     family, model = model_with_any_head(checkpoint, num_frames=num_frames)
     config: Any = model.config
     label_set = class_counts().get(config.num_classes)
     if label_set is None:
         raise click.UsageError(f"its head has {config.num_classes} rows, which is no published label set")
-    clip_options = ClipOptions(num_frames=config.num_frames, on_error="zero_weight")
+    clip_options = ClipOptions(num_frames=config.num_frames, on_error="zero_weight", **family.sampling.options())
     dataset = media.dataset(open_manifest(manifest), clip_options, view=view, split=split, training=False)
-    scores, class_ids = raw_scores(family, model, dataset, limit=limit, device=process.device)
+    scores, class_ids = raw_scores(family, model, dataset, limit=limit, device=device)
     step.end()
     election = vote(scores, class_ids, view=view, label_set=label_set)
     if as_json:

@@ -49,7 +49,7 @@ def command(
 
     model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames)
     step.end()
-    for sentence in model.said:
+    for sentence in model.messages:
         click.echo(sentence, err=True)
     found, failed = [], list[str]()
     for number, path in enumerate(files):

@@ -91,7 +91,7 @@ def _report(remap: Remap) -> None:
         head = source.head
         click.echo(f"{source.checkpoint.path}: {source.checkpoint.format.title} ({source.checkpoint.why})")
         click.echo(f"  head {head.name}: {head.rows} rows x {head.width}, {head.dtype}: {source.labels}")
-        for sentence in source.said:
+        for sentence in source.messages:
             click.echo(f"  {sentence}")
     counts = {
         "picked": sum(len(origins) == 1 for origins in remap.rows),

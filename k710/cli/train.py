@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, one_message, steps
+from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, media_of, one_message, steps
+from k710.progress import Steps
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
 
 if TYPE_CHECKING:
+    from k710.loading.clip_source import Media
     from k710.train.recipe import TrainRecipe
+    from k710.train.run import RunOptions
+    from k710.train.start import Origin
 
 
 @click.command("train")
@@ -42,7 +45,31 @@ if TYPE_CHECKING:
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")
 @click.option("--dry-run", is_flag=True, help="Say what the run would need, and train nothing.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Clips/s, for the hours of --dry-run.")
-def command(**options: Any) -> None:
+def command(
+    recipe: str,
+    manifest: Location,
+    out: Path | None,
+    clip_weights: str | None,
+    init: Path | None,
+    dialect: str | None,
+    interpolate_positions: bool,
+    changes: tuple[str, ...],
+    store: Location | None,
+    profile: str,
+    cache: Path | None,
+    cache_gb: float,
+    folder: Path | None,
+    resume: bool,
+    device: str | None,
+    workers: int | None,
+    compiled: bool,
+    keep: int,
+    save_every: float,
+    report_every: int,
+    tensorboard: bool,
+    dry_run: bool,
+    rate: float | None,
+) -> None:
     """Train a model by a recipe.
 
     On a CPU, a GPU, or under torchrun on any number of them. The recipe's batch is kept on any number of GPUs.
@@ -52,106 +79,104 @@ def command(**options: Any) -> None:
       k710 train --recipe tiny-k710 --manifest manifests/k710 --out runs/tiny --set epochs=3 --set batch_size=8
     """
     with one_message():
-        _train(**options)
+        step = steps()
+        if _is_first():
+            step("loading PyTorch")
+        from k710.train.read_recipe import read_train_recipe
+        from k710.train.run import RunOptions
+        from k710.train.start import Origin
+
+        chosen, messages = read_train_recipe(recipe, changes)
+        if _is_first():
+            for message in messages:
+                step.say(message)
+        out = out or Path("runs") / Path(recipe).stem
+        media = media_of(store, profile, folder, cache, cache_gb)
+        origin = Origin(clip_weights, init, dialect, interpolate_positions)
+        options = RunOptions(workers or 0, compiled, keep, save_every * 60, report_every, tensorboard)
+        if dry_run:
+            _print_needs(step, chosen, manifest, out, origin, media, options, resume, device, rate)
+        else:
+            _train(step, chosen, manifest, out, origin, media, options, resume, device, workers is None)
 
 
 def _train(
-    *,
-    recipe: str,
+    step: Steps,
+    recipe: TrainRecipe,
     manifest: Location,
-    out: Path | None,
-    changes: tuple[str, ...],
-    dry_run: bool,
-    rate: float | None,
+    out: Path,
+    origin: Origin,
+    media: Media,
+    options: RunOptions,
+    resume: bool,
     device: str | None,
-    workers: int | None,
-    save_every: float,
-    **options: Any,
+    choose_workers: bool,
 ) -> None:
-    step = steps()
-    first = os.environ.get("RANK", "0") == "0"
-    if first:
-        step("loading PyTorch")
-    from k710.engine.torch_process import joined
-    from k710.train.recipe import read_train_recipe
+    from dataclasses import replace
 
-    chosen, said = read_train_recipe(recipe, changes)
-    out = out or Path("runs") / Path(recipe).stem
-    if dry_run:
-        for sentence in said:
-            step.say(sentence)
-        step("measuring the model and reading the manifest")
-        _print_needs(chosen, manifest, out, device, rate, options, before=step.end)
-        return
-    from k710.loading.clip_source import media_of
+    from k710.engine.torch_process import joined
     from k710.train.loop import train
     from k710.train.prepare import prepare
+    from k710.train.run_log import scores_text
 
     with joined(device) as process:
         say = step.say if process.is_first else _say_nothing
         if process.is_first:
             step("reading the manifest, the clips' index and the weights")
-        for sentence in said:
-            say(sentence)
-        media = media_of(options)
-        origin = _origin(options)
-        workers = _cores_each(process.device.type) if workers is None else workers
+        if choose_workers:
+            options = replace(options, num_workers=_cores_each(process.device.type))
         run = prepare(
-            chosen, manifest, out, process, origin=origin, media=media, say=say, num_workers=workers,
-            save_every_s=save_every * 60, **options,
-        )  # fmt: skip
+            recipe, manifest, out, process, origin=origin, media=media, options=options, resume=resume, say=say
+        )
         if process.is_first:
-            step(f"training; a line comes every {counted(run.report_every, 'step')}")
+            step(f"training; a line comes every {counted(options.report_every, 'step')}")
         progress = train(run)
     step.end()
     if process.is_first:
-        best = {key: f"{value:.2%}" for key, value in (progress.best or {}).items() if isinstance(value, float)}
-        scores = "".join(f", {key} {value}" for key, value in best.items())
-        click.echo(f"{out / 'best.pt'}: epoch {(progress.best or {}).get('epoch')} of {chosen.optim.epochs}{scores}")
-
-
-def _origin(options: dict[str, Any]) -> Any:
-    """What the run starts from; the options of it are taken out of `options`."""
-    from k710.train.start import Origin
-
-    weights, init, dialect = (options.pop(name) for name in ("clip_weights", "init", "dialect"))
-    return Origin(weights, init, dialect, interpolate_positions=options.pop("interpolate_positions"))
+        best = progress.best or {}
+        scores = {name: value for name, value in best.items() if isinstance(value, float)}
+        words = f", {scores_text(scores, recipe.chosen_objective.measures)}" if scores else ""
+        click.echo(f"{out / 'best.pt'}: epoch {best.get('epoch')} of {recipe.optim.epochs}{words}")
 
 
 def _print_needs(
+    step: Steps,
     recipe: TrainRecipe,
     manifest: Location,
     out: Path,
+    origin: Origin,
+    media: Media,
+    options: RunOptions,
+    resume: bool,
     device: str | None,
     rate: float | None,
-    options: dict[str, Any],
-    *,
-    before: Callable[[], None],
 ) -> None:
     """What the run would need, after the checks that the run itself would make."""
     from k710.engine.torch_process import pick_device
-    from k710.loading.clip_source import media_of
     from k710.train.needs import needs
     from k710.train.prepare import check_precision
     from k710.train.run_folder import check_folder
     from k710.train.run_log import check_tensorboard
 
-    if device is not None:  # else it may be asked on a machine that is not to train
+    step("measuring the model and reading the manifest")
+    if device is not None:  # without --device, this may be a machine that is not going to train
         check_precision(recipe, pick_device(device))
-    if options["tensorboard"]:
+    if options.tensorboard:
         check_tensorboard()
-    check_folder(out, resume=options["resume"])
-    media = media_of(options)
-    origin = _origin(options)
+    check_folder(out, resume=resume)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     lines = needs(recipe, manifest, media, world_size=world_size, rate=rate, origin=origin)
-    before()
+    step.end()
     for line in lines:
         click.echo(line)
 
 
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _cores_each(device: str) -> int:
-    """Loader processes beside a GPU: the cores, shared out between the processes of this node; none beside a CPU."""
+    """Loader processes of each GPU: the cores, shared out between the processes of this node; none for a CPU."""
     if device == "cpu":
         return 0
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -1,4 +1,4 @@
-"""One process of a run: alone, or one of those that `torchrun` started, with what they need to say to each other."""
+"""One process of a run: alone, or one of those that `torchrun` started, with the means to talk to each other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 class SharedError(TrainError):
-    """What every process of a run raises at the same place; the first of them says it."""
+    """An error that every process of a run raises at the same place; only the first process prints it."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -35,16 +35,16 @@ class SharedError(TrainError):
 
 
 class NoGpuError(UsageError):
-    """More processes on a node than GPUs; those that have one do not know."""
+    """A node has more processes than GPUs. The processes that have a GPU do not notice."""
 
 
 class LostError(TrainError):
-    """Another process has gone, or does not answer. What stopped it, it has said itself."""
+    """Another process has ended or does not answer. It has printed its own error."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """Rank and device. `control` is a group over the CPU: small talk that never waits for a GPU."""
+    """Rank and device. `control` is a group over the CPU, for small messages that never wait for a GPU."""
 
     device: torch.device
     rank: int = 0
@@ -86,8 +86,11 @@ class Process:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What stops one process in this block stops all, after the block, with the same message; else all leave it
-        together. Inside, none may speak to another. Raises SharedError; alone, a process raises what it raises."""
+        """An error of one process in this block stops all of them after the block, with the same message.
+
+        Without an error, all leave the block together. Inside it, processes must not communicate. Raises SharedError;
+        a process that is alone raises its own error.
+        """
         if self.world_size == 1:
             yield
             return
@@ -99,9 +102,9 @@ class Process:
             mine, raised = (str(error), error.exit_code), error
         except OSError as error:
             mine, raised = (f"{error.filename or ''}: {os_error_text(error)}".lstrip(": "), 1), error
-        for rank, told in enumerate(self.gather(mine)):
-            if told is not None:
-                message, exit_code = told
+        for rank, failure in enumerate(self.gather(mine)):
+            if failure is not None:
+                message, exit_code = failure
                 raise SharedError(f"process {rank}: {message}" if rank else message, exit_code) from raised
 
     @contextlib.contextmanager
@@ -140,7 +143,7 @@ def joined(device: str | None = None) -> Iterator[Process]:
     if world_size == 1:
         yield Process(chosen)
         return
-    # Said of a dimension of one, whose stride is nothing.
+    # A warning about dimensions of size 1, whose strides do not matter.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=_STEP_PATIENCE)
@@ -150,7 +153,7 @@ def joined(device: str | None = None) -> Iterator[Process]:
     except SharedError:
         dist.destroy_process_group()
         raise
-    # One that goes alone goes without leave: NCCL's would wait for the others, and they wait for this one.
+    # A process that fails alone skips this: NCCL would wait for the others, and they wait for this one.
     dist.destroy_process_group()
 
 
@@ -170,8 +173,8 @@ def pick_device(device: str | None) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def speaks(error: K710Error) -> bool:
-    """Whether this process is to say what stopped it: not what another says for it."""
+def prints_error(error: K710Error) -> bool:
+    """Whether this process prints the error that stopped it, since no other process prints it."""
     if isinstance(error, SharedError | LostError):
         return int(os.environ.get("RANK", "0")) == 0
     # Before they have met, all processes of a node find the same, but for the GPUs.

@@ -1,4 +1,4 @@
-"""Which index order a head has, told by what it says of clips whose class is known: names and forms may lie."""
+"""Which index order a head has, by its answers on clips whose class is known: a file's name or form may be wrong."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def vote(scores: npt.NDArray[np.float32], class_ids: npt.NDArray[np.int64], *, v
 def raw_scores(
     family: Family, model: nn.Module, dataset: ClipDataset, *, limit: int, device: torch.device, batch_size: int = 8
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """What a model says of the centre view of `limit` labelled clips, always the same ones: scores (clips, rows) and
-    class ids (clips,). Clips that cannot be read are passed over. Raises UsageError where no clip has a label,
+    """The scores of a model on the centre views of `limit` labelled clips, always the same ones: scores (clips, rows)
+    and class ids (clips,). Clips that cannot be read are passed over. Raises UsageError where no clip has a label,
     TrainError where a score is not finite."""
     labelled = [number for number, class_id in enumerate(dataset.class_ids) if class_id >= 0]
     if not labelled:

@@ -1,4 +1,4 @@
-"""Why an accuracy may not be what it seems: answers no better than chance, or better in another index order."""
+"""Reasons to doubt an accuracy: answers no better than chance, or better in another index order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The number that goes in the table: a checkpoint on the clips of a view, and on exactly which clips."""
+"""A checkpoint on the clips of a view: its scores, and exactly which clips they are of."""
 
 from __future__ import annotations
 
@@ -28,8 +28,23 @@ from k710.text import counted
 
 
 @dataclass(frozen=True)
+class EvalOptions:
+    """How clips are seen: `num_clips` x `num_crops` views of each, `batch_size` views at once, in `precision` (fp32,
+    bf16 or fp16). `num_workers`: loader processes, 0 to load in this process."""
+
+    num_clips: int = 4
+    num_crops: int = 3
+    batch_size: int = 8
+    num_workers: int = 0
+    precision: str = "fp32"
+
+
+DEFAULT_OPTIONS = EvalOptions()
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint is worth on a view's split.
+    """The result of a checkpoint on a view's split.
 
     `predictions` hold every clip that was read, labelled or not; `scores` count the labelled ones. `missing` are the
     clips of the split that are not there, `predictions.failed` those that are and cannot be read. `fingerprint` names
@@ -90,20 +105,16 @@ def evaluate(
     *,
     view: str,
     split: str = "val",
-    num_clips: int = 4,
-    num_crops: int = 3,
-    batch_size: int = 8,
-    num_workers: int = 0,
-    precision: str = "fp32",
-    told: Callable[[int], None] = lambda done: None,
+    options: EvalOptions = DEFAULT_OPTIONS,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
-    """Evaluate on all clips of the view's split that are there, `num_clips` x `num_crops` views each, as published.
+    """Evaluate on all clips of the view's split that are there, each seen in several views, as published.
 
     The outputs of `model` are the view's classes in canonical order. Raises UsageError for an unknown view or split or
     one that the manifest lacks, LoadError where none of its clips is there, TrainError where none could be read.
     """
     with process.together():
-        dataset = _dataset(model, manifest, media, view, split, num_clips, num_crops)
+        dataset = _dataset(model, manifest, media, view, split, options)
     config = model.config
     found = predict_views(
         model.model.to(process.device),
@@ -111,30 +122,34 @@ def evaluate(
         process,
         num_classes=config.num_classes,
         augment=Augment(**model.family.crops(config.size_px)),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        precision=precision,
-        told=told,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        precision=options.precision,
+        on_progress=on_progress,
     )
-    return _evaluation(found, dataset, manifest, media, num_clips, num_crops)
+    return _evaluation(found, dataset, manifest, media, options)
 
 
 def _dataset(
-    model: ViewModel, manifest: Manifest, media: Media, view: str, split: str, num_clips: int, num_crops: int
+    model: ViewModel, manifest: Manifest, media: Media, view: str, split: str, options: EvalOptions
 ) -> ClipDataset:
-    options = ClipOptions(
-        num_frames=model.config.num_frames, num_clips=num_clips, num_crops=num_crops, on_error="zero_weight"
+    clip_options = ClipOptions(
+        num_frames=model.config.num_frames,
+        num_clips=options.num_clips,
+        num_crops=options.num_crops,
+        on_error="zero_weight",
+        **model.family.sampling.options(),
     )
-    dataset = media.dataset(manifest, options, view=view, split=split, training=False)
+    dataset = media.dataset(manifest, clip_options, view=view, split=split, training=False)
     if len(model.labels.names) != len(dataset.labels):
         raise UsageError(f"the model has {len(model.labels.names)} classes, {view} has {len(dataset.labels)}")
     return dataset
 
 
 def _evaluation(
-    found: Predictions, dataset: ClipDataset, manifest: Manifest, media: Media, num_clips: int, num_crops: int
+    found: Predictions, dataset: ClipDataset, manifest: Manifest, media: Media, options: EvalOptions
 ) -> Evaluation:
-    """Predictions with what they are predictions of. Raises TrainError where there is none."""
+    """The evaluation of these predictions. Raises TrainError where no clip could be read."""
     view, split = dataset.view, dataset.split
     if not found.clip_ids:
         raise TrainError(
@@ -147,8 +162,8 @@ def _evaluation(
         view,
         split,
         tuple(dataset.labels),
-        num_clips,
-        num_crops,
+        options.num_clips,
+        options.num_crops,
         found,
         len(wanted),
         tuple(clip_id for clip_id in wanted if clip_id not in here),

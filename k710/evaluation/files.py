@@ -1,4 +1,4 @@
-"""What an evaluation leaves: predictions as Parquet, the table of classes and the confusions as CSV, a summary."""
+"""The files of an evaluation: predictions as Parquet, the table of classes and the confusions as CSV, a summary."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KEY = b"k710"
 
 @dataclass(frozen=True)
 class Written:
-    """Predictions that an evaluation left: `scores` (clips, classes) of the clips `clip_ids`, and its summary."""
+    """Predictions of an earlier evaluation: `scores` (clips, classes) of the clips `clip_ids`, and its summary."""
 
     clip_ids: list[str]
     class_ids: npt.NDArray[np.int64]
@@ -107,7 +107,7 @@ def read_predictions(path: Path) -> Written:
 def held_folder(folder: Path | None) -> Iterator[None]:
     """The folder of an evaluation as this process's alone for the time of the block.
 
-    It is made, and seen to take files, before an evaluation of hours and not after it. Nothing happens for None. Raises
+    It is made, and checked to be writable, before an evaluation that may take hours. Nothing happens for None. Raises
     OSError, and BusyError where another process evaluates into it.
     """
     if folder is None:

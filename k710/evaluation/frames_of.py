@@ -1,4 +1,4 @@
-"""How many frames a view of a checkpoint's model has: told by its recipe, its configuration or its name."""
+"""How many frames a view of a checkpoint's model has: by its recipe, its configuration or its name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SETTING = re.compile(r"(?<![A-Za-z_])(?:NUM_FRAMES|num_frames|t_size)['\"]?\s*[
 # `16x224` and `f16x224` of released names (frames x pixels), `u16` of MMAction2's.
 _SIZED, _UNIFORM = re.compile(r"(?<!\d)(\d{1,3})x(\d{3})(?!\d)"), re.compile(r"(?<![a-z0-9])u(\d{1,3})(?![a-z0-9])")
 
-_Told = list[tuple[int, str]]  # a number of frames, and which part of the checkpoint tells it
+_Known = list[tuple[int, str]]  # a number of frames, and which part of the checkpoint says so
 
 
 def choose_frames(checkpoint: Checkpoint, *, wanted: int | None, size_px: int) -> tuple[int | None, str]:
@@ -23,25 +23,25 @@ def choose_frames(checkpoint: Checkpoint, *, wanted: int | None, size_px: int) -
     What a file tells comes in the order recipe, configuration, name; what contradicts the choice is in the words.
     Raises CheckpointError where its configuration tells several numbers and nothing comes before it.
     """
-    told = [*_of_recipe(checkpoint), *_of_configuration(checkpoint), *_of_name(checkpoint, size_px)]
-    if wanted is None and not told:
+    known = [*_of_recipe(checkpoint), *_of_configuration(checkpoint), *_of_name(checkpoint, size_px)]
+    if wanted is None and not known:
         return None, "nothing tells another number"
-    frames, part = (wanted, "you") if wanted is not None else told[0]
-    same_part = [number for number, other in told if other == part]
+    frames, part = (wanted, "you") if wanted is not None else known[0]
+    same_part = [number for number, other in known if other == part]
     if len(same_part) > 1:
         numbers = " and ".join(map(str, same_part))
         raise CheckpointError(f"{checkpoint.path}: {part} says {numbers} frames; which? Say --frames N")
-    contradictions = [f"but {other} says {number}" for number, other in told if number != frames]
+    contradictions = [f"but {other} says {number}" for number, other in known if number != frames]
     why = "as you say" if wanted is not None else f"{part} says so"
     return frames, "; ".join([why, *contradictions])
 
 
-def _of_recipe(checkpoint: Checkpoint) -> _Told:
+def _of_recipe(checkpoint: Checkpoint) -> _Known:
     number = checkpoint.recorded("data").get("num_frames")
     return [(number, "its recipe")] if isinstance(number, int) and number > 0 else []
 
 
-def _of_configuration(checkpoint: Checkpoint) -> _Told:
+def _of_configuration(checkpoint: Checkpoint) -> _Known:
     payload = checkpoint.payload
     meta = payload.get("meta")
     texts = [payload.get("cfg"), payload.get("config"), meta.get("cfg") if isinstance(meta, dict) else None]
@@ -62,7 +62,7 @@ def _settings(values: Mapping[str, Any]) -> list[int]:
     return found
 
 
-def _of_name(checkpoint: Checkpoint, size_px: int) -> _Told:
+def _of_name(checkpoint: Checkpoint, size_px: int) -> _Known:
     name = checkpoint.path.name.casefold()
     numbers = [int(frames) for frames, size in _SIZED.findall(name) if int(size) == size_px]
     numbers += [int(frames) for frames in _UNIFORM.findall(name)]

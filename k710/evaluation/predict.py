@@ -1,4 +1,4 @@
-"""Labels for any video: the file's own frames, looked at as an evaluation does."""
+"""Labels for any video, from views of the file as in an evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from k710.text import os_error_text
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model takes a video for: `probabilities` (classes,), of which `labels` are the names."""
+    """A model's answer on a video: `probabilities` (classes,), of which `labels` are the names."""
 
     path: Path
     labels: tuple[str, ...]
@@ -53,7 +53,8 @@ def predict_file(
     """
     device = device or torch.device("cpu")
     config, net = model.config, model.model.to(device)
-    sampling, views = FrameSampling(config.num_frames), evaluation_views(num_clips, num_crops)
+    sampling = FrameSampling(config.num_frames, **model.family.sampling.options())
+    views = evaluation_views(num_clips, num_crops)
 
     def choose(num_source_frames: int) -> npt.NDArray[np.int64]:
         parts = [sampling.test(num_source_frames, clip=clip, num_clips=num_clips) for clip in range(num_clips)]

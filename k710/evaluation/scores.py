@@ -1,4 +1,4 @@
-"""What predictions are worth: top-k, mean class accuracy, a table of classes, and which are taken for which. Pure."""
+"""The scores of predictions: top-k, mean class accuracy, a table of classes, and confusions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the clips that a checkpoint is evaluated on it was trained on, told by the records of its runs."""
+"""Which of the clips that a checkpoint is evaluated on it was trained on, by the records of its runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def overlaps(runs: tuple[dict[str, Any], ...], manifest: Manifest, evaluation: E
     videos = np.array([clip_id[:11] for clip_id in found.clip_ids])
     shared: dict[tuple[str, str], Overlap] = {}
     for run in runs:
-        of_view, content_hash = _what(run)
+        of_view, content_hash = _view_and_hash(run)
         if of_view is None or (of_view, content_hash) in shared:
             continue
         trained = _train_videos(manifest, content_hash, of_view)
@@ -60,15 +60,15 @@ def overlaps(runs: tuple[dict[str, Any], ...], manifest: Manifest, evaluation: E
     return list(shared.values())
 
 
-def sentences(shared: list[Overlap], num_clips: int) -> list[str]:
-    """What is to be said of them; nothing where no clip is shared."""
-    said = []
+def overlap_notes(shared: list[Overlap], num_clips: int) -> list[str]:
+    """Notes for the user on these overlaps; none where no clip is shared."""
+    notes = []
     for one in shared:
         trained = (
             f"the train split of {one.view} that the checkpoint's own record names (manifest {one.content_hash[:16]})"
         )
         if one.num_clips is None:
-            said.append(
+            notes.append(
                 f"the checkpoint was trained on {one.view} of manifest {one.content_hash[:16]}, which is not this one "
                 "nor a version that it keeps: whether it was trained on these clips is not known"
             )
@@ -80,8 +80,8 @@ def sentences(shared: list[Overlap], num_clips: int) -> list[str]:
                 if top1 is None
                 else f"top-1 on the others is {top1:.2%}"
             )
-            said.append(f"{clips} of videos in {trained}: it may have seen them in training; {rest}")
-    return said
+            notes.append(f"{clips} of videos in {trained}: it may have seen them in training; {rest}")
+    return notes
 
 
 def unrecorded(runs: tuple[dict[str, Any], ...]) -> list[str]:
@@ -91,7 +91,7 @@ def unrecorded(runs: tuple[dict[str, Any], ...]) -> list[str]:
     return [f"it started from {init}; what that was trained on is not recorded"] if init else []
 
 
-def _what(run: dict[str, Any]) -> tuple[str | None, str]:
+def _view_and_hash(run: dict[str, Any]) -> tuple[str | None, str]:
     """View and content hash of a run; no view where the record does not tell both."""
     recipe, manifest = run.get("recipe"), run.get("manifest")
     of_view = recorded_section(recipe, "data").get("view")

@@ -24,7 +24,7 @@ _MOST_RUNS = 20  # of one checkpoint, whatever a forged record says
 
 @dataclass(frozen=True)
 class ViewModel:
-    """A model for evaluation whose outputs are `labels`, in order; `said` tells what it is and how that is known.
+    """A model for evaluation whose outputs are `labels`, in order; `messages` say what it is and how that is known.
 
     `head` are the labels by which its head was read, and `runs` the records of the k710 runs that it comes from, the
     last one first (see `runs_of`).
@@ -34,7 +34,7 @@ class ViewModel:
     model: nn.Module
     config: Any  # the family's
     labels: Labels
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
     head: Labels | None = None
     runs: tuple[dict[str, Any], ...] = ()
 
@@ -44,28 +44,31 @@ def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_fra
 
     Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
     index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8. Raises
-    CheckpointError for what is no UniFormerV2, and where a class has no row or nothing tells the order, UsageError for
+    CheckpointError for a model of no family, and where a class has no row or nothing tells the order, UsageError for
     an unknown view.
     """
     # What its record says it is, it is, whether it was remapped before or not.
     remap = plan_remap([path], to=check_view(view), dialects=[dialect] if dialect else [], again=True)
     checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
-    family, model, config_said = _model(checkpoint, len(remap.rows), num_frames)
+    family, model, config_message = _model(checkpoint, len(remap.rows), num_frames)
     load_into(family, model, checkpoint, head_rows=rows)
-    said = [*remap.sources[0].said, f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}"]
+    messages = [
+        *remap.sources[0].messages,
+        f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}",
+    ]
     runs = tuple(runs_of(checkpoint.payload.get("run")))
     head = remap.sources[0].labels
-    return ViewModel(family, model.eval(), model.config, remap.target, (config_said, *said), head, runs)
+    return ViewModel(family, model.eval(), model.config, remap.target, (config_message, *messages), head, runs)
 
 
 def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
     """The checkpoint with its own head and its own labels. Raises CheckpointError as `model_for_view`."""
     checkpoint = open_checkpoint(path)
     head = find_head(checkpoint)
-    labels, said = source_labels(checkpoint, head, dialect=dialect, again=True)
-    family, model, config_said = _model(checkpoint, head.rows, num_frames)
+    labels, messages = source_labels(checkpoint, head, dialect=dialect, again=True)
+    family, model, config_message = _model(checkpoint, head.rows, num_frames)
     load_into(family, model, checkpoint)
-    return ViewModel(family, model.eval(), model.config, labels, (config_said, *said))
+    return ViewModel(family, model.eval(), model.config, labels, (config_message, *messages))
 
 
 def model_with_any_head(path: Path, *, num_frames: int | None = None) -> tuple[Family, nn.Module]:
@@ -78,8 +81,8 @@ def model_with_any_head(path: Path, *, num_frames: int | None = None) -> tuple[F
 
 def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[Family, nn.Module, str]:
     family, config = family_of(checkpoint)
-    told, why = choose_frames(checkpoint, wanted=num_frames, size_px=config.size_px)
-    config = replace(config, num_classes=num_classes, num_frames=told or config.num_frames)
+    known, why = choose_frames(checkpoint, wanted=num_frames, size_px=config.size_px)
+    config = replace(config, num_classes=num_classes, num_frames=known or config.num_frames)
     return family, family.build(config), f"{config.title}, {config.num_frames} frames ({why})"
 
 

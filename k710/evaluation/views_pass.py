@@ -46,14 +46,14 @@ def predict_views(
     batch_size: int = 8,
     num_workers: int = 0,
     precision: str = "fp32",
-    told: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
     """Look at every view of every clip once, clips shared out between the processes; the same answer on all of them.
 
     As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `augment` gives
-    crop size, mean and std. Each process takes `batch_size` views at once, and calls `told` with the number of its
-    clips that are done. Raises LoadError where a loader's worker dies, TrainError where a GPU has no room for the views
-    or a score is not finite, and what `told` raises.
+    crop size, mean and std. Each process takes `batch_size` views at once, and calls `on_progress` with the number of
+    its clips that are done. Raises LoadError where a loader's worker dies, TrainError where a GPU has no room for the
+    views or a score is not finite, and what `on_progress` raises.
     """
     was_training, num_views = model.training, len(dataset.views)
     model.eval()
@@ -83,7 +83,7 @@ def predict_views(
                 sums[place] += row
                 seen[place] += 1
                 clip_ids[place] = clip_id
-            told(int(seen.sum()) // num_views)
+            on_progress(int(seen.sum()) // num_views)
     model.train(was_training)
     assert (seen == num_views).all(), "a view was left out or seen twice"
     return _together(dataset, process, clip_ids, sums / num_views, seen, failed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from k710.loading.dataset import DEFAULT_CACHE_BYTES, ClipDataset, open_dataset
 from k710.loading.load_clip import ClipOptions
@@ -55,11 +54,3 @@ class Media:
             cache=self.cache,
             cache_bytes=self.cache_bytes,
         )
-
-
-def media_of(options: dict[str, Any]) -> Media:
-    """The Media that a command's options name; they are taken out of `options`."""
-    cache_bytes = int(options.pop("cache_gb") * 1e9)
-    return Media(
-        **{name: options.pop(name) for name in ("store", "profile", "folder", "cache")}, cache_bytes=cache_bytes
-    )

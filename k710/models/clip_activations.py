@@ -39,8 +39,8 @@ def activation_of(source: str, path: Path, config: Mapping[str, Any] | None) -> 
     if config is None and (path.is_dir() or path.name.startswith("open_clip")) and beside.is_file():
         config = read_json(beside)
     for tell in (_by_openclip, _by_huggingface):
-        if config is not None and (told := tell(config)):
-            return told
+        if config is not None and (known := tell(config)):
+            return known
     return _by_name(source, path)
 
 

@@ -117,9 +117,9 @@ def load_clip(
     return replace(loaded, dropped=tuple(name for name in DROPPED if name in tower.tensors))
 
 
-def _check_activation(tower: Tower, ours: str, said: str | None) -> None:
+def _check_activation(tower: Tower, ours: str, stated: str | None) -> None:
     """Raises CheckpointError unless the tower was trained with the model's activation, by the file or by the user."""
-    theirs = tower.activation or said
+    theirs = tower.activation or stated
     if theirs is None:
         raise CheckpointError(
             f"{tower.source}: nothing tells whether this tower was trained with quick_gelu (OpenAI's, MetaCLIP's, "
@@ -132,7 +132,7 @@ def _check_activation(tower: Tower, ours: str, said: str | None) -> None:
             f"{tower.source}: was trained with {theirs} ({tower.activation_said}), and the model has "
             f"{' and '.join(ACTIVATIONS)} alone"
         )
-    if theirs != ours or said not in (None, theirs):
+    if theirs != ours or stated not in (None, theirs):
         why = f" ({tower.activation_said})" if tower.activation else ""
         raise CheckpointError(
             f"{tower.source}: was trained with {theirs}{why}, and this model has {ours}; make the model with "
@@ -159,8 +159,8 @@ def inflate(weight: Tensor, num_frames: int) -> Tensor:
 def open_tower(source: str | Path, *, sha256: str | None = None, cache: str | Path | None = None) -> Tower:
     """Find, fetch, check and read a tower; see `load_clip`. Raises CheckpointError where the file holds none."""
     path, config = _locate(str(source), cache)
-    told = re.search(r"^https?://.*/([0-9a-f]{64})/", OPENAI_TOWERS.get(str(source), str(source)))
-    expected = sha256 or (told[1] if told else None)
+    named = re.search(r"^https?://.*/([0-9a-f]{64})/", OPENAI_TOWERS.get(str(source), str(source)))
+    expected = sha256 or (named[1] if named else None)
     if expected and path.is_file() and (found := file_sha256(path)) != expected.lower():
         raise CheckpointError(
             f"{path}: its SHA-256 is {found}, want {expected.lower()}; not the file that was asked for, or damaged: "

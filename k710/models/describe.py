@@ -42,7 +42,7 @@ _CONFIG_LINE = re.compile(
 def describe(path: Path, *, head: str | None = None) -> dict[str, Any]:
     """Format, model, parameters, dtypes, head, labels and traces of the training, in plain values.
 
-    A head that cannot be found, or whose classes nothing tells, is said under `head` or `labels`, not raised.
+    A head that cannot be found, or whose classes nothing tells, is described under `head` or `labels`, not raised.
     """
     checkpoint = open_checkpoint(path)
     tensors = checkpoint.tensors
@@ -71,12 +71,17 @@ def _labels(checkpoint: Checkpoint, name: str | None) -> dict[str, Any]:
     try:
         head = find_head(checkpoint, name=name)
         found["head"] = _head(head)
-        labels, said = source_labels(checkpoint, head, again=True)
+        labels, known_by = source_labels(checkpoint, head, again=True)
     except CheckpointError as error:
         found["known_by"] = [str(error).removeprefix(f"{checkpoint.path}: ")]
         return found
     record = current_record(checkpoint, head) or {}
-    found |= {"label_set": labels.label_set, "dialect": labels.dialect, "label_sha256": labels.sha256, "known_by": said}
+    found |= {
+        "label_set": labels.label_set,
+        "dialect": labels.dialect,
+        "label_sha256": labels.sha256,
+        "known_by": known_by,
+    }
     if record.get("remapped_from"):
         found["remapped_from"] = record["remapped_from"]
     return found
@@ -108,7 +113,7 @@ def _architecture(checkpoint: Checkpoint) -> str | None:
 
 def _training(checkpoint: Checkpoint) -> list[str]:
     """Traces of the training: the file's name, the configuration's lines on data, how far it went."""
-    traces = _told_by_names(checkpoint)
+    traces = _traces_of_names(checkpoint)
     payload = checkpoint.payload
     view = checkpoint.recorded("data").get("view")
     if isinstance(view, str):
@@ -126,7 +131,7 @@ def _training(checkpoint: Checkpoint) -> list[str]:
     return [_printable(trace) for trace in traces]
 
 
-def _told_by_names(checkpoint: Checkpoint) -> list[str]:
+def _traces_of_names(checkpoint: Checkpoint) -> list[str]:
     """What file names say of the training: the name of a remapped head's original, since a remap chose the other."""
     record = checkpoint.record or {}
     origins = _originals(record.get("remapped_from") or ())

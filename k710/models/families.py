@@ -41,7 +41,7 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
 def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:
     """The configuration with what no shape tells, where the recipe of a k710 checkpoint does."""
     recorded = checkpoint.recorded("model")
-    known = {name: recorded[name] for name in family.untold if recorded.get(name) is not None}
+    known = {name: recorded[name] for name in family.not_in_shapes if recorded.get(name) is not None}
     try:
         return replace(config, **known)
     except (UsageError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""What k710 must know of a published model to train, evaluate, inspect and count it, as one value.
+"""A published model as one value: what training, evaluation, inspection and cost need to know of it.
 
 A new model is a folder beside this file and a row in `families.py`. Training and evaluation name no model.
 """
@@ -33,13 +33,25 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Start:
-    """Something else than a checkpoint of the family that a model can start from, such as a CLIP image tower.
+class Sampling:
+    """Which frames of a clip a model sees: `method` and `stride` of k710.loading.sampling.FrameSampling."""
 
-    `load(model, source, interpolate_positions, options)` puts the weights into the model and returns sentences on what
-    it took; `options` are those of the recipe's section `model`, the user's word where a file does not tell. It raises
-    CheckpointError or DownloadError, and leaves the model as it was. `title` is what `source` is, `wants` also how it
-    is given.
+    method: str = "sparse"
+    stride: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """As the options of a dataset and of FrameSampling."""
+        return {"method": self.method, "stride": self.stride}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Something other than a checkpoint of the family that a model can start from, such as a CLIP image tower.
+
+    `load(model, source, interpolate_positions, options)` puts the weights into the model and returns messages on what
+    it loaded; `options` are those of the recipe's section `model`, for what the file does not tell. It raises
+    CheckpointError or DownloadError, and then leaves the model as it was. `title` says what `source` is; `wants` also
+    says with which option it is given.
     """
 
     load: Callable[[nn.Module, str | Path, bool, Mapping[str, Any]], list[str]]
@@ -69,18 +81,18 @@ class Family:
     (B, classes) logits. `head` is the name of its last linear layer.
 
     `layer_of(name, config)` numbers the layers for layer-wise decay of the learning rate, 0 the stem;
-    `num_layers(config)` is the number of the topmost one. `no_decay` names parameters without weight decay beside
-    vectors and norms.
+    `num_layers(config)` is the number of the topmost one. `no_decay` names the parameters that have no weight decay,
+    in addition to vectors and norms.
 
     `config_from_shapes(shapes)` is the configuration that tensors belong to, None where they are of another model.
     `preset_name(config)` is the preset whose tensors, but for the head's rows, a model of `config` has.
     `tensor_names(checkpoint)` maps the model's names to the file's. `positions` names the position embedding, if it can
     be resized; `resize_positions(tensor, config, where)` does it.
 
-    `untold` are fields of the configuration that change what a model computes and that no shape tells: k710's own
-    checkpoints tell them by their recipe, others are taken to have the default.
+    `not_in_shapes` are fields of the configuration that change what a model computes but no shape of a tensor. k710's
+    own checkpoints record them in their recipe; others are taken to have the default.
 
-    `mean` and `std` normalise pixels in 0 to 1, one number a channel.
+    `mean` and `std` normalise pixels in 0 to 1, one number a channel. `sampling` says which frames of a clip it sees.
     """
 
     name: str
@@ -98,7 +110,8 @@ class Family:
     std: tuple[float, float, float]
     starts: Mapping[str, Start]
     no_decay: frozenset[str] = frozenset()
-    untold: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+    not_in_shapes: tuple[str, ...] = ()
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from k710.errors import UsageError
 from k710.models.checkpoints.checkpoint import open_checkpoint
 from k710.models.families import FAMILIES, family_of
 from k710.models.weights import Loaded, load_into
@@ -21,7 +22,9 @@ def load_checkpoint(
 
     The head's rows are loaded as they are; `k710 remap-head` picks others.
     """
-    family = next(family for family in FAMILIES.values() if isinstance(model.config, family.config_class))
+    family = next((family for family in FAMILIES.values() if isinstance(model.config, family.config_class)), None)
+    if family is None:
+        raise UsageError(f"{type(model).__name__} is of no family of k710: {', '.join(FAMILIES)}")
     checkpoint = open_checkpoint(Path(path))
     return load_into(family, model, checkpoint, allow=allow, interpolate_positions=interpolate_positions)
 

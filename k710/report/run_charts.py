@@ -30,8 +30,9 @@ def curve_charts(runs: dict[str, Any]) -> list[Chart]:
         ("lr", _curves(trained, "lr"), {"yaxis_title": "learning rate", "yaxis_exponentformat": "e"}),
     ]
     common: dict[str, Any] = {"xaxis_title": "step", "xaxis_rangemode": "tozero", "showlegend": True}
-    told = [(run_tables.curve_table(runs, name), lines, axes) for name, lines, axes in pairs]
-    return [chart_of(lines, table.title, table, **common, **axes) for table, lines, axes in told]
+    found = [(run_tables.curve_table(runs, name), lines, axes) for name, lines, axes in pairs]
+    # Runs without labels have no accuracy.
+    return [chart_of(lines, table.title, table, **common, **axes) for table, lines, axes in found if table.rows]
 
 
 def _curves(runs: Sequence[dict[str, Any]], name: str, suffix: str = "") -> list[Any]:

@@ -1,1 +1,1 @@
-"""Training and evaluation: plain PyTorch, from a manifest's clips to a checkpoint and a number."""
+"""Training in plain PyTorch, from a manifest's clips to a checkpoint."""

@@ -1,4 +1,4 @@
-"""The training loop, from the first step to the last, or on from where a run was stopped."""
+"""The training loop, from the first step or from where a run was stopped, to the last step."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from k710.train.average import Average
 from k710.train.memory import out_of_memory
-from k710.train.optimizer import make_optimizer, set_learning_rate
-from k710.train.outcomes import Outcomes, Pending
+from k710.train.optimizer import Average, learning_rate, make_optimizer, set_learning_rate
+from k710.train.outcomes import Outcomes, UnreadStep
 from k710.train.run import Progress, Run
-from k710.train.run_log import Report
+from k710.train.run_log import RunLog
 from k710.train.saved import Saved
-from k710.train.schedule import learning_rate
-from k710.train.step import Stepper, Taken
+from k710.train.step import Stepper, StepResult
 from k710.train.stop import StoppedError, StopRequest
 from k710.train.validate import validate
 
 
 def train(run: Run) -> Progress:
-    """Train, from nothing or from `run.resumed`. Raises TrainError where a loss is no number, a GPU has no room or a
-    checkpoint cannot be written, LoadError where clips cannot be read, and StoppedError where a signal asked for it."""
+    """Train, from the start or from `run.resumed`.
+
+    Raises TrainError where a loss is NaN or infinite, a GPU has no room or a checkpoint cannot be written, LoadError
+    where clips cannot be read, and StoppedError where a signal asked for it.
+    """
     recipe, process = run.recipe, run.process
     model = run.model.to(process.device).train()
     average = Average(model, recipe.optim.ema_decay) if recipe.optim.ema_decay else None
@@ -34,15 +35,15 @@ def train(run: Run) -> Progress:
     if run.resumed is not None:
         saved.restore(run.resumed)
     stepper = Stepper(_called(model, run), model, optimizer, scaler, recipe, run.pieces, process)
-    num_steps, shown = recipe.optim.epochs * run.steps_per_epoch, recipe.learns.measures
-    report = Report(run.out, num_steps, shown, run.report_every, run.tensorboard, run.say)
-    outcomes = Outcomes(run, report)
+    num_steps, measures = recipe.optim.epochs * run.steps_per_epoch, recipe.chosen_objective.measures
+    log = RunLog(run.out, num_steps, measures, run.options.report_every, run.options.tensorboard, run.say)
+    outcomes = Outcomes(run, log)
 
-    with run.alone(), StopRequest() as stop, report.opened(progress, here=process.is_first):
+    with run.alone(), StopRequest() as stop, log.opened(progress, here=process.is_first):
         while True:
             if loader.epoch > progress.settled_epochs:
-                saved.write()  # a validation is long, and whoever asks for a stop may not wait for it
-                validate(saved, report, stop)
+                saved.write()  # a validation is long; a stop that is asked for meanwhile should not wait for it
+                validate(saved, log, stop)
                 saved.write()
             if loader.epoch == recipe.optim.epochs:
                 return progress
@@ -52,14 +53,14 @@ def train(run: Run) -> Progress:
                 place = progress.step % run.steps_per_epoch
                 rate = learning_rate(recipe.optim, epoch + place / run.steps_per_epoch)
                 set_learning_rate(optimizer, rate)
-                taken = _take(stepper, progress.step + 1, batches, run)
+                result = _take(stepper, progress.step + 1, batches, run)
                 progress.step += 1
                 if average is not None:
                     average.update(model, progress.step)
                 consumed = (place + 1) * recipe.optim.batch_size
-                outcomes.add(Pending(taken, progress.step, epoch, consumed, rate, begin_s))
+                outcomes.add(UnreadStep(result, progress.step, epoch, consumed, rate, begin_s))
                 outcomes.settle(leave=1)
-                due = process.is_first and time.monotonic() - progress.saved_at_s > run.save_every_s
+                due = process.is_first and time.monotonic() - progress.saved_at_s > run.options.save_every_s
                 asked, due = process.agree(stop.asked, due)
                 if asked or due:
                     outcomes.settle_all(epoch, progress.step)
@@ -72,7 +73,7 @@ def train(run: Run) -> Progress:
 
 def _called(model: nn.Module, run: Run) -> nn.Module:
     """The model as the loop calls it: compiled where asked, its gradients averaged over the processes."""
-    net = cast(nn.Module, torch.compile(model)) if run.compiled else model
+    net = cast(nn.Module, torch.compile(model)) if run.options.compiled else model
     if run.process.world_size == 1:
         return net
     ids = [run.process.device.index] if run.process.device.type == "cuda" else None
@@ -80,13 +81,13 @@ def _called(model: nn.Module, run: Run) -> nn.Module:
         return nn.parallel.DistributedDataParallel(net, device_ids=ids, gradient_as_bucket_view=True)
 
 
-def _take(stepper: Stepper, step: int, batches: Any, run: Run) -> Taken:
-    """One step. Raises TrainError where the GPU has no room for it, saying for how many clips it has."""
+def _take(stepper: Stepper, step: int, batches: Any, run: Run) -> StepResult:
+    """One step. Raises TrainError where the GPU has no room for it; the message says how many clips would fit."""
     try:
         with run.process.others():
             return stepper(step, batches)
     except torch.OutOfMemoryError:
-        pass  # left first: what the traceback holds is in the way
+        pass  # handled below: here the traceback still holds tensors of the step
     stepper.optimizer.zero_grad(set_to_none=True)
     raise out_of_memory(
         run.recipe.family,

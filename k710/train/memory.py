@@ -1,4 +1,4 @@
-"""How much memory a step needs: counted before a run, measured when it was too much."""
+"""How much memory a step needs: estimated before a run, measured when the GPU had too little."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BYTES_PER_TRAINED = 16  # AdamW in float32: the weight, its gradient, two momen
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes on one GPU: what stays whatever the batch, and what each clip adds. What CUDA itself needs is not in it."""
+    """Bytes on one GPU: those of the model, and those that each clip adds. CUDA's own are not included."""
 
     model_bytes: int
     clip_bytes: int
@@ -31,9 +31,9 @@ class MemoryEstimate:
 
 
 def estimate_memory(family: Family, config: Any, *, precision: str, average: bool = False) -> MemoryEstimate:
-    """What training a model needs on one GPU, counted without any: the tensors that a forward pass keeps for backward.
+    """What training a model needs on one GPU: the tensors that a forward pass keeps for backward. It takes no memory.
 
-    Counted on tensors without values, with autocast as the run has it; `average` is a copy of all weights.
+    Counted on fake tensors, with autocast as in the run; `average` adds a copy of all weights.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = family.build(config).train()
@@ -94,12 +94,12 @@ def out_of_memory(
     piece_size: int,
     precision: str,
 ) -> TrainError:
-    """The error for a GPU without room for `piece_size` clips: it says how many there is room for, by trying."""
+    """The error for a GPU without room for `piece_size` clips; its message says how many fit, found by trying."""
     config: Any = model.config
     dtype = DTYPES[precision]
 
     def try_clips(num_clips: int) -> None:
-        # Where the first step has not come to its end, AdamW has yet to make its two moments.
+        # Before the end of the first step, AdamW has not yet made its two moments.
         made = [] if optimizer.state else [torch.empty_like(weight) for weight in _trained(model) for _ in range(2)]
         clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px, device=device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):

@@ -1,4 +1,4 @@
-"""What a run would need, before it is begun: memory, clips a second, hours."""
+"""What a run would need: memory, clips a second, hours."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from k710.train.recipe import TrainRecipe
 from k710.train.run_log import duration
 from k710.train.start import Origin, check_start, config_of_recipe, start_model
 
-# What one GPU is taken to sustain where no rate is given: half of what an A100 has in bf16.
+# The rate that is assumed for one GPU where none is given: half of an A100's peak in bf16.
 _ASSUMED_FLOPS = 156e12
-# Clips/s of a GPU beyond which multiply-adds do not decide: ViT-B/16 with 8 frames is reckoned at some 200.
-_MOST_RECKONED = 1000.0
+# Beyond so many clips/s of a GPU, multiply-adds no longer decide the rate: ViT-B/16 with 8 frames has about 200.
+_MOST_ESTIMATED = 1000.0
 
 
 def check_origin(recipe: TrainRecipe, origin: Origin) -> str:
-    """What the run starts from, in a line. Raises as `start_model` does for what is given; nothing is downloaded."""
+    """What the run starts from, in a line. Raises as `start_model` does; nothing is downloaded."""
     starts = {name: (way.title, "--clip-weights") for name, way in recipe.family.starts.items()}
     starts[FROM_CHECKPOINT] = ("checkpoint", "--init")
     if origin.weights is None and origin.init is None and recipe.model.start in starts:
@@ -40,14 +40,14 @@ def needs(
     """Lines on the start, the size of the model, the memory of a GPU, the clips a second wanted of the loaders, and the
     hours.
 
-    `rate` is in clips/s of all GPUs together; without it, it is reckoned from multiply-adds, unless these are so few
+    `rate` is in clips/s of all GPUs together; without it, it is estimated from multiply-adds, unless these are so few
     that they do not decide it. Raises as `prepare` does for manifest, clips, batch and start.
     """
     config = config_of_recipe(recipe)
     family = recipe.family
     parameters, cost = num_parameters(family, config), family.cost(config)
     opened = open_manifest(manifest)
-    train, val, said = open_clips(recipe, opened, media)
+    train, val, messages = open_clips(recipe, opened, media)
     pieces = check_recipe(recipe, opened, train, world_size=world_size)
     start = check_origin(recipe, origin)
     memory = estimate_memory(family, config, precision=recipe.optim.precision, average=recipe.optim.ema_decay > 0)
@@ -61,20 +61,20 @@ def needs(
         f"memory of a GPU: {memory.of(pieces.piece_size) / 2**30:.1f} GiB: the model {memory.model_bytes / 2**30:.1f}, "
         f"each of {pieces.piece_size} clips {memory.clip_bytes / 2**30:.2f}; CUDA itself needs 1 to 2 GiB more",
         str(pieces),
-        *said,
+        *messages,
         f"clips: {len(train):,} train ({train.counts.missing:,} missing), "
         f"{len(val) if val is not None else 0:,} val; {num_clips:,} in {epochs} epochs",
         *_hours(num_clips, rate, _ASSUMED_FLOPS / (2 * step), world_size),
     ]
 
 
-def _hours(num_clips: int, rate: float | None, reckoned_of_a_gpu: float, world_size: int) -> list[str]:
-    if rate is None and reckoned_of_a_gpu > _MOST_RECKONED:
+def _hours(num_clips: int, rate: float | None, estimate_of_a_gpu: float, world_size: int) -> list[str]:
+    if rate is None and estimate_of_a_gpu > _MOST_ESTIMATED:
         return [
             "rate: not known; so small a model waits for its clips and for the CPU, which multiply-adds do not tell. "
             "Measure it, and give it: --rate CLIPS_PER_S"
         ]
-    rate_all = rate or world_size * reckoned_of_a_gpu
+    rate_all = rate or world_size * estimate_of_a_gpu
     source = "as you say" if rate else f"if a GPU sustains {_ASSUMED_FLOPS / 1e12:.0f} TFLOP/s"
     return [
         f"rate: {rate_all:,.1f} clips/s {source}; the loaders of each of {world_size} processes must give "

@@ -15,9 +15,9 @@ from k710.train.sections import OptimRecipe
 
 @dataclass(frozen=True)
 class Measured:
-    """What an objective says of a batch of B clips, on the batch's device.
+    """What an objective measures on a batch of B clips, on the batch's device.
 
-    `losses`: (B,) float32, 0 for a clip that could not be read; `measures`: (B,) each, by the names of the objective.
+    `losses`: (B,) float32; `measures`: (B,) each, by the objective's names.
     """
 
     losses: Tensor
@@ -26,36 +26,42 @@ class Measured:
 
 @dataclass(frozen=True)
 class Objective:
-    """`of_batch(net, batch, keys, recipe)` runs the model and measures it; `keys` has one RandomKey a clip, from which
-    masks and noise are drawn.
+    """`of_batch(net, batch, keys, recipe)` runs the model on a batch and measures it. `keys` holds one RandomKey per
+    clip, from which masks and noise are drawn.
 
-    `measures` are the names of what a log shows beside the loss, with the words and the format of its line.
-    `needs_labels` says whether clips without a class can be trained on, and how a validation scores: by top-1 of the
-    views' classes, or by the loss, of which less is better.
+    `measures` are the values that a log shows beside the loss: a format string for each name. `needs_labels`: every
+    clip must have a class, and a validation is scored by top-1. Without it, clips need no class, and a validation is
+    scored by the loss, of which less is better.
     """
 
     of_batch: Callable[[nn.Module, Batch, Sequence[RandomKey], OptimRecipe], Measured]
     measures: Mapping[str, str]
     needs_labels: bool
 
+    def measure(self, net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: OptimRecipe) -> Measured:
+        """The losses and measures of a batch; all are 0 for a clip that could not be read."""
+        found = self.of_batch(net, batch, keys, recipe)
+        # The pixels of a clip that failed are finite, so its product with 0 is 0.
+        measures = {name: values * batch.weights for name, values in found.measures.items()}
+        return Measured(found.losses * batch.weights, measures)
+
     @property
     def best_by(self) -> str:
         """The score of a validation that decides which model is best."""
         return "top1" if self.needs_labels else "loss"
 
-    def worth(self, scores: Mapping[str, float]) -> float:
-        """The score that decides, so that more is better."""
+    def rank(self, scores: Mapping[str, float]) -> float:
+        """The deciding score of a validation, signed so that more is better."""
         return scores[self.best_by] * (1 if self.needs_labels else -1)
 
 
 def _classify(net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: OptimRecipe) -> Measured:
-    """Cross entropy on the labels, or on the mixed ones; a hit is a clip whose most likely class is its own."""
+    """Cross entropy on the labels, or on the mixed ones. The accuracy of a clip is 1 if its class is the likeliest."""
     logits = net(batch.pixels)
     targets = batch.class_ids if batch.targets is None else batch.targets
     losses = functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=recipe.label_smoothing)
-    hits = (logits.detach().argmax(-1) == batch.class_ids) & (batch.weights > 0)
-    # The pixels of a clip that failed are finite, so nothing but zero comes of it.
-    return Measured(losses * batch.weights, {"accuracy": hits.float()})
+    is_right = logits.detach().argmax(-1) == batch.class_ids
+    return Measured(losses, {"accuracy": is_right.float()})
 
 
 OBJECTIVES = {

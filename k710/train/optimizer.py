@@ -1,7 +1,8 @@
-"""AdamW with the published groups: no weight decay for vectors, and a rate per layer where a recipe asks for it."""
+"""AdamW with the published groups, the learning rate of each iteration, and a running average of the weights."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -57,3 +58,44 @@ def clip_gradients(model: nn.Module, limit: float) -> Tensor:
     """Scale the gradients so that their norm is at most `limit` (0: leave them). Returns the norm before, ()."""
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     return nn.utils.clip_grad_norm_(parameters, limit or float("inf"))
+
+
+class Average:
+    """A running average of the weights (Polyak and Juditsky, 1992).
+
+    It is the exponential average of a model's floating-point tensors; all other tensors are the model's newest.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """After optimiser step `step` (from 1). The first steps count for more, so that the start is soon forgotten."""
+        decay = min(self.decay, step / (step + 9))
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                self.tensors[name].lerp_(tensor.detach(), 1 - decay)
+            else:
+                self.tensors[name].copy_(tensor)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.tensors
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, tensor in state.items():
+            self.tensors[name].copy_(tensor)
+
+
+def learning_rate(recipe: OptimRecipe, epoch: float) -> float:
+    """The rate at a point of the training, `epoch` counting parts too (2.5 is halfway through the third).
+
+    As the released code computes it, once per iteration: from `start_lr` in a straight line to `lr` over the warmup,
+    then along half a cosine (Loshchilov and Hutter, 2017) to `end_lr`.
+    """
+    if epoch < recipe.warmup_epochs:
+        return recipe.start_lr + (recipe.lr - recipe.start_lr) * epoch / recipe.warmup_epochs
+    length = max(recipe.epochs - recipe.warmup_epochs, 1e-12)
+    done = min((epoch - recipe.warmup_epochs) / length, 1.0)
+    return recipe.end_lr + (recipe.lr - recipe.end_lr) * 0.5 * (1 + math.cos(math.pi * done))

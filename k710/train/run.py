@@ -1,4 +1,4 @@
-"""A prepared training run and its progress."""
+"""A prepared training run, the options it is carried out with, and its progress."""
 
 from __future__ import annotations
 
@@ -14,17 +14,37 @@ from torch import nn
 from k710.engine.torch_process import Process
 from k710.loading.dataset import ClipDataset
 from k710.loading.loader import ClipLoader
-from k710.train import run_folder as checkpoints
-from k710.train.pieces import Pieces
+from k710.train import run_folder
 from k710.train.recipe import TrainRecipe, augment_of, mix_of
+from k710.train.step import Pieces
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out. The recipe says what is trained; none of these options changes it.
+
+    `num_workers`: loader processes per GPU, 0 to load in this process. `compiled`: torch.compile the model. `keep`:
+    how many checkpoints stay. `save_every_s`: seconds between checkpoints. `report_every`: steps between lines of
+    progress. `tensorboard`: write TensorBoard's files too.
+    """
+
+    num_workers: int = 0
+    compiled: bool = False
+    keep: int = 2
+    save_every_s: float = 1800.0
+    report_every: int = 20
+    tensorboard: bool = False
+
+
+DEFAULT_OPTIONS = RunOptions()
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is about to begin: everything was checked (prepare.py), nothing but its folder is there.
+    """A run that is about to begin: everything was checked (prepare.py), and its folder was made.
 
     `head` is the record of the head (docs/heads.md); `facts` are those of run.json; `resumed` is the content of the
-    checkpoint to go on from. `val` is None where the view has no val clips.
+    checkpoint to go on from. `val` is None where the view has no val clips. `say` prints a line for the user.
     """
 
     out: Path
@@ -36,13 +56,8 @@ class Run:
     pieces: Pieces
     process: Process
     facts: dict[str, Any]
+    options: RunOptions = DEFAULT_OPTIONS
     resumed: dict[str, Any] | None = None
-    num_workers: int = 0
-    compiled: bool = False
-    keep: int = 2
-    save_every_s: float = 1800.0
-    report_every: int = 20
-    tensorboard: bool = False
     say: Callable[[str], None] = print
 
     @property
@@ -52,11 +67,11 @@ class Run:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """The folder as this run's own for the time of the block. Raises TrainError where another has it."""
+        """Holds the run's folder for the time of the block. Raises TrainError where another process holds it."""
         with contextlib.ExitStack() as stack:
             with self.process.together():
                 if self.process.is_first:
-                    stack.enter_context(checkpoints.locked(self.out))
+                    stack.enter_context(run_folder.locked(self.out))
             yield
 
     def train_loader(self) -> ClipLoader:
@@ -67,7 +82,7 @@ class Run:
             self.train,
             batch_size=recipe.optim.batch_size,
             device=self.process.device,
-            num_workers=self.num_workers,
+            num_workers=self.options.num_workers,
             augment=augment_of(recipe),
             mix=mix_of(recipe),
             share=self.process.share,

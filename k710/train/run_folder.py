@@ -1,4 +1,4 @@
-"""The files of a run: each appears whole or not at all, and a resume needs nothing but the newest of them.
+"""The files of a run. Each appears whole or not at all, and a resume needs only the newest checkpoint.
 
     RUN/
         recipe.yaml                      what was run, every value
@@ -13,6 +13,7 @@ Each `.pt` is a k710 checkpoint (docs/heads.md).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import re
@@ -24,13 +25,20 @@ from typing import Any, cast
 
 import torch
 import yaml
+from torch import nn
 
 from k710.errors import CheckpointError, TrainError
+from k710.loading.clip_source import Media
+from k710.loading.dataset import ClipDataset
+from k710.manifest.read import Manifest
 from k710.models.checkpoints.formats import OWN_MARK, OWN_VERSION
 from k710.recipes import recipe_text
 from k710.storage.storage import TEMPORARY_PREFIX, new_folder, replacing
-from k710.text import data_size, os_error_text
-from k710.train.recipe import TrainRecipe, train_recipe_from
+from k710.text import counted, data_size, os_error_text
+from k710.train.read_recipe import train_recipe_from
+from k710.train.recipe import TrainRecipe
+from k710.train.start import Origin
+from k710.version import __version__
 
 FOLDER = "checkpoints"
 BEST = "best.pt"
@@ -70,8 +78,8 @@ def write_step(run: Path, step: int, content: dict[str, Any], *, keep: int) -> P
     return path
 
 
-def newest(run: Path) -> tuple[Path, dict[Path, str]]:
-    """The newest checkpoint of a run that is whole, and those after it, which are not: what is wrong with each.
+def newest_checkpoint(run: Path) -> tuple[Path, dict[Path, str]]:
+    """The newest whole checkpoint of a run, and the damaged ones after it: what is wrong with each.
 
     Raises CheckpointError where none is.
     """
@@ -79,7 +87,7 @@ def newest(run: Path) -> tuple[Path, dict[Path, str]]:
     for path in step_files(run):
         try:
             check_whole(path)
-            read_own(path)
+            read_checkpoint(path)
         except CheckpointError as error:
             damaged[path] = str(error)
             continue
@@ -88,14 +96,14 @@ def newest(run: Path) -> tuple[Path, dict[Path, str]]:
     raise CheckpointError(f"{run}: no checkpoint to go on from{reason}; take another --out, and begin anew")
 
 
-def newest_if_any(run: Path) -> tuple[Path, dict[Path, str]] | None:
-    """As `newest`; None where nothing has been saved yet, or nothing is there at all.
+def checkpoint_to_resume(run: Path) -> tuple[Path, dict[Path, str]] | None:
+    """As `newest_checkpoint`; None where nothing has been saved yet, or nothing is there at all.
 
     Raises CheckpointError for a run whose checkpoints were removed: to begin anew would replace its best.pt.
     """
     if not step_files(run) and (run / BEST).exists():
         raise CheckpointError(f"{run}: has a {BEST}, and no checkpoint to go on from; take another --out")
-    return newest(run) if step_files(run) else None
+    return newest_checkpoint(run) if step_files(run) else None
 
 
 def check_whole(path: Path) -> None:
@@ -109,13 +117,13 @@ def check_whole(path: Path) -> None:
         raise CheckpointError(f"{path}: damaged: {bad} is not what was written")
 
 
-def set_aside(damaged: Iterable[Path]) -> None:
-    """Give damaged checkpoints another name, so that none is taken for the newest again, or kept as one."""
+def rename_damaged(damaged: Iterable[Path]) -> None:
+    """Rename damaged checkpoints, so that no later resume tries them and none counts as one to keep."""
     for path in damaged:
         path.rename(path.with_suffix(".damaged"))
 
 
-def read_own(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint that k710 wrote. Raises CheckpointError for any other file and for a damaged one."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # processes share its pages
@@ -173,8 +181,8 @@ def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
 
 
 def check_room(run: Path, needed_bytes: int) -> None:
-    """Raises TrainError unless the disk has room for the run's checkpoints: beside those that are there, which are to
-    be replaced. `run` need not exist yet."""
+    """Raises TrainError unless the disk has room for the run's checkpoints: checkpoints that
+    are there already will be replaced, and count as free. `run` need not exist yet."""
     place = next(path for path in (run, *run.resolve().parents) if path.exists())
     there_bytes = sum(path.stat().st_size for path in (*step_files(run), run / BEST) if path.exists())
     free_bytes = shutil.disk_usage(place).free + there_bytes
@@ -187,7 +195,8 @@ def check_room(run: Path, needed_bytes: int) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """The folder of a run for the time of the block, swept. Raises TrainError where another process has it."""
+    """Holds the folder of a run for the time of the block, and removes half-written files. Raises TrainError where
+    another process holds it."""
     (run / FOLDER).mkdir(parents=True, exist_ok=True)
     with (run / FOLDER / _LOCK).open("w") as lock:
         try:
@@ -209,3 +218,82 @@ def sweep(run: Path) -> None:
         for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+# What a resume may change: how a batch is cut and how much of it is kept in memory. The results stay the same.
+_CHANGEABLE = ("optim.gpu_batch_size", "model.checkpoint_blocks")
+
+
+def facts_of(
+    recipe: TrainRecipe,
+    manifest: Manifest,
+    media: Media,
+    train: ClipDataset,
+    val: ClipDataset | None,
+    head: dict[str, Any],
+    origin: Origin,
+) -> dict[str, Any]:
+    """What run.json and every checkpoint record of a run: recipe, manifest, clips, labels, start, versions."""
+    return {
+        "recipe": recipe.as_dict(),
+        "manifest": {"content_hash": manifest.content_hash, "recipe": manifest.about["recipe"]},
+        "profile": media.profile_name,
+        "clips": {name: _clips(clips) for name, clips in (("train", train), ("val", val)) if clips is not None},
+        "labels": {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
+        "start": {"clip_weights": _recorded(origin.weights), "init": _recorded(origin.init)},
+        "versions": {"k710": __version__, "torch": str(torch.__version__)},
+    }
+
+
+def ignored_start(given: dict[str, Any], begun: dict[str, Any]) -> str | None:
+    """The message for a resume that names another start than the run began from; None where it does not."""
+    if not _start_files(given) or _start_files(given) == _start_files(begun):
+        return None
+    from_what, ignored = (" and ".join(map(str, _start_files(start).values())) for start in (begun, given))
+    return f"it began from {from_what or 'nothing'}; {ignored} is not looked at"
+
+
+def _recorded(source: str | Path | None) -> str | None:
+    """A file by its absolute path, since the record is read from other folders; a name or an address as it is."""
+    if source is None:
+        return None
+    return str(Path(source).absolute() if Path(source).exists() else source)
+
+
+def _start_files(start: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in start.items() if name != "run" and value}
+
+
+def _clips(clips: ClipDataset) -> dict[str, Any]:
+    return {"fingerprint": clips.fingerprint, **dataclasses.asdict(clips.counts)}
+
+
+def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
+    """Raises CheckpointError unless the run in `out` is of this recipe, these clips and these labels."""
+    before, old = read_facts(out)
+    was_given, is_given = before.flat(), recipe.flat()
+    changed = [
+        f"{key} was {was_given.get(key)!r} and is {is_given.get(key)!r}"
+        for key in {**was_given, **is_given}
+        if key not in _CHANGEABLE and was_given.get(key) != is_given.get(key)
+    ]
+    if changed:
+        raise CheckpointError(f"{out}: the run there has another recipe: {'; '.join(changed)}")
+    for split in ("train", "val"):
+        was, now = old["clips"].get(split), facts["clips"].get(split)
+        if (was or {}).get("fingerprint") != (now or {}).get("fingerprint"):
+            counts = [f"{counted((clips or {}).get('loaded', 0), 'clip')}" for clips in (was, now)]
+            raise CheckpointError(
+                f"{out}: the run there is on other {split} clips ({counts[0]}, now {counts[1]}): the manifest, the "
+                "store or the profile has changed since. Go on with the old ones, or start anew with another --out"
+            )
+    if old["labels"] != facts["labels"]:
+        raise CheckpointError(f"{out}: the run there has other labels: {old['labels']}, not {facts['labels']}")
+
+
+def needed_bytes(model: nn.Module, recipe: TrainRecipe, *, keep: int) -> int:
+    """The most bytes that a run's checkpoints take: those that are kept, one that is being written, and the best."""
+    weights = sum(parameter.numel() * 4 for parameter in model.parameters())
+    trained = sum(parameter.numel() * 4 for parameter in model.parameters() if parameter.requires_grad)
+    each = weights + 2 * trained + (weights if recipe.optim.ema_decay else 0)
+    return (keep + 1) * each + 2 * weights

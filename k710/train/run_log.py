@@ -1,4 +1,4 @@
-"""What a run says while it runs: a line now and then, a JSON line for each step, TensorBoard where it is asked for."""
+"""The log of a run: lines of progress, a JSON line for each step, and TensorBoard if it is asked for."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Step:
 
 
 @dataclass
-class Report:
-    """Writes log.jsonl in `run` and lines to stderr every `every` steps; only the first process has one."""
+class RunLog:
+    """Writes log.jsonl in `run` and lines of progress every `every` steps. Only the first process has one."""
 
     run: Path
     num_steps: int
-    measures: Mapping[str, str]  # of the objective: names, and how a line shows them
+    measures: Mapping[str, str]  # the objective's: a format string for each name
     every: int = 20
     tensorboard: bool = False
     say: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
@@ -52,7 +52,7 @@ class Report:
 
     @contextlib.contextmanager
     def opened(self, progress: Progress, *, here: bool = True) -> Iterator[None]:
-        """Open the log, if it is kept `here`. Lines of what came after `progress`, which a resume repeats, are cut off.
+        """Open the log, if it is kept `here`. Lines after `progress` are cut off, since a resume writes them again.
 
         Raises UsageError for TensorBoard where it is not installed.
         """
@@ -73,29 +73,29 @@ class Report:
                     self._writer.close()
 
     def step(self, step: Step) -> None:
-        line = asdict(step)
-        self._write({"kind": "step", **line, **line.pop("measures")})
+        line: dict[str, Any] = {"kind": "step"}
+        for name, value in asdict(step).items():
+            line |= value if name == "measures" else {name: value}
+        self._write(line)
         self._recent.append(step)
         if len(self._recent) >= self.every or step.step == self.num_steps:
-            self._tell()
+            self._say_progress()
 
     def validation(self, step: int, epoch: int, scores: dict[str, float], best: bool, failed: dict[str, str]) -> None:
         """The scores of val, and the clips of it that could not be read."""
         self._write({"kind": "validation", "step": step, "epoch": epoch, **scores, "best": best, "failed": failed})
-        told = ", ".join(
-            f"{name} {value:.4f}" if name == "loss" else f"{name} {value:.2%}" for name, value in scores.items()
-        )
-        self.say(f"validation after epoch {epoch}: {told}{', the best so far' if best else ''}")
+        is_best = ", the best so far" if best else ""
+        self.say(f"validation after epoch {epoch}: {scores_text(scores, self.measures)}{is_best}")
         if failed:
             self.say(f"validation after epoch {epoch}: {_unread(failed)}")
         self._scalars(step, {f"val/{name}": value for name, value in scores.items()})
 
     def failed(self, step: int, epoch: int, clips: dict[str, str]) -> None:
-        """Clips of an epoch that could not be read; all of them stand in the log."""
+        """Clips of an epoch that could not be read; the log has all of them."""
         self._write({"kind": "failed", "step": step, "epoch": epoch, "clips": clips})
         self.say(f"epoch {epoch + 1}: {_unread(clips)}")
 
-    def _tell(self) -> None:
+    def _say_progress(self) -> None:
         steps, self._recent = self._recent, []
         last, seconds = steps[-1], sum(step.seconds for step in steps)
         clips = sum(step.clips for step in steps)
@@ -115,7 +115,7 @@ class Report:
 
     def _write(self, line: dict[str, Any]) -> None:
         assert self._log is not None
-        # JSON has no word for what is no number, such as the first norms under a gradient scaler.
+        # JSON has no NaN and no infinity, such as the first norms under a gradient scaler.
         known = {key: _or_none(value) if isinstance(value, float) else value for key, value in line.items()}
         self._log.write(json.dumps(known) + "\n")
         self._log.flush()
@@ -126,8 +126,14 @@ class Report:
                 self._writer.add_scalar(name, value, step)
 
 
+def scores_text(scores: Mapping[str, float], measures: Mapping[str, str]) -> str:
+    """The scores of a validation in words: the loss, what the objective measures in its own format, others in %."""
+    formats = {"loss": "loss {:.4f}", **measures}
+    return ", ".join(formats.get(name, f"{name} {{:.2%}}").format(value) for name, value in scores.items())
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log.jsonl; one that a kill cut short is left out."""
+    """The lines of a log.jsonl; a line that a kill cut short is left out."""
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):

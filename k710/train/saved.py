@@ -1,4 +1,4 @@
-"""Everything that a resume needs, to a checkpoint and back; and the smaller checkpoint that is for use."""
+"""Everything that a resume needs, to a checkpoint and back; and the smaller checkpoint for evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from k710.loading.loader import ClipLoader
-from k710.train.average import Average
+from k710.train.optimizer import Average
 from k710.train.run import Progress, Run
 from k710.train.run_folder import BEST, write_checkpoint, write_step
 
@@ -28,7 +28,7 @@ class Saved:
     progress: Progress
 
     def write(self) -> None:
-        """Save the state after a step. The first process writes, all wait for it, so that none is ahead of it.
+        """Save the state after a step. The first process writes; the others wait until it is done.
 
         Raises TrainError where the disk has no room.
         """
@@ -42,7 +42,7 @@ class Saved:
                     "position": self.loader.state_dict(),
                     "progress": self.progress.state_dict(),
                 }
-                write_step(self.run.out, self.progress.step, content, keep=self.run.keep)
+                write_step(self.run.out, self.progress.step, content, keep=self.run.options.keep)
         self.progress.saved_at_s = time.monotonic()
 
     def write_best(self) -> None:
@@ -52,7 +52,7 @@ class Saved:
                 write_checkpoint(self.run.out / BEST, self._for_use())
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Go to a saved state. What is random is a function of the position, so no generator's state is needed."""
+        """Go to a saved state. Randomness is a function of the position, so no state of a generator is needed."""
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,13 @@ class ModelRecipe:
         """The configuration of the model. Raises UsageError for a preset, size or option that cannot be."""
         sizes = {"size_px": data.size_px, "num_frames": data.num_frames, "num_classes": num_classes}
         return FAMILIES[self.family].config(self.preset, **sizes, **self.options)
+
+    def replace(self, key: str, value: Any) -> ModelRecipe:
+        """The section with another value. None for a field of the configuration is the preset's value."""
+        if key in {field.name for field in dataclasses.fields(self)}:
+            return dataclasses.replace(self, **{key: value})
+        options = {**self.options, key: value}
+        return dataclasses.replace(self, options={key: value for key, value in options.items() if value is not None})
 
 
 @dataclass(frozen=True)

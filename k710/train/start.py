@@ -38,7 +38,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class StartedModel:
-    """A model, the record of its head (docs/heads.md), and sentences on where its weights come from."""
+    """A model, the record of its head (docs/heads.md), and messages on where its weights come from."""
 
     model: nn.Module
     head: dict[str, Any]
@@ -99,14 +99,14 @@ def start_model(recipe: TrainRecipe, origin: Origin, *, resumed: bool = False) -
     return StartedModel(model, head, tuple(messages))
 
 
-def _check_untold(recipe: TrainRecipe, model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Raises CheckpointError where a checkpoint of k710 has another value than the recipe of what no shape tells, such
-    as the activation. Others are of the public code, which has the default alone; who changed it says so in the recipe.
+def _check_not_in_shapes(recipe: TrainRecipe, model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError where a checkpoint of k710 records another value than the recipe for what no shape shows,
+    such as the activation. Checkpoints of the public code record none, and are taken to have the default.
     """
     if checkpoint.format.name != "k710":
         return
     recorded, config = checkpoint.recorded("model"), model.config
-    for name in recipe.family.untold:
+    for name in recipe.family.not_in_shapes:
         default = getattr(recipe.family.presets[recipe.model.preset], name)
         theirs, ours = recorded.get(name) or default, getattr(config, name)
         if theirs != ours:
@@ -117,13 +117,13 @@ def _check_untold(recipe: TrainRecipe, model: nn.Module, checkpoint: Checkpoint)
 
 
 def _from_checkpoint(model: nn.Module, recipe: TrainRecipe, init: Path, origin: Origin) -> list[str]:
-    """Body as it is; of the head, the rows of the view's classes by name, or none."""
+    """Load the body as it is, and of the head the rows of the view's classes, picked by name, or none."""
     checkpoint = open_checkpoint(init)
-    _check_untold(recipe, model, checkpoint)
+    _check_not_in_shapes(recipe, model, checkpoint)
     if recipe.model.head == "new":
         rows, messages = None, ["the head is new: its rows are random"]
     else:
-        # Its record tells what it is, whether it was remapped before or not.
+        # `again`: a head that was remapped before is read by its record too.
         dialects = [origin.dialect] if origin.dialect else []
         try:
             remap = plan_remap([init], to=recipe.data.view, dialects=dialects, again=True)
@@ -132,7 +132,7 @@ def _from_checkpoint(model: nn.Module, recipe: TrainRecipe, init: Path, origin: 
         source, rows = remap.sources[0], new_head(remap)
         checkpoint = source.checkpoint
         rows_picked = f"the head: {counted(len(remap.rows), 'row')} picked by class name, to {remap.target}"
-        messages = [*source.said, rows_picked]
+        messages = [*source.messages, rows_picked]
     loaded = load_into(
         recipe.family, model, checkpoint, head_rows=rows, without_head=rows is None,
         interpolate_positions=origin.interpolate_positions,

@@ -1,4 +1,4 @@
-"""One optimiser step: forward and backward of each piece, gradients clipped, weights moved."""
+"""One optimiser step: the batch in pieces, forward and backward of each, gradients clipped, weights updated."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from k710.engine.torch_process import DTYPES, Process
+from k710.errors import UsageError
 from k710.loading.batch import Batch
 from k710.random_key import RandomKey
+from k710.text import counted
 from k710.train.objectives import Measured
 from k710.train.optimizer import clip_gradients
-from k710.train.pieces import Pieces
 from k710.train.recipe import TrainRecipe
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What a step did, as far as this process knows. Nobody has waited for the device yet: `sums` and `grad_norm` are
-    on the host once `done` is reached (None: they are), `losses` still on the device.
+class StepResult:
+    """The result of a step in this process. The device may still be working on it: `sums` and `grad_norm` are on the
+    host once `done` is reached (None: they are there already); `losses` stay on the device.
 
     `sums`: (1 + measures,) float64, the loss and the objective's measures, each a mean over the whole batch. `losses`
-    and `clip_ids` are of each piece; `failed` says of clips that could not be read why.
+    and `clip_ids` are lists with one entry a piece. `failed` maps a clip that could not be read to the reason.
+    `waited_s` is the time that the step waited for data.
     """
 
     sums: Tensor
@@ -39,7 +41,7 @@ class Taken:
     done: torch.cuda.Event | None = None
 
     def numbers(self) -> tuple[float, list[float], float]:
-        """Loss, measures, and norm of the gradients; waits for this step, and for none that was begun since."""
+        """Loss, measures, and norm of the gradients. Waits until this step is done, not for later steps."""
         if self.done is not None:
             self.done.synchronize()
         loss, *measures = self.sums.tolist()
@@ -48,11 +50,11 @@ class Taken:
 
 @dataclass
 class Stepper:
-    """Takes the steps of a run. `net` is the model as it is called: compiled, wrapped for several processes, or itself.
+    """Takes the steps of a run. `net` is what is called: the model itself, compiled, or wrapped for several processes.
 
     Randomness inside the model (dropout, drop path) belongs to the place in the order, like that of the pixels: before
     each piece the generators are seeded by (seed, step, first clip of the piece). So a resume needs no generator's
-    state, and a batch cut into two pieces meets the same dropout as one shared by two processes.
+    state, and a batch cut into two pieces has the same dropout as one shared by two processes.
     """
 
     net: nn.Module
@@ -63,10 +65,10 @@ class Stepper:
     pieces: Pieces
     process: Process
 
-    def __call__(self, step: int, batches: Iterator[Batch]) -> Taken:
+    def __call__(self, step: int, batches: Iterator[Batch]) -> StepResult:
         """Take step `step` (from 1) with the next pieces of `batches`."""
         self.optimizer.zero_grad(set_to_none=True)
-        names = list(self.recipe.learns.measures)
+        names = list(self.recipe.chosen_objective.measures)
         sums = torch.zeros(1 + len(names), dtype=torch.float64, device=self.process.device)
         losses, clip_ids, failed, waited_s = [], [], dict[str, str](), 0.0
         for number in range(self.pieces.num_pieces):
@@ -75,7 +77,7 @@ class Stepper:
             waited_s += time.perf_counter() - begin_s
             is_last = number == self.pieces.num_pieces - 1
             seed_piece(self.recipe.seed, step, self._first_clip(number))
-            with _gradients_kept_here(self.net, not is_last):
+            with _gradients_kept_local(self.net, not is_last):
                 measured = self.measure(batch)
                 # Parts of the whole batch, whatever it is cut into; processes are averaged, pieces are summed.
                 share = self.pieces.piece_size * self.pieces.num_pieces
@@ -91,9 +93,9 @@ class Stepper:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         sums = self.process.total(sums) / self.pieces.world_size
-        # Sent now: a copy that is asked for later would wait for all that is queued by then.
+        # Copied now: a copy that is started later would wait for everything that is queued by then.
         sums, grad_norm = (value.to("cpu", non_blocking=True) for value in (sums, grad_norm.detach()))
-        return Taken(sums, grad_norm, losses, clip_ids, failed, waited_s, _mark(self.process.device))
+        return StepResult(sums, grad_norm, losses, clip_ids, failed, waited_s, _mark(self.process.device))
 
     def measure(self, batch: Batch) -> Measured:
         """The objective on one piece, in the precision of the recipe."""
@@ -103,7 +105,7 @@ class Stepper:
             for sample, clip_id in zip(batch.samples, batch.clip_ids, strict=True)
         ]
         with torch.autocast(self.process.device.type, dtype, enabled=dtype != torch.float32):
-            return self.recipe.learns.of_batch(self.net, batch, keys, self.recipe.optim)
+            return self.recipe.chosen_objective.measure(self.net, batch, keys, self.recipe.optim)
 
     def _first_clip(self, number: int) -> int:
         share = self.pieces.batch_size // self.pieces.world_size
@@ -117,7 +119,7 @@ def seed_piece(seed: int, step: int, first_clip: int) -> None:
 
 
 def _mark(device: torch.device) -> torch.cuda.Event | None:
-    """Reached when all that is queued now is done."""
+    """An event that is reached when everything queued so far is done; None on a CPU."""
     if device.type != "cuda":
         return None
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -125,8 +127,42 @@ def _mark(device: torch.device) -> torch.cuda.Event | None:
     return event
 
 
-def _gradients_kept_here(net: nn.Module, keep: bool) -> contextlib.AbstractContextManager[Any]:
+def _gradients_kept_local(net: nn.Module, keep: bool) -> contextlib.AbstractContextManager[Any]:
     """Gradients of all but the last piece need not travel between processes."""
     if keep and isinstance(net, nn.parallel.DistributedDataParallel):
         return net.no_sync()
     return contextlib.nullcontext()
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A global batch of `batch_size` clips: each of `world_size` GPUs takes `num_pieces` of `piece_size` clips."""
+
+    batch_size: int
+    world_size: int
+    num_pieces: int
+
+    @property
+    def piece_size(self) -> int:
+        return self.batch_size // (self.world_size * self.num_pieces)
+
+    def __str__(self) -> str:
+        accumulated = f", {self.num_pieces} times before each step" if self.num_pieces > 1 else ""
+        gpus = f"{self.world_size} processes take" if self.world_size > 1 else "1 process takes"
+        return f"a batch of {self.batch_size}: {gpus} {counted(self.piece_size, 'clip')} at once{accumulated}"
+
+
+def cut(batch_size: int, *, gpu_batch_size: int, world_size: int) -> Pieces:
+    """The fewest pieces of at most `gpu_batch_size` clips that make up the batch exactly.
+
+    The batch, and with it the learning rate, is the recipe's on any number of GPUs. Raises UsageError where the GPUs do
+    not divide it.
+    """
+    if batch_size % world_size:
+        raise UsageError(
+            f"a batch of {batch_size} does not divide into {world_size} processes; use a number of processes that "
+            "divides it, or another batch: --set batch_size=N"
+        )
+    share = batch_size // world_size
+    num_pieces = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= gpu_batch_size)
+    return Pieces(batch_size, world_size, num_pieces)

@@ -1,4 +1,4 @@
-"""Being asked to stop: a preempting scheduler's SIGTERM, SLURM's SIGUSR1, a user's Ctrl-C."""
+"""Requests to stop: a preempting scheduler's SIGTERM, SLURM's SIGUSR1, a user's Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StoppedError(SharedError):
-    """A run that was asked to stop, with everything saved. Its exit code is that of a process ended by the signal, by
-    which a scheduler knows its own doing."""
+    """A run stopped on request, with everything saved. Its exit code is that of a process ended by the signal, which
+    schedulers recognise."""
 
     def __init__(self, name: str | None, step: int) -> None:
         why = name or "a signal to another process"
@@ -23,10 +23,10 @@ class StoppedError(SharedError):
 
 
 class StopRequest:
-    """While it is open, the first signal is remembered instead of ending the process; `name` is the one that came.
+    """While it is open, the first signal is remembered instead of ending the process; `name` is its name.
 
-    A second Ctrl-C ends it at once. In a thread that is not the main one, where Python takes no signals, it is never
-    asked for anything.
+    A second Ctrl-C ends it at once. In a thread other than the main one, Python
+    receives no signals, so nothing is ever asked for.
     """
 
     def __init__(self) -> None:

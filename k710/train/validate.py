@@ -15,16 +15,16 @@ from k710.loading.dataset import ClipDataset
 from k710.loading.loader import ClipLoader
 from k710.random_key import RandomKey
 from k710.train.objectives import Objective
-from k710.train.run_log import Report
+from k710.train.run_log import RunLog
 from k710.train.saved import Saved
 from k710.train.stop import StoppedError, StopRequest
 
 
-def validate(saved: Saved, report: Report, stop: StopRequest) -> None:
-    """Validate what the epochs so far came to (the average, where there is one), as released: one centre view of each
-    clip in float32; the best by top-1 becomes best.pt. Without val clips, the newest model is best.pt.
+def validate(saved: Saved, log: RunLog, stop: StopRequest) -> None:
+    """Validate the model (the average of its weights, where there is one) as released: one centre view of each clip, in
+    float32. The best model, by top-1 or the objective's loss, becomes best.pt; without val clips, the newest does.
 
-    Raises StoppedError where `stop` is asked for on the way; what is to be validated must have been saved.
+    Raises StoppedError where `stop` is asked for meanwhile, so the model must have been saved before.
     """
     run, model, progress = saved.run, saved.model, saved.progress
     epoch = progress.settled_epochs = saved.loader.epoch
@@ -37,9 +37,9 @@ def validate(saved: Saved, report: Report, stop: StopRequest) -> None:
     run.process.share_buffers(model)
     scores: dict[str, float] = {}
     failed: dict[str, str] = {}
-    objective = run.recipe.learns
+    objective = run.recipe.chosen_objective
     if run.val is not None and objective.needs_labels:
-        found = _look(saved, run.val, stop)
+        found = _predict(saved, run.val, stop)
         labelled = found.class_ids != NO_CLASS
         scores = accuracies(found.scores[labelled], found.class_ids[labelled])
         failed = found.failed
@@ -50,31 +50,31 @@ def validate(saved: Saved, report: Report, stop: StopRequest) -> None:
         progress.best = {"epoch": epoch, "step": progress.step, **scores}
         saved.write_best()
     if run.process.is_first and scores:
-        report.validation(progress.step, epoch, scores, is_best, failed)
+        log.validation(progress.step, epoch, scores, is_best, failed)
     if trained is not None:
         model.load_state_dict(trained)
 
 
 def is_better(scores: dict[str, float], best: dict[str, Any] | None, objective: Objective) -> bool:
-    """Whether a validation beats the best so far, by the score that the objective names. One in which no clip could be
-    read is worth nothing, but is the best where there is no other; without val clips, the newest is."""
-    return best is None or not scores or _worth(scores, objective) > _worth(best, objective)
+    """Whether a validation beats the best so far, by the score that the objective names. A validation without a score,
+    since no clip could be read, beats none; the first one is the best. Without val clips, the newest is the best."""
+    return best is None or not scores or _rank(scores, objective) > _rank(best, objective)
 
 
-def _worth(scores: dict[str, Any], objective: Objective) -> float:
-    worth = objective.worth(scores)
-    return -math.inf if math.isnan(worth) else worth
+def _rank(scores: dict[str, Any], objective: Objective) -> float:
+    rank = objective.rank(scores)
+    return -math.inf if math.isnan(rank) else rank
 
 
 def _losses(saved: Saved, val: ClipDataset, stop: StopRequest) -> tuple[dict[str, float], dict[str, str]]:
-    """The mean loss and measures of the val clips' centre views, of all processes together; clips that failed."""
+    """The mean loss and measures of the val clips' centre views, over all processes; and the clips that failed."""
     run, model = saved.run, saved.model
-    objective, recipe, process = run.recipe.learns, run.recipe, run.process
+    objective, recipe, process = run.recipe.chosen_objective, run.recipe, run.process
     loader = ClipLoader(
         val,
         batch_size=run.pieces.piece_size * process.world_size,
         device=process.device,
-        num_workers=run.num_workers,
+        num_workers=run.options.num_workers,
         augment=Augment(**recipe.family.crops(recipe.data.size_px)),
         share=process.share,
     )
@@ -85,7 +85,7 @@ def _losses(saved: Saved, val: ClipDataset, stop: StopRequest) -> tuple[dict[str
     with torch.no_grad():
         for batch in loader:
             keys = [RandomKey(recipe.seed, 0, clip_id) for clip_id in batch.clip_ids]
-            measured = objective.of_batch(model, batch, keys, recipe.optim)
+            measured = objective.measure(model, batch, keys, recipe.optim)
             parts = [batch.weights, measured.losses, *(measured.measures[name] for name in names)]
             sums += torch.stack([part.double().sum() for part in parts])
             failed |= batch.errors
@@ -93,12 +93,13 @@ def _losses(saved: Saved, val: ClipDataset, stop: StopRequest) -> tuple[dict[str
                 raise StoppedError(stop.name, saved.progress.step)
     model.train(was_training)
     num_clips, *totals = process.total(sums).tolist()
-    together = {clip_id: why for part in process.gather(failed) for clip_id, why in part.items()}
-    return dict(zip(("loss", *names), (total / (num_clips or math.nan) for total in totals), strict=True)), together
+    all_failed = {clip_id: reason for part in process.gather(failed) for clip_id, reason in part.items()}
+    means = (total / (num_clips or math.nan) for total in totals)
+    return dict(zip(("loss", *names), means, strict=True)), all_failed
 
 
-def _look(saved: Saved, val: ClipDataset, stop: StopRequest) -> Predictions:
-    def go_on(done: int) -> None:
+def _predict(saved: Saved, val: ClipDataset, stop: StopRequest) -> Predictions:
+    def check_stop(done: int) -> None:
         if stop.asked:
             raise StoppedError(stop.name, saved.progress.step)
 
@@ -110,6 +111,6 @@ def _look(saved: Saved, val: ClipDataset, stop: StopRequest) -> Predictions:
         num_classes=len(run.head["labels"]),
         augment=Augment(**run.recipe.family.crops(run.recipe.data.size_px)),
         batch_size=run.pieces.piece_size,
-        num_workers=run.num_workers,
-        told=go_on,
+        num_workers=run.options.num_workers,
+        on_progress=check_stop,
     )

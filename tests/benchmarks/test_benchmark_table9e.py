@@ -12,7 +12,7 @@ from tests.helpers import CHECKOUT
 sys.path.insert(0, str(CHECKOUT / "benchmarks"))
 import table9e
 
-from k710.train.recipe import read_train_recipe
+from k710.train.read_recipe import read_train_recipe
 
 
 @pytest.fixture(scope="module")

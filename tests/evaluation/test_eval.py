@@ -19,7 +19,7 @@ from k710.engine.part import Share
 from k710.engine.torch_process import Process
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
 from k710.evaluation.dialect_vote import raw_scores, vote
-from k710.evaluation.evaluate import common, evaluate, fingerprint
+from k710.evaluation.evaluate import EvalOptions, common, evaluate, fingerprint
 from k710.evaluation.files import compare, read_predictions, write_evaluation
 from k710.evaluation.predict import predict_file
 from k710.evaluation.scores import accuracies, class_scores, confusions, ranks
@@ -31,7 +31,7 @@ from k710.loading.clip_source import Media
 from k710.models.uniformerv2.config import preset
 from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
-from k710.train.recipe import read_train_recipe
+from k710.train.read_recipe import read_train_recipe
 from k710.train.run_folder import write_checkpoint
 from k710.train.start import Origin, head_record, start_model
 from tests.helpers.checkpoints import uniformerv2
@@ -59,7 +59,8 @@ def run(checkpoint, experiment, view="k710", **options):
     manifest, clips = experiment
     model = model_for_view(checkpoint, view, num_frames=8)
     options.setdefault("media", Media(folder=clips))
-    return evaluate(model, manifest, options.pop("process", CPU), options.pop("media"), view=view, **options)
+    process, media, split = options.pop("process", CPU), options.pop("media"), options.pop("split", "val")
+    return evaluate(model, manifest, process, media, view=view, split=split, options=EvalOptions(**options))
 
 
 # Scores: by hand.
@@ -297,7 +298,7 @@ def test_scores_that_are_not_finite_are_refused(checkpoint, experiment, tmp_path
         model.model.transformer.proj[2].weight.fill_(3e38)
     manifest, clips = experiment
     with pytest.raises(TrainError, match=r"^clip \S+: the model's scores are not finite"):
-        evaluate(model, manifest, CPU, Media(folder=clips), view="k710", num_clips=1, num_crops=1)
+        evaluate(model, manifest, CPU, Media(folder=clips), view="k710", options=EvalOptions(1, 1))
     path = next(clips.iterdir())
     with pytest.raises(TrainError, match=rf"^{path}: the model's scores are not finite"):
         predict_file(model, path)
@@ -305,7 +306,7 @@ def test_scores_that_are_not_finite_are_refused(checkpoint, experiment, tmp_path
         manifest, folder=clips, view="k710", split="val", training=False, options=ClipOptions(num_frames=8)
     )
     with pytest.raises(TrainError, match="not finite"):
-        raw_scores(model.model, val, limit=3, device=torch.device("cpu"))
+        raw_scores(model.family, model.model, val, limit=3, device=torch.device("cpu"))
 
 
 def test_predictions_that_are_not_finite_are_not_compared_with(checkpoint, experiment, tmp_path):
@@ -420,7 +421,7 @@ def test_a_file_whose_name_begins_with_a_dash(k710, checkpoint, experiment, tmp_
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("-AbCdEfGhIj_000010_000020.mp4: ")
     result = k710("predict", tmp_path, *one)
-    assert (result.exit_code, "Is a directory" in result.stderr) == (1, True)
+    assert (result.exit_code, "a folder, no file" in result.stderr) == (1, True)
 
 
 def test_what_cannot_be_written_or_compared_is_known_before_the_first_view(k710, checkpoint, experiment, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from k710.errors import CheckpointError
 from k710.evaluation.doubts import doubts
 from k710.evaluation.evaluate import Evaluation
-from k710.evaluation.trained_on import overlaps, sentences, unrecorded
+from k710.evaluation.trained_on import overlap_notes, overlaps, unrecorded
 from k710.evaluation.view_model import model_as_it_is, model_for_view, runs_of
 from k710.evaluation.views_pass import Predictions
 from k710.lists.labels import class_names, row_map
@@ -65,7 +65,7 @@ def test_frames_that_a_file_tells_are_used_or_contradicted_aloud(tmp_path, name,
         model_as_it_is(path, dialect="canonical", num_frames=wanted),
     ):
         assert model.model.config.num_frames == frames
-        assert model.said[0].endswith(words)
+        assert model.messages[0].endswith(words)
 
 
 def test_a_configuration_that_tells_two_numbers_is_asked_about(tmp_path):
@@ -136,12 +136,12 @@ def test_clips_of_videos_that_were_trained_on_are_counted(sample):
     assert 0 < seen.sum() < len(seen)
     (shared,) = overlaps((record(sample, "k700"),), sample, found)
     assert (shared.num_clips, shared.others["top1"]) == (seen.sum(), 0.0)
-    (said,) = sentences([shared], len(seen))
+    (said,) = overlap_notes([shared], len(seen))
     assert said.startswith(f"{seen.sum()} of {len(seen)} evaluated clips are of videos in the train split of k700")
     assert "top-1 on the others is 0.00%" in said
     (none,) = overlaps((record(sample, "k710"),), sample, found)
     assert none.num_clips == 0, "curation holds them out"
-    assert sentences([none], len(seen)) == []
+    assert overlap_notes([none], len(seen)) == []
 
 
 def test_the_run_before_the_run_counts_too(sample):
@@ -167,7 +167,7 @@ def test_a_run_on_another_manifest_is_looked_up_or_said_to_be_unknown(k710, samp
     assert shared.num_clips == seen.sum(), "of the version before, which the folder keeps"
     (unknown,) = overlaps((record(newer, "k700"),), sample, found)
     assert unknown.num_clips is None
-    assert "whether it was trained on these clips is not known" in sentences([unknown], len(seen))[0]
+    assert "whether it was trained on these clips is not known" in overlap_notes([unknown], len(seen))[0]
 
 
 def test_the_command_says_what_was_trained_on(k710, experiment, tmp_path):

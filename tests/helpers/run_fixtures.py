@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from k710.manifest.read import Manifest
 from k710.sample.experiment import write_experiment
 from k710.train.loop import train
 from k710.train.prepare import prepare
-from k710.train.recipe import read_train_recipe
-from k710.train.run import Run
+from k710.train.read_recipe import read_train_recipe
+from k710.train.run import Run, RunOptions
 from k710.train.start import Origin
 from tests.helpers.small_runs import SMALL
 
@@ -42,9 +43,12 @@ def start(experiment, tmp_path):
         options.setdefault("say", lambda line: None)
         process = options.pop("process", Process(torch.device("cpu")))
         origin = options.pop("origin", Origin())
+        carried = {field.name for field in dataclasses.fields(RunOptions)} & options.keys()
+        run_options = RunOptions(**{name: options.pop(name) for name in carried})
         return prepare(
-            recipe, manifest.path, tmp_path / name, process, origin=origin, media=Media(folder=folder), **options
-        )
+            recipe, manifest.path, tmp_path / name, process, origin=origin, media=Media(folder=folder),
+            options=run_options, **options,
+        )  # fmt: skip
 
     return start_run
 

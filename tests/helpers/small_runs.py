@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from k710.train import run_folder as checkpoints
+from k710.train import run_folder
 from k710.train.run_log import read_log
 
 # Dropout is on, so that its randomness has to be the same too. 38 train clips: 4 steps of 8 an epoch.
@@ -25,7 +25,7 @@ def losses(run: Path) -> list[tuple[int, float]]:
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return checkpoints.read_own(path)["model"]
+    return run_folder.read_checkpoint(path)["model"]
 
 
 def same_weights(one: Path, other: Path) -> bool:

@@ -12,7 +12,8 @@ from k710.models.checkpoints.checkpoint import open_checkpoint
 from k710.models.families import family_of
 from k710.models.load import model_from_checkpoint
 from k710.models.uniformerv2.family import UNIFORMERV2
-from k710.train.recipe import TrainRecipe, read_train_recipe, train_recipe_from
+from k710.train.read_recipe import read_train_recipe, train_recipe_from
+from k710.train.recipe import TrainRecipe
 from k710.train.start import Origin, head_record, start_model
 from tests.helpers.clip_files import openclip, tower
 

@@ -116,7 +116,7 @@ def test_the_published_name_file_is_recognised_and_not_believed(published: Path,
     folder = huggingface(tmp_path, 710, labels=tuple(names))
     remap = plan(folder, to="k600", to_dialect="videomaev2")
     assert remap.sources[0].labels == labels_of_set("k710", "videomaev2")
-    (said,) = remap.sources[0].said
+    (said,) = remap.sources[0].messages
     assert "309 of 710" in said
     assert "6 provably" in said
     assert "row 708 is 'chopping vegetables'" in said
@@ -526,7 +526,7 @@ def test_other_heads_that_stay_as_they_are_are_named(tmp_path: Path):
     copied = {f"ema.{key}": tensor for key, tensor in state.items() if key.startswith("transformer.proj.2")}
     torch.save({**state, **copied}, tmp_path / "x.pth")
     remap = plan(tmp_path / "x.pth", to="k400", head="transformer.proj.2")
-    assert remap.sources[0].said[-1] == "stays as it is, another head: ema.transformer.proj.2 (710 rows)"
+    assert remap.sources[0].messages[-1] == "stays as it is, another head: ema.transformer.proj.2 (710 rows)"
 
 
 def test_own_checkpoints_say_their_labels_and_keep_saying_them(tmp_path: Path):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
+import pyarrow as pa
 import pytest
 import torch
 import yaml
 
 from k710.engine.torch_process import Process
+from k710.errors import UsageError
+from k710.loading.clip_index import NO_CLASS
 from k710.loading.clip_source import Media
 from k710.models.checkpoints.checkpoint import open_checkpoint
 from k710.models.families import FAMILIES, family_of
@@ -18,8 +22,8 @@ from k710.train.loop import train
 from k710.train.memory import estimate_memory
 from k710.train.objectives import OBJECTIVES
 from k710.train.prepare import prepare
-from k710.train.recipe import read_train_recipe
-from k710.train.run_folder import read_own
+from k710.train.read_recipe import read_train_recipe
+from k710.train.run_folder import read_checkpoint
 from k710.train.run_log import read_log
 from k710.train.start import Origin
 from k710.train.stop import StoppedError
@@ -85,8 +89,8 @@ def test_it_trains_resumes_evaluates_predicts_and_is_remapped(recipe, experiment
     assert (found["model"], found["preset"]) == ("SmallCnn of width 8, 710 classes", "small")
     assert (found["head"]["name"], found["label_set"], found["dialect"]) == ("classifier", "k710", "canonical")
     assert k710("remap-head", best, "--to", "k400").exit_code == 0
-    remapped = read_own(whole / "best.k400.pt")["model"]["classifier.weight"]
-    assert torch.equal(remapped, read_own(best)["model"]["classifier.weight"][:400])
+    remapped = read_checkpoint(whole / "best.k400.pt")["model"]["classifier.weight"]
+    assert torch.equal(remapped, read_checkpoint(best)["model"]["classifier.weight"][:400])
 
     scored = k710("eval", "--checkpoint", best, *files, "--view", "k400", "--clips", 1, "--crops", 1, "--json")
     assert scored.exit_code == 0, scored.stderr
@@ -124,14 +128,53 @@ def test_an_objective_without_labels_trains_validates_and_resumes(recipe, experi
     steps, validations = ([line for line in lines if line["kind"] == kind] for kind in ("step", "validation"))
     assert len(steps) == 12
     assert all(0 <= line["noise"] < 1 for line in steps)
+    assert "measures" not in steps[0], "a measure is a value of the line, by its name"
     assert len({line["noise"] for line in steps}) == 12, "every batch draws its own noise"
     assert [math.isfinite(line["loss"]) for line in validations] == [True] * 3
     best = min(validations, key=lambda line: line["loss"])
     assert [line["best"] for line in validations if line is best] == [True], "less is better"
-    assert read_own(tmp_path / "whole" / "best.pt")["validation"]["loss"] == best["loss"]
+    assert read_checkpoint(tmp_path / "whole" / "best.pt")["validation"]["loss"] == best["loss"]
 
     train(run(recipe, experiment, tmp_path / "again", *changes))
     assert losses(tmp_path / "again") == losses(tmp_path / "whole")
+
+
+@pytest.fixture
+def unlabelled(experiment, tmp_path, monkeypatch):
+    """The experiment as a dataset would be whose lists have no labels; its clips are in a folder of their own."""
+    from k710.loading import find_clips
+
+    manifest, clips = experiment
+    wanted = find_clips._wanted
+
+    def without_labels(*arguments):
+        table = wanted(*arguments)
+        none = pa.array([NO_CLASS] * len(table), table["class_id"].type)
+        return table.set_column(table.column_names.index("class_id"), "class_id", none)
+
+    monkeypatch.setattr(find_clips, "_wanted", without_labels)
+    return manifest, shutil.copytree(clips, tmp_path / "unlabelled")
+
+
+def test_clips_without_labels_are_trained_on_by_an_objective_that_needs_none(recipe, unlabelled, tmp_path, k710):
+    manifest, clips = unlabelled
+    whole = tmp_path / "whole"
+    changes = ("--set", "objective=guess_brightness", "--set", "lr=5e-2")
+    files = ("--manifest", manifest.path, "--folder", clips)
+    result = k710("train", "--recipe", recipe, *files, "--out", whole, "--workers", 0, *changes)
+    assert result.exit_code == 0, result.stderr
+    best = read_checkpoint(whole / "best.pt")["validation"]
+    assert result.stdout.endswith(f"loss {best['loss']:.4f}, noise {best['noise']:.3f}\n"), "not in %"
+    report = k710("report", manifest.path, "--runs", whole, "--gallery", 0, "--out", tmp_path / "report.html")
+    assert report.exit_code == 0, report.stderr
+    page = (tmp_path / "report.html").read_text()
+    assert "Learning rate" in page
+    assert "Top-1 accuracy" not in page, "there is none"
+
+    with pytest.raises(UsageError, match="38 of the 38 k710 train clips have no label to train on"):
+        run(recipe, unlabelled, tmp_path / "classify")
+    with pytest.raises(UsageError, match="mixup and cutmix mix the labels of clips"):
+        run(recipe, unlabelled, tmp_path / "mixed", "objective=guess_brightness", "mixup_alpha=0.8")
 
 
 def test_a_checkpoint_of_no_family_is_refused_by_name(tmp_path, k710, experiment):

@@ -22,19 +22,16 @@ from k710.models.heads.remap import plan_remap
 from k710.models.heads.remap_write import write_remap
 from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
-from k710.train import loop
-from k710.train import run_folder as checkpoints
-from k710.train.average import Average
+from k710.train import loop, run_folder
 from k710.train.loop import train
 from k710.train.memory import estimate_memory, largest_that_fits
 from k710.train.needs import needs
-from k710.train.optimizer import make_optimizer
-from k710.train.pieces import cut
+from k710.train.optimizer import Average, make_optimizer
 from k710.train.prepare import prepare
-from k710.train.recipe import read_train_recipe
+from k710.train.read_recipe import read_train_recipe
 from k710.train.run_log import read_log
 from k710.train.start import Origin
-from k710.train.step import Stepper
+from k710.train.step import Stepper, cut
 from k710.train.stop import StoppedError
 from tests.helpers.small_runs import SMALL, STEPS, command, losses, same_weights, torchrun, wait_for_step, weights
 
@@ -47,8 +44,8 @@ def test_a_run_learns_and_leaves_what_it_should(uninterrupted, experiment):
     assert told[-1][1] < told[0][1]
     names = sorted(path.name for path in uninterrupted.iterdir())
     assert names == ["best.pt", "checkpoints", "log.jsonl", "recipe.yaml", "run.json"]
-    assert [path.name for path in checkpoints.step_files(uninterrupted)] == ["step-00000012.pt", "step-00000008.pt"]
-    best = checkpoints.read_own(uninterrupted / "best.pt")
+    assert [path.name for path in run_folder.step_files(uninterrupted)] == ["step-00000012.pt", "step-00000008.pt"]
+    best = run_folder.read_checkpoint(uninterrupted / "best.pt")
     assert best["head"]["label_set"] == "k710"
     assert len(best["head"]["labels"]) == 710
     facts = json.loads((uninterrupted / "run.json").read_text())
@@ -191,7 +188,7 @@ def test_a_damaged_checkpoint_is_passed_over(start, uninterrupted, tmp_path):
     train(start(resume=True, say=said.append))
     assert any("step-00000012.pt: damaged" in line and "the one before it" in line for line in said)
     assert losses(tmp_path / "run") == losses(uninterrupted)
-    for path in checkpoints.step_files(tmp_path / "run"):
+    for path in run_folder.step_files(tmp_path / "run"):
         path.write_bytes(b"PK\x03\x04")
     with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
         start(resume=True)
@@ -219,7 +216,7 @@ def test_no_number_stops_the_run_with_its_clips(start, monkeypatch):
     assert len(content["clips"]) == 8
     assert [clip["loss"] == "nan" for clip in content["clips"]] == [False] * 3 + [True] + [False] * 4
     assert all(clip["clip_id"].startswith("mini") for clip in content["clips"])
-    for file in checkpoints.step_files(run.out):
+    for file in run_folder.step_files(run.out):
         assert all(tensor.isfinite().all() for tensor in weights(file).values())
     assert max(number for number, _ in losses(run.out)) == 6
 
@@ -245,21 +242,21 @@ def test_a_gpu_without_room_is_told_what_fits(start, monkeypatch):
 
 def test_no_room_for_checkpoints_is_known_before_the_first_step(start, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=10_000_000)
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(TrainError, match=r"its checkpoints need .* GB, and the disk has 0\.0 GB free"):
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(TrainError, match=r"its checkpoints need .* MB, and the disk has 10\.0 MB free"):
         start()
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "best.pt"
-    checkpoints.write_checkpoint(path, {"model": {"weight": torch.ones(3)}})
+    run_folder.write_checkpoint(path, {"model": {"weight": torch.ones(3)}})
 
     def full(*args, **options):
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainError, match=r"cannot be written .*is the disk full"):
-        checkpoints.write_checkpoint(path, {"model": {}})
+        run_folder.write_checkpoint(path, {"model": {}})
     assert weights(path)["weight"].tolist() == [1, 1, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["best.pt"]
 
@@ -311,7 +308,7 @@ def test_the_report_adds_up(start):
 def test_the_average_is_what_is_validated_and_kept(start):
     run = start("run", "ema_decay=0.9", "epochs=1", "warmup_epochs=0")
     train(run)
-    newest = checkpoints.read_own(checkpoints.newest(run.out)[0])
+    newest = run_folder.read_checkpoint(run_folder.newest_checkpoint(run.out)[0])
     best = weights(run.out / "best.pt")
     assert all(torch.equal(best[name], newest["average"][name]) for name in best)
     assert not torch.equal(best["transformer.proj.2.weight"], newest["model"]["transformer.proj.2.weight"])
@@ -449,14 +446,14 @@ def test_a_finetune_starts_from_the_rows_of_its_classes(start, uninterrupted, ex
     run = prepare(recipe, manifest.path, tmp_path / "k400", process, origin=origin, **arguments)
     assert any("400 rows picked by class name, to k400 (canonical)" in line for line in said)
     body, head = weights(uninterrupted / "best.pt"), run.head["labels"]
-    whole = checkpoints.read_own(uninterrupted / "best.pt")["head"]["labels"]
+    whole = run_folder.read_checkpoint(uninterrupted / "best.pt")["head"]["labels"]
     rows = torch.tensor([whole.index({"tying tie": "tying necktie"}.get(head[i], head[i])) for i in (0, 5)])
     assert torch.equal(run.model.transformer.proj[2].weight[[0, 5]], body["transformer.proj.2.weight"][rows])
     assert torch.equal(run.model.conv1.weight, body["conv1.weight"])
     began = run.facts["start"]
     assert began["init"] == str(uninterrupted / "best.pt")
     assert began["run"]["recipe"]["data"]["view"] == "k710"
-    assert began["run"] == checkpoints.read_own(uninterrupted / "best.pt")["run"], "what that was trained on"
+    assert began["run"] == run_folder.read_checkpoint(uninterrupted / "best.pt")["run"], "what that was trained on"
     fresh = prepare(
         read_train_recipe("tiny-k400", [*SMALL, "batch_size=4", "epochs=1", "head=new"])[0],
         manifest.path, tmp_path / "fresh", process, origin=origin, **arguments,

@@ -21,20 +21,19 @@ import torch.distributed as dist
 from torch import nn
 
 from k710.engine import torch_process as process
-from k710.engine.torch_process import LostError, NoGpuError, Process, SharedError, speaks
+from k710.engine.torch_process import LostError, NoGpuError, Process, SharedError, prints_error
 from k710.errors import CheckpointError, LoadError, TrainError, UsageError
 from k710.evaluation.views_pass import predict_views
 from k710.loading.augment.augment import Augment
 from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.uniformerv2.model import UniFormerV2
-from k710.train import loop, outcomes, validate
-from k710.train import run_folder as checkpoints
+from k710.train import loop, outcomes, run_folder, validate
 from k710.train.loop import train
 from k710.train.objectives import OBJECTIVES
 from k710.train.optimizer import make_optimizer
 from k710.train.prepare import check_precision
-from k710.train.recipe import read_train_recipe
-from k710.train.run_folder import read_own, step_files, write_checkpoint
+from k710.train.read_recipe import read_train_recipe
+from k710.train.run_folder import read_checkpoint, step_files, write_checkpoint
 from k710.train.run_log import read_log
 from k710.train.start import Origin
 from k710.train.step import Stepper
@@ -80,7 +79,7 @@ def _terminated(original, *arguments):
 
 def test_a_kill_after_a_validation_was_told_tells_it_once(start, monkeypatch):
     """Between its line in the log and the checkpoint that holds it."""
-    write, run = checkpoints.write_step, start("run", *ONE)
+    write, run = run_folder.write_step, start("run", *ONE)
 
     def killed(out, step, content, *, keep):
         if content["progress"]["settled_epochs"] == 1:
@@ -150,10 +149,10 @@ def test_falling_back_never_loses_the_only_good_checkpoint(start):
     assert any("step-00000012.pt: damaged: " in line and "is not what was written" in line for line in said)
     assert again.resumed["step"] == 7  # a step is told of while the next one runs
     (run.out / "checkpoints/step-00000012.damaged").unlink()
-    checkpoints.write_step(run.out, 8, again.resumed, keep=1)
+    run_folder.write_step(run.out, 8, again.resumed, keep=1)
     assert [path.name for path in step_files(run.out)] == ["step-00000008.pt"]
     shutil.copy(step_files(run.out)[0], run.out / "checkpoints/step-00000010.pt")
-    checkpoints.write_step(run.out, 9, again.resumed, keep=1)
+    run_folder.write_step(run.out, 9, again.resumed, keep=1)
     assert (run.out / "checkpoints/step-00000009.pt").exists(), "what was just written is never removed"
 
 
@@ -161,12 +160,12 @@ def test_falling_back_never_loses_the_only_good_checkpoint(start):
 def test_one_wrong_bit_is_found(tmp_path, part):
     path = tmp_path / "step-00000001.pt"
     write_checkpoint(path, {"model": {"weight": torch.randn(1000)}})
-    checkpoints.check_whole(path)
+    run_folder.check_whole(path)
     content = bytearray(path.read_bytes())
     content[int(len(content) * part)] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="damaged: "):
-        checkpoints.newest(_run_of(path))
+        run_folder.newest_checkpoint(_run_of(path))
 
 
 def _run_of(path: Path) -> Path:
@@ -198,7 +197,7 @@ except TrainError as error:
 
 def test_a_start_that_was_killed_anywhere_is_begun_again(start, tmp_path, monkeypatch):
     """Between run.json and recipe.yaml too, by a job that is always given --resume."""
-    replacing = checkpoints.replacing
+    replacing = run_folder.replacing
     for number in range(2):
         written: list[Path] = []
 
@@ -208,7 +207,7 @@ def test_a_start_that_was_killed_anywhere_is_begun_again(start, tmp_path, monkey
             written.append(path)
             return replacing(path)
 
-        monkeypatch.setattr(checkpoints, "replacing", killed)
+        monkeypatch.setattr(run_folder, "replacing", killed)
         with pytest.raises(KeyboardInterrupt):
             start(f"run{number}", resume=True)
         monkeypatch.undo()
@@ -231,18 +230,18 @@ def test_a_resume_needs_no_room_for_what_is_there(start, monkeypatch):
     there = sum(path.stat().st_size for path in (*step_files(run.out), run.out / "best.pt"))
     usage = shutil.disk_usage("/")
     needed = []
-    check_room = checkpoints.check_room
-    monkeypatch.setattr(checkpoints, "check_room", lambda out, size: needed.append(size) or check_room(out, size))
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: usage._replace(free=needed[-1] - there + 1))
+    check_room = run_folder.check_room
+    monkeypatch.setattr(run_folder, "check_room", lambda out, size: needed.append(size) or check_room(out, size))
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda path: usage._replace(free=needed[-1] - there + 1))
     start("run", *ONE, resume=True)
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: usage._replace(free=needed[-1] - there - 1))
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda path: usage._replace(free=needed[-1] - there - 1))
     with pytest.raises(TrainError, match="its checkpoints need"):
         start("run", *ONE, resume=True)
 
 
 def test_two_runs_do_not_share_a_folder(start):
     run = start("run", *ONE)
-    with checkpoints.locked(run.out), pytest.raises(TrainError, match="another process trains there, and holds "):
+    with run_folder.locked(run.out), pytest.raises(TrainError, match="another process trains there, and holds "):
         train(run)
     train(start("run", *ONE, resume=True))
 
@@ -257,7 +256,7 @@ def test_of_two_runs_that_begin_together_one_is_refused(start, tmp_path):
 
     with pytest.raises(TrainError, match="a run is there already"):
         start("run", "lr=2e-3", say=meanwhile)
-    assert checkpoints.read_facts(tmp_path / "run")[0] == begun[0].recipe
+    assert run_folder.read_facts(tmp_path / "run")[0] == begun[0].recipe
 
 
 def test_blocks_may_be_computed_again_after_a_resume(start):
@@ -278,7 +277,7 @@ def test_a_checkpoint_of_a_gpu_is_read_without_one(tmp_path, monkeypatch):
         tmp_path / "gpu.pt", {"model": {"weight": torch.arange(5.0)}, "head": head_record(UNIFORMERV2, "k400")}
     )
     assert b"cuda:3" in (tmp_path / "gpu.pt").read_bytes()
-    assert read_own(tmp_path / "gpu.pt")["model"]["weight"].tolist() == [0, 1, 2, 3, 4]
+    assert read_checkpoint(tmp_path / "gpu.pt")["model"]["weight"].tolist() == [0, 1, 2, 3, 4]
     assert open_checkpoint(tmp_path / "gpu.pt").tensor("weight").tolist() == [0, 1, 2, 3, 4]
 
 
@@ -481,10 +480,10 @@ def test_who_speaks(monkeypatch):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("LOCAL_RANK", str(local))
         monkeypatch.setattr(process.dist, "is_initialized", lambda met=met: met)
-        assert (speaks(shared), speaks(own)) == expected
-    assert speaks(NoGpuError("those that have one do not know"))
+        assert (prints_error(shared), prints_error(own)) == expected
+    assert prints_error(NoGpuError("those that have one do not know"))
     monkeypatch.setenv("RANK", "1")
-    assert not speaks(LostError("the other says why"))
+    assert not prints_error(LostError("the other says why"))
 
 
 def test_a_process_without_a_gpu_says_so(monkeypatch):
@@ -584,7 +583,7 @@ def test_best_is_of_the_best_epoch(start, monkeypatch):
     monkeypatch.setattr(validate, "accuracies", lambda found, classes: {"top1": next(scores)})
     run = start("run", "epochs=3", "warmup_epochs=0")
     assert train(run).best == {"epoch": 2, "step": 8, "top1": 0.5}
-    assert read_own(run.out / "best.pt")["step"] == 8
+    assert read_checkpoint(run.out / "best.pt")["step"] == 8
     lines = [line for line in read_log(run.out / "log.jsonl") if line["kind"] == "validation"]
     assert [line["best"] for line in lines] == [True, True, False]
 

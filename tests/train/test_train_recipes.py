@@ -19,9 +19,9 @@ from k710.models.uniformerv2.config import PRESETS, preset
 from k710.models.uniformerv2.family import UNIFORMERV2, layer_of
 from k710.models.uniformerv2.model import UniFormerV2
 from k710.recipes import read_recipe_text, recipe_files, resource
-from k710.train.optimizer import make_optimizer, parameter_groups, set_learning_rate
-from k710.train.recipe import TrainRecipe, parse_changes, read_train_recipe, train_recipe_from
-from k710.train.schedule import learning_rate
+from k710.train.optimizer import learning_rate, make_optimizer, parameter_groups, set_learning_rate
+from k710.train.read_recipe import parse_changes, read_train_recipe, train_recipe_from
+from k710.train.recipe import TrainRecipe
 
 HERE = Path(__file__).parent
 GIVEN = recipe_files("train")
@@ -293,7 +293,7 @@ def test_a_recipe_of_ones_own(tmp_path):
         ("extends: whole.yaml\noptim: {lr: [1.0e-5]}", "own.yaml: optim: lr must be float, not [1e-05]"),
         ("extends: whole.yaml\noptim: {lrr: 1.0e-5}", "own.yaml: optim: unknown key 'lrr'; did you mean 'lr'?"),
         ("extends: whole.yaml\noptin: {lr: 1.0e-5}", "own.yaml: unknown key 'optin'; did you mean 'optim'?"),
-        ("extends: whole.yaml\noptim: 3", "own.yaml: optim maps keys to values, one a line, not 3"),
+        ("extends: whole.yaml\noptim: 3", "own.yaml: optim maps keys to values; this is none"),
         ("extends: whole.yaml\nmodel: {head_dropuot: 0.1}", "unknown key 'head_dropuot'; did you mean 'head_dropout'?"),
         ("extends: whole.yaml\nmodel: {family: evil}", "own.yaml: model.family must be one of uniformerv2"),
         ("extends: whole.yaml\nmodel: {frozen: 1}", "own.yaml: model: frozen must be bool, not 1"),

@@ -271,9 +271,9 @@ def _checked(record: Any, where: Path) -> dict[str, Any]:
     if not isinstance(labels, list) or not all(isinstance(label, str) and is_utf8(label) for label in labels):
         raise CheckpointError(f"{where}: its record of the head has no list of labels")
     before = record.get("remapped_from") or []
-    told = {"file", "label_set", "dialect"}
+    required = {"file", "label_set", "dialect"}
     if not isinstance(before, list) or not all(
-        isinstance(source, Mapping) and source.keys() >= told for source in before
+        isinstance(source, Mapping) and source.keys() >= required for source in before
     ):
         raise CheckpointError(f"{where}: its record of the head was edited: remapped_from is no list of sources")
     if record.get("label_sha256") != label_list_sha256(labels):

@@ -1,4 +1,4 @@
-"""Which published form a checkpoint has, told by the names in it; each form's head and index order.
+"""Which published form a checkpoint has, by the names in it; each form's head and index order.
 
 Sources of the names: the public UniFormerV2, VideoMAE V2 and MMAction2 code, and Hugging Face's transformers.
 """
@@ -33,7 +33,7 @@ def bare(key: str) -> str:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a form is told by: shapes by bare name, the entry that holds the state dict, the other top-level entries."""
+    """What a form is recognised by: shapes by bare name, the entry that holds the state dict, the other entries."""
 
     shapes: Mapping[str, Shape]
     entry: str | None

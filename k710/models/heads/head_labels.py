@@ -1,4 +1,4 @@
-"""Which class each row of a head means: told by a record, by the user, by names in the file, or by rows and form."""
+"""Which class each row of a head means: by a record, by the user, by names in the file, or by rows and form."""
 
 from __future__ import annotations
 
@@ -130,21 +130,21 @@ def source_labels(
     stale = why_stale(checkpoint, head)
     if checkpoint.record and stale is None:
         return _from_record(checkpoint, head, label_set, dialect, again)
-    said = [stale] if stale else []
+    messages = [stale] if stale else []
     if label_set is not None and label_set not in LABEL_SETS:
         if dialect is not None:
             raise UsageError(f"--dialect {dialect} and the list {label_set}: a list has its own order")
         labels = read_label_file(Path(label_set))
         _check_rows(checkpoint, head, labels.label_set, len(labels.names))
-        return labels, [*said, f"rows named by {label_set}"]
+        return labels, [*messages, f"rows named by {label_set}"]
     if label_set is not None:
         _check_rows(checkpoint, head, label_set, len(class_names(label_set)))
     names = config_names(checkpoint, head.rows) if _names_count(checkpoint, head, stale) else None
     if names and dialect is None:
-        named = _from_names(checkpoint, names, said)
+        named = _from_names(checkpoint, names, messages)
         if named:
-            return named, said
-    return _from_rows(checkpoint, head, label_set, dialect, said)
+            return named, messages
+    return _from_rows(checkpoint, head, label_set, dialect, messages)
 
 
 def current_record(checkpoint: Checkpoint, head: Head) -> dict[str, Any] | None:
@@ -208,7 +208,7 @@ def _are_placeholders(names: Sequence[str]) -> bool:
 
 
 def _from_rows(
-    checkpoint: Checkpoint, head: Head, label_set: str | None, dialect: str | None, said: list[str]
+    checkpoint: Checkpoint, head: Head, label_set: str | None, dialect: str | None, messages: list[str]
 ) -> tuple[Labels, list[str]]:
     chosen = label_set or class_counts().get(head.rows)
     if chosen is None:
@@ -219,7 +219,7 @@ def _from_rows(
             "order: k710 remap-head --from LABELFILE"
         )
     if label_set is None:
-        said.append(f"label set {chosen} by its {head.rows} rows")
+        messages.append(f"label set {chosen} by its {head.rows} rows")
     if dialect is None:
         stale = why_stale(checkpoint, head)
         dialect = checkpoint.dialect if stale is None else None  # it is no longer what was published
@@ -229,10 +229,10 @@ def _from_rows(
                 f"{checkpoint.path}: nothing tells the index order of its {head.rows} rows ({why}); say it with "
                 f"--dialect {'|'.join(DIALECTS)}, or give the names: k710 remap-head --from LABELFILE"
             )
-        said.append(f"dialect {dialect} by its form ({checkpoint.format.title})")
+        messages.append(f"dialect {dialect} by its form ({checkpoint.format.title})")
     else:
-        said.append(f"dialect {dialect} as you say")
-    return labels_of_set(chosen, dialect), said
+        messages.append(f"dialect {dialect} as you say")
+    return labels_of_set(chosen, dialect), messages
 
 
 def _from_record(
@@ -292,36 +292,38 @@ def config_names(checkpoint: Checkpoint, rows: int) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _from_names(checkpoint: Checkpoint, names: tuple[str, ...], said: list[str]) -> Labels | None:
+def _from_names(checkpoint: Checkpoint, names: tuple[str, ...], messages: list[str]) -> Labels | None:
     """Labels by the file's own names where these are Kinetics classes, after a check against the published orders."""
     labels = labels_of_names("own", names)
     if _are_placeholders(names):
         return None
     if sum(isinstance(key, int) for key in labels.keys) < len(names) / 2:
-        said.append("rows named by the file's own class names, which are not those of Kinetics")
+        messages.append("rows named by the file's own class names, which are not those of Kinetics")
         return labels
     label_set = class_counts().get(len(names))
     if label_set is None:
-        said.append("rows named by the file's own class names")
+        messages.append("rows named by the file's own class names")
         return labels
     # The form's own dialect first, since several can be one order (canonical and videomaev2 of K400).
     for dialect in dict.fromkeys(filter(None, (checkpoint.dialect, *DIALECTS))):
         known = labels_of_set(label_set, dialect)
         if known.keys == labels.keys:
-            said.append(f"{known} by its class names")
+            messages.append(f"{known} by its class names")
             if checkpoint.dialect and k710_classes_of(label_set, checkpoint.dialect) != known.keys:
-                said.append(f"published in this form, it would be {checkpoint.dialect}; --dialect overrides the names")
+                messages.append(
+                    f"published in this form, it would be {checkpoint.dialect}; --dialect overrides the names"
+                )
             return known
-    meant = _misnamed(checkpoint, label_set, labels, said)
+    meant = _misnamed(checkpoint, label_set, labels, messages)
     if meant:
         return meant
     if set(labels.keys) == set(k710_classes_of(label_set)):
         labels = Labels(label_set, OWN_ORDER, labels.names, labels.keys)
-    said.append(f"{labels} by its class names, which are in no published order")
+    messages.append(f"{labels} by its class names, which are in no published order")
     return labels
 
 
-def _misnamed(checkpoint: Checkpoint, label_set: str, labels: Labels, said: list[str]) -> Labels | None:
+def _misnamed(checkpoint: Checkpoint, label_set: str, labels: Labels, messages: list[str]) -> Labels | None:
     """Names made for OpenGVLab's order with errors in them, as in VideoMAE V2's published name file; None for others.
 
     A name is proved wrong where its class is in other releases than the row is (by the published row lists of K400,
@@ -344,7 +346,7 @@ def _misnamed(checkpoint: Checkpoint, label_set: str, labels: Labels, said: list
     order = (name for name in (checkpoint.dialect, "videomaev2", "uniformerv2") if name)
     dialect = next(name for name in order if k710_classes_of(label_set, name) == shuffled.keys)
     row = proved[-1]
-    said.append(
+    messages.append(
         f"{label_set} ({dialect}) by its class names, which are not believed: {len(wrong)} of {len(rows)} contradict "
         f"OpenGVLab's order, as in the name file published with VideoMAE V2, and {len(proved)} provably: row {row} is "
         f"{shuffled.names[row]!r} by the published row lists, not {labels.names[row]!r}"

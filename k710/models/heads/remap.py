@@ -36,12 +36,12 @@ Rows = tuple[tuple[tuple[int, int], ...], ...]
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint that gives rows; `said` are the sentences on how its labels are known."""
+    """A checkpoint that gives rows; `messages` say how its labels are known."""
 
     checkpoint: Checkpoint
     head: Head
     labels: Labels
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def plan_remap(
     ):
         checkpoint = open_checkpoint(path)
         found = find_head(checkpoint, name=head)
-        labels, said = source_labels(checkpoint, found, label_set=label_set, dialect=dialect, again=again)
-        said += [f"stays as it is, another head: {other}" for other in other_heads(checkpoint, found)]
-        sources.append(Source(checkpoint, found, labels, tuple(said)))
+        labels, messages = source_labels(checkpoint, found, label_set=label_set, dialect=dialect, again=again)
+        messages += [f"stays as it is, another head: {other}" for other in other_heads(checkpoint, found)]
+        sources.append(Source(checkpoint, found, labels, tuple(messages)))
     _check_together(sources)
     rows = find_rows([source.labels for source in sources], target)
     if new_rows is None:
@@ -242,9 +242,11 @@ def _refuse_missing(sources: Sequence[Source], target: Labels, rows: Rows) -> No
     ways = f"k710 remap-head --new-rows {'|'.join(NEW_ROWS)} makes rows for them"
     if unknown and target.dialect == OWN_ORDER:
         alignment = Alignment()
-        said = "; ".join(alignment.unknown(name) for name in unknown[:3])
+        problems = "; ".join(alignment.unknown(name) for name in unknown[:3])
         more = f"; and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise LabelError(f"{target.label_set}: {said}{more}. Mend the list; if they are classes of your own, {ways}")
+        raise LabelError(
+            f"{target.label_set}: {problems}{more}. Mend the list; if they are classes of your own, {ways}"
+        )
     names = ", ".join(map(repr, lacking[:5])) + (", …" if len(lacking) > 5 else "")
     raise CheckpointError(
         f"{sources[0].checkpoint.path}: {len(lacking)} of the {len(target.names)} classes of {target.label_set} are "

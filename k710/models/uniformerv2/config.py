@@ -153,8 +153,8 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> UniFormerV2Conf
     if len(conv) != 5 or len(positions) != 2 or len(head) != 2 or not conv[0] == positions[1] == head[1]:
         return None
     layers, stages = (_count(shapes, rf"transformer\.{part}\.(\d+)\.") for part in ("resblocks", "dec"))
-    told = (conv[0], layers, conv[-1])
-    backbone = next((name for name, vit in BACKBONES.items() if (vit.width, vit.layers, vit.patch_px) == told), None)
+    found = (conv[0], layers, conv[-1])
+    backbone = next((name for name, vit in BACKBONES.items() if (vit.width, vit.layers, vit.patch_px) == found), None)
     queries = shapes.get("transformer.temporal_cls_token", (1,))[0]
     if backbone is None or stages > layers or (queries > 1 and "transformer.fusion_weight" not in shapes):
         return None

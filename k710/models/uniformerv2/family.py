@@ -89,7 +89,7 @@ UNIFORMERV2 = Family(
     mean=(0.45, 0.45, 0.45),
     std=(0.225, 0.225, 0.225),
     starts={"clip": _CLIP},
-    untold=("activation",),
+    not_in_shapes=("activation",),
     positions="positional_embedding",
     resize_positions=_resize_positions,
 )
