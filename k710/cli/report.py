@@ -9,6 +9,7 @@ import click
 
 from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, steps
 from k710.storage.storage import Location
+from k710.text import data_size
 
 
 @click.command("report")
@@ -40,7 +41,6 @@ def command(
     step = steps()
     step("reading the manifest")
     from k710.manifest.read import open_manifest
-    from k710.report.parts import megabytes
     from k710.report.write import write_report
 
     size_bytes = write_report(
@@ -54,4 +54,4 @@ def command(
         on_step=step,
     )
     step.end()
-    click.echo(f"{out}: {megabytes(size_bytes)}")
+    click.echo(f"{out}: {data_size(size_bytes)}")

@@ -31,9 +31,8 @@ from k710.engine.engine import Engine, Stop, local_engine
 from k710.engine.helper_pool import ClipPool
 from k710.errors import StoreError
 from k710.near_duplicates.frames import COLUMNS, MAX_FRAMES, STEP_S, ClipMedia
-from k710.near_duplicates.hash_clip import RIM_SHARE, VARIANTS
+from k710.near_duplicates.hash_clip import MAX_BAR_LUMA, MAX_BAR_SHARE, MAX_BAR_STD, RIM_SHARE, VARIANTS
 from k710.near_duplicates.hash_process import Hashed, HashJob
-from k710.near_duplicates.letterbox import MAX_BAR_LUMA, MAX_BAR_SHARE, MAX_BAR_STD
 from k710.storage.remote import RemotePath
 from k710.storage.remote_copies import bring_copies, copy_of
 from k710.storage.storage import TEMPORARY_PREFIX, Location, named_by_hash, new_folder

@@ -96,8 +96,3 @@ class Section:
 def percent(part: float, whole: float = 1.0) -> str:
     """`part` of `whole` in percent; a part of nothing is no number."""
     return f"{part / whole:.1%}" if whole else ""
-
-
-def megabytes(size_bytes: float) -> str:
-    """A size in words."""
-    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"

@@ -8,8 +8,8 @@ from typing import Any
 
 from k710.report import run_tables, tables
 from k710.report.figures.gather import Figures
-from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, megabytes
-from k710.text import counted
+from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles
+from k710.text import counted, data_size
 
 _NO_STORE = "No clips have been fetched: there is no store beside the manifest. k710 fetch brings clips."
 _NOT_LOOKED = "Nobody has looked for near-duplicates among these clips; k710 near-duplicates does."
@@ -121,7 +121,7 @@ def _media(media: dict[str, Any] | None, draw: bool) -> Section:
     hours = media["duration_s"] / 3600
     words = (
         f"Store {media['store']}, profile {media['profile']}: {counted(media['fetched'], 'clip')}, "
-        f"{megabytes(media['bytes'])}, {hours:,.1f} hours."
+        f"{data_size(media['bytes'])}, {hours:,.1f} hours."
     )
     blocks = _drawn_media(media) if draw else _told_media(media)
     words += _alike(media)

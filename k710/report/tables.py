@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from k710.report.figures.gather import Figures
-from k710.report.parts import Cell, Link, Row, Table, megabytes, percent
+from k710.report.parts import Cell, Link, Row, Table, percent
+from k710.text import data_size
 
 FATE_WORDS = {
     "kept": "kept",
@@ -275,5 +276,5 @@ def overview_tiles(figures: Figures) -> list[tuple[str, str]]:
     if media is not None:
         lines = [line for line in media["status"] if line["view"] == "k710"]
         clips, fetched = (sum(line[key] for line in lines) for key in ("clips", "fetched"))
-        tiles += [(percent(fetched, clips), "K710 fetched"), (megabytes(media["bytes"]), "of media")]
+        tiles += [(percent(fetched, clips), "K710 fetched"), (data_size(media["bytes"]), "of media")]
     return tiles

@@ -9,10 +9,10 @@ from k710.manifest.read import open_manifest
 from k710.models.families import num_parameters
 from k710.models.family import FROM_CHECKPOINT
 from k710.storage.storage import Location
+from k710.text import duration
 from k710.train.memory import estimate_memory
 from k710.train.prepare import check_recipe, open_clips
 from k710.train.recipe import TrainRecipe
-from k710.train.run_log import duration
 from k710.train.start import Origin, check_start, config_of_recipe, start_model
 
 # What one GPU is taken to sustain where no rate is given: half of what an A100 has in bf16.

@@ -15,10 +15,9 @@ import numpy as np
 from k710.fetch.encode.jobs import Measured
 from k710.fetch.encode.source_file import OPEN_OPTIONS, container_of, open_video, video_stream
 from k710.store.failures import ClipError
-from k710.store.stored_frames import stored_indices
+from k710.store.stored_frames import JPEG_BEGIN, stored_indices
 
 FRAMES_SUFFIX = "mjpeg"
-JPEG_BEGIN = b"\xff\xd8\xff"
 
 
 class StoredFrames(NamedTuple):
