@@ -130,7 +130,7 @@ def _print(found: dict[str, Any]) -> None:
         f"  {counted(counts['labels_of_one_id'], 'video')} with several labels, "
         f"{counts['spans_of_one_id']:,} with several spans"
     )
-    click.echo("  (`--json` names them, `k710 explain` tells the story of each)")
+    click.echo("  (`--json` names them, `k710 explain` explains each)")
 
 
 def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -> None:

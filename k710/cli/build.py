@@ -47,7 +47,7 @@ def command(
     """Build a manifest from annotation lists.
 
     Reads the releases' lists, aligns their labels, holds evaluation videos out of train, drops repeated videos, and
-    says what became of every row. docs/build.md tells the rules.
+    prints what happened to every row. docs/build.md explains the rules.
 
     \b
     Example:
@@ -73,7 +73,7 @@ def command(
     own = read_synonyms(synonyms) if synonyms else ()
     manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
     _print_attrition(manifest.about)
-    _print_beside_the_printed(manifest.about)
+    _print_comparison_with_paper(manifest.about)
     click.echo(
         f"{out}: {counted(manifest.about['counts']['clips'], 'clip')}, content hash {manifest.content_hash[:16]}"
     )
@@ -107,7 +107,7 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
     )
 
 
-def _print_beside_the_printed(dataset: dict[str, Any]) -> None:
+def _print_comparison_with_paper(dataset: dict[str, Any]) -> None:
     from k710.curation.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
 
     warnings = list_warnings(dataset["counts"]["lists"], dataset["counts"].get("misnamed", {}))
@@ -121,7 +121,7 @@ def _print_beside_the_printed(dataset: dict[str, Any]) -> None:
         for row in beside_the_printed(dataset["counts"])
     ]
     columns = ["", "here", "first published", "paper", "here - paper"]
-    print_table(columns, rows, title="Beside the releases' first lists and UniFormerV2, Table 10")
+    print_table(columns, rows, title="Compared with the releases' first lists and with UniFormerV2, Table 10")
     click.echo(f"{why_it_differs(dataset['recipe'], warnings)}\n")
 
 
@@ -132,5 +132,5 @@ def _print_leaks(leaks: list[dict[str, Any]]) -> None:
     ids = {(leak["train"], leak["holdout"]): leak["ids"] for leak in leaks}
     rows = [[f"{train} train", *(ids[train, column] for column in columns)] for train in trains]
     print_table(
-        ["", *columns], rows, title="Videos of train lists that stand in evaluation lists too, before any purge"
+        ["", *columns], rows, title="Videos of train lists that are in evaluation lists too, before any purge"
     )

@@ -125,7 +125,7 @@ def _print(
         click.echo(f"{name}: {_side(manifest, store)}")
     click.echo()
     told = [[key, _short(one), _short(other)] for key, (one, other) in settings.items()]
-    _print_top(["", "A", "B"], told, top, title="What the builds were told and read, where it differs")
+    _print_top(["", "A", "B"], told, top, title="Differences between the recipes and lists of the two builds")
     splits = [[g.split, g.a, g.b, g.gained, g.lost, g.came, g.went] for g in found.splits]
     print_table([found.view, *_COUNTS], splits)
     moves = [[m.change, m.a, m.b, m.clips, m.same_video or None] for m in found.moves]

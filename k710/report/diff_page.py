@@ -32,7 +32,7 @@ def _overview(found: Difference, sides: Sequence[str], settings: dict[str, tuple
     told = [(key, _text(one), _text(other)) for key, (one, other) in settings.items()]
     blocks: list[Block] = [*(f"{name}: {side}" for name, side in zip("AB", sides, strict=True)), Tiles(tiles)]
     if told:
-        blocks.append(Table(("", "A", "B"), told, "What the builds were told and read, where it differs"))
+        blocks.append(Table(("", "A", "B"), told, "Differences between the recipes and lists of the two builds"))
     blocks.append(Table((found.view, *_COUNTS), [(group.split, *_numbers(group)) for group in found.splits], "Splits"))
     return Section("overview", "Overview", blocks)
 

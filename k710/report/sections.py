@@ -83,7 +83,7 @@ def _overlap(overlap: dict[str, Any]) -> Section:
     blocks.append(f"Videos over all releases: {totals}.")
     policies = tables.policy_table(overlap)
     blocks.append(
-        policies or "No policy can be told from these lists: it takes train lists and the lists they leak into."
+        policies or "These lists allow no policy: a policy needs train lists and the lists that they leak into."
     )
     if overlap["near_duplicates"]:
         blocks.append(
@@ -96,7 +96,7 @@ def _conflicts(conflicts: dict[str, Any]) -> Section:
     found = tables.conflict_tables(conflicts)
     blocks: list[Block] = [*found] or ["The lists do not contradict one another."]
     if any(table.more for table in found):
-        blocks.append("k710 audit --json names all of them, k710 explain tells the story of each.")
+        blocks.append("`k710 audit --json` names all of them. `k710 explain` explains each.")
     return Section("conflicts", "Conflicts", blocks)
 
 

@@ -62,7 +62,7 @@ def printed_table(attrition: dict[str, Any]) -> Table:
         (one["what"], one["here"], one["published"], one["paper"], signed(one["difference"]))
         for one in attrition["beside_the_printed"]
     ]
-    title = "Beside the releases' first lists and UniFormerV2, Table 10"
+    title = "Compared with the releases' first lists and with UniFormerV2, Table 10"
     return Table(("", "here", "first published", "paper", "here - paper"), rows, title, attrition["why_it_differs"])
 
 
@@ -100,11 +100,11 @@ def policy_table(overlap: dict[str, Any]) -> Table | None:
         heat.append([0.0] * 5 + [min(1.0, 0.25 + leak / max(1, found["train"])) if leak else 0.0 for leak in leaks])
     columns = ("policy", "removes from", "rows", "videos", "train", "val", *(f"in {one}" for one in lists))
     note = (
-        "“in …” counts videos of the train that the policy makes which stand in an evaluation list: what a model "
-        "trained on it has seen of that evaluation."
+        "“in …” counts the videos in the policy's train that are also in an evaluation list. A model trained on "
+        "that train has seen them."
     )
     if not any("test" in name for name in policies):
-        note += " Without test lists nobody can say what holding them out would remove."
+        note += " The effect of holding out test lists is unknown without the test lists."
     return Table(columns, rows, "What each policy would remove, and what would still leak", note, heat=heat)
 
 

@@ -37,7 +37,7 @@ def test_it_has_the_figures_of_the_command(k710, sides, tmp_path):
     found = diff_manifests(*map(open_manifest, sides))
     assert found.changes["lost"]
     tables = tables_of((tmp_path / "d.html").read_text())
-    assert tables["What the builds were told and read, where it differs"][1] == [
+    assert tables["Differences between the recipes and lists of the two builds"][1] == [
         ["leak_policy", "train-purge", "val-purge"]
     ]
     moves = tables["What became of clips"][1]

@@ -376,7 +376,7 @@ def test_numbers_of_the_page_are_those_of_the_build(sample, k710, tmp_path):
 
 
 def test_the_papers_counts_stand_beside_lists_of_a_releases_size_alone(sample):
-    title = "Beside the releases' first lists and UniFormerV2, Table 10"
+    title = "Compared with the releases' first lists and with UniFormerV2, Table 10"
     said = "These lists are a miniature of the releases&#39;; a build of real lists shows the paper&#39;s counts here."
     small = render_page("m", sections(gather(sample, store=None), draw=True))
     assert title not in tables_of(small)
