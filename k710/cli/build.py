@@ -131,6 +131,4 @@ def _print_leaks(leaks: list[dict[str, Any]]) -> None:
     trains = list(dict.fromkeys(leak["train"] for leak in leaks))
     ids = {(leak["train"], leak["holdout"]): leak["ids"] for leak in leaks}
     rows = [[f"{train} train", *(ids[train, column] for column in columns)] for train in trains]
-    print_table(
-        ["", *columns], rows, title="Videos of train lists that are in evaluation lists too, before any purge"
-    )
+    print_table(["", *columns], rows, title="Videos of train lists that are in evaluation lists too, before any purge")
