@@ -99,7 +99,7 @@ def test_outputs_that_are_no_files_stay_what_they_are(k710, sample, tmp_path, ma
         ("diff", sample.path, sample.path, "--html", out),
         ("report", sample.path, "--out", out),
     ):
-        assert_refused(k710(*command), f"{out}: a device or a pipe", exit_code=2)
+        assert_refused(k710(*command), f"{out}: is a device or a pipe", exit_code=2)
         assert out.lstat().st_mode == kind
     assert not (tmp_path / "m").exists()
 
