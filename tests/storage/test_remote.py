@@ -301,7 +301,7 @@ def test_a_service_that_does_not_answer_is_one_message(s3, k710, monkeypatch):
     result = k710("status", f"{s3.url}/k710")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"k710: {s3.url}/k710/dataset.json: no answer for 1 s: ")
-    assert "the same command goes on from there" in result.stderr
+    assert "the same command continues from there" in result.stderr
 
 
 def test_a_service_that_comes_back_was_never_away(s3, sample):

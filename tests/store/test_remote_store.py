@@ -341,14 +341,14 @@ def test_rows_that_name_another_place_are_refused(s3, k710, local, at, name, tmp
     put(store, {"clip-000000_000000_000002": fake_media("x")})
     rows = store.rows().drop_columns("unit").to_pylist()
     hostile(store, [row | {"tar": name} for row in rows])
-    with pytest.raises(StoreError, match="which is no tar of a store"):
+    with pytest.raises(StoreError, match="which is not the name of a tar"):
         open_manifest(local).dataset(store=root, view="k400", split="train")
     result = k710("verify", local, "--store", root)
     assert result.exit_code == 1
-    assert "which is no tar of a store" in result.stdout
+    assert "which is not the name of a tar" in result.stdout
     result = k710("pack", local, "--store", root, *VIEW, "--out", tmp_path / "shards")
     assert result.exit_code == 1
-    assert "which is no tar of a store" in result.stderr
+    assert "which is not the name of a tar" in result.stderr
 
 
 def hostile(store: Store, rows: list[dict]) -> None:
