@@ -1,4 +1,4 @@
-"""`k710 build`: annotation lists in, manifest out, and what became of every row."""
+"""`k710 build`: annotation lists → a manifest and the fate of every row."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from k710.text import counted
 @click.option("--recipe", default="k710", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
 @click.option("--sources", type=COMMA_LIST, help="Releases to build from: k400, k600, k700, k700_2020.")
 @click.option("--splits", type=COMMA_LIST, help="Lists to read: train, val, test.")
-@click.option("--leak-policy", metavar="POLICY", help="train-purge or val-purge: which side gives way to the other.")
+@click.option(
+    "--leak-policy", metavar="POLICY", help="train-purge or val-purge: the side that loses its videos of the other."
+)
 @click.option("--holdout", type=COMMA_LIST, help="Lists whose videos train must not contain: val, or val,test.")
-@click.option("--precedence", type=COMMA_LIST, help="Whose clip and label win when a video stands in several releases.")
+@click.option(
+    "--precedence", type=COMMA_LIST, help="Releases in order: the first one with a video decides its clip and label."
+)
 @click.option("--annotations", metavar="DIR|sample", help="Folder of lists; without it they are downloaded once.")
 @click.option("--synonyms", type=FILE, help="CSV with the columns name,label for names that k710 does not know.")
 @click.option("--out", type=FOLDER_OR_URL, default=DEFAULT_MANIFEST, show_default=True, help="Place of the manifest.")
@@ -31,7 +35,7 @@ from k710.text import counted
     metavar="ORIGIN,…",
     help="Fetch the clips too, as k710 fetch does.",
 )
-@click.option("--strict", is_flag=True, help="Stop at the first bad row of downloaded lists too.")
+@click.option("--strict", is_flag=True, help="Treat bad rows of downloaded lists as an error.")
 @click.option("--force", is_flag=True, help="Write a new version of a manifest that exists.")
 def command(
     recipe: str,
@@ -61,7 +65,7 @@ def command(
     from k710.manifest.write import check_output
     from k710.recipes import read_recipe
 
-    # Arrow's own allocator and numpy's cannot use each other's free memory: with one, the peak is a third lower.
+    # Arrow and numpy cannot use each other's free memory. With one allocator for both, the peak is a third lower.
     pa.set_memory_pool(pa.system_memory_pool())
     given = {name: value for name, value in choices.items() if value is not None}
     if "holdout" in given:

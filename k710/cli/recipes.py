@@ -1,10 +1,10 @@
-"""`k710 recipes`: the recipes that come with k710."""
+"""`k710 recipes`: the recipes of k710."""
 
 from __future__ import annotations
 
 import click
 
-# What takes the recipes of each kind.
+# The option that uses the recipes of each kind.
 KINDS = {
     "curation": "k710 build --recipe NAME",
     "encode": "k710 fetch --profile NAME",

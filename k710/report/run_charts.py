@@ -13,7 +13,7 @@ from k710.report.parts import Chart
 
 
 def curve_charts(runs: dict[str, Any]) -> list[Chart]:
-    """Loss, accuracy and learning rate of all runs, a chart each; the accuracies in validation dotted."""
+    """Three charts of all runs: loss, accuracy and learning rate; validation accuracy is dotted."""
     trained = [run for run in runs["runs"] if run["curves"]["loss"]["step"]]
     if not trained:
         return []
@@ -30,8 +30,8 @@ def curve_charts(runs: dict[str, Any]) -> list[Chart]:
         ("lr", _curves(trained, "lr"), {"yaxis_title": "learning rate", "yaxis_exponentformat": "e"}),
     ]
     common: dict[str, Any] = {"xaxis_title": "step", "xaxis_rangemode": "tozero", "showlegend": True}
-    told = [(run_tables.curve_table(runs, name), lines, axes) for name, lines, axes in pairs]
-    return [chart_of(lines, table.title, table, **common, **axes) for table, lines, axes in told]
+    charts = [(run_tables.curve_table(runs, name), lines, axes) for name, lines, axes in pairs]
+    return [chart_of(lines, table.title, table, **common, **axes) for table, lines, axes in charts]
 
 
 def _curves(runs: Sequence[dict[str, Any]], name: str, suffix: str = "") -> list[Any]:
@@ -73,6 +73,6 @@ def confusion_chart(evaluation: dict[str, Any]) -> Chart | None:
     if not pairs:
         return None
     names = [f"{pair['label']} → {pair['taken_for']}" for pair in pairs]
-    title = f"What is taken for what: {evaluation['name']}"
+    title = f"Confusions: {evaluation['name']}"
     series = {"clips": [pair["clips"] for pair in pairs]}
     return bars(names, series, title, run_tables.confusion_table(evaluation), colours=(AMBER,))

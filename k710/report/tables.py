@@ -1,4 +1,4 @@
-"""Figures as tables: the same ones for a terminal and for the page."""
+"""Figures as tables, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def malformed_table(attrition: dict[str, Any]) -> Table | None:
 
 
 def overlap_table(overlap: dict[str, Any], key: str) -> Table:
-    """The matrix, shaded by which part of the row's list stands in the column's too."""
+    """The matrix, shaded by the share of the row's list that is also in the column's list."""
     names, matrix = overlap["lists"], overlap[key]
     sizes = [matrix[number][number] for number in range(len(names))]
     heat = [[shared / max(1, sizes[number]) for shared in row] for number, row in enumerate(matrix)]
@@ -81,7 +81,7 @@ def overlap_table(overlap: dict[str, Any], key: str) -> Table:
         "by_id": "Videos (YouTube IDs) that two lists share",
         "by_clip": "Clips (ID and span) that two lists share",
     }[key]
-    note, shades = "The diagonal is a list's size.", "A cell is the darker, the larger the part of its row's list."
+    note, shades = "The diagonal is the size of the list.", "A darker cell is a larger share of the list in its row."
     rows = [(name, *row) for name, row in zip(names, matrix, strict=True)]
     return Table(("", *names), rows, title, note, heat=heat, heat_note=shades)
 
@@ -159,7 +159,7 @@ def imbalance_table(classes: dict[str, Any]) -> Table:
 
 
 def class_table(classes: dict[str, Any]) -> Table:
-    """All classes; with the fate of their K710 clips where a store was counted."""
+    """All classes; with the states of their K710 clips if there is a store."""
     splits, rows = classes["splits"], classes["rows"]
     counted = bool(rows) and "fetched" in rows[0]
     table: list[Row] = []
@@ -174,7 +174,7 @@ def class_table(classes: dict[str, Any]) -> Table:
 
 
 def hardest_hit(classes: dict[str, Any]) -> list[dict[str, Any]]:
-    """The classes with failures, those that lost the largest part of what was tried first."""
+    """The classes with failures, ordered by the share of their settled clips that failed, the largest first."""
     hit = [row for row in classes["rows"] if row.get("failed")]
     hit.sort(key=lambda row: (-row["failed"] / (row["failed"] + row["fetched"]), -row["failed"], row["class_id"]))
     return hit
@@ -212,16 +212,16 @@ def status_table(media: dict[str, Any]) -> Table:
 
 
 def failure_table(media: dict[str, Any]) -> Table | None:
-    rows = [(one["kind"], one["clips"], one["meaning"], _said(one["messages"])) for one in media["failures"]]
-    columns = ("failure", "clips", "meaning", "commonest messages")
+    rows = [(one["kind"], one["clips"], one["meaning"], _messages(one["messages"])) for one in media["failures"]]
+    columns = ("failure", "clips", "meaning", "most common messages")
     return Table(columns, rows, "Why clips are not there") if rows else None
 
 
-def _said(messages: list[dict[str, Any]]) -> str:
-    said = (
+def _messages(messages: list[dict[str, Any]]) -> str:
+    parts = (
         f"and {one['kinds']:,} more" if one["kind"] is None else f"{one['kind']} ({one['clips']:,})" for one in messages
     )
-    return "; ".join(said)
+    return "; ".join(parts)
 
 
 def kinds_table(kinds: list[dict[str, Any]], what: str, title: str) -> Table:
@@ -234,7 +234,7 @@ def kinds_table(kinds: list[dict[str, Any]], what: str, title: str) -> Table:
 
 
 def histogram_table(histogram: dict[str, Any], what: str, title: str, unit: float = 1.0) -> Table:
-    """The bins that have clips; edges in units of `unit`."""
+    """The bins with clips; edges in units of `unit`."""
     edges = [f"{edge / unit:,.10g}" for edge in histogram["edges"]]
     rows = [
         (f"{low} to {high}", count)
@@ -262,7 +262,7 @@ def near_duplicate_table(found: dict[str, Any]) -> Table:
 
 
 def overview_tiles(figures: Figures) -> list[tuple[str, str]]:
-    """The few numbers at the top; what a manifest does not tell is left out."""
+    """The numbers at the top; those that the manifest lacks are left out."""
     manifest, media = figures.manifest, figures.media
     words = {
         "rows": "list rows read",

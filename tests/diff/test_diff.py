@@ -268,8 +268,8 @@ def test_the_same_dataset_twice(k710, versions):
     )
     other = k710("diff", folder, f"{folder}@{versions[1][0]}", "--view", "k700_2020")
     assert other.stdout.splitlines()[-1] == (
-        "No clip differs in view k700_2020: both list the same 0. The content hashes differ: another view does, or "
-        "labels that no view compares (of a clip in no split, or beside the one that counts)."
+        "No clip differs in view k700_2020: both list the same 0. The content hashes differ, so another view "
+        "differs, or labels that no view compares (of clips outside every split, or labels that lost to another)."
     )
 
 

@@ -59,7 +59,7 @@ def test_clips_are_bounded_the_rarest_changes_whole(sides, monkeypatch):
 
 def test_the_same_twice(sides):
     page = diff_page(diff_manifests(*[open_manifest(sides[0])] * 2), ("one", "other"), {})
-    assert "Every clip stands where it stood." in page
+    assert "Every clip is in the same place." in page
     assert "Clips that differ" not in tables_of(page)
 
 

@@ -80,7 +80,7 @@ def test_the_files_that_a_folder_has(k710, everything, tmp_path):
     }
     left = Counter(row["split"] for row in table) - Counter(row["split"] for row in (by_span, by_video))
     said = ", ".join(f"{left[split]} {split}" for split in ("train", "val", "test"))
-    assert result.stdout.splitlines()[1] == f"left out, since {folder} has no file of them: {said}"
+    assert result.stdout.splitlines()[1] == f"left out, because {folder} has no file for them: {said}"
 
 
 def test_a_whole_video_is_no_clip_where_there_are_two(everything, tmp_path):

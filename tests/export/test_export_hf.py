@@ -183,12 +183,12 @@ def test_what_cannot_be_exported(k710, sample, tmp_path, options, message):
 @pytest.mark.parametrize(
     ("form", "options", "message"),
     [
-        ("hf", ("--template", "{clip_id}"), "--template goes with --format slowfast or videomae or mmaction2 or fift"),
+        ("hf", ("--template", "{clip_id}"), "--template needs --format slowfast or videomae or mmaction2 or fift"),
         ("csv", ("--template", "{clip_id}"), "not with csv"),
-        ("hf", ("--separator", ","), "--separator goes with"),
-        ("hf", ("--videos", "x"), "--videos goes with --format fiftyone, not with hf"),
-        ("hf", ("--profile", "h264"), "--profile says which part of a --store; there is none"),
-        ("fiftyone", ("--store", "x"), "--store goes with --format hf, not with fiftyone"),
+        ("hf", ("--separator", ","), "--separator needs"),
+        ("hf", ("--videos", "x"), "--videos needs --format fiftyone, not with hf"),
+        ("hf", ("--profile", "h264"), "--profile needs --store"),
+        ("fiftyone", ("--store", "x"), "--store needs --format hf, not with fiftyone"),
         ("fiftyone", ("--videos", "x", "--template", "{clip_id}"), "--template makes paths and --videos finds files"),
     ],
 )

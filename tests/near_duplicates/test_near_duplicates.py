@@ -737,10 +737,10 @@ def test_audit(k710, manifest, no_process):
 def test_report_and_stats_tell_what_is_dropped_from_what_is_to_be(k710, manifest, no_process, tmp_path):
     said = k710("stats", manifest).stdout
     assert "16 of 16 clips compared (view k710, 40 of 256 bits). 12 pairs in 4 groups, 4 mirrored; " in said
-    assert "8 clips proposed to be dropped, 0 of them out of train." in said
+    assert "8 clips proposed to be dropped, 0 of them already dropped." in said
     k710("near-duplicates", manifest, "--apply")
     said = k710("stats", manifest).stdout
-    assert "8 clips proposed to be dropped, 6 of them out of train." in said
+    assert "8 clips proposed to be dropped, 6 of them already dropped." in said
     assert "This manifest's train lacks 6 clips more: near-duplicates." in said
     assert k710("report", manifest, "--out", tmp_path / "r.html").exit_code == 0
     page = (tmp_path / "r.html").read_text()

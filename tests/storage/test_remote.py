@@ -216,10 +216,13 @@ def test_what_must_be_here_refuses_a_url(k710, sample, tmp_path, monkeypatch):
     """It became a folder `s3:` of this machine, and the command said that all was well."""
     monkeypatch.chdir(tmp_path)
     for arguments, which in (
-        (("export", sample.path, "--format", "csv", "--out"), "'--out' is a path of this machine"),
-        (("train", "--recipe", "tiny-k400", "--manifest", sample.path, "--out"), "'--out' is a path of this machine"),
-        (("fetch", sample.path, "--from", "local:.", "--scratch"), "'--scratch' is a path of this machine"),
-        (("inspect",), "'CHECKPOINT' is a path of this machine"),
+        (("export", sample.path, "--format", "csv", "--out"), "'--out' must be a path of this machine"),
+        (
+            ("train", "--recipe", "tiny-k400", "--manifest", sample.path, "--out"),
+            "'--out' must be a path of this machine",
+        ),
+        (("fetch", sample.path, "--from", "local:.", "--scratch"), "'--scratch' must be a path of this machine"),
+        (("inspect",), "'CHECKPOINT' must be a path of this machine"),
         (("build", "--out", tmp_path / "m", "--annotations"), "a folder of lists must be a folder of this machine"),
         (("export", sample.path, "--format", "fiftyone", "--out", "x", "--videos"), "'--videos' is a path of this"),
     ):
@@ -239,7 +242,7 @@ def test_what_ends_with_the_process_is_no_place_for_a_command(k710):
     """A build there was 'done', and gone."""
     result = k710("build", "--annotations", "sample", "--out", "memory://k710")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "k710: memory://k710: is gone when this command ends; name a folder or a bucket\n"
+    assert result.stderr == "k710: memory://k710: is lost when this command ends; give a folder or a bucket\n"
 
 
 def test_every_option_for_a_path_knows_a_url():
