@@ -100,7 +100,7 @@ def test_a_folder_with_none_of_the_clips(k710, sample, tmp_path):
     arguments = ("export", sample.path, "--format", "fiftyone", "--out", tmp_path / "fo", "--videos", folder)
     assert_refused(k710(*arguments), "has no clips")
     (folder / "abcdefghijk_000010_000020.mp4").write_bytes(b"")
-    assert_refused(k710(*arguments), f"{folder}: holds none of the 69 clips")
+    assert_refused(k710(*arguments), f"{folder}: has none of the 69 clips")
     assert not (tmp_path / "fo").exists()
 
 
