@@ -44,7 +44,7 @@ def recipe_files(kind: str) -> dict[str, Path]:
 
 
 def recipe_path(kind: str, name_or_file: str) -> Path:
-    """The file of a recipe given by name, or by path where it has a slash or a suffix. Raises RecipeError."""
+    """The file of a recipe given by name, or by path. Raises RecipeError."""
     known = recipe_files(kind)
     if name_or_file in known:
         return known[name_or_file]
@@ -153,7 +153,7 @@ def _parent_path(kind: str, name: str, child: Path) -> Path:
     path = child.parent / name
     if path.is_file():
         return path
-    raise RecipeError(f"{child}: {EXTENDS} {name!r}, which is no recipe; known: {', '.join(known)}, or a YAML file")
+    raise RecipeError(f"{child}: {EXTENDS} {name!r}, which is not a recipe; known: {', '.join(known)}, or a YAML file")
 
 
 def _read_file(path: Path) -> RecipeText:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
-    """A count with its noun: `1 clip`, `2,000 clips`, `0 clips`. `several` is the plural where it is not `one` + s."""
+    """A count with its noun: `1 clip`, `2,000 clips`, `0 clips`. `several` is the plural if it is not `one` + s."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 

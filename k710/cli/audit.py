@@ -119,7 +119,7 @@ def _print(found: dict[str, Any]) -> None:
     if found["policies"]:
         evaluation = list(next(iter(found["policies"].values()))["leaks"])
         rows = [[name, p["train"], p["val"], *p["leaks"].values()] for name, p in found["policies"].items()]
-        title = "Under each policy: K710's train and val, and how many videos of that train stand in an evaluation list"
+        title = "Under each policy: K710's train and val, and how many videos of that train are in an evaluation list"
         print_table(["policy", "train", "val", *evaluation], rows, title=title)
     if found["near_duplicates"]:
         click.echo(

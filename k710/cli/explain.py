@@ -31,6 +31,7 @@ def command(id_or_clip: str, manifest: Location) -> None:
     name = clip_in_path(id_or_clip)
     if name is None:
         raise click.UsageError(
-            f"{id_or_clip!r} is no YouTube ID (11 characters), no address of a video and no clip ({{id}}_000010_000020)"
+            f"{id_or_clip!r} is not a YouTube ID (11 characters), the address of a video or a clip "
+            "({id}_000010_000020)"
         )
     click.echo("\n".join(explain(open_manifest(manifest), name)))

@@ -243,7 +243,7 @@ def _print_pairs(found: Found) -> None:
     if counts["same_bytes"]:
         click.echo(f"{counted(counts['same_bytes'], 'pair')} of equal bytes (one SHA-256 under two IDs) among them.\n")
     drops = len(set(pairs["drop_clip_id"].drop_null().to_pylist()))
-    click.echo(f"Proposed: drop {counted(drops, 'clip')}. --apply does it where a held-out clip is repeated.\n")
+    click.echo(f"Proposed: drop {counted(drops, 'clip')}. --apply drops those that repeat a held-out clip.\n")
 
 
 def _nearest(pairs: pa.Table) -> list[dict[str, Any]]:

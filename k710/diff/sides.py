@@ -21,7 +21,7 @@ Number = TypeVar("Number", bound=np.signedinteger[Any])
 
 @dataclass(frozen=True)
 class Side:
-    """One table as columns: a place per clip, and (splits, clips) its class in each split; -1 is no class."""
+    """One table as columns: a place per clip, and (splits, clips) its class in each split; -1 means no class."""
 
     clip_id: pa.Array
     youtube_id: pa.Array
@@ -129,9 +129,9 @@ def pair(a: pa.Table, b: pa.Table, *, view: str) -> Pairs:
     one, other = (_side(table, view, places) for table in tables)
     match = pc.index_in(one.clip_id, value_set=other.clip_id)
     row_b = match.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    alone = np.ones(len(other.clip_id), bool)
-    alone[row_b[row_b >= 0]] = False
-    only_b = np.flatnonzero(alone)
+    unmatched = np.ones(len(other.clip_id), bool)
+    unmatched[row_b[row_b >= 0]] = False
+    only_b = np.flatnonzero(unmatched)
     row_a = np.concatenate([np.arange(len(row_b)), np.full(len(only_b), -1)])
     row_b = np.concatenate([row_b, only_b])
     return Pairs(
@@ -177,7 +177,7 @@ def _codes(column: pa.ChunkedArray, places: tuple[str, ...]) -> npt.NDArray[np.i
 
 
 def _or(values: npt.NDArray[Number], rows: Ints, otherwise: int) -> npt.NDArray[Number]:
-    """The values of rows, and `otherwise` where there is no row (-1)."""
+    """The values of rows, and `otherwise` if there is no row (-1)."""
     return np.append(values, values.dtype.type(otherwise))[rows]
 
 

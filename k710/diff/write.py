@@ -31,7 +31,7 @@ def check_place(path: Path, folders: Iterable[Location]) -> None:
     """Raise UsageError for a file inside one of `folders` (manifests and stores), which hold nothing else."""
     for folder in folders:
         if folder.resolve() in path.resolve().parents:
-            raise UsageError(f"{path}: lies inside {folder}, which holds nothing else; choose another place")
+            raise UsageError(f"{path}: is inside {folder}, which must not hold other files; choose another place")
 
 
 def write_clips(path: Path, found: Difference) -> None:

@@ -40,7 +40,7 @@ class Question:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold_bits <= MAX_THRESHOLD_BITS:
-            raise UsageError(f"threshold {self.threshold_bits}: want 0 to {MAX_THRESHOLD_BITS} of 256 bits")
+            raise UsageError(f"threshold {self.threshold_bits}: must be from 0 to {MAX_THRESHOLD_BITS} of 256 bits")
 
 
 @dataclass(frozen=True)

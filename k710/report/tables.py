@@ -23,7 +23,7 @@ SHOWN_HIT = 20
 
 
 def youtube(youtube_id: str, time_start_s: int, text: str = "") -> Link:
-    """A link to where a clip begins."""
+    """A link to the beginning of a clip on YouTube."""
     return Link(
         text or youtube_id, f"https://www.youtube.com/watch?v={quote(youtube_id, safe='')}&t={int(time_start_s)}"
     )

@@ -51,7 +51,7 @@ def check_out(manifest: Manifest, out: Path) -> None:
     """Raise UsageError for a file inside the manifest, ReportError for a missing folder."""
     if manifest.path.resolve() in out.resolve().parents:
         raise UsageError(
-            f"{out}: lies inside the manifest {manifest.path}, which holds nothing else; choose another place"
+            f"{out}: is inside the manifest {manifest.path}, which must not hold other files; choose another place"
         )
     if not out.parent.is_dir():
         raise ReportError(f"{out}: there is no folder {out.parent}; create it, or choose another --out")

@@ -29,8 +29,9 @@ class Row:
     label: str | None
 
 
-# In all releases but for: riding mountain bike (k400 alone), bull fighting (k600 alone), archaeological excavation
-# (k700 alone). Three are spelled differently in k400: tying tie, balloon blowing, picking fruit (also in k600).
+# All releases have them, except riding mountain bike (only k400), bull fighting (only k600) and archaeological
+# excavation (only k700). Three are spelled differently in k400: tying tie, balloon blowing, picking fruit (also in
+# k600).
 CLASSES = (
     "abseiling",
     "archery",

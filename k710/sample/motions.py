@@ -112,7 +112,7 @@ _SHAPES: tuple[Callable[[Floats, Floats], npt.NDArray[np.bool_]], ...] = (
 def motion_of(label: str) -> tuple[str, Course]:
     """The name and the course of the motion of a class; the label may be spelled as in any release.
 
-    Raises LabelError for a name that is no class, UsageError for a class that is not in the sample.
+    Raises LabelError for an unknown class, UsageError for a class that is not in the sample.
     """
     name = Alignment().align(label)
     if name not in MOTIONS:

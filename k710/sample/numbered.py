@@ -39,7 +39,7 @@ def read_number(frame: npt.NDArray[Any]) -> int:
     """The number that a frame shows: (height, width, 3) or (height, width), of any size and any scale of values.
 
     It survives lossy codecs, scaling, and changes of brightness and contrast, as only the two halves of a cell are
-    compared; cropping and mirroring it does not. Raises ValueError where a cell is not plainly one or the other.
+    compared; it does not survive cropping and mirroring. Raises ValueError for a cell that is not clearly 0 or 1.
     """
     grey = np.asarray(frame, np.float64)
     grey = grey.mean(axis=2) if grey.ndim == 3 else grey

@@ -32,7 +32,7 @@ NUM_PARTS = 2
 def write_public_archives(folder: Path, base_url: str) -> None:
     """Write the archives of the hosted releases to `folder`, with the layout of the public base URL.
 
-    The sample's K700 clips stand in the archives of its 2020 edition, as most of the real ones do.
+    The sample's K700 clips are in the archives of the 2020 edition, like most of the real ones.
     """
     with tempfile.TemporaryDirectory() as scratch:
         for release, below in FOLDERS.items():

@@ -74,7 +74,7 @@ def cached(
     """
     check_address(url)
     path = (cache_folder() if cache is None else Path(cache)) / _file_name(url)
-    record = _beside(path, ".json")
+    record = _sibling(path, ".json")
     if found := _recorded(url, path, record):
         return found
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def cached(
 def forget(url: str) -> None:
     """Remove `url` from the cache, if it is there and can be removed. The next `cached` asks the server."""
     path = cache_folder() / _file_name(url)
-    for file in (_beside(path, ".json"), path):
+    for file in (_sibling(path, ".json"), path):
         with contextlib.suppress(OSError):
             file.unlink()
 
@@ -113,7 +113,7 @@ def cache_folder() -> Path:
 
 
 def _download(url: str, path: Path, options: Options) -> Downloaded:
-    part = _beside(path, ".part")
+    part = _sibling(path, ".part")
     try:
         done = _fill(url, path, part, options)
     except ChangedError:  # the part is old, or the file changed during the download: start again from byte 0
@@ -121,16 +121,16 @@ def _download(url: str, path: Path, options: Options) -> Downloaded:
         done = _fill(url, path, part, options)
     except TooLargeError:
         part.unlink(missing_ok=True)
-        _beside(part, ".json").unlink(missing_ok=True)
+        _sibling(part, ".json").unlink(missing_ok=True)
         raise
     part.replace(path)
-    _beside(part, ".json").unlink()
+    _sibling(part, ".json").unlink()
     return done
 
 
 def _fill(url: str, path: Path, part: Path, options: Options) -> Downloaded:
     """Complete `part` from its present size to the whole file, on the disk."""
-    note = _beside(part, ".json")
+    note = _sibling(part, ".json")
     known = _resumable(url, note) if part.exists() else None
     start = part.stat().st_size if known else 0
     digest = hashlib.sha256()
@@ -180,7 +180,7 @@ def _alone(path: Path) -> Iterator[None]:
     A disk error without a file name, as of a failed write, gets the name of `path`.
     """
     try:
-        with alone(_beside(path, ".part.lock")):
+        with alone(_sibling(path, ".part.lock")):
             yield
     except MachineError as error:
         raise DownloadError(str(error)) from error
@@ -195,7 +195,7 @@ def _file_name(url: str) -> str:
     return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name[-80:]}"
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _sibling(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 

@@ -32,7 +32,7 @@ MAX_REDIRECTS = 10
 _WORTH_RETRYING = {408, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(?:(\d{1,18})|\*)")
 
-Progress = Callable[[int, "int | None"], None]  # (done_bytes, total_bytes or None where the server does not say)
+Progress = Callable[[int, "int | None"], None]  # (done_bytes, total_bytes or None if the server does not say)
 
 
 class Options(TypedDict, total=False):

@@ -287,7 +287,7 @@ def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
     protocol = url.partition("://")[0]
     try:
-        # A cached listing would hide what other machines put meanwhile.
+        # A cached listing would not show what other machines have written.
         files, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **_OPTIONS.get(protocol, {}))
     except ImportError as error:
         package = _EXTRAS.get(protocol)

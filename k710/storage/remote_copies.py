@@ -20,16 +20,16 @@ _AT_ONCE = 16
 _KEPT_S = 86400.0  # another process may still be reading an older copy
 
 
-def copy_of(file: Location, *, version: str | None = None, anew: bool = False) -> Path:
+def copy_of(file: Location, *, version: str | None = None, refresh: bool = False) -> Path:
     """A file of this machine with the content of `file`: the file itself, or a copy of a remote one.
 
     `version` defaults to the version in the listing that `file` came from. The copy is downloaded if there is none, or
-    if `anew`. Raises FileNotFoundError if the file is missing or has changed since it was listed; RemoteError.
+    if `refresh`. Raises FileNotFoundError if the file is missing or has changed since it was listed; RemoteError.
     """
     if isinstance(file, Path):
         return file
     copy = _folder(file.parent) / f"{file.stem}@{version or file.version}{Path(file.name).suffix}"
-    if anew or not copy.exists():
+    if refresh or not copy.exists():
         content = file.read_bytes() if version else file.read_range(0, file.size_bytes)
         if version is None and len(content) != file.size_bytes:
             raise FileNotFoundError(f"{file}: has changed since it was listed")
@@ -38,11 +38,11 @@ def copy_of(file: Location, *, version: str | None = None, anew: bool = False) -
     return copy
 
 
-def bring_copies(files: Collection[Location], *, anew: bool = False) -> None:
+def bring_copies(files: Collection[Location], *, refresh: bool = False) -> None:
     """Copy all files, several at a time. Copies of files that left their folder are removed after a while."""
     remote = [file for file in files if isinstance(file, RemotePath)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        copies = set(pool.map(lambda file: copy_of(file, anew=anew), remote))
+        copies = set(pool.map(lambda file: copy_of(file, refresh=refresh), remote))
     for folder in {copy.parent for copy in copies}:
         _sweep(folder.iterdir(), copies)
 

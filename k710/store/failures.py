@@ -13,7 +13,7 @@ OF_THE_FILE = {
     "corrupt": "a part of the file is missing or damaged",
     "short": "fewer than 8 frames or less than one second of the span",
     "mismatch": "the file lasts longer than the span and is not the whole video",
-    "ambiguous": "a file named by the video alone, which could be any of several spans",
+    "ambiguous": "a file named only by the video, which could be any of several spans",
     "unreadable": "the disk cannot read the file: it was removed, or access is denied; every run tries it again",
 }
 ASKED_AGAIN = frozenset({"unreadable"})  # also without --retry, because it says nothing about the clip

@@ -81,8 +81,8 @@ class Store:
     def scratch_folder(self) -> Location:
         return self.root / "scratch"
 
-    def unit_files(self, *, anew: bool = False) -> list[Location]:
-        """The media files, in order. Those at a URL are copied to the cache; copies are reused unless `anew`.
+    def unit_files(self, *, refresh: bool = False) -> list[Location]:
+        """The media files, in order. Those at a URL are copied to the cache; copies are reused unless `refresh`.
 
         Raises RemoteError if the units change too fast to be read.
         """
@@ -91,7 +91,7 @@ class Store:
         for _ in range(_LISTINGS):
             files: list[Location] = [file for file in self.media_folder.glob("*.parquet") if _UNIT.fullmatch(file.name)]
             try:
-                bring_copies(files, anew=anew)
+                bring_copies(files, refresh=refresh)
             except FileNotFoundError:
                 continue  # a unit was replaced, or a repair removed it
             return files

@@ -371,8 +371,8 @@ def test_media_of_one_side_alone(k710, decayed, tmp_path):
         (("--profile", "frames", "--store-b", "STORE"), 1, "has no profile frames; it has h264"),
         (("--clips", "clips.txt"), 2, "clips.txt: must end in .csv or .parquet"),
         (("--clips", "nowhere/clips.csv"), 1, "nowhere/clips.csv: No such file or directory"),
-        (("--clips", "MANIFEST/clips.csv"), 2, "which holds nothing else"),
-        (("--store-b", "STORE", "--clips", "STORE/deep/clips.csv"), 2, "which holds nothing else"),
+        (("--clips", "MANIFEST/clips.csv"), 2, "which must not hold other files"),
+        (("--store-b", "STORE", "--clips", "STORE/deep/clips.csv"), 2, "which must not hold other files"),
     ],
 )  # fmt: skip
 def test_what_is_refused(k710, decayed, options, exit_code, message, monkeypatch, tmp_path):
@@ -389,7 +389,7 @@ def test_no_file_is_written_into_a_manifest_by_another_way_round(k710, versions,
     folder, _ = versions
     before = files_of(folder)
     monkeypatch.chdir(folder / "clips")
-    assert_refused(k710("diff", folder, folder, "--clips", "clips.csv"), "which holds nothing else", exit_code=2)
+    assert_refused(k710("diff", folder, folder, "--clips", "clips.csv"), "which must not hold other files", exit_code=2)
     assert files_of(folder) == before
 
 

@@ -97,5 +97,5 @@ def test_a_clip_whose_name_is_none_is_text(sides):
 
 def test_not_inside_a_manifest(k710, sides, tmp_path):
     folder = sides[0].rpartition("@")[0]
-    assert_refused(k710("diff", *sides, "--html", f"{folder}/d.html"), "which holds nothing else", exit_code=2)
+    assert_refused(k710("diff", *sides, "--html", f"{folder}/d.html"), "which must not hold other files", exit_code=2)
     assert_refused(k710("diff", *sides, "--html", tmp_path / "no" / "d.html"), "No such file or directory")

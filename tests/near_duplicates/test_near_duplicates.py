@@ -252,7 +252,7 @@ def test_the_rank_of_a_clip_is_that_of_its_newest_train_list(sample):
         (("--view", "k800"), "unknown view 'k800'"),
         (("--splits", "trian"), "unknown split 'trian'"),
         (("--splits", "test"), "view k710 has no test clips"),
-        (("--threshold", 65), "threshold 65: want 0 to 64 of 256 bits"),
+        (("--threshold", 65), "threshold 65: must be from 0 to 64 of 256 bits"),
     ],
 )
 def test_wrong_usage(k710, manifest, options, text):
