@@ -42,7 +42,7 @@ def pdq(luma: Luma) -> tuple[Words, Words, npt.NDArray[np.uint8]]:
     for pictures without a pixel.
     """
     if luma.ndim != 3 or not luma.shape[1] or not luma.shape[2]:
-        raise UsageError(f"pictures of shape {luma.shape}; must be (num_frames, height_px, width_px), without a 0")
+        raise UsageError(f"pictures of shape {luma.shape}; must be (num_frames, height_px, width_px), each at least 1")
     rows, columns = _points_matrix(luma.shape[1]), _points_matrix(luma.shape[2])
     lines = rows @ luma  # (n, 64, width_px)
     points, mirrored = (np.asarray(lines @ side.T, np.float32) for side in (columns, columns[:, ::-1]))  # (n, 64, 64)

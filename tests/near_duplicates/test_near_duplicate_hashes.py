@@ -100,7 +100,7 @@ def test_what_is_flat_has_no_quality():
 
 
 def test_a_picture_without_a_pixel():
-    with pytest.raises(UsageError, match="without a 0"):
+    with pytest.raises(UsageError, match="each at least 1"):
         pdq(np.zeros((1, 0, 4), np.float32))
 
 
