@@ -35,7 +35,9 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         # Later lines are indented, so that a line inside a name cannot look like a message of k710.
-        click.echo("k710: " + self.message.replace("\n", "\n  "), err=True, file=file)
+        first, *rest = self.message.split("\n")
+        lines = [f"k710: {first}", *(line if line.startswith("  ") else f"  {line}" for line in rest)]
+        click.echo("\n".join(lines), err=True, file=file)
 
 
 class Commands(click.Group):

@@ -208,7 +208,8 @@ def print_json(data: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
-    """Print a plain table: numbers right-aligned with thousands separators, text left-aligned, None empty."""
+    """Print a plain table: numbers right-aligned with thousands separators, text left-aligned, None empty, a list one
+    item per line."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -234,4 +235,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):
+        return "\n".join(printable(str(line)) for line in value)
     return f"{value:,}" if isinstance(value, int) else printable(str(value))

@@ -69,7 +69,7 @@ def _print_bounded(table: Table) -> None:
     """Print the first rows of a table; --json has all of them."""
     from k710.report.parts import Link
 
-    def shown(cell: Cell) -> str | int | None:
+    def shown(cell: Cell) -> str | list[str] | int | None:
         text = cell.text if isinstance(cell, Link) else cell
         # Messages of decoders and names in lists may hold control characters.
         return _narrow("".join(c if c.isprintable() else "\ufffd" for c in text)) if isinstance(text, str) else text
@@ -83,10 +83,10 @@ def _print_bounded(table: Table) -> None:
         click.echo(f"{table.note}\n")
 
 
-def _narrow(text: str) -> str:
+def _narrow(text: str) -> str | list[str]:
     """A list of names with one name per line, because a group of near-duplicates would be wider than a terminal."""
     names = text.split(", ")
     if len(names) == 1 or any(" " in name or len(name) < 11 for name in names):
         return text
     more = [f"and {len(names) - SHOWN_NAMES:,} more"] if len(names) > SHOWN_NAMES else []
-    return "\n".join([*names[:SHOWN_NAMES], *more])
+    return [*names[:SHOWN_NAMES], *more]

@@ -69,7 +69,7 @@ def verify(
     if isinstance(store.root, Path):
         store = Store(store.root.absolute(), store.profile_folder)  # where another machine stands is not known
     scratch = scratch and scratch.absolute()
-    files = store.unit_files(anew=True)
+    files = store.unit_files(refresh=True)
     reports: dict[int, UnitReport] = {}
     opens = partial(_open_checkers, root=store.root, decode=decode, scratch=scratch)
     how: dict[str, Any] = {"workers": workers, "stop": stop or Stop(), "shared": seen_by_all(store)}

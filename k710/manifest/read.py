@@ -164,7 +164,7 @@ def _checked_file(path: Location, sha256: str, anew: bool) -> Path:
     # A copy that has been damaged here is no damage there: it is brought once more.
     for bring in (anew, True) if isinstance(path, RemotePath) else (False,):
         with contextlib.suppress(FileNotFoundError):
-            copy = copy_of(path, version=sha256[:16], anew=bring)
+            copy = copy_of(path, version=sha256[:16], refresh=bring)
             found = hashlib.sha256(copy.read_bytes()).hexdigest()
             if found == sha256:
                 return copy

@@ -64,8 +64,11 @@ def _run(folder: Path, top: Path) -> dict[str, Any]:
     steps = [line for line in lines if line.get("kind") == "step"]
     validations = [line for line in lines if line.get("kind") == "validation"]
     try:
-        # A run without labels has no accuracy.
-        curves = {name: _thinned([(line["step"], line[name]) for line in steps if name in line]) for name in _CURVES}
+        # A run without labels has no accuracy; every other value must be there.
+        curves = {
+            name: _thinned([(line["step"], line[name]) for line in steps if name != "accuracy" or name in line])
+            for name in _CURVES
+        }
         scores = [
             {key: line.get(key) for key in ("step", "epoch", "top1", "top5", "mean_class")} for line in validations
         ]
