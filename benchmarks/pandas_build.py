@@ -105,8 +105,8 @@ def add_releases(rows: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
         published = rows.loc[rows["source"] == source, ["clip", "split", "unlabelled", "release_class_id"]]
         published = published.sort_values(["clip", "unlabelled", "release_class_id"])
         columns = published.drop_duplicates("clip").set_index("clip")[["split", "release_class_id"]]
-        several = published.drop_duplicates(["clip", "split"]).sort_values(["clip", "split"])
-        several = several[several.duplicated("clip", keep=False)]
+        several = published[published.duplicated("clip", keep=False)].drop_duplicates(["clip", "split"])
+        several = several[several.duplicated("clip", keep=False)].sort_values(["clip", "split"])
         if len(several):
             by_clip = several.assign(split=several["split"].astype("str")).groupby("clip")
             columns["split"] = columns["split"].astype("str")
