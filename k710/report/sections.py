@@ -11,8 +11,8 @@ from k710.report.figures.gather import Figures
 from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles
 from k710.text import counted, data_size
 
-_NO_STORE = "No clips have been fetched: the manifest has no store. `k710 fetch` fetches clips."
-_NOT_LOOKED = "Near-duplicates have not been searched. `k710 near-duplicates` searches them."
+_NO_STORE = "No clips have been fetched: the manifest has no store. k710 fetch fetches clips."
+_NOT_LOOKED = "Near-duplicates have not been searched. k710 near-duplicates searches them."
 _KILO = 1e3
 
 
@@ -96,7 +96,7 @@ def _conflicts(conflicts: dict[str, Any]) -> Section:
     found = tables.conflict_tables(conflicts)
     blocks: list[Block] = [*found] or ["The lists do not contradict each other."]
     if any(table.more for table in found):
-        blocks.append("`k710 audit --json` names all of them. `k710 explain` explains each.")
+        blocks.append("k710 audit --json names all of them. k710 explain explains each.")
     return Section("conflicts", "Conflicts", blocks)
 
 

@@ -287,7 +287,7 @@ def test_json_is_complete_and_the_file_has_every_clip(k710, versions, tmp_path):
     for name in ("splits", "moves", "classes", "media"):
         assert found[name] == [dataclasses.asdict(row) for row in getattr(wanted, name)]
     assert found["settings"] == {"leak_policy": ["train-purge", "val-purge"]}
-    documented = (CHECKOUT / "docs" / "diff.md").read_text().partition("## For machines")[2]
+    documented = (CHECKOUT / "docs" / "diff.md").read_text().partition("## JSON and files")[2]
     rows = [row for name in ("splits", "classes", "moves") for row in found[name]]
     assert all(f"`{key}`" in documented for keys in (found, found["a"], *rows) for key in keys)
     assert pa.parquet.read_table(tmp_path / "clips.parquet").equals(wanted.clips)

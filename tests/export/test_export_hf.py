@@ -194,7 +194,7 @@ def test_what_cannot_be_exported(k710, sample, tmp_path, options, message):
         ("hf", ("--videos", "x"), "--videos needs --format fiftyone, not with hf"),
         ("hf", ("--profile", "h264"), "--profile needs --store"),
         ("fiftyone", ("--store", "x"), "--store needs --format hf, not with fiftyone"),
-        ("fiftyone", ("--videos", "x", "--template", "{clip_id}"), "--template makes paths and --videos finds files"),
+        ("fiftyone", ("--videos", "x", "--template", "{clip_id}"), "--template and --videos cannot be combined"),
     ],
 )
 def test_options_of_other_formats(k710, sample, tmp_path, form, options, message):

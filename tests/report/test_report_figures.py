@@ -372,7 +372,7 @@ def test_numbers_of_the_page_are_those_of_the_build(sample, k710, tmp_path):
     _, rows = tables["What became of every list row (train-purge, holdout val)"]
     counts = sample.about["counts"]
     assert rows[-1][:3] == ["all lists", str(counts["rows"]), str(counts["fates"]["kept"])]
-    assert "there is no store beside the manifest" in page
+    assert "the manifest has no store" in page
 
 
 def test_the_papers_counts_stand_beside_lists_of_a_releases_size_alone(sample):
