@@ -33,7 +33,7 @@ class OfThisMachine(click.Path):
         found = location(value)
         if isinstance(found, RemotePath):
             which = "this" if param is None else param.get_error_hint(ctx)
-            raise UsageError(f"{found}: {which} must be a path of this machine; mount the URL, or copy it here")
+            raise UsageError(f"{found}: {which} must be a path of this machine; mount it, or copy it here")
         return super().convert(found, param, ctx)
 
 

@@ -224,7 +224,10 @@ def test_what_must_be_here_refuses_a_url(k710, sample, tmp_path, monkeypatch):
         (("fetch", sample.path, "--from", "local:.", "--scratch"), "'--scratch' must be a path of this machine"),
         (("inspect",), "'CHECKPOINT' must be a path of this machine"),
         (("build", "--out", tmp_path / "m", "--annotations"), "a folder of lists must be a folder of this machine"),
-        (("export", sample.path, "--format", "fiftyone", "--out", "x", "--videos"), "'--videos' is a path of this"),
+        (
+            ("export", sample.path, "--format", "fiftyone", "--out", "x", "--videos"),
+            "'--videos' must be a path of this",
+        ),
     ):
         result = k710(*arguments, "s3://bucket/k710")
         assert (result.exit_code, result.stdout) == (2, "")
