@@ -86,7 +86,7 @@ def test_there_and_back(tmp_path):
         ("leak_policy: [val-purge]", "leak_policy must be str, not ['val-purge']"),
         ("leak_policy: no", "leak_policy must be str, not False"),
         ("leak_policy:", "leak_policy must be str, not None"),
-        ("sources: [k400]\nsplits: [val]\nsources: [k600]", "key 'sources' stands there twice"),
+        ("sources: [k400]\nsplits: [val]\nsources: [k600]", "key 'sources' appears twice"),
         ("", "a recipe maps keys to values, such as `splits: [train, val]`; this one does not"),
         ("# nothing", "a recipe maps keys to values"),
         ("k710", "a recipe maps keys to values"),
