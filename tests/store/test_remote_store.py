@@ -129,7 +129,7 @@ def test_rows_are_read_once_for_each_version(s3, local):
         unit_metadata(file)
     store.best_rows()
     assert len(s3.proxy.requests) == count + 2, "two listings"
-    store.unit_files(anew=True)
+    store.unit_files(refresh=True)
     assert len(s3.proxy.requests) == count + 3 + len(store.unit_files()) - 0
 
 
@@ -375,7 +375,7 @@ def test_units_that_change_all_the_time_are_no_endless_loop(s3, local, monkeypat
     store = upload(s3, local)
     calls = []
 
-    def gone(files: object, anew: bool) -> None:
+    def gone(files: object, refresh: bool) -> None:
         calls.append(files)
         raise FileNotFoundError
 
