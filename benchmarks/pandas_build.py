@@ -1,10 +1,10 @@
-"""The clips table as a plain pandas script makes it: the other side of the benchmark, and an oracle for the tests.
+"""A plain pandas script that makes the clips table: the other side of the benchmark, and an oracle for the tests.
 
     python benchmarks/pandas_build.py LISTS OUT.parquet [--splits train,val,test]
 
 It applies train-purge with the val lists held out, newest release first, and writes every column of k710's clips table.
-Of k710 it uses the class names and synonyms alone: reading, sorting, deduplication and purge are its own. It checks
-nothing, counts nothing and keeps no fates, hashes or provenance, all of which `k710 build` does in its time.
+It uses only the class names and synonyms of k710; reading, sorting, deduplication and purge are its own. It checks
+nothing, counts nothing and writes no fates, hashes or provenance. `k710 build` does all of that in its time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ def read_list(path: Path, source: str, split: str) -> pd.DataFrame:
     else:
         rows["release_class_id"] = rows["class_id"] = np.int16(-1)
     rows["rank"] = np.int8(SOURCES.index(source))
-    rows["split_rank"] = np.int8(["val", "test", "train"].index(split))
     rows["source"], rows["split"] = source, split
     return rows.astype({"source": "category", "split": "category"})
 
@@ -101,11 +100,23 @@ def curate(rows: pd.DataFrame, clips: pd.DataFrame) -> None:
 
 
 def add_releases(rows: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
-    """Each release's own split and class of each clip, as published; no list here has a clip in two of its splits."""
+    """The splits and the class of each clip in each release, as published."""
     for source in RELEASE_COLUMNS:
-        published = rows.loc[rows["source"] == source, ["clip", "split", "split_rank", "release_class_id"]]
-        published = published.sort_values(["clip", "split_rank", "release_class_id"]).drop_duplicates("clip")
-        columns = published.set_index("clip")[["split", "release_class_id"]].reindex(clips.index)
+        published = rows.loc[rows["source"] == source, ["clip", "split", "unlabelled", "release_class_id"]]
+        published = published.sort_values(["clip", "unlabelled", "release_class_id"])
+        columns = published.drop_duplicates("clip").set_index("clip")[["split", "release_class_id"]]
+        several = published[published.duplicated("clip", keep=False)].drop_duplicates(["clip", "split"])
+        several = several[several.duplicated("clip", keep=False)].sort_values(["clip", "split"])
+        if len(several):
+            by_clip = several.assign(split=several["split"].astype("str")).groupby("clip")
+            columns["split"] = columns["split"].astype("str")
+            columns.loc[several["clip"].unique(), "split"] = by_clip["split"].agg(",".join)
+            labels = by_clip["release_class_id"].agg(list)
+            differs = labels[[set(ids) != {columns.at[clip, "release_class_id"]} for clip, ids in labels.items()]]
+            if len(differs):
+                named = differs.map(lambda ids: [None if index < 0 else index for index in ids])
+                clips[f"{source}_class_ids"] = named.astype(object).reindex(clips.index)
+        columns = columns.reindex(clips.index)
         clips[f"{source}_split"] = columns["split"]
         class_id = columns["release_class_id"].astype("Int16")
         clips[f"{source}_class_id"] = class_id.mask(class_id < 0)
@@ -120,7 +131,8 @@ def build(folder: Path, splits: list[str]) -> pd.DataFrame:
     curate(rows, clips)
     clips = add_releases(rows, clips)
     order = ["clip_id", *CLIP, "label", "class_id", "other_class_ids", "split", "drop_reason", "kept_clip_id"]
-    return clips[order + [f"{source}_{column}" for source in RELEASE_COLUMNS for column in ("split", "class_id")]]
+    order += [f"{source}_{column}" for source in RELEASE_COLUMNS for column in ("split", "class_id")]
+    return clips[order + [name for source in RELEASE_COLUMNS if (name := f"{source}_class_ids") in clips]]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Whether two clips tables say the same, row for row; how they are typed or stored does not count.
+"""Compare two clips tables row for row; types and storage do not count.
 
 python benchmarks/same_clips.py MANIFEST TABLE.parquet
 """
@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from k710.manifest.read import open_manifest
-from k710.manifest.schema import CLIPS_SCHEMA
+from k710.manifest.schema import clips_schema
 
 
 def differences(one: pa.Table, other: pa.Table) -> list[str]:
-    """What differs, a sentence per column; an empty list where both tables hold the same rows in the same order."""
+    """The differences, one sentence per column; empty if both tables have the same rows in the same order."""
     if one.num_rows != other.num_rows:
         return [f"{one.num_rows:,} rows against {other.num_rows:,}"]
     if one.column_names != other.column_names:
@@ -33,10 +33,11 @@ def differences(one: pa.Table, other: pa.Table) -> list[str]:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """The types of CLIPS_SCHEMA, but for dictionaries, which become strings."""
-    types = [pa.string() if pa.types.is_dictionary(field.type) else field.type for field in CLIPS_SCHEMA]
-    columns = [pc.cast(table[name], type_) for name, type_ in zip(CLIPS_SCHEMA.names, types, strict=True)]
-    return pa.table(columns, names=CLIPS_SCHEMA.names)
+    """The columns with the types of the schema, with strings for dictionaries."""
+    schema = clips_schema(table.column_names)
+    types = [pa.string() if pa.types.is_dictionary(field.type) else field.type for field in schema]
+    columns = [pc.cast(table[name], type_) for name, type_ in zip(schema.names, types, strict=True)]
+    return pa.table(columns, names=schema.names)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from k710.fetch.encode.ffmpeg_binary import failure_reason, ffmpeg_binary
 from k710.storage.download import cache_folder
 from k710.storage.remote import RemotePath
 from k710.storage.storage import Location
-from k710.text import counted, os_error_text
+from k710.text import counted, data_size, os_error_text
 
 OK, WARNING, MISSING = "ok", "warning", "missing"
 
@@ -322,7 +322,7 @@ def disk(here: Here) -> Iterable[Finding]:
         free = shutil.disk_usage(existing).free
         few = free < wanted[name]
         advice = "k710 fetch --dry-run says what a fetch needs; --store puts it elsewhere" if few else ""
-        yield Finding(f"{name} disk", WARNING if few else OK, f"{_size(free)} free in {existing}", advice, needed)
+        yield Finding(f"{name} disk", WARNING if few else OK, f"{data_size(free)} free in {existing}", advice, needed)
 
 
 def _existing(folder: Path) -> Path:
@@ -360,11 +360,11 @@ def cache(here: Here) -> Iterable[Finding]:
         total += size
         # Files are named there by a hash of their address and their name; records and locks beside them add nothing.
         if entry.is_dir():
-            parts.append(f"{entry.name}/ {_size(size)}")
+            parts.append(f"{entry.name}/ {data_size(size)}")
         elif not entry.name.endswith((".json", ".lock", ".part")):
-            parts.append(f"{re.sub(r'^[0-9a-f]{16}-', '', entry.name)} {_size(size)}")
+            parts.append(f"{re.sub(r'^[0-9a-f]{16}-', '', entry.name)} {data_size(size)}")
     shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
-    yield Finding("cache", OK, f"{folder}: {_size(total)}" + (f" ({shown})" if shown else ""))
+    yield Finding("cache", OK, f"{folder}: {data_size(total)}" + (f" ({shown})" if shown else ""))
 
 
 def _size_bytes(file: Path) -> int:
@@ -389,14 +389,7 @@ def shared_memory(here: Here) -> Iterable[Finding]:
     size = shutil.disk_usage(folder).total
     few = size < _SHARED_MEMORY_BYTES
     advice = "the loader's workers need some GB; in a container --shm-size=8g" if few else ""
-    yield Finding("shared memory", WARNING if few else OK, f"{_size(size)} in {folder}", advice)
-
-
-def _size(size_bytes: float) -> str:
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:,.1f} {unit}"
-    return f"{size_bytes / 1e3:,.1f} kB"
+    yield Finding("shared memory", WARNING if few else OK, f"{data_size(size)} in {folder}", advice)
 
 
 CHECKS: dict[str, Callable[[Here], Iterable[Finding]]] = {

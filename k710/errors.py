@@ -1,14 +1,14 @@
-"""What can go wrong, by kind. The library raises; the command line alone makes messages and exit codes of it."""
+"""The errors of k710. The library raises them; only the command line turns them into messages and exit codes."""
 
 
 class K710Error(Exception):
-    """Something that the user can mend; its text names the file, the line, the value and what to do."""
+    """An error that the user can fix. Its text names the file, the line, the value and what to do."""
 
     exit_code = 1
 
 
 class UsageError(K710Error, ValueError):
-    """An option or argument that does not make sense: an unknown source, two options that exclude each other."""
+    """An option or argument that does not make sense: an unknown source, two options that cannot be combined."""
 
     exit_code = 2
 
@@ -18,11 +18,11 @@ class ListError(K710Error):
 
 
 class LabelError(K710Error):
-    """A class name that stands in no label set, or a synonym file that contradicts itself."""
+    """A class name that is in no label set, or a synonym file that contradicts itself."""
 
 
 class ManifestError(K710Error):
-    """A folder that is no manifest, a damaged one, or one that must not be overwritten."""
+    """A folder that is not a manifest, or a manifest that is damaged or must not be overwritten."""
 
 
 class RecipeError(K710Error):
@@ -30,44 +30,45 @@ class RecipeError(K710Error):
 
 
 class DownloadError(K710Error):
-    """An address that could not be read, after every retry."""
+    """An address that could not be read after all retries."""
 
 
 class CheckpointError(K710Error):
-    """A checkpoint that cannot be read, is not what was said of it, or must not be written."""
+    """A checkpoint that cannot be read, does not match its description, or must not be written."""
 
 
 class StoreError(K710Error):
-    """A store that is damaged, made with other settings, or on a disk without room."""
+    """A store that is damaged, was made with other settings, or is on a full disk."""
 
 
 class FetchError(K710Error):
-    """A fetch that could not go on: an origin that is not there, an archive that cannot be read, a full disk."""
+    """A fetch that could not continue: a missing origin, an archive that cannot be read, a full disk."""
 
 
 class EngineError(K710Error):
-    """Machines that cannot do the work: no cluster, folders that they do not share, all of them gone."""
+    """Machines that cannot do the work: no cluster, no shared folders, or all machines gone."""
 
 
 class MachineError(K710Error):
-    """A machine that lacks what k710 cannot do without."""
+    """A machine that lacks something that k710 needs."""
 
 
 class LoadError(K710Error):
-    """A clip that cannot be read or decoded, or a loader that cannot go on."""
+    """A clip that cannot be read or decoded, or a loader that cannot continue."""
 
 
 class TrainError(K710Error):
-    """A training or an evaluation that cannot start or go on: no clips, no room, a loss that is no number."""
+    """A training or an evaluation that cannot start or continue: no clips, a full disk, a loss that is not finite."""
 
 
 class RemoteError(K710Error):
-    """A URL that does not answer, refuses, or has no such bucket. No OSError: that would be this machine's disk."""
+    """A URL that does not answer, refuses, or has no such bucket. Not an OSError, which means a disk of this
+    machine."""
 
 
 class BusyError(K710Error):
-    """A folder or a file that another process is writing at this moment."""
+    """A folder or a file that another process is writing."""
 
 
 class ReportError(K710Error):
-    """A report that cannot be made: a folder that is not there, runs that cannot be read."""
+    """A report that cannot be made: a missing folder, runs that cannot be read."""

@@ -1,4 +1,4 @@
-"""How far a long step has come, on stderr: a bar on a terminal, an occasional line elsewhere."""
+"""Progress of long steps on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from k710.text import printable
+from k710.text import duration, printable
 
 
 def write_raw(text: str) -> None:
-    """Write to stderr what holds control characters of our own; the command line shows all others as codes."""
+    """Write text with k710's own control characters to stderr; the command line shows all others as codes."""
     getattr(sys.stderr, "as_it_is", sys.stderr).write(text)
     sys.stderr.flush()
 
 
 def writes_over() -> bool:
-    """Whether stderr is a terminal that can write a line over."""
+    """Whether stderr is a terminal that can overwrite a line."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -28,10 +28,10 @@ def writes_over() -> bool:
 def download_progress(
     title: str, *, quiet: bool = False, every_s: float = 10.0
 ) -> Iterator[Callable[[int, int | None], None]]:
-    """A callback `(done_bytes, total_bytes or None)` for the time of one download, which shows what it is told.
+    """Show the progress of one download; yields its callback `(done_bytes, total_bytes or None)`.
 
-    On a terminal a bar that vanishes in the end; elsewhere a line every `every_s` seconds and one at the end; nothing
-    when `quiet`, nor when the callback is never called, as for a file that is in the cache.
+    A terminal gets a bar, which is removed at the end. Elsewhere a line is written every `every_s` seconds and one at
+    the end. Nothing is shown when `quiet`, or when the callback is never called, as for a file in the cache.
     """
     if quiet:
         yield lambda done_bytes, total_bytes: None
@@ -71,8 +71,8 @@ def _lines(title: str, every_s: float) -> Iterator[Callable[[int, int | None], N
     sys.stderr.write(last)
 
 
-class _Told(Protocol):
-    """What `clip_progress` shows of a run."""
+class ClipTally(Protocol):
+    """The counts of a run that `clip_progress` shows."""
 
     settled: int
     bytes_stored: int
@@ -83,20 +83,21 @@ class _Told(Protocol):
 def clip_progress(
     title: str, *, every_s: float = 30.0
 ) -> Iterator[tuple[Callable[[int], None], Callable[[Any], None]]]:
-    """Two callbacks for the time of a long run over clips: `planned(total)` and `told(tally)`, from any thread.
+    """Show the progress of a long run over clips; yields two callbacks, `set_total(clips)` and `on_progress(tally)`.
 
-    One line that is kept up to date on a terminal, a line every `every_s` seconds elsewhere: clips settled, failed by
-    class, clips/s, bytes, and the time that is left.
+    Both may be called from any thread. A terminal gets one line that is kept up to date. Elsewhere a line is written
+    every `every_s` seconds. The line shows the settled clips, the failures by class, clips per second, bytes, and the
+    time that is left.
     """
     started_s, total, last_s = time.monotonic(), 0, time.monotonic()
     on_terminal = writes_over()
     lock = threading.Lock()
 
-    def planned(clips: int) -> None:
+    def set_total(clips: int) -> None:
         nonlocal total
         total = clips
 
-    def told(tally: _Told) -> None:
+    def on_progress(tally: ClipTally) -> None:
         nonlocal last_s
         now_s = time.monotonic()
         with lock:
@@ -104,46 +105,40 @@ def clip_progress(
                 return
             last_s = now_s
             line = _clips_line(title, tally, total, now_s - started_s)
-            if on_terminal:  # a line that breaks cannot be written over
+            if on_terminal:  # a line that wraps cannot be overwritten
                 line = "\r\x1b[K" + line[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]
             write_raw(line if on_terminal else f"{line}\n")
 
     try:
-        yield planned, told
+        yield set_total, on_progress
     finally:
         if on_terminal:
             write_raw("\r\x1b[K")
 
 
-def _clips_line(title: str, tally: _Told, total: int, seconds: float) -> str:
+def _clips_line(title: str, tally: ClipTally, total: int, seconds: float) -> str:
     rate = tally.settled / max(seconds, 1e-9)
     left_s = max(0, total - tally.settled) / max(rate, 1e-9)
     failed = "".join(f", {count:,} {name}" for name, count in sorted(tally.failed.items()))
     return (
         f"{tally.settled:,} of {total:,} {title}{failed}, {rate:.1f} a second, {tally.bytes_stored / 1e6:,.1f} MB, "
-        f"{_duration(left_s)} left"
+        f"{duration(left_s)} left"
     )
 
 
-def _duration(seconds: float) -> str:
-    minutes, hours = int(seconds // 60), int(seconds // 3600)
-    if hours >= 48:
-        return f"{hours // 24} days {hours % 24} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"
-
-
 class Steps:
-    """Says what a command is doing, whenever nothing was shown for a while: nothing in a command that is quick.
+    """Shows the current step of a command, when the step takes longer than `after_s` seconds.
 
-    `steps("reading the clips")` begins a step; `steps("packing clips", 120, 4000)` says how far it is, from any thread.
-    On a terminal one line is kept up to date, elsewhere a line is written every `every_s` seconds.
+    `steps("reading the clips")` begins a step. `steps("packing clips", 120, 4000)` reports its progress.
+    Any thread may call it.
+    A terminal gets one line that is kept up to date. Elsewhere a line is written every `every_s` seconds.
     """
 
     def __init__(self, *, after_s: float = 1.5, every_s: float = 30.0) -> None:
         self._after_s, self._every_s = after_s, every_s
         self._what, self._done, self._total = "", 0, 0
         self._began_s = self._shown_s = time.monotonic()
-        self._is_shown = False  # of this step, a line; of a terminal, one that is still there
+        self._is_shown = False  # whether a line of this step was written; on a terminal, whether it is still there
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -157,7 +152,7 @@ class Steps:
                 self._thread.start()
 
     def say(self, text: str) -> None:
-        """A line of its own on stderr."""
+        """Write a line of its own to stderr."""
         with self._lock:
             self._clear()
             sys.stderr.write(f"{text}\n")
@@ -165,7 +160,7 @@ class Steps:
             self._shown_s = time.monotonic()
 
     def end(self) -> None:
-        """Nothing more is shown until the next step; before results are printed, and when the command ends."""
+        """Show nothing more until the next step. Call it before results are printed and when the command ends."""
         with self._lock:
             self._what, self._is_shown = "", False
             self._clear()
@@ -181,9 +176,8 @@ class Steps:
                 if not self._what or now_s - self._began_s < self._after_s:
                     continue
                 if writes_over():
-                    width = (
-                        os.get_terminal_size(sys.stderr.fileno()).columns - 1
-                    )  # a longer line cannot be written over
+                    # A longer line would wrap, and a wrapped line cannot be overwritten.
+                    width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
                     write_raw(f"\r\x1b[K{printable(self._line(now_s))[:width]}")
                 elif not self._is_shown or now_s - self._shown_s >= self._every_s:
                     sys.stderr.write(f"{self._line(now_s)}\n")
@@ -195,7 +189,7 @@ class Steps:
     def _line(self, now_s: float) -> str:
         done = f": {self._done:,} of {self._total:,}" if self._total else ""
         seconds = now_s - self._began_s
-        return f"{self._what}{done} …" + (f" {_duration(seconds)}" if seconds >= 10 else "")
+        return f"{self._what}{done} …" + (f" {duration(seconds)}" if seconds >= 10 else "")
 
     def _clear(self) -> None:
         if self._thread is not None and writes_over():

@@ -1,9 +1,9 @@
-"""Random numbers that belong to a sample, not to a process: keyed by (seed, epoch, clip, repeat).
+"""Random numbers that belong to a sample, not to a process: their key is (seed, epoch, clip, repeat).
 
-Whoever draws for a sample, in whichever worker, rank or batch, draws the same numbers. The generator is Philox, which
-is counter-based: the key and the upper words of its counter name the sample, the lowest word counts its draws, so two
-samples can never share numbers. The raw 64-bit output of NumPy's Philox is guaranteed to stay as it is; NumPy's
-distributions are not, so the few that are needed stand here.
+A sample gets the same numbers in every worker, rank and batch. The generator is Philox, which is counter-based: its key
+and the upper words of its counter identify the sample, and the lowest word counts the draws. So two samples never share
+numbers. NumPy guarantees the raw 64-bit output of its Philox for all versions, but not its distributions. So the
+distributions that k710 needs are defined here.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from k710.errors import UsageError
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# One stream for each use, so that switching one augmentation off leaves the draws of all others as they were.
+# One stream for each use, so that switching one augmentation off does not change the draws of the others.
 STREAMS = {"order": 0, "frames": 1, "crop": 2, "flip": 3, "jitter": 4, "randaugment": 5, "erase": 6, "mix": 7}
 
 
 @dataclass(frozen=True)
 class RandomKey:
-    """The name of one sample's randomness.
+    """The key of one sample's random numbers.
 
-    `clip` is the clip_id (preferred: the choice then survives another subset or order of the dataset) or any number
-    that stands for the clip. `repeat` counts the samples made of one clip in one epoch. Raises UsageError for a number
+    `clip` is the clip_id, or a number for the clip. With the clip_id, the numbers do not depend on the subset or order
+    of the dataset. `repeat` counts the samples of one clip in one epoch. Raises UsageError for a number
     outside 0..2**64-1.
     """
 
@@ -81,7 +81,7 @@ class Draws:
         return low + (self.uniforms(len(low)) * (high - low + 1)).astype(np.int64)
 
     def normal(self, mean: float, std: float) -> float:
-        """A number of the normal distribution (Box and Muller's way)."""
+        """A number of the normal distribution (Box and Muller's method)."""
         radius, turn = self.uniforms(2)
         return mean + std * math.sqrt(-2.0 * math.log(1.0 - radius)) * math.cos(2.0 * math.pi * turn)
 

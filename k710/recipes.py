@@ -1,7 +1,7 @@
-"""Recipes: YAML files that name every choice of a run. `pipelines/{kind}/` holds those that come with k710.
+"""Recipes: YAML files that name every choice of a run. `pipelines/{kind}/` holds the recipes of k710.
 
-A recipe may have sections. It may extend one other recipe (`extends: NAME`) and then holds what differs.
-Those that come with k710 extend a base and nothing else; a user's own may extend one of them.
+A recipe may have sections. It may extend one other recipe (`extends: NAME`); then it holds only the differences. The
+recipes of k710 extend only a base. A recipe of a user may extend one of k710's recipes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_RECIPE_BYTES = 1 << 20
 
 EXTENDS = "extends"
 
-# Beside its own errors, PyYAML lets out what its constructors meet, such as the ValueError of 2026-99-99.
+# In addition to its own errors, PyYAML passes on the errors of its constructors, such as the ValueError of 2026-99-99.
 YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -32,7 +32,7 @@ _PACKAGE = Path(__file__).resolve().parent
 def resource(*parts: str) -> Path:
     """Path of a file or folder under `labelmaps/` or `pipelines/`, for example `resource("labelmaps", "k710.csv")`.
 
-    In an installed package they are inside it, in a checkout beside it.
+    An installed package contains them; in a checkout they are next to the package.
     """
     installed = _PACKAGE.joinpath(*parts)
     return installed if installed.exists() else _PACKAGE.parent.joinpath(*parts)
@@ -44,7 +44,7 @@ def recipe_files(kind: str) -> dict[str, Path]:
 
 
 def recipe_path(kind: str, name_or_file: str) -> Path:
-    """The file of a recipe given by name, or by path where it has a slash or a suffix. Raises RecipeError."""
+    """The file of a recipe given by name, or by path. Raises RecipeError."""
     known = recipe_files(kind)
     if name_or_file in known:
         return known[name_or_file]
@@ -57,17 +57,17 @@ def recipe_path(kind: str, name_or_file: str) -> Path:
 def recipe_text(path: Path) -> str:
     """The text of a recipe. Raises RecipeError for a file that is far too large to be one.
 
-    YAML of hundreds of megabytes takes minutes and many gigabytes before anything is known of it."""
+    PyYAML needs minutes and many gigabytes of memory for hundreds of megabytes."""
     with path.open("rb") as file:
         content = file.read(MAX_RECIPE_BYTES + 1)
     if len(content) > MAX_RECIPE_BYTES:
-        raise RecipeError(f"{path}: has more than {MAX_RECIPE_BYTES >> 20} MiB, which no recipe has")
+        raise RecipeError(f"{path}: has more than {MAX_RECIPE_BYTES >> 20} MiB, too much for a recipe")
     return content.decode("utf-8")
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value as its file spells it: the YAML text, the comment behind it, and the file."""
+    """A value as written in its file: the YAML text, the comment after it, and the file."""
 
     text: str
     comment: str
@@ -76,10 +76,10 @@ class Value:
 
 @dataclass(frozen=True)
 class RecipeText:
-    """A recipe with what it extends filled in.
+    """A recipe together with the values of the recipe that it extends.
 
-    `content` is plain data. `values` has each value's spelling by key, `section.key` where it is in a section.
-    `title` is the comment that the file begins with, without its `#`.
+    `content` is plain data. `values` has the text of each value by key, or by `section.key`. `title` is the comment at
+    the beginning of the file, without its `#`.
     """
 
     path: Path
@@ -88,7 +88,8 @@ class RecipeText:
     values: dict[str, Value]
 
     def whole(self) -> str:
-        """The recipe as one YAML text that extends nothing. The comment of a value from another file names the file."""
+        """The recipe as one YAML text that extends nothing. The comment of a value from another file names that
+        file."""
         lines = [f"# {line}".rstrip() for line in self.title.splitlines()]
         section = ""
         rows = [(key, value, f"{key.rpartition('.')[2]}: {value.text}") for key, value in self.values.items()]
@@ -136,7 +137,7 @@ def read_recipe_text(kind: str, name_or_file: str) -> RecipeText:
 
 
 def _in_sections(values: dict[str, Value], content: Mapping[str, Any]) -> dict[str, Value]:
-    """The values in the order of `content`, so that those of one section stand together."""
+    """The values in the order of `content`, so that the values of one section are together."""
     order = [f"{key}.{name}" if name else key for key, value in content.items() for name in _names(value)]
     return {key: values[key] for key in order}
 
@@ -154,7 +155,7 @@ def _parent_path(kind: str, name: str, child: Path) -> Path:
     path = child.parent / name
     if path.is_file():
         return path
-    raise RecipeError(f"{child}: {EXTENDS} {name!r}, which is no recipe; known: {', '.join(known)}, or a YAML file")
+    raise RecipeError(f"{child}: {EXTENDS} {name!r}, which is not a recipe; known: {', '.join(known)}, or a YAML file")
 
 
 def _read_file(path: Path) -> RecipeText:
@@ -168,14 +169,16 @@ def _read_file(path: Path) -> RecipeText:
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
         raise RecipeError(f"{where}: not YAML: {reason}") from None
     if not isinstance(node, yaml.MappingNode) or not isinstance(content, dict):
-        raise RecipeError(f"{path}: a recipe maps keys to values, such as `splits: [train, val]`; this is none")
+        raise RecipeError(f"{path}: a recipe maps keys to values, such as `splits: [train, val]`; this one does not")
     values = {key: _spelled(text, value, path) for key, value in _leaves(node, path)}
     return RecipeText(path, _title(text), content, values)
 
 
 def _leaves(node: yaml.MappingNode, path: Path, section: str = "") -> Iterator[tuple[str, yaml.Node]]:
-    """Keys and values, those of a section as `section.key`. Raises RecipeError for a key that appears twice: YAML
-    forbids it, and PyYAML takes the last."""
+    """Keys and values; keys in a section are `section.key`.
+
+    Raises RecipeError for a key that appears twice, which YAML forbids. PyYAML would take the last one.
+    """
     keys = [key.value for key, _ in node.value]
     if repeated := [key for key in keys if keys.count(key) > 1]:
         raise RecipeError(f"{path}: key {_short(repeated[0])} appears twice")
@@ -220,7 +223,7 @@ def make_recipe(content: Any, recipe_class: type[Recipe], *, where: Path | str, 
             if section
             else "a recipe maps keys to values, such as `splits: [train, val]`"
         )
-        raise RecipeError(f"{where}: {what}; this is none")
+        raise RecipeError(f"{where}: {what}; this one does not")
     types = get_type_hints(recipe_class)
     place = f"{where}: {section}" if section else where
     values = {key: checked_value(place, key, value, types) for key, value in content.items()}
@@ -235,7 +238,7 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def checked_value(where: Path | str, key: Any, value: Any, types: Mapping[str, Any]) -> Any:
-    """`value` as the field `key` wants it. Raises RecipeError, as `make_recipe` does."""
+    """`value` with the type of the field `key`. Raises RecipeError, as `make_recipe` does."""
     if key not in types:
         raise unknown_key(where, key, types)
     if types[key] == tuple[str, ...]:
@@ -247,7 +250,7 @@ def checked_value(where: Path | str, key: Any, value: Any, types: Mapping[str, A
             return tuple(value)
         raise RecipeError(f"{where}: {key} must be a list of whole numbers, such as [8, 9], not {_short(value)}")
     allowed = get_args(types[key]) if isinstance(types[key], UnionType) else (types[key],)
-    # To YAML 1.1, 1e-5 is text (it wants 1.0e-5), and to Python, true is a number too.
+    # In YAML 1.1, 1e-5 is text (a number is 1.0e-5). In Python, True is a number too.
     if float in allowed and isinstance(value, int | str) and not isinstance(value, bool):
         value = _number(value)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
@@ -257,7 +260,7 @@ def checked_value(where: Path | str, key: Any, value: Any, types: Mapping[str, A
 
 
 def unknown_key(where: Path | str, key: Any, known: Mapping[str, Any] | list[str]) -> RecipeError:
-    """The error for a key that is no field, with the nearest that is one."""
+    """The error for a key that is not a field, with the nearest field."""
     from rapidfuzz import process
 
     nearest = process.extractOne(str(key), list(known))
@@ -272,13 +275,15 @@ def _number(value: int | str) -> Any:
 
 
 def _short(value: Any) -> str:
-    """A value for a message; a few lines of YAML can make one that fills the memory when it is written out."""
+    """A value for a message, shortened: a few lines of YAML can make a value whose text would fill the memory."""
     return reprlib.repr(value)
 
 
 def recorded_section(recipe: Any, section: str) -> Mapping[str, Any]:
-    """A section of a training recipe as a run or a checkpoint recorded it. 0.1's recipes had no sections, so of them it
-    is the whole; empty where there is none."""
+    """A section of a training recipe as recorded by a run or a checkpoint; empty if there is none.
+
+    Recipes of 0.1 had no sections; for them it is the whole recipe.
+    """
     if not isinstance(recipe, dict):
         return {}
     found = recipe.get(section, {}) if isinstance(recipe.get("data"), dict) else recipe
@@ -286,7 +291,7 @@ def recorded_section(recipe: Any, section: str) -> Mapping[str, Any]:
 
 
 def as_dict(recipe: Any) -> dict[str, Any]:
-    """A recipe as JSON knows it: tuples become lists."""
+    """A recipe as plain JSON data: tuples become lists."""
     return {
         key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(recipe).items()
     }

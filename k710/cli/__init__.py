@@ -1,4 +1,4 @@
-"""The command line: a thin skin. A command a file, loaded when called; errors become a message and an exit code."""
+"""The command line. Each command is a file that is loaded when called. Errors become a message and an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from k710.errors import K710Error
 from k710.text import os_error_text, printable
 from k710.version import __version__
 
-# Each lives in the module of its name (a dash becomes an underscore) as `command`.
+# Each command is `command` in the module of its name, with underscores for dashes.
 COMMANDS = (
     *("build", "audit", "explain", "diff", "card", "export", "labels", "recipes", "versions", "prune"),
     *("fetch", "status", "verify", "pack", "show", "near-duplicates", "stats", "report"),
@@ -27,19 +27,21 @@ COMMANDS = (
 
 
 class Failure(click.ClickException):
-    """What the user sees of an error: `k710: ` and the message, on stderr."""
+    """An error as the user sees it: `k710: ` and the message, on stderr."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: Any = None) -> None:
-        # Indented, a line that stands in a name cannot pass for one of our own.
-        click.echo("k710: " + self.message.replace("\n", "\n  "), err=True, file=file)
+        # Later lines are indented, so that a line inside a name cannot look like a message of k710.
+        first, *rest = self.message.split("\n")
+        lines = [f"k710: {first}", *(line if line.startswith("  ") else f"  {line}" for line in rest)]
+        click.echo("\n".join(lines), err=True, file=file)
 
 
 class Commands(click.Group):
-    """Loads a command's module only when the command is named, and turns library errors into messages."""
+    """Loads the module of a command only when it is called, and turns library errors into messages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -67,20 +69,20 @@ class Commands(click.Group):
         with shown_streams():
             try:
                 return super().main(*args, **extra)
-            except OSError as error:  # help or a message that cannot be written
+            except OSError as error:  # the help or a message cannot be written
                 sys.exit(f"k710: {os_error_text(error)}")
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             Path.cwd()
-        except FileNotFoundError:  # libraries meet it sooner or later; some of them crash
+        except FileNotFoundError:  # some libraries crash later because of it
             raise Failure("the current folder is there no more; change to another", 1) from None
         try:
             return super().invoke(ctx)
         except K710Error as error:
             self._fail(ctx, error, str(error), error.exit_code)
         except BrokenPipeError:
-            raise  # click ends quietly when the reader of a pipe has gone
+            raise  # click ends without a message when the reader of a pipe is gone
         except OSError as error:
             where = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
             self._fail(ctx, error, f"{where}{os_error_text(error)}", 1)
@@ -94,7 +96,7 @@ class Commands(click.Group):
 
 def _debug_option() -> click.Option:
     def remember(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-        ctx.meta["k710.debug"] = value  # `meta` is shared with the group's context, which handles the error
+        ctx.meta["k710.debug"] = value  # `meta` is shared with the context of the group, which handles the error
 
     return click.Option(
         ["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error."
@@ -104,7 +106,7 @@ def _debug_option() -> click.Option:
 @click.command(cls=Commands, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="k710")
 def main() -> None:
-    """Kinetics-710, reproducible: from the official annotation lists to a dataset that can be defended row by row.
+    """Make Kinetics-710 reproducibly from the official annotation lists, with a reason for every row.
 
     \b
     A first look, on an embedded sample, offline:

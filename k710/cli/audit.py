@@ -1,4 +1,4 @@
-"""`k710 audit`: what lists share and what leaks."""
+"""`k710 audit`: overlaps and leaks between lists."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @click.option("--sources", type=COMMA_LIST, default="k400,k600,k700", show_default=True, help="With --annotations.")
 @click.option("--splits", type=COMMA_LIST, default="train,val", show_default=True, help="With --annotations.")
 @click.option("--synonyms", type=FILE, help="With --annotations: CSV with the columns name,label, as for build.")
-@click.option("--train", type=FILE, help="Your own train list: IDs, clip file names or trainer lines, one a line.")
+@click.option("--train", type=FILE, help="Your own train list: IDs, clip file names or trainer lines, one per line.")
 @click.option("--eval", "evaluation", type=FILE, help="Your own evaluation list, to compare with --train.")
-@click.option("--skip-unnamed", is_flag=True, help="With --train and --eval: skip and count lines that name no video.")
-@click.option("--json", "as_json", is_flag=True, help="Everything, the conflicting clips by name, for machines.")
+@click.option("--skip-unnamed", is_flag=True, help="With --train and --eval: skip and count lines without a video.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with the names of conflicting clips.")
 def command(
     manifest: Location | None,
     annotations: str | None,
@@ -38,7 +38,7 @@ def command(
 ) -> None:
     """Find overlaps, leaks and conflicts.
 
-    Of a manifest, of a folder of lists, or between two lists of your own.
+    Audits a manifest, a folder of lists, or two lists of your own.
 
     \b
     Examples:
@@ -48,19 +48,21 @@ def command(
     """
     given = [manifest is not None, annotations is not None, train is not None or evaluation is not None]
     if sum(given) != 1:
-        raise click.UsageError("name one thing to audit: a manifest, --annotations DIR, or --train FILE --eval FILE")
+        raise click.UsageError("give one thing to audit: a manifest, --annotations DIR, or --train FILE --eval FILE")
     if (train is None) != (evaluation is None):
-        raise click.UsageError("--train and --eval go together")
+        raise click.UsageError("--train and --eval must be used together")
     if train is not None and evaluation is not None:
         _compare(train, evaluation, skip_unnamed, as_json)
         return
     if skip_unnamed:
-        raise click.UsageError("--skip-unnamed goes with --train and --eval")
+        raise click.UsageError("--skip-unnamed needs --train and --eval")
     if manifest is not None:
         from k710.manifest.read import open_manifest
 
         if isinstance(manifest, Path) and any(manifest.glob("k[467]00*")) and not (manifest / "dataset.json").exists():
-            raise click.UsageError(f"{manifest} is no manifest; to audit a folder of lists: --annotations {manifest}")
+            raise click.UsageError(
+                f"{manifest} is not a manifest; to audit a folder of lists, use --annotations {manifest}"
+            )
         opened = open_manifest(manifest)
         clips, counts = opened.clips, opened.about.get("counts") or {}
     else:
@@ -88,7 +90,7 @@ def command(
 def _clips_of_lists(
     annotations: str | None, sources: tuple[str, ...], splits: tuple[str, ...], synonyms: Path | None
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """The clips table of the lists, and the rows that each has, as a build counts them."""
+    """The clips table of the lists and the number of rows of each list, as in a build."""
     from k710.curation.audit import rows_leaked
     from k710.curation.clips import clips_table
     from k710.curation.curate import Policy, align, curate
@@ -117,7 +119,7 @@ def _print(found: dict[str, Any]) -> None:
     if found["policies"]:
         evaluation = list(next(iter(found["policies"].values()))["leaks"])
         rows = [[name, p["train"], p["val"], *p["leaks"].values()] for name, p in found["policies"].items()]
-        title = "Under each policy: K710's train and val, and how many videos of that train stand in an evaluation list"
+        title = "Under each policy: K710's train and val, and how many videos of that train are in an evaluation list"
         print_table(["policy", "train", "val", *evaluation], rows, title=title)
     if found["near_duplicates"]:
         click.echo(
@@ -130,7 +132,7 @@ def _print(found: dict[str, Any]) -> None:
         f"  {counted(counts['labels_of_one_id'], 'video')} with several labels, "
         f"{counts['spans_of_one_id']:,} with several spans"
     )
-    click.echo("  (`--json` names them, `k710 explain` tells the story of each)")
+    click.echo("  (`--json` names them, `k710 explain` explains each)")
 
 
 def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -> None:
@@ -157,4 +159,4 @@ def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -
         if len(found["ids"]) > 20:
             click.echo(f"  and {len(found['ids']) - 20:,} more (--json lists them all)")
     else:
-        click.echo("No video stands in both.")
+        click.echo("No video is in both.")

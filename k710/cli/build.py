@@ -1,4 +1,4 @@
-"""`k710 build`: annotation lists in, manifest out, and what became of every row."""
+"""`k710 build`: annotation lists → a manifest and the fate of every row."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from k710.text import counted
 @click.option("--recipe", default="k710", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
 @click.option("--sources", type=COMMA_LIST, help="Releases to build from: k400, k600, k700, k700_2020.")
 @click.option("--splits", type=COMMA_LIST, help="Lists to read: train, val, test.")
-@click.option("--leak-policy", metavar="POLICY", help="train-purge or val-purge: which side gives way to the other.")
+@click.option(
+    "--leak-policy", metavar="POLICY", help="train-purge or val-purge: the side that loses its videos of the other."
+)
 @click.option("--holdout", type=COMMA_LIST, help="Lists whose videos train must not contain: val, or val,test.")
-@click.option("--precedence", type=COMMA_LIST, help="Whose clip and label win when a video stands in several releases.")
+@click.option(
+    "--precedence", type=COMMA_LIST, help="Releases in order: the first one with a video decides its clip and label."
+)
 @click.option("--annotations", metavar="DIR|sample", help="Folder of lists; without it they are downloaded once.")
 @click.option("--synonyms", type=FILE, help="CSV with the columns name,label for names that k710 does not know.")
 @click.option("--out", type=FOLDER_OR_URL, default=DEFAULT_MANIFEST, show_default=True, help="Place of the manifest.")
@@ -31,7 +35,7 @@ from k710.text import counted
     metavar="ORIGIN,…",
     help="Fetch the clips too, as k710 fetch does.",
 )
-@click.option("--strict", is_flag=True, help="Stop at the first bad row of downloaded lists too.")
+@click.option("--strict", is_flag=True, help="Treat bad rows of downloaded lists as an error.")
 @click.option("--force", is_flag=True, help="Write a new version of a manifest that exists.")
 def command(
     recipe: str,
@@ -47,7 +51,7 @@ def command(
     """Build a manifest from annotation lists.
 
     Reads the releases' lists, aligns their labels, holds evaluation videos out of train, drops repeated videos, and
-    says what became of every row. docs/build.md tells the rules.
+    prints what happened to every row. docs/build.md explains the rules.
 
     \b
     Example:
@@ -61,7 +65,7 @@ def command(
     from k710.manifest.write import check_output
     from k710.recipes import read_recipe
 
-    # Arrow's own allocator and numpy's cannot use each other's free memory: with one, the peak is a third lower.
+    # Arrow and numpy cannot use each other's free memory. With one allocator for both, the peak is a third lower.
     pa.set_memory_pool(pa.system_memory_pool())
     given = {name: value for name, value in choices.items() if value is not None}
     if "holdout" in given:
@@ -73,7 +77,7 @@ def command(
     own = read_synonyms(synonyms) if synonyms else ()
     manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
     _print_attrition(manifest.about)
-    _print_beside_the_printed(manifest.about)
+    _print_comparison_with_paper(manifest.about)
     click.echo(
         f"{out}: {counted(manifest.about['counts']['clips'], 'clip')}, content hash {manifest.content_hash[:16]}"
     )
@@ -107,7 +111,7 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
     )
 
 
-def _print_beside_the_printed(dataset: dict[str, Any]) -> None:
+def _print_comparison_with_paper(dataset: dict[str, Any]) -> None:
     from k710.curation.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
 
     warnings = list_warnings(dataset["counts"]["lists"], dataset["counts"].get("misnamed", {}))
@@ -121,7 +125,7 @@ def _print_beside_the_printed(dataset: dict[str, Any]) -> None:
         for row in beside_the_printed(dataset["counts"])
     ]
     columns = ["", "here", "first published", "paper", "here - paper"]
-    print_table(columns, rows, title="Beside the releases' first lists and UniFormerV2, Table 10")
+    print_table(columns, rows, title="Compared with the releases' first lists and with UniFormerV2, Table 10")
     click.echo(f"{why_it_differs(dataset['recipe'], warnings)}\n")
 
 
@@ -131,6 +135,4 @@ def _print_leaks(leaks: list[dict[str, Any]]) -> None:
     trains = list(dict.fromkeys(leak["train"] for leak in leaks))
     ids = {(leak["train"], leak["holdout"]): leak["ids"] for leak in leaks}
     rows = [[f"{train} train", *(ids[train, column] for column in columns)] for train in trains]
-    print_table(
-        ["", *columns], rows, title="Videos of train lists that stand in evaluation lists too, before any purge"
-    )
+    print_table(["", *columns], rows, title="Videos of train lists that are in evaluation lists too, before any purge")

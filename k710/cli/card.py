@@ -13,15 +13,16 @@ from k710.store.profile_names import DEFAULT_PROFILE
 
 @click.command("card")
 @click.argument("manifest", type=PATH_OR_URL)
-@click.option("--store", type=FOLDER_OR_URL, help="Say what of the clips is in this store too.")
-@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Which encode profile of the store.")
-@click.option("--out", type=FILE, help="Write it here, such as MANIFEST/README.md.  [standard output]")
+@click.option("--store", type=FOLDER_OR_URL, help="Add the fetched clips and the failures of this store.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Encode profile of the store.")
+@click.option("--out", type=FILE, help="File to write, such as MANIFEST/README.md.  [standard output]")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 def command(manifest: Location, store: Location | None, profile: str, out: Path | None, force: bool) -> None:
     """Write a dataset card.
 
-    A README.md with the header that the Hugging Face Hub reads: counts, policy, sources and their hashes, the command
-    that builds the dataset again, what was left out, label doubts, licence, citations.
+    The card is a README.md with the header that the Hugging Face Hub reads. It has the counts, the policy, the sources
+    and their hashes, the command that builds the dataset again, the clips that were left out, doubtful labels, the
+    licence and the citations.
 
     \b
     Examples:

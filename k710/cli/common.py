@@ -1,4 +1,4 @@
-"""What several commands share: comma lists, tables, and where lists come from."""
+"""Parts that several commands share: options, comma lists, tables, and the places of lists."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ DEFAULT_MANIFEST = Path("manifests/k710")
 
 
 class OfThisMachine(click.Path):
-    """A path of this machine. A URL is refused: it would become a folder here that is called `s3:`."""
+    """A path of this machine. A URL is refused, because it would become a folder named `s3:` here."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         found = location(value)
         if isinstance(found, RemotePath):
             which = "this" if param is None else param.get_error_hint(ctx)
-            raise UsageError(f"{found}: {which} is a path of this machine; mount it, or copy it here")
+            raise UsageError(f"{found}: {which} must be a path of this machine; mount it, or copy it here")
         return super().convert(found, param, ctx)
 
 
-ANY_PATH = OfThisMachine(path_type=Path)  # the library says what is wrong with a file
+ANY_PATH = OfThisMachine(path_type=Path)  # the library reports what is wrong with a file
 FILE = OfThisMachine(path_type=Path, dir_okay=False)
 FOLDER = OfThisMachine(path_type=Path, file_okay=False)
 
 
-class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5 alone
-    """`a,b` as a tuple. What may stand in it, the library knows."""
+class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """`a,b` as a tuple. The library checks the items."""
 
     name = "a,b,…"
 
@@ -57,7 +57,7 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 
 
 class Spelled(click.ParamType):  # type: ignore[type-arg]
-    """A split or a view in any of its spellings: `validation`, `K400`. What is none of them, the library refuses."""
+    """A split or a view in any of its spellings: `validation`, `K400`. The library refuses unknown ones."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -78,7 +78,7 @@ class SplitList(CommaList):
 
 
 class OrUrl(click.ParamType):  # type: ignore[type-arg]
-    """A path of this machine, or a URL that fsspec reads: what holds a manifest or a store."""
+    """The place of a manifest or a store: a path of this machine, or a URL that fsspec reads."""
 
     name = "folder or URL"
 
@@ -88,7 +88,7 @@ class OrUrl(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
         found = location(value)
         if str(found).startswith("memory://"):
-            raise UsageError(f"{found}: is gone when this command ends; name a folder or a bucket")
+            raise UsageError(f"{found}: is lost when this command ends; give a folder or a bucket")
         return Path(str(self._path.convert(found, param, ctx))) if isinstance(found, Path) else found
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -98,15 +98,19 @@ class OrUrl(click.ParamType):  # type: ignore[type-arg]
 COMMA_LIST = CommaList()
 SPLIT, VIEW = Spelled("split"), Spelled("view")
 SPLIT_LIST = SplitList()
-SCRATCH = click.option("--scratch", type=FOLDER, help="Where a run works, for a store at a URL.  [the cache folder]")
+SCRATCH = click.option("--scratch", type=FOLDER, help="Working folder, for a store at a URL.  [the cache folder]")
 CACHE = click.option("--cache", type=FOLDER, help="Keep clips of a store at a URL in this folder.")
 CACHE_GB = click.option(
-    "--cache-gb", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True, help="At most so many."
+    "--cache-gb",
+    type=click.FloatRange(min=0, min_open=True),
+    default=100.0,
+    show_default=True,
+    help="Largest size of the cache, in GB.",
 )
 
 
 class NamesWithDash(click.Command):
-    """A command whose arguments may begin with a dash, as YouTube's IDs do: `-h` is help only where it stands alone."""
+    """A command whose arguments may begin with a dash, as YouTube IDs do: `-h` means help only if it is alone."""
 
     def __init__(self, name: str | None, **options: Any) -> None:
         settings = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -118,15 +122,20 @@ class NamesWithDash(click.Command):
 
 
 ENGINE = click.option(
-    "--engine", default="local", show_default=True, help="Where the work is done: local, or ray, a cluster."
+    "--engine",
+    default="local",
+    show_default=True,
+    help="Who does the work: local (this machine) or ray (a Ray cluster).",
 )
-RAY_ADDRESS = click.option("--ray-address", metavar="HOST:PORT", help="The Ray cluster.  [the one that runs here]")
+RAY_ADDRESS = click.option(
+    "--ray-address", metavar="HOST:PORT", help="Address of the Ray cluster.  [the one on this machine]"
+)
 FOLDER_OR_URL = OrUrl(FOLDER)
 PATH_OR_URL = OrUrl(ANY_PATH)
 
 
 def annotation_files(annotations: str | None, sources: Iterable[str], splits: Iterable[str]) -> list[ListFile]:
-    """The lists of `--annotations`: a folder, `sample` for the embedded miniature, or nothing for the public ones."""
+    """The lists of `--annotations`: a folder, `sample` for the embedded miniature, or None for the public lists."""
     from k710.lists.annotations import find_lists
 
     if annotations is None:
@@ -141,7 +150,7 @@ def annotation_files(annotations: str | None, sources: Iterable[str], splits: It
 
 
 def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> OpenEngine:
-    """The engine of that name; `workers` a machine, if that many were asked for."""
+    """The engine of that name; `workers` is the number per machine, if given."""
     from functools import partial
 
     from k710.engine.engine import local_engine
@@ -152,12 +161,12 @@ def engine_of(name: str, ray_address: str | None, *, workers: int | None) -> Ope
     if name not in engines:
         raise UsageError(f"unknown engine {name!r}; known: {', '.join(engines)}")
     if ray_address is not None and name != "ray":
-        raise UsageError("--ray-address goes with --engine ray")
+        raise UsageError("--ray-address needs --engine ray")
     return engines[name]
 
 
 def named_store(root: Location, profile: str) -> Store:
-    """The store that the user named. Raises StoreError where it is none, or has not this profile."""
+    """The store that the user gave. Raises StoreError if it is not a store or does not have this profile."""
     from k710.errors import StoreError
     from k710.store.store import Store, profiles_in
 
@@ -177,7 +186,7 @@ def media_of(store: Location | None, profile: str, folder: Path | None, cache: P
 
 @contextlib.contextmanager
 def one_message() -> Iterator[None]:
-    """Of the processes that torchrun started, one says what stops them all; the others end with the same code."""
+    """Of the processes of torchrun, one prints the error that stops them all; the others end with the same code."""
     from k710.errors import K710Error
 
     try:
@@ -192,7 +201,7 @@ def one_message() -> Iterator[None]:
 
 
 def steps() -> Steps:
-    """Says what the command is doing, where that takes longer than a second; it ends with the command."""
+    """Shows the current step of the command if it takes longer than a second; ends with the command."""
     from k710.progress import Steps
 
     shown = Steps()
@@ -201,14 +210,15 @@ def steps() -> Steps:
 
 
 def print_json(data: Any) -> None:
-    """Data for machines, on stdout."""
+    """Print data as JSON on stdout."""
     from k710.cli.output import json_text
 
     click.echo(json_text(json.dumps(data, indent=1, ensure_ascii=False)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
-    """A plain table: numbers with thousands separators at the right, text at the left, None as nothing."""
+    """Print a plain table: numbers right-aligned with thousands separators, text left-aligned, None empty, a list one
+    item per line."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -220,7 +230,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
         table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    # A pipe has no width; a table that is cut there would lie.
+    # A pipe has no width, and a table must not be cut there.
     console = Console(width=1000, highlight=False, markup=False, emoji=False, color_system=None)
     with console.capture() as capture:
         console.print(table)
@@ -234,4 +244,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):
+        return "\n".join(printable(str(line)) for line in value)
     return f"{value:,}" if isinstance(value, int) else printable(str(value))

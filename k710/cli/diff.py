@@ -1,4 +1,4 @@
-"""`k710 diff`: two datasets side by side."""
+"""`k710 diff`: compare two datasets."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _COUNTS = ("A", "B", "gained", "lost", "came", "went")
 @click.argument("a", type=PATH_OR_URL)
 @click.argument("b", type=PATH_OR_URL)
 @click.option("--view", type=VIEW, default="k710", show_default=True, help="k710, or a release as published.")
-@click.option("--store-a", type=FOLDER_OR_URL, help="Media of A.  [A/store, where there is one]")
-@click.option("--store-b", type=FOLDER_OR_URL, help="Media of B.  [B/store, where there is one]")
-@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Which encode profile of the stores.")
-@click.option("--clips", type=FILE, help="Write every differing clip here (.csv or .parquet).")
-@click.option("--html", type=FILE, help="Write a page of it here, one file that needs no network.")
-@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Rows of each table, at most.")
-@click.option("--json", "as_json", is_flag=True, help="Every count, for machines.")
+@click.option("--store-a", type=FOLDER_OR_URL, help="Media of A.  [A/store, if it exists]")
+@click.option("--store-b", type=FOLDER_OR_URL, help="Media of B.  [B/store, if it exists]")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Encode profile of the stores.")
+@click.option("--clips", type=FILE, help="Write every differing clip to this file (.csv or .parquet).")
+@click.option("--html", type=FILE, help="Write the comparison to this HTML file.")
+@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Largest number of rows per table.")
+@click.option("--json", "as_json", is_flag=True, help="Print every count as JSON.")
 def command(
     a: Location,
     b: Location,
@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Compare two datasets, clip by clip.
 
-    Two manifests, or two versions of one (MANIFEST@VERSION): clips gained, lost and moved, by reason and by class; and
-    what became of their media, where there are stores.
+    Compares two manifests, or two versions of one (MANIFEST@VERSION). Prints the clips that were gained, lost and
+    moved, by reason and by class. If both have stores, also compares their media.
 
     \b
     Examples:
@@ -85,7 +85,7 @@ def command(
 
 
 def _store(manifest: Manifest, given: Location | None, profile: str) -> Store | None:
-    """The store that is named, or the manifest's own where it has the profile."""
+    """The given store, or the manifest's own store if it has the profile."""
     from k710.store.store import Store, profiles_in
 
     if given is not None:
@@ -125,8 +125,8 @@ def _print(
     for name, manifest, store in zip("AB", manifests, stores, strict=True):
         click.echo(f"{name}: {_side(manifest, store)}")
     click.echo()
-    told = [[key, _short(one), _short(other)] for key, (one, other) in settings.items()]
-    _print_top(["", "A", "B"], told, top, title="What the builds were told and read, where it differs")
+    differing = [[key, _short(one), _short(other)] for key, (one, other) in settings.items()]
+    _print_top(["", "A", "B"], differing, top, title="Differences between the recipes and lists of the two builds")
     splits = [[g.split, g.a, g.b, g.gained, g.lost, g.came, g.went] for g in found.splits]
     print_table([found.view, *_COUNTS], splits)
     moves = [[m.change, m.a, m.b, m.clips, m.same_video or None] for m in found.moves]
@@ -154,13 +154,13 @@ def _sentence(found: Difference, manifests: Sequence[Manifest]) -> str:
     if len({manifest.content_hash for manifest in manifests}) == 1:
         return f"{same}, and the content hashes are equal."
     return (
-        f"{same}. The content hashes differ: another view does, or labels that no view compares (of a clip in no "
-        "split, or beside the one that counts)."
+        f"{same}. The content hashes differ, so another view differs, or labels that no view compares (of clips "
+        "outside every split, or labels that lost to another)."
     )
 
 
 def _sorted_media(found: Difference) -> list[Any]:
-    """What changed first; what is the same on both sides last."""
+    """Changed rows first; rows that are equal on both sides last."""
     return sorted(found.media, key=lambda m: (m.a == m.b and not m.other_bytes, m.a is None, m.b is None, -m.clips))
 
 
@@ -173,7 +173,7 @@ def _print_top(
     num_rows: int | None = None,
     where: str = "--json has all",
 ) -> None:
-    """The first rows of a table, and how many more there are; nothing for an empty one."""
+    """Print the first rows of a table and the number of the others; nothing for an empty table."""
     if rows:
         print_table(columns, rows[:top], title=title)
     if (left := (num_rows or len(rows)) - top) > 0:

@@ -1,4 +1,4 @@
-"""`k710 doctor`: is this machine fit for the work?"""
+"""`k710 doctor`: check this machine."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from k710.storage.storage import Location
 
 
 @click.command("doctor")
-@click.option("--store", type=FOLDER_OR_URL, help="Look at this store too: its room, or whether it answers.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--store", type=FOLDER_OR_URL, help="Check this store too: its free space, or whether its URL answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(store: Location | None, as_json: bool) -> None:
-    """Look for what is missing on this machine.
+    """Check what is missing on this machine.
 
-    A line each: ok, warning or missing, what was found, and what to do. Ends with exit code 1 where something is
-    missing or broken that k710 cannot do without.
+    Prints one line per check: ok, warning or missing, what was found, and what to do. The exit code is 1 if something
+    that k710 needs is missing or broken.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`k710 explain`: the story of one clip."""
+"""`k710 explain`: the history of one clip."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from k710.cli.common import DEFAULT_MANIFEST, PATH_OR_URL, NamesWithDash
 from k710.storage.storage import Location
 
 
-# IDs may begin with a dash; no option here is as long as an ID, so whatever is unknown is the argument.
+# IDs may begin with a dash. No option of this command is as long as an ID, so an unknown option is the argument.
 @click.command("explain", cls=NamesWithDash)
 @click.argument("id_or_clip")
 @click.option("--manifest", type=PATH_OR_URL, default=DEFAULT_MANIFEST, show_default=True, help="The manifest.")
 def command(id_or_clip: str, manifest: Location) -> None:
-    """Tell the story of a clip.
+    """Explain the history of a clip.
 
-    In which lists it stands, what became of each row, and why; given a YouTube ID or address, of all its clips.
+    Prints the lists that contain the clip, the fate of each row, and the reason. A YouTube ID or address explains all
+    clips of the video.
 
     \b
     Examples:
@@ -30,6 +31,7 @@ def command(id_or_clip: str, manifest: Location) -> None:
     name = clip_in_path(id_or_clip)
     if name is None:
         raise click.UsageError(
-            f"{id_or_clip!r} is no YouTube ID (11 characters), no address of a video and no clip ({{id}}_000010_000020)"
+            f"{id_or_clip!r} is not a YouTube ID (11 characters), the address of a video or a clip "
+            "({id}_000010_000020)"
         )
     click.echo("\n".join(explain(open_manifest(manifest), name)))

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 @click.option(
     "--view", "view_name", type=VIEW, default="k710", show_default=True, help="k710, or a release as published."
 )
-@click.option("--splits", type=COMMA_LIST, help="Which splits.  [every one that the view has]")
+@click.option("--splits", type=COMMA_LIST, help="Splits to write.  [all splits of the view]")
 @click.option(
     "--dialect", default="canonical", show_default=True, help="Index order: canonical, uniformerv2, videomaev2."
 )
 @click.option("--template", help="Path of a clip's file; see docs/export.md.  [{clip_id}.mp4]")
-@click.option("--separator", help="Between path and class index; UniFormerV2's configs want a comma.  [a space]")
-@click.option("--store", type=FOLDER_OR_URL, help="With hf: where each clip's media is in this store.")
-@click.option("--profile", help="With hf and --store: which encode profile.  [h264]")
-@click.option("--videos", type=FOLDER, help="With fiftyone: the clips that this folder of files has.")
+@click.option("--separator", help="Separator of path and class index; UniFormerV2's configs need a comma.  [a space]")
+@click.option("--store", type=FOLDER_OR_URL, help="With hf: add the place of each clip's media in this store.")
+@click.option("--profile", help="With hf and --store: the encode profile.  [h264]")
+@click.option("--videos", type=FOLDER, help="With fiftyone: export the clips in this folder of files.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def command(
     manifest: Location,
@@ -50,8 +50,8 @@ def command(
 ) -> None:
     """Write list files for other trainers.
 
-    One file per split of a view, with class indices in the dialect you name; or a folder for Hugging Face's datasets
-    (hf) or for FiftyOne (fiftyone).
+    Writes one file per split of a view, with class indices in the given dialect. The formats hf and fiftyone write a
+    folder for Hugging Face's datasets or for FiftyOne.
 
     \b
     Examples:
@@ -65,7 +65,7 @@ def command(
     given = {name: value for name, value in special.items() if value is not None}
     for name in given:
         if form in (*FORMS, *FOLDER_FORMS) and form not in _OF_FORM[name]:
-            raise click.UsageError(f"--{name} goes with --format {' or '.join(_OF_FORM[name])}, not with {form}")
+            raise click.UsageError(f"--{name} needs --format {' or '.join(_OF_FORM[name])}, not with {form}")
     opened = open_manifest(manifest)
     common = {"dialect": dialect, "splits": check_splits(splits) if splits else (), "force": force}
     _WRITERS.get(form, _lists)(opened, out, form, view_name, common, given)
@@ -90,7 +90,7 @@ def _hf(
     from k710.export.hf import CARD, data_file, export_hf
 
     if "profile" in given and "store" not in given:
-        raise click.UsageError("--profile says which part of a --store; there is none")
+        raise click.UsageError("--profile needs --store")
     store = named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
 
     def card_of(rows: dict[str, int]) -> str:
@@ -109,13 +109,15 @@ def _fiftyone(
     from k710.export.fiftyone import SAMPLES, export_fiftyone
 
     if {"template", "videos"} <= given.keys():
-        raise click.UsageError("--template makes paths and --videos finds files: name one of them")
+        raise click.UsageError(
+            "--template and --videos cannot be combined: --template makes paths, --videos finds files"
+        )
     counts = export_fiftyone(manifest, out, view_name=view_name, **common, **given)
-    said = ", ".join(f"{count:,} {split}" for split, count in counts.samples.items())
-    click.echo(f"{out / SAMPLES}: {said}")
+    written = ", ".join(f"{count:,} {split}" for split, count in counts.samples.items())
+    click.echo(f"{out / SAMPLES}: {written}")
     if any(counts.missing.values()):
         missing = ", ".join(f"{count:,} {split}" for split, count in counts.missing.items())
-        click.echo(f"left out, since {given['videos']} has no file of them: {missing}")
+        click.echo(f"left out, because {given['videos']} has no file for them: {missing}")
 
 
 _LISTS = ("slowfast", "videomae", "videomaev2-pretrain", "mmaction2")

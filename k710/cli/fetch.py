@@ -24,7 +24,7 @@ from k710.cli.common import (
 from k710.cli.youtube_options import youtube_options
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
-from k710.text import counted, printable
+from k710.text import counted, data_size, printable
 
 if TYPE_CHECKING:
     from k710.engine.engine import OpenEngine
@@ -276,7 +276,7 @@ def _print_estimate(manifest: Manifest, store: Location, options: FetchOptions) 
         _print_message(note)
     click.echo(f"{counted(found.wanted, 'clip')} wanted, {found.wanted - found.missing:,} of them in {store}.\n")
     rows = [
-        [origin, clips, archives or None, None if not archives else _gigabytes(size)]
+        [origin, clips, archives or None, None if not archives else _size(size)]
         for origin, clips, archives, size in found.stages
     ]
     if not options.part.is_whole:
@@ -287,12 +287,10 @@ def _print_estimate(manifest: Manifest, store: Location, options: FetchOptions) 
         if len(rows) > 1:
             click.echo("Each is asked only for what those above it turn out to lack.\n")
     click.echo(
-        f"To store: about {_gigabytes(found.store_bytes)}; scratch: at most {_gigabytes(found.scratch_bytes)}; "
-        f"free: {_gigabytes(found.free_bytes)}."
+        f"To store: about {_size(found.store_bytes)}; scratch: at most {_size(found.scratch_bytes)}; "
+        f"free: {_size(found.free_bytes)}."
     )
 
 
-def _gigabytes(size: int | None) -> str:
-    if size is None:
-        return "unknown"
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+def _size(size: int | None) -> str:
+    return "unknown" if size is None else data_size(size)

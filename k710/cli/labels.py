@@ -15,9 +15,7 @@ from k710.cli.common import FILE, print_json, print_table
 @click.option("--to", "target", help="Label set to map to.")
 @click.option("--dialect", default="canonical", show_default=True, help="Index order of --from.")
 @click.option("--to-dialect", default="canonical", show_default=True, help="Index order of --to.")
-@click.option(
-    "--rows", "only_rows", is_flag=True, help="Print the row list alone, as JSON; null where a class is missing."
-)
+@click.option("--rows", "only_rows", is_flag=True, help="Print only the row list, as JSON; null for a missing class.")
 @click.option("--synonyms", type=FILE, help="CSV with the columns name,label, added to the published synonyms.")
 def command(
     names: tuple[str, ...],
@@ -30,7 +28,7 @@ def command(
 ) -> None:
     """Show and map the class names.
 
-    How the releases' classes become 710; what a NAME means; which row of one label set is which of another.
+    Prints how the classes of the releases become 710, the meaning of a NAME, or the map between two label sets.
 
     \b
     Examples:
@@ -41,7 +39,7 @@ def command(
     from k710.lists.labels import Alignment, read_synonyms
 
     if (source is None) != (target is None):
-        raise click.UsageError("--from and --to go together")
+        raise click.UsageError("--from and --to must be used together")
     if only_rows and not source:
         raise click.UsageError("--rows needs --from and --to")
     if names and source:
@@ -81,7 +79,7 @@ def _print_classes() -> None:
     ]
     print_table(["class", "label", *UNION.members, "uniformerv2", "also called"], rows)
     click.echo("class: canonical index, as in MMAction2. uniformerv2: row of OpenGVLab's 710-way heads.")
-    click.echo("(?): published as a synonym, though the meaning differs.")
+    click.echo("(?): published as a synonym, but the meaning differs.")
 
 
 def _print_map(source: str, target: str, dialect: str, to_dialect: str, only_rows: bool) -> None:

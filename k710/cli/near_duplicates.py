@@ -1,4 +1,4 @@
-"""`k710 near-duplicates`: clips that show the same under different YouTube IDs."""
+"""`k710 near-duplicates`: clips with the same footage under different YouTube IDs."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ _SHOWN = 20
 @click.command("near-duplicates")
 @click.argument("manifest", type=FOLDER_OR_URL)
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
-@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Which encode profile of the store.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Encode profile of the store.")
 @click.option(
     "--view", type=VIEW, default="k710", show_default=True, help="k710, or a release as published: k400, k600, …"
 )
 @click.option("--splits", type=SPLIT_LIST, help="Splits to compare.  [k710: train and the holdout; a release: all]")
-@click.option("--threshold", type=int, metavar="BITS", help="In how many of 256 bits two frames may differ.  [40]")
+@click.option("--threshold", type=int, metavar="BITS", help="Number of 256 bits in which two frames may differ.  [40]")
 @click.option("--signatures", type=FOLDER_OR_URL, help="Place of the clips' hashes.  [STORE/signatures]")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that decode.  [one per core]")
 @ENGINE
 @RAY_ADDRESS
 @click.option(
-    "--apply", "apply_", is_flag=True, help="Commit a manifest without the train clips that repeat held-out ones."
+    "--apply", "apply_", is_flag=True, help="Write a manifest without the train clips that repeat held-out clips."
 )
-@click.option("--within-train", is_flag=True, help="With --apply: without those that repeat train clips, too.")
-@click.option("--json", "as_json", is_flag=True, help="Everything, every pair, for machines.")
-@click.option("--dry-run", is_flag=True, help="Say how many clips would be decoded and compared; write nothing.")
+@click.option("--within-train", is_flag=True, help="With --apply: also drop train clips that repeat train clips.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with every pair.")
+@click.option("--dry-run", is_flag=True, help="Print how many clips would be decoded and compared; write nothing.")
 def command(
     manifest: Location,
     store: Location | None,
@@ -71,10 +71,10 @@ def command(
     as_json: bool,
     dry_run: bool,
 ) -> None:
-    """Find clips that show the same.
+    """Find clips with the same footage.
 
-    Uploads of one video under several YouTube IDs: encoded anew, mirrored, letterboxed, shifted in time. Above all
-    train clips that repeat held-out ones. Proposes what to drop; nothing is dropped without --apply.
+    Finds uploads of one video under several YouTube IDs: re-encoded, mirrored, letterboxed or shifted in time. Train
+    clips that repeat held-out clips matter most. Proposes clips to drop; drops nothing without --apply.
 
     \b
     Examples:
@@ -82,11 +82,11 @@ def command(
       k710 near-duplicates manifests/k710 --apply
     """
     if within_train and not apply_:
-        raise click.UsageError("--within-train goes with --apply; without it everything is proposed anyway")
+        raise click.UsageError("--within-train needs --apply; without --apply everything is proposed")
     if apply_ and dry_run:
-        raise click.UsageError("--apply and --dry-run exclude each other")
+        raise click.UsageError("--apply and --dry-run cannot be combined")
     if apply_ and view != "k710":
-        raise click.UsageError(f"--apply changes K710; view {view} is what its lists say")
+        raise click.UsageError(f"--apply changes only view k710; view {view} stays as published")
     from k710.cli.fetch import store_of
     from k710.manifest.read import open_manifest
     from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, Question, find, prepare
@@ -103,7 +103,7 @@ def command(
     if prepared.num_damaged:
         whose = "its" if prepared.num_damaged == 1 else "their"
         click.echo(
-            f"{counted(prepared.num_damaged, 'damaged file')} of signatures; {whose} clips are hashed anew",
+            f"{counted(prepared.num_damaged, 'damaged file')} of signatures; {whose} clips are hashed again",
             err=True,
         )
     if dry_run:
@@ -118,14 +118,14 @@ def command(
 
 
 def _alone(manifest: Location) -> AbstractContextManager[None]:
-    """No other search for near-duplicates of this manifest meanwhile. At a URL there are no locks."""
+    """Keep other searches for near-duplicates of this manifest out. There are no locks at a URL."""
     from k710.storage.storage import held
 
     return held(manifest, manifest / ".near-duplicates.lock") if isinstance(manifest, Path) else nullcontext()
 
 
 def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
-    """Hash what is missing, with progress on stderr; raises where the run was stopped."""
+    """Hash the clips with missing signatures, with progress on stderr. Raises LoadError if the run was stopped."""
     from k710.engine.engine import Stop, polite_interrupts
     from k710.errors import LoadError
     from k710.near_duplicates.find import make_signatures
@@ -135,12 +135,12 @@ def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
     try:
         with (
             polite_interrupts(stop, lambda text: click.echo(text, err=True)),
-            clip_progress("clips hashed") as (planned, told),
+            clip_progress("clips hashed") as (set_total, on_progress),
         ):
-            planned(len(prepared.missing))
-            tally = make_signatures(prepared, store, stop=stop, told=told, **how)
+            set_total(len(prepared.missing))
+            tally = make_signatures(prepared, store, stop=stop, on_progress=on_progress, **how)
     except KeyboardInterrupt:
-        click.echo("k710: stopped at once; the same command goes on from the signatures that were written", err=True)
+        click.echo("k710: stopped at once; the same command continues from the signatures that were written", err=True)
         sys.stdout.flush()
         os._exit(1)  # a decoder may hang
     for clip_id, message in list(tally.messages.items())[:_SHOWN]:
@@ -149,7 +149,7 @@ def _make_signatures(prepared: Prepared, store: Store, **how: Any) -> Tally:
         click.echo(f"not compared: {counted(len(tally.messages) - _SHOWN, 'clip')} more", err=True)
     if stop.asked:
         raise LoadError(
-            f"{stop.reason}; the signatures of {counted(tally.settled, 'clip')} are kept, the same command goes on "
+            f"{stop.reason}; the signatures of {counted(tally.settled, 'clip')} are kept, the same command continues "
             "from there"
         )
     return tally
@@ -177,7 +177,7 @@ def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within
         return
     _print(manifest, found)
     if changed is not None:
-        back = f" {num_back:,} that were out, and are not proposed now, are back in it." if num_back else ""
+        back = f" {num_back:,} that were dropped before, and are not proposed now, are back in it." if num_back else ""
         click.echo(
             f"Applied: {counted(num_dropped, 'clip is', 'clips are')} out of train.{back} {changed.path} has content "
             f"hash {changed.content_hash[:16]}. The version before stays until `k710 prune {changed.path}`."
@@ -186,7 +186,7 @@ def _commit(manifest: Manifest, found: Found, tally: Tally, apply_: bool, within
         which = (
             f"the {counted(num_dropped, 'clip is', 'clips are')} out of train already"
             if num_dropped
-            else "no clip is to go"
+            else "no clip is proposed"
         )
         click.echo(f"Nothing to apply: {which}.")
 
@@ -206,27 +206,27 @@ def _print(manifest: Manifest, found: Found) -> None:
         f"{parameters['threshold_bits']} of 256 bits); {_not_compared(counts)}\n"
     )
     if not found.pairs.num_rows:
-        click.echo("No two of them show the same.")
+        click.echo("No two of them have the same footage.")
     else:
         _print_pairs(found)
     if counts["common_frames"]:
         examples = ", ".join(counts["common_examples"])
         frames = counted(counts["common_frames"], "frame")
         clips = counted(counts["common_clips"], "clip is", "clips are")
-        click.echo(f"{frames} of {clips} too common to tell anything (title cards, intros), as in {examples}.\n")
+        click.echo(f"{frames} of {clips} too common to be compared (title cards, intros), as in {examples}.\n")
     click.echo(f"All pairs: {manifest.path / 'near_duplicates.parquet'}")
 
 
 def _not_compared(counts: dict[str, Any]) -> str:
     absent = counts["clips"] - counts["compared"] - sum(counts[key] for key in _WHY_NOT)
-    said = [f"{absent:,} are not in the store"]
-    said += [f"{counts[key]:,} {text}" for key, text in _WHY_NOT.items() if counts[key]]
-    return ", ".join(said) + "."
+    reasons = [f"{absent:,} are not in the store"]
+    reasons += [f"{counts[key]:,} {text}" for key, text in _WHY_NOT.items() if counts[key]]
+    return ", ".join(reasons) + "."
 
 
 _WHY_NOT = {
     "undecodable": "do not decode",
-    "too_plain": "have too little to see (black, flat, plain)",
+    "too_plain": "have too little detail (black, flat, plain)",
     "not_read": "could not be read",
 }
 
@@ -244,7 +244,7 @@ def _print_pairs(found: Found) -> None:
     if counts["same_bytes"]:
         click.echo(f"{counted(counts['same_bytes'], 'pair')} of equal bytes (one SHA-256 under two IDs) among them.\n")
     drops = len(set(pairs["drop_clip_id"].drop_null().to_pylist()))
-    click.echo(f"Proposed: drop {counted(drops, 'clip')}. --apply does it where a held-out clip is repeated.\n")
+    click.echo(f"Proposed: drop {counted(drops, 'clip')}. --apply drops those that repeat a held-out clip.\n")
 
 
 def _nearest(pairs: pa.Table) -> list[dict[str, Any]]:

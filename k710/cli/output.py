@@ -1,4 +1,4 @@
-"""stdout and stderr as the command line writes them: nothing in a name can command the terminal."""
+"""stdout and stderr of the command line: control characters inside names never reach the terminal."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Control characters but tab and end of line, and those that turn the direction in which text is shown.
+# Control characters except tab and end of line, and the characters that change the direction of text.
 _COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class ShownStream:
     """A text stream that writes control characters as their codes, such as `\\x1b`; `as_it_is` is the stream itself.
 
-    Names of files, members of archives and cells of lists come from outside, and a terminal obeys what they hold.
+    Names of files, archive members and list cells come from outside, and a terminal obeys control characters in them.
     """
 
     def __init__(self, stream: io.TextIOBase) -> None:
@@ -36,10 +36,10 @@ class ShownStream:
 
 @contextmanager
 def shown_streams() -> Iterator[None]:
-    """stdout and stderr as ShownStream for the time of the block; whatever encoding they have, all can be written."""
+    """Make stdout and stderr a ShownStream during the block; every character can be written in every encoding."""
     before = sys.stdout, sys.stderr
     for stream in before:
-        if isinstance(stream, io.TextIOWrapper):  # a closed one is None
+        if isinstance(stream, io.TextIOWrapper):  # a closed stream is None
             stream.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = (stream and ShownStream(stream) for stream in before)  # type: ignore[arg-type]
     try:
@@ -49,7 +49,7 @@ def shown_streams() -> Iterator[None]:
 
 
 def json_text(text: str) -> str:
-    """JSON in which such characters are written as JSON's own escapes, which a reader turns back."""
+    """JSON text with these characters as JSON escapes, which a reader decodes again."""
     return _COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

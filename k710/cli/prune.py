@@ -13,7 +13,7 @@ from k710.storage.storage import Location
 def command(manifest: Location) -> None:
     """Remove old versions of a manifest.
 
-    And what interrupted builds left; the current version stays.
+    Also removes the temporary files of interrupted builds. The current version stays.
 
     \b
     Example:

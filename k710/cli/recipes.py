@@ -1,10 +1,10 @@
-"""`k710 recipes`: the recipes that come with k710."""
+"""`k710 recipes`: the recipes of k710."""
 
 from __future__ import annotations
 
 import click
 
-# What takes the recipes of each kind.
+# The option that uses the recipes of each kind.
 KINDS = {
     "curation": "k710 build --recipe NAME",
     "encode": "k710 fetch --profile NAME",
@@ -32,7 +32,9 @@ def command(name: str | None) -> None:
         kinds = {recipe: kind for kind in KINDS for recipe in recipe_files(kind)}
         if name not in kinds:
             raise RecipeError(f"no recipe {name!r}; known: {', '.join(kinds)}")
-        click.echo(read_recipe_text(kinds[name], name).whole(), nl=False)
+        found = read_recipe_text(kinds[name], name)
+        extends_none = all(value.file == found.path for value in found.values.values())
+        click.echo(found.path.read_text(encoding="utf-8") if extends_none else found.whole(), nl=False)
         return
     for kind, taken_by in KINDS.items():
         click.echo(f"{kind} ({taken_by}):")

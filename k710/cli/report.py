@@ -9,16 +9,15 @@ import click
 
 from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, steps
 from k710.storage.storage import Location
+from k710.text import data_size
 
 
 @click.command("report")
 @click.argument("manifest", type=FOLDER_OR_URL)
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
-@click.option("--profile", help="Which encode profile of the store.  [h264, or the first there is]")
-@click.option("--runs", multiple=True, type=FOLDER, help="A training run, or a folder of some; may be repeated.")
-@click.option(
-    "--gallery", type=click.IntRange(0), metavar="N", help="Clips shown of each class; 0: no pictures at all."
-)
+@click.option("--profile", help="Encode profile of the store.  [h264, else the first one]")
+@click.option("--runs", multiple=True, type=FOLDER, help="A training run or a folder of runs; may be repeated.")
+@click.option("--gallery", type=click.IntRange(0), metavar="N", help="Clips per class; 0 for no pictures.")
 @click.option("--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file to write.")
 def command(
     manifest: Location,
@@ -30,8 +29,8 @@ def command(
 ) -> None:
     """Write a manifest's report: one HTML file.
 
-    Where the rows went, overlaps and leaks, conflicts, classes, media, near-duplicates, clips as filmstrips, training
-    runs. The file needs no network and no other file.
+    Shows the fates of the rows, overlaps and leaks, conflicts, classes, media, near-duplicates, clips as filmstrips,
+    and training runs. The file needs no network and no other file.
 
     \b
     Example:
@@ -40,7 +39,6 @@ def command(
     step = steps()
     step("reading the manifest")
     from k710.manifest.read import open_manifest
-    from k710.report.parts import megabytes
     from k710.report.write import write_report
 
     size_bytes = write_report(
@@ -50,8 +48,8 @@ def command(
         profile=profile,
         runs=runs,
         per_class=gallery,
-        told=partial(step, "reading clips for pictures"),
+        on_progress=partial(step, "reading clips for pictures"),
         on_step=step,
     )
     step.end()
-    click.echo(f"{out}: {megabytes(size_bytes)}")
+    click.echo(f"{out}: {data_size(size_bytes)}")

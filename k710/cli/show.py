@@ -1,4 +1,4 @@
-"""`k710 show`: what a training loop gets to see."""
+"""`k710 show`: clips as a training run gets them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted, printable
 
-MAX_TOLD = 20  # clips that are not shown
+MAX_MESSAGES = 20  # for clips that are not shown
 
 
 @click.command("show")
@@ -19,12 +19,14 @@ MAX_TOLD = 20  # clips that are not shown
 @click.option("--view", type=VIEW, default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
 @click.option("--split", type=SPLIT, default="train", show_default=True, help="train, val or test.")
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
-@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Which encode profile of the store.")
-@click.option("--folder", type=FOLDER, help="A plain folder of clip files, in the place of a store.")
-@click.option("--clips", "num_clips", type=click.IntRange(1, 50), default=4, show_default=True, help="How many.")
-@click.option("--frames", "num_frames", type=click.IntRange(1, 64), default=8, show_default=True, help="Of each clip.")
-@click.option("--augment", "augmented", is_flag=True, help="Show each clip after augmentation too.")
-@click.option("--seed", default=0, show_default=True, help="Of the order, the frames and the augmentation.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Encode profile of the store.")
+@click.option("--folder", type=FOLDER, help="A folder of clip files instead of a store.")
+@click.option("--clips", "num_clips", type=click.IntRange(1, 50), default=4, show_default=True, help="Number of clips.")
+@click.option(
+    "--frames", "num_frames", type=click.IntRange(1, 64), default=8, show_default=True, help="Frames per clip."
+)
+@click.option("--augment", "augmented", is_flag=True, help="Also show each clip after augmentation.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the order, the frames and the augmentation.")
 @click.option("--out", type=FILE, default=Path("contact-sheet.png"), show_default=True, help="The PNG to write.")
 def command(
     manifest: Location,
@@ -41,8 +43,8 @@ def command(
 ) -> None:
     """Write a contact sheet of some clips.
 
-    A row of frames for each clip, as training (or validation) samples them, under its label; with --augment a second
-    row, after augmentation.
+    Each clip is a row of frames under its label, sampled as in training (or validation). With --augment, a second row
+    shows the frames after augmentation.
 
     \b
     Example:
@@ -62,7 +64,7 @@ def command(
 
     def on_failure(message: str) -> None:
         failures.append(message)
-        if len(failures) <= MAX_TOLD:
+        if len(failures) <= MAX_MESSAGES:
             click.echo(f"not shown: {printable(message)}", err=True)
 
     settings = Augment() if augmented else None

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from k710.report.parts import Cell, Section, Table
 
 SHOWN_ROWS = 30
-SHOWN_NAMES = 6  # of a cell that lists clips
+SHOWN_NAMES = 6  # in a cell that lists clips
 
 
 @click.command("stats")
 @click.argument("manifest", type=FOLDER_OR_URL)
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
-@click.option("--profile", help="Which encode profile of the store.  [h264, or the first there is]")
-@click.option("--runs", multiple=True, type=FOLDER, help="A training run, or a folder of some; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Every figure, for machines.")
+@click.option("--profile", help="Encode profile of the store.  [h264, else the first one]")
+@click.option("--runs", multiple=True, type=FOLDER, help="A training run or a folder of runs; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 def command(
     manifest: Location, store: Location | None, profile: str | None, runs: tuple[Path, ...], as_json: bool
 ) -> None:
@@ -66,12 +66,12 @@ def _print(section: Section) -> None:
 
 
 def _print_bounded(table: Table) -> None:
-    """A table's first rows; a machine gets all of them."""
+    """Print the first rows of a table; --json has all of them."""
     from k710.report.parts import Link
 
-    def shown(cell: Cell) -> str | int | None:
+    def shown(cell: Cell) -> str | list[str] | int | None:
         text = cell.text if isinstance(cell, Link) else cell
-        # What decoders and lists said may hold codes that a terminal obeys.
+        # Messages of decoders and names in lists may hold control characters.
         return _narrow("".join(c if c.isprintable() else "\ufffd" for c in text)) if isinstance(text, str) else text
 
     rows = [[shown(cell) for cell in row] for row in table.rows[:SHOWN_ROWS]]
@@ -83,10 +83,10 @@ def _print_bounded(table: Table) -> None:
         click.echo(f"{table.note}\n")
 
 
-def _narrow(text: str) -> str:
-    """A list of names with one name a line: a group of near-duplicates would be wider than any terminal."""
+def _narrow(text: str) -> str | list[str]:
+    """A list of names with one name per line, because a group of near-duplicates would be wider than a terminal."""
     names = text.split(", ")
     if len(names) == 1 or any(" " in name or len(name) < 11 for name in names):
         return text
     more = [f"and {len(names) - SHOWN_NAMES:,} more"] if len(names) > SHOWN_NAMES else []
-    return "\n".join([*names[:SHOWN_NAMES], *more])
+    return [*names[:SHOWN_NAMES], *more]

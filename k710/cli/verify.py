@@ -36,7 +36,7 @@ def command(
     engine: str,
     ray_address: str | None,
 ) -> None:
-    """Check the manifest and the store, clip by clip.
+    """Check a manifest and its store, clip by clip.
 
     Compares the manifest's files and rows with its hashes, and looks at every clip's ID. Then compares every clip's
     bytes with the hash in its media row, and every tar with the hash in its name. Damage ends with exit code 1; with

@@ -1,4 +1,4 @@
-"""`k710 versions`: what a manifest was before."""
+"""`k710 versions`: the versions of a manifest."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @click.command("versions")
 @click.argument("manifest", type=PATH_OR_URL)
-@click.option("--json", "as_json", is_flag=True, help="The whole dataset.json of each, for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole dataset.json of each version as JSON.")
 def command(manifest: Location, as_json: bool) -> None:
     """List the versions of a manifest.
 
-    The current one and those before it, until `k710 prune`. Wherever a manifest is read, MANIFEST@VERSION opens one of
-    them; the first few digits are enough.
+    Lists the current version and the earlier ones that `k710 prune` has not removed. Every command that reads a
+    manifest accepts MANIFEST@VERSION; the first digits of the version are enough.
 
     \b
     Example:
@@ -42,7 +42,7 @@ def _row(version: Version) -> list[Any]:
     try:
         about: Any = version.about
         counts, recipe = about["counts"], about["recipe"]
-        said = [counts["clips"], counts["train"], counts["val"], ",".join(recipe["sources"]), recipe["leak_policy"]]
-        return [*first, *said, ",".join(recipe["holdout"]), about["tools"]["k710"], replaced]
-    except (KeyError, TypeError):  # damaged, or of a k710 to come
+        columns = [counts["clips"], counts["train"], counts["val"], ",".join(recipe["sources"]), recipe["leak_policy"]]
+        return [*first, *columns, ",".join(recipe["holdout"]), about["tools"]["k710"], replaced]
+    except (KeyError, TypeError):  # damaged, or written by a later k710
         return [*first, *[None] * 7, replaced]

@@ -1,1 +1,1 @@
-"""Two datasets side by side."""
+"""The comparison of two datasets."""

@@ -1,4 +1,5 @@
-"""Two datasets side by side: which clips a view gained and lost, which moved, why, and what became of their media."""
+"""The comparison of two datasets in a view: gained, lost and moved clips, the reasons, and the changes of their
+media."""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ from k710.sources.source import SPLITS
 from k710.store.store import Store
 from k710.text import counted
 
-# What can be of a clip, seen from the view:
-#   gained      in a split of B, in none of A
-#   lost        in a split of A, in none of B
-#   moved       in a split of both, not in the same one
-#   relabelled  in the same split of both, under another label
-#   outside     in no split of either, and not for the same reason, or in favour of another clip
-#   media       same split and label, but what the stores have of it differs
+# The changes of a clip in a view:
+#   gained      in a split of B and in no split of A
+#   lost        in a split of A and in no split of B
+#   moved       in different splits of A and B
+#   relabelled  in the same split of both, with different labels
+#   outside     in no split of A or B, but for different reasons or in favour of different clips
+#   media       same split and label, but different states in the two stores
 CHANGES = ("gained", "lost", "moved", "relabelled", "outside", "media")
 
 Mask = npt.NDArray[np.bool_]
@@ -36,9 +37,11 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class GroupChange:
-    """The clips of one split, or of one label of it. `came` and `went` count clips that are in other splits alone, or
-    under another label, on the other side, so that a + gained + came - lost - went = b. A clip in several splits of a
-    release counts in each."""
+    """The clips of one split, or of one label in a split.
+
+    `came` counts the clips that are in other splits, or have another label, in A; `went` those that are or have in B.
+    So a + gained + came - lost - went = b. A clip in several splits of a release counts in each.
+    """
 
     split: str
     label: str | None
@@ -52,39 +55,39 @@ class GroupChange:
 
 @dataclass(frozen=True)
 class Move:
-    """How many clips went from one place to another; a place is a split, a drop reason, or NOT_LISTED of
-    diff_sides."""
+    """The number of clips that went from one place to another. A place is a split, a drop reason, or
+    sides.NOT_LISTED."""
 
-    change: str  # of CHANGES, without `media`
+    change: str  # one of CHANGES, except `media`
     a: str
     b: str
     clips: int
-    same_video: int  # of gained and lost clips: those whose video has another clip in a split of the other side
+    same_video: int  # gained or lost clips whose video has another clip in a split of the other side
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two datasets in one view. Everything but `clips` is small."""
+    """The differences between two datasets in one view. All fields except `clips` are small."""
 
     view: str
-    listed: int  # clips that A or B lists
+    listed: int  # clips in A or B
     changes: dict[str, int]  # clips by change
     splits: tuple[GroupChange, ...]
     moves: tuple[Move, ...]  # the most clips first
-    classes: tuple[GroupChange, ...]  # those that changed; the most clips first
+    classes: tuple[GroupChange, ...]  # classes that changed; the most clips first
     media: tuple[MediaChange, ...]  # of the clips in a split; empty without stores
     clips: pa.Table  # a row per differing clip, in clip_id order
 
     @property
     def unchanged(self) -> int:
-        """Clips that A and B tell the same of."""
+        """The number of clips that are the same in A and B."""
         return self.listed - sum(self.changes.values())
 
 
 def diff_manifests(
     a: Manifest, b: Manifest, *, view: str = "k710", store_a: Store | None = None, store_b: Store | None = None
 ) -> Difference:
-    """`diff` of two manifests, or two versions of one, each with its store if wanted.
+    """`diff` of two manifests or two versions of one, optionally with their stores.
 
     Raises UsageError for an unknown view, ManifestError and StoreError for damage.
     """
@@ -109,9 +112,9 @@ def diff(
     media_a: pa.Table | None = None,
     media_b: pa.Table | None = None,
 ) -> Difference:
-    """The difference of two clips tables (`columns_of` the view) and of their media rows (diff_media.MEDIA_COLUMNS).
+    """The difference of two clips tables (`columns_of` the view) and of their media rows (media.MEDIA_COLUMNS).
 
-    A side without media rows is not asked about media. Labels are compared by class, and only of clips in a split.
+    Media are compared only if both sides have media rows. Labels are compared by class, and only for clips in a split.
     """
     pairs = pair(a, b, view=view)
     change = _change_of(pairs)
@@ -142,7 +145,7 @@ def diff(
 
 
 def _change_of(pairs: Pairs) -> npt.NDArray[np.int8]:
-    """For each pair its index in CHANGES, but for `media`; -1 where nothing changed."""
+    """For each pair its index in CHANGES, except `media`; -1 if nothing changed."""
     in_a, in_b = pairs.in_a, pairs.in_b
     elsewhere = pairs.place_a != pairs.place_b
     change = np.full(len(pairs), -1, np.int8)
@@ -158,7 +161,7 @@ def _change_of(pairs: Pairs) -> npt.NDArray[np.int8]:
 
 
 def _same_video(pairs: Pairs) -> Mask:
-    """Of gained and lost clips: whether another clip of the video is in a split of the side that lacks this one."""
+    """Whether another clip of a gained or lost clip's video is in a split of the side that lacks the clip."""
     found = np.zeros(len(pairs), bool)
     in_a, in_b = pairs.in_a, pairs.in_b
     lost, gained = np.flatnonzero(in_a & ~in_b), np.flatnonzero(in_b & ~in_a)
@@ -197,8 +200,8 @@ def _changed_classes(pairs: Pairs, names: tuple[str, ...]) -> list[GroupChange]:
 
 
 def _groups(pairs: Pairs, *, with_labels: bool, names: tuple[str, ...]) -> list[GroupChange]:
-    """Every split that has clips on either side, or every label of it."""
-    width = len(names) + 1 if with_labels else 1  # one more for clips without a label
+    """Every split with clips on either side, or every label of these splits."""
+    width = len(names) + 1 if with_labels else 1  # plus one for clips without a label
     in_a, in_b = pairs.in_a, pairs.in_b
 
     def count(keys: npt.NDArray[np.int64], of: Mask) -> npt.NDArray[np.int64]:
@@ -221,9 +224,11 @@ def _groups(pairs: Pairs, *, with_labels: bool, names: tuple[str, ...]) -> list[
 
 
 def settings_that_differ(a: Manifest, b: Manifest) -> dict[str, tuple[Any, Any]]:
-    """What the two builds were told and what they read, where it differs: the keys of the recipe, each synonym of the
-    user's own (`synonym NAME`), each list (`k400 train`) as its rows and SHA-256, the version of k710; None where a
-    side has no such thing."""
+    """The differences between the recipes and lists of two builds: key → values of A and B, None if a side has none.
+
+    The keys are those of the recipe, `synonym NAME` for each synonym of the user, `k400 train` and so on for each list
+    (its rows and SHA-256), and `k710` for the version of k710.
+    """
     sides = [_settings(manifest) for manifest in (a, b)]
     keys = dict.fromkeys([*sides[0], *sides[1]])
     pairs = {key: (sides[0].get(key), sides[1].get(key)) for key in keys}

@@ -1,4 +1,4 @@
-"""What two stores have of the clips of two datasets: fetched, failed and by which class, or not settled."""
+"""The states of two datasets' clips in two stores: fetched, a class of failure, or not settled."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Codes = npt.NDArray[np.int16]
 
 @dataclass(frozen=True)
 class MediaChange:
-    """Clips of a split by what A's store and B's have of them; None where the side has no such clip, or no store."""
+    """Clips of a split by their states in A and B; None if the side does not have the clip or has no store."""
 
-    split: str  # of B where the clip is in one, else of A; a clip in several counts in each
+    split: str  # of B if the clip is in one, else of A; a clip in several splits counts in each
     a: str | None
     b: str | None
     clips: int
-    other_bytes: int  # fetched on both sides, but not the same bytes
+    other_bytes: int  # fetched on both sides, with different bytes
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class MediaOfPairs:
 
     @property
     def differs(self) -> npt.NDArray[np.bool_]:
-        """Which clips are in a split of both, with a store on both sides, and not in the same state."""
+        """The clips that are in a split of both, with a store on both sides, in different states."""
         different: npt.NDArray[np.bool_] = (self.a >= 0) & (self.b >= 0) & ((self.a != self.b) | self.other_bytes)
         return different
 
     def columns(self, index: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
-        """media_a and media_b of some pairs; `other_bytes` in the place of the second `fetched`."""
+        """media_a and media_b of some pairs; media_b is `other_bytes` if both are fetched with different bytes."""
         names = [*self.states, "other_bytes"]
         b = np.where(self.other_bytes, len(self.states), self.b)[index]
         sides = {"media_a": self.a[index], "media_b": b}
@@ -57,9 +57,10 @@ class MediaOfPairs:
 def media_changes(
     pairs: Pairs, media_a: pa.Table | None, media_b: pa.Table | None
 ) -> tuple[tuple[MediaChange, ...], MediaOfPairs | None]:
-    """Counts of the clips in a split by their media on both sides, and the media pair by pair; nothing without media.
+    """The counts of the clips in a split by their states on both sides, and the states of each pair.
 
-    The counts add up to the clips that are in a split of A or of B, each as often as it is in one of the view.
+    The counts sum to the clips in a split of A or B; a clip in several splits counts in each. Returns ((), None)
+    without media.
     """
     if media_a is None and media_b is None:
         return (), None
@@ -84,7 +85,7 @@ def _failures(media: pa.Table) -> list[str]:
 def _states(
     pairs: Pairs, media: pa.Table | None, inside: npt.NDArray[np.bool_], states: tuple[str, ...]
 ) -> tuple[Codes, Callable[[npt.NDArray[np.int64]], pa.Array]]:
-    """Each pair's state on one side, and what gives the SHA-256 of some pairs that are fetched there."""
+    """The state of each pair on one side, and a function for the SHA-256 of pairs that are fetched there."""
     codes = np.full(len(pairs), -1, np.int16)
     rows = np.full(len(pairs), -1, np.int64)
     if media is None:

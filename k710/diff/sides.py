@@ -1,4 +1,4 @@
-"""The clips of two tables, matched one to one: where each stands on either side, and under which label."""
+"""The clips of two tables, matched one to one, with the place and the label of each on both sides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Number = TypeVar("Number", bound=np.signedinteger[Any])
 
 @dataclass(frozen=True)
 class Side:
-    """One table as columns: a place per clip, and (splits, clips) its class in each split; -1 is no class."""
+    """One table as columns: a place per clip, and (splits, clips) its class in each split; -1 means no class."""
 
     clip_id: pa.Array
     youtube_id: pa.Array
@@ -34,10 +34,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every clip that either side lists, once: those of A in its order, then those of B alone in its order.
+    """Every clip of either side once: those of A in its order, then those only in B in its order.
 
-    `row_a` and `row_b` are positions in the sides, -1 where one lacks the clip. Places index `places`: NOT_LISTED, the
-    splits, then what else the tables name: several splits at once, or a drop reason. Classes are (splits, pairs).
+    `row_a` and `row_b` are positions in the sides, -1 if the side lacks the clip. Places are indices into `places`:
+    NOT_LISTED, the splits, then several splits at once and the drop reasons of the tables. Classes are (splits, pairs).
     """
 
     places: tuple[str, ...]
@@ -65,13 +65,13 @@ class Pairs:
 
     @property
     def in_a(self) -> npt.NDArray[np.bool_]:
-        """Which clips are in a split of A."""
+        """Whether each clip is in a split of A."""
         inside: npt.NDArray[np.bool_] = self.masks_a != 0
         return inside
 
     @property
     def in_b(self) -> npt.NDArray[np.bool_]:
-        """Which clips are in a split of B."""
+        """Whether each clip is in a split of B."""
         inside: npt.NDArray[np.bool_] = self.masks_b != 0
         return inside
 
@@ -87,7 +87,7 @@ class Pairs:
         return pc.coalesce(_take(self.a.clip_id, row_a), _take(self.b.clip_id, row_b))
 
     def kept_differs(self, index: Ints) -> npt.NDArray[np.bool_]:
-        """Of some pairs, whether the two sides dropped the clip in favour of different clips."""
+        """Whether the two sides dropped each of some pairs in favour of different clips."""
         kept = [_kept(side, rows[index]) for side, rows in ((self.a, self.row_a), (self.b, self.row_b))]
         different: npt.NDArray[np.bool_] = pc.not_equal(*(pc.fill_null(column, "") for column in kept)).to_numpy(
             zero_copy_only=False
@@ -97,7 +97,7 @@ class Pairs:
     def columns(self, index: Ints, names: tuple[str, ...]) -> dict[str, pa.Array]:
         """clip_id, a, b, label_a, label_b, kept_clip_id_a, kept_clip_id_b of some pairs, in their order.
 
-        Of a clip in several splits, the labels are those of the first split in which they differ, or that has one.
+        The labels of a clip in several splits are those of the first split in which they differ, or that has a label.
         """
         classes_a, classes_b = self.classes_a[:, index], self.classes_b[:, index]
         in_both = [in_splits_of((self.masks_a & self.masks_b)[index], (split,)) for split in SPLITS]
@@ -123,17 +123,17 @@ class Pairs:
 
 
 def pair(a: pa.Table, b: pa.Table, *, view: str) -> Pairs:
-    """Match two clips tables in a view. In a release, a clip that it does not list is NOT_LISTED on that side, whatever
-    else the table knows of it."""
+    """Match two clips tables in a view. In the view of a release, a clip that the release does not list is
+    NOT_LISTED."""
     tables = [_listed(table, view) for table in (a, b)]
     names = sorted({name for table in tables for name in _names(table, view)})
     places = tuple(dict.fromkeys([NOT_LISTED, *SPLITS, *names]))
     one, other = (_side(table, view, places) for table in tables)
     match = pc.index_in(one.clip_id, value_set=other.clip_id)
     row_b = match.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    alone = np.ones(len(other.clip_id), bool)
-    alone[row_b[row_b >= 0]] = False
-    only_b = np.flatnonzero(alone)
+    unmatched = np.ones(len(other.clip_id), bool)
+    unmatched[row_b[row_b >= 0]] = False
+    only_b = np.flatnonzero(unmatched)
     row_a = np.concatenate([np.arange(len(row_b)), np.full(len(only_b), -1)])
     row_b = np.concatenate([row_b, only_b])
     return Pairs(
@@ -145,7 +145,7 @@ def pair(a: pa.Table, b: pa.Table, *, view: str) -> Pairs:
 
 
 def _masks(places: tuple[str, ...]) -> Masks:
-    """(places,) the splits that each place stands for, as bits."""
+    """(places,) the splits of each place, as bits."""
     return np.array([mask_of(name) for name in places], np.uint8)
 
 
@@ -169,7 +169,7 @@ def _side(table: pa.Table, view: str, places: tuple[str, ...]) -> Side:
 
 
 def _codes(column: pa.ChunkedArray, places: tuple[str, ...]) -> npt.NDArray[np.int8]:
-    """The place of each row by its name; 0 for null. Chunk by chunk, since each may have a dictionary of its own."""
+    """The place of each row by its name; 0 for null. Each chunk may have its own dictionary."""
     parts = [np.zeros(0, np.int8)]
     for chunk in column.chunks:
         of_name = np.array([*(places.index(name) for name in chunk.dictionary.to_pylist()), 0], np.int8)
@@ -178,7 +178,7 @@ def _codes(column: pa.ChunkedArray, places: tuple[str, ...]) -> npt.NDArray[np.i
 
 
 def _or(values: npt.NDArray[Number], rows: Ints, otherwise: int) -> npt.NDArray[Number]:
-    """The values of rows, and another where there is no row (-1)."""
+    """The values of rows, and `otherwise` if there is no row (-1)."""
     return np.append(values, values.dtype.type(otherwise))[rows]
 
 
@@ -191,5 +191,5 @@ def _kept(side: Side, rows: Ints) -> pa.Array:
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    """One array; of a column of gigabytes it would be a large_string, which behaves alike."""
+    """The column as one array; a column of gigabytes would become a large_string, which works the same."""
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

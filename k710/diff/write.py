@@ -1,4 +1,4 @@
-"""The clips that differ, as a file."""
+"""The differing clips as a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WRITERS: dict[str, Callable[[pa.Table, IO[bytes]], None]] = {
 
 
 def check_clips_file(path: Path, folders: Iterable[Location]) -> None:
-    """Raise UsageError unless `path` is a .csv or .parquet file outside of `folders` (manifests and stores)."""
+    """Raise UsageError unless `path` is a .csv or .parquet file outside `folders` (manifests and stores)."""
     if path.suffix not in _WRITERS:
         raise UsageError(f"{path}: must end in {' or '.join(_WRITERS)}")
     check_place(path, folders)
@@ -31,11 +31,11 @@ def check_place(path: Path, folders: Iterable[Location]) -> None:
     """Raise UsageError for a file inside one of `folders` (manifests and stores), which hold nothing else."""
     for folder in folders:
         if folder.resolve() in path.resolve().parents:
-            raise UsageError(f"{path}: lies inside {folder}, which holds nothing else; choose another place")
+            raise UsageError(f"{path}: is inside {folder}, which must not hold other files; choose another place")
 
 
 def write_clips(path: Path, found: Difference) -> None:
-    """Write every differing clip, a row each; the file appears whole or not at all."""
+    """Write one row for every differing clip; the file is written whole or not at all."""
     with replacing(path) as file:
         _WRITERS[path.suffix](found.clips, file)
 
@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _without_dictionaries(clips: pa.Table) -> pa.Table:
-    """CSV has no dictionaries."""
+    """The table with plain strings, because CSV has no dictionaries."""
     columns = {name: clips[name] for name in clips.column_names}
     plain = {n: c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for n, c in columns.items()}
     return pa.table(plain)

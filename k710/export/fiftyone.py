@@ -1,7 +1,7 @@
 """A folder that FiftyOne imports: `Dataset.from_dir(..., dataset_type=fiftyone.types.FiftyOneDataset)`.
 
-FiftyOne's present form of that type is a copy of its database, whose schema changes from version to version. Its first
-form, which every version reads too, says what each sample is in plain JSON; this writes that one.
+FiftyOne's present format of that type is a copy of its database, and its schema changes between versions. Every version
+also reads the first format, which describes each sample in plain JSON. This module writes the first format.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SAMPLES, METADATA = "samples.json", "metadata.json"
 
 @dataclass(frozen=True)
 class FiftyOneCounts:
-    """What was written, and the clips of which the folder of videos has no file."""
+    """The number of written samples, and of clips without a file in the folder of videos."""
 
     samples: dict[str, int]  # by split
     missing: dict[str, int]
@@ -56,10 +56,11 @@ def export_fiftyone(
     """Write a view as samples.json and metadata.json.
 
     A sample has its split as tag, its class as `ground_truth` (a Classification; none in lists without labels), and the
-    fields clip_id, youtube_id, time_start_s, time_end_s, class_id. Its file is the one that `videos` has of the clip,
-    in any of the layouts that `k710 fetch` reads (a file named by the video alone counts where the view has one clip of
-    that video); clips without one are left out and counted. Without `videos` it is what `template` makes, there or not;
-    a relative path is taken from `out`. Raises as export.export, and FetchError for a folder with none of the clips.
+    fields clip_id, youtube_id, time_start_s, time_end_s, class_id. Its file is the clip's file in the folder `videos`,
+    in any layout that `k710 fetch` reads. A file named only by the video counts if the view has one clip of that video.
+    Clips without a file are left out and counted. Without `videos`, `template` makes the path, and it is not checked
+    that the file exists; a relative path starts at `out`. Raises the errors of `lists.export`, and FetchError for a
+    folder with none of the clips.
     """
     fields = check_template(template)
     table = view(manifest.clips, view_name, dialect=dialect)
@@ -87,7 +88,7 @@ def export_fiftyone(
                 samples[split] += 1
                 separator = b",\n"
             if not any(samples.values()):
-                raise FetchError(f"{videos}: holds none of the {sum(missing.values()):,} clips")
+                raise FetchError(f"{videos}: has none of the {sum(missing.values()):,} clips")
             file.write(b"\n]}\n")
         with replacing(out / METADATA) as file:
             file.write(f"{json.dumps({'info': info}, indent=1)}\n".encode())
@@ -116,7 +117,7 @@ class _ByFolder:
 
     def __init__(self, files: LocalFiles, table: pa.Table) -> None:
         self._files = files
-        # A clip that the view has in several splits is one clip of its video.
+        # A clip in several splits of the view is one clip of its video.
         clips = dict(zip(table["clip_id"].to_pylist(), table["youtube_id"].to_pylist(), strict=True))
         self._clips_of = Counter(clips.values()) if files.by_video else Counter()
 

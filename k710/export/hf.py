@@ -1,4 +1,4 @@
-"""A folder that Hugging Face's `datasets` opens: a Parquet file per split with typed columns, and the card."""
+"""A folder for Hugging Face's `datasets`: a Parquet file per split with typed columns, and the card."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from k710.store.store import Store
 
 CARD = "README.md"
 
-# What a store says of a clip: how it failed, or where its bytes are (a span of a tar) and what they are.
+# The media columns of a clip: its failure, or the place of its bytes (a span of a tar) and their properties.
 MEDIA = (
     *("failure", "tar", "offset", "size", "sha256", "suffix"),
     *("width", "height", "fps", "num_frames", "duration_s", "codec"),
@@ -46,12 +46,12 @@ def export_hf(
 ) -> dict[str, int]:
     """Write a view as a dataset folder; returns rows by split.
 
-    Columns: clip_id, youtube_id, time_start_s, time_end_s, and `label`, a ClassLabel of the view's names in the
-    dialect's order (null in lists without labels); of view k710 also {release}_split and {release}_label for each
-    release of the manifest; with a store the columns of MEDIA, null where a clip is not settled. Every clip of the
-    split has its row, fetched or not. `card_of` makes README.md of the rows by split. Raises UsageError for an unknown
-    view or dialect, or a split without clips, ManifestError for a folder that is a manifest or a file that is there
-    where `force` is not given, StoreError for a damaged store.
+    Columns: clip_id, youtube_id, time_start_s, time_end_s, and `label`, a ClassLabel of the view's names in the order
+    of the dialect (null in lists without labels). View k710 also has {release}_split and {release}_label for each
+    release of the manifest. With a store, there are the columns of MEDIA, null for a clip that is not settled. Every
+    clip of the split has a row, fetched or not. `card_of` makes README.md from the rows by split. Raises UsageError for
+    an unknown view or dialect, or a split without clips; ManifestError for a folder that is a manifest, or an existing
+    file without `force`; StoreError for a damaged store.
     """
     clips = manifest.clips
     parts = split_parts(view(clips, view_name, dialect=dialect), splits)
@@ -70,20 +70,20 @@ def export_hf(
             rows = pc.index_in(part["clip_id"], value_set=media["clip_id"].combine_chunks())
             columns |= {name: media[name].take(rows) for name in MEDIA}
         sink = pa.BufferOutputStream()
-        # Small row groups are what the Hub's viewer and streaming readers want.
+        # The Hub's viewer and streaming readers need small row groups.
         pa.parquet.write_table(pa.table(columns, schema=schema), sink, compression="zstd", row_group_size=1 << 15)
         contents[data_file(split)] = bytes(sink.getvalue())
     counts = {split: part.num_rows for split, part in parts.items()}
     if card_of is not None:
         contents[CARD] = card_of(counts).encode()
     with held_folder(out):
-        check_out(out, names, force=force)  # again: another export may have ended meanwhile
+        check_out(out, names, force=force)  # check again, because another export may have finished
         write_files(out, contents)
     return counts
 
 
 def _of_releases(clips: pa.Table, part: pa.Table, releases: Iterable[str], dialect: str) -> dict[str, Any]:
-    """What each release says of the clips of a split."""
+    """The split and the label of a split's clips in each release."""
     rows = pc.index_in(part["clip_id"], value_set=clips["clip_id"].combine_chunks())
     columns = {}
     for source in releases:
@@ -95,7 +95,7 @@ def _of_releases(clips: pa.Table, part: pa.Table, releases: Iterable[str], diale
 
 
 def _features(view_name: str, dialect: str, releases: Iterable[str], *, with_media: bool) -> dict[str, Any]:
-    """The columns in the words of `datasets`, as it keeps them in a Parquet file of its own."""
+    """The columns in the form that `datasets` writes into its own Parquet files."""
 
     def value(kind: str) -> dict[str, Any]:
         return {"dtype": kind, "_type": "Value"}

@@ -1,4 +1,4 @@
-"""The list files that other trainers read, from a view of the manifest."""
+"""List files for other trainers, from a view of the manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from k710.errors import ManifestError, UsageError
 from k710.manifest.views import split_of, splits_of
 from k710.storage.storage import held, new_folder, replacing
 
-# The name of a clip's file in the public archives and in most crawlers' folders.
+# The name of a clip's file in the public archives and in most download scripts.
 DEFAULT_TEMPLATE = "{clip_id}.mp4"
 TEMPLATE_FIELDS = ("clip_id", "youtube_id", "time_start_s", "time_end_s", "split", "label", "label_", "class_id")
 
@@ -36,13 +36,13 @@ def export(
 ) -> dict[str, int]:
     """Write one file per split of a view (views.view) into the folder `out`; returns rows by file name.
 
-    Forms: `csv` (the releases' own columns), `parquet` (every column of the view), and for trainers a path and a class
-    index a line: `slowfast` ({split}.csv, as PySlowFast and UniFormerV2 read it), `videomae` ({split}.csv, VideoMAE and
-    finetuning with VideoMAE V2), `mmaction2` ({split}.txt); or `videomaev2-pretrain` ({split}.csv, `path 0 -1`, without
-    classes, as VideoMAE V2's pretraining reads it). `template` makes the path; its fields are TEMPLATE_FIELDS, and
-    `label_` is the label with underscores for spaces. Raises UsageError for an unknown form or field, for a path that
-    contains the separator, or for a split whose clips have no label where the form needs one; ManifestError where a
-    file exists and `force` is not given, or for an ID with the end of a line.
+    Forms: `csv` (the columns of the releases) and `parquet` (every column of the view). For trainers, a line has a path
+    and a class index: `slowfast` ({split}.csv, for PySlowFast and UniFormerV2), `videomae` ({split}.csv, for VideoMAE
+    and finetuning with VideoMAE V2), `mmaction2` ({split}.txt). `videomaev2-pretrain` ({split}.csv, `path 0 -1`) has no
+    classes, for VideoMAE V2's pretraining. `template` makes the path; its fields are TEMPLATE_FIELDS, and `label_` is
+    the label with underscores for spaces. Raises UsageError for an unknown form or field, for a path that contains the
+    separator, or for clips without a label if the form needs one; ManifestError for an existing file without `force`,
+    or for an ID with a line break.
     """
     if form not in FORMS:
         raise UsageError(f"unknown format {form!r}; known: {', '.join([*FORMS, *FOLDER_FORMS])}")
@@ -58,7 +58,7 @@ def export(
 
 
 def split_parts(table: pa.Table, splits: tuple[str, ...] = ()) -> dict[str, pa.Table]:
-    """The clips of each split of a view, by default of all that it has. Raises UsageError for one without clips."""
+    """The clips of each split of a view, by default of all its splits. Raises UsageError for a split without clips."""
     known = splits_of(table)
     if not (splits or known):
         raise UsageError("the view has no clips to export")
@@ -70,15 +70,15 @@ def split_parts(table: pa.Table, splits: tuple[str, ...] = ()) -> dict[str, pa.T
 
 @contextlib.contextmanager
 def held_folder(out: Path) -> Iterator[None]:
-    """`out` as this export's alone for the time of the block. Raises BusyError where another process has it, and
-    ManifestError for a manifest, which is left as it is."""
+    """Let only this export write `out` during the block. Raises BusyError if another process writes it, ManifestError
+    for a manifest, which is not changed."""
     check_out(out, (), force=True)
     with new_folder(out), held(out, out / ".lock"):
         yield
 
 
 def check_out(out: Path, names: Iterable[str], *, force: bool) -> None:
-    """Raise ManifestError for a folder that is a manifest, or for a file that is there where `force` is not given."""
+    """Raise ManifestError for a folder that is a manifest, or for an existing file without `force`."""
     if (out / "dataset.json").exists():
         raise ManifestError(f"{out}: is a manifest, which holds nothing else; choose another --out")
     for name in names:
@@ -97,7 +97,7 @@ def write_files(out: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def check_template(template: str) -> set[str]:
-    """The fields that a path template uses. Raises UsageError unless they are known ones, used plainly."""
+    """The fields of a path template. Raises UsageError for unknown or nested fields."""
     where = f"path template {template!r}"
     numbers = ("time_start_s", "time_end_s", "class_id")
     try:
@@ -106,7 +106,7 @@ def check_template(template: str) -> set[str]:
         if unknown := sorted(fields - set(TEMPLATE_FIELDS)):
             raise UsageError(f"{where}: no field {unknown[0]!r}; known: {', '.join(TEMPLATE_FIELDS)}")
         if nested := [spec for _, spec in parts if "{" in spec]:
-            raise UsageError(f"{where}: a field inside another, {nested[0]!r}")
+            raise UsageError(f"{where}: a field inside another field, {nested[0]!r}")
         template.format(**{field: 0 if field in numbers else "" for field in TEMPLATE_FIELDS})
     except UsageError:
         raise
@@ -115,7 +115,7 @@ def check_template(template: str) -> set[str]:
     if not fields & {"clip_id", "youtube_id"}:
         raise UsageError(f"{where} makes one path for all clips; it needs {{clip_id}} or {{youtube_id}}")
     if set(template) & set("\r\n"):
-        raise UsageError(f"{where} holds the end of a line")
+        raise UsageError(f"{where} contains a line break")
     return fields
 
 
@@ -129,9 +129,9 @@ def check_labelled(table: pa.Table, what: str) -> None:
 
 
 def _csv(table: pa.Table, template: str, separator: str) -> bytes:
-    """label,youtube_id,time_start,time_end,split: what the releases publish, so every reader of theirs reads this.
+    """The columns of the releases (label,youtube_id,time_start,time_end,split), so that their readers read this too.
 
-    Fields are quoted where they need it and nowhere else: some readers take a quote for a part of the ID.
+    Fields are quoted only if necessary, because some readers take a quote for a part of the ID.
     """
     columns = {"label": "label", "youtube_id": "youtube_id", "time_start": "time_start_s", "time_end": "time_end_s"}
     if table["label"].null_count == table.num_rows:
@@ -157,12 +157,12 @@ def _path_and_class(table: pa.Table, template: str, separator: str) -> bytes:
 
 
 def _path_and_no_frames(table: pa.Table, template: str, separator: str) -> bytes:
-    """Path, index of the first frame, number of frames; -1 says that the path is a video and not a folder of frames."""
+    """Path, index of the first frame, number of frames; -1 means that the path is a video, not a folder of frames."""
     return "".join(f"{line}\n" for line in _lines(table, template, separator, end=f"0{separator}-1")).encode()
 
 
 def _lines(table: pa.Table, template: str, separator: str, *, end: str | None = None) -> Iterator[str]:
-    """A path a line, with its class index behind it, or with `end`."""
+    """Lines of a path and its class index, or `end`."""
     for row in clip_rows(table):
         path = template.format(**row)
         if separator in path:
@@ -170,8 +170,8 @@ def _lines(table: pa.Table, template: str, separator: str, *, end: str | None = 
                 f"path {path!r} contains the separator {separator!r}; "
                 "use {label_} for {label}, or another --separator"
             )
-        if len(path.splitlines()) > 1:  # no build takes such an ID; a manifest from elsewhere may hold one
-            raise ManifestError(f"path {path!r} holds the end of a line: the manifest is damaged")
+        if len(path.splitlines()) > 1:  # no build accepts such an ID, but a manifest from elsewhere may have one
+            raise ManifestError(f"path {path!r} contains a line break: the manifest is damaged")
         yield f"{path}{separator}{row['class_id'] if end is None else end}"
 
 
@@ -191,5 +191,5 @@ FORMS: dict[str, tuple[str, Callable[[pa.Table, str, str], bytes]]] = {
     "parquet": (".parquet", _parquet),
 }
 
-# These are folders with more in them than lists: export_hf.py, export_fiftyone.py.
+# Formats that are folders with more than lists: hf.py, fiftyone.py.
 FOLDER_FORMS = ("hf", "fiftyone")

@@ -68,7 +68,7 @@ def verify(
     if isinstance(store.root, Path):
         store = Store(store.root.absolute(), store.profile_folder)  # another machine has another current folder
     scratch = scratch and scratch.absolute()
-    files = store.unit_files(anew=True)
+    files = store.unit_files(refresh=True)
     reports: dict[int, UnitReport] = {}
     opens = partial(_open_checkers, root=store.root, decode=decode, scratch=scratch)
     with engine(

@@ -141,7 +141,7 @@ def _checked_file(path: Location, sha256: str, again: bool) -> Path:
     # A copy may have been damaged on this machine: then it is downloaded once more.
     for download in (again, True) if isinstance(path, RemotePath) else (False,):
         with contextlib.suppress(FileNotFoundError):
-            copy = copy_of(path, version=sha256[:16], anew=download)
+            copy = copy_of(path, version=sha256[:16], refresh=download)
             found = hashlib.sha256(copy.read_bytes()).hexdigest()
             if found == sha256:
                 return copy

@@ -1,2 +1,4 @@
-"""Clips whose pictures repeat although their YouTube IDs differ: frames → hashes → signatures → candidates → align →
-groups → apply."""
+"""Clips with the same footage under different YouTube IDs.
+
+The steps: frames → hashes → signatures → candidates → align → groups → apply.
+"""

@@ -1,4 +1,4 @@
-"""Do two clips show the same for a while? Their frames, laid side by side at every shift in time."""
+"""Compare the frames of two clips at every shift in time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from k710.near_duplicates.frames import STEP_S
 from k710.near_duplicates.hashed_clips import HashedFrames
 from k710.near_duplicates.hashes import distance
 
-# Frames, half a second apart, that must agree: three seconds; of shorter clips, three fifths of what they have.
+# The number of frames, half a second apart, that must agree: three seconds. In shorter clips, three fifths of the
+# frames.
 MIN_AGREEING = 6
 MIN_OF_SHORT, _SHARE_OF_SHORT = 3, 0.6
-# Of the frames that lie side by side at that shift.
+# The share of the frames that overlap at that shift.
 MIN_AGREEING_SHARE = 0.5
 
 
 class Match(NamedTuple):
-    """Two clips that show the same: what `clip` shows at a time, `other` shows `shift_s` later.
+    """Two clips with the same footage: `other` shows the content of `clip` `shift_s` later.
 
-    `distance`: the mean of the bits in which agreeing frames differ; `agreeing`: how many these are.
+    `distance`: the mean number of bits in which agreeing frames differ; `agreeing`: the number of these frames.
     """
 
     clip: int
@@ -34,7 +35,7 @@ class Match(NamedTuple):
 
 
 def matches(pairs: Ints, queries: HashedFrames, index: HashedFrames, *, variant: str, max_bits: int) -> Iterator[Match]:
-    """Those of the candidates (n, 2) that agree at one shift, at the best such shift each."""
+    """The candidates (n, 2) that agree at some shift, each at its best shift."""
     for clip, other in pairs.tolist():
         if found := _best_shift(clip, other, queries, index, max_bits):
             yield Match(clip, other, *found, variant)
@@ -50,12 +51,12 @@ def _best_shift(
     agrees, place = bits <= max_bits, shifts - lowest
     compared = np.bincount(place)
     agreeing = np.bincount(place, agrees, len(compared))
-    # Every agreeing frame counts, a nearer one for more: a step off, frames agree too, but less.
+    # Every agreeing frame adds to the score, a nearer frame more: one step off, frames still agree, but less.
     score = np.bincount(place, np.where(agrees, max_bits + 1 - bits, 0), len(compared))
     possible = min(len(steps), -(-len(other_steps) // 2))
     needed = max(MIN_OF_SHORT, min(MIN_AGREEING, int(np.ceil(_SHARE_OF_SHORT * possible))))
     score[(agreeing < needed) | (agreeing < MIN_AGREEING_SHARE * compared)] = 0
-    # Of equal ones the least shift, as where nothing moves.
+    # Of equal scores the smallest shift, as in a clip where nothing moves.
     order = np.lexsort((np.abs(np.arange(len(score)) + lowest), -score))
     best = int(order[0])
     if not score[best]:

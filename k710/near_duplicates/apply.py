@@ -1,4 +1,4 @@
-"""Proposals → a new version of the manifest, without the clips that repeat others."""
+"""Proposals → a new version of the manifest without the proposed clips."""
 
 from __future__ import annotations
 
@@ -31,8 +31,11 @@ Mask = npt.NDArray[np.bool_]
 
 
 def chosen_drops(clips: pa.Table, pairs: pa.Table, *, within_train: bool) -> dict[str, str]:
-    """Which clip is to go, by clip id, in favour of which: of several, the nearest. Without `within_train` only those
-    that repeat a clip which is not in train. `clips`: the manifest's; `pairs`: PAIRS_SCHEMA."""
+    """The clips to drop, and for each the clip that stays: of several, the nearest one. Both are clip IDs.
+
+    Without `within_train`, only clips that repeat a clip outside train are dropped. `clips`: the manifest's; `pairs`:
+    PAIRS_SCHEMA.
+    """
     pairs = pairs.filter(pc.is_valid(pairs["drop_clip_id"]))
     train = clips["clip_id"].filter(pa.array(_in_train(clips))).combine_chunks()
     is_within = pc.is_in(pairs["kept_clip_id"], train).to_pylist()
@@ -45,19 +48,19 @@ def chosen_drops(clips: pa.Table, pairs: pa.Table, *, within_train: bool) -> dic
 
 
 def apply(manifest: Manifest, found: Found, *, within_train: bool) -> Manifest | None:
-    """Commit a version of the manifest in which the chosen clips are out of train, and say so in its dataset.json.
+    """Write a version of the manifest without the chosen clips in train, and record the step in its dataset.json.
 
-    What an earlier call took out and this one does not propose comes back: the result depends on lists, recipe, media
-    and parameters, not on what was applied before. Returns None, and writes nothing but the pairs, where nothing
-    changes. The old version stays until `k710 prune`. Raises UsageError for pairs of another view than k710,
-    and for a version that is not the current one.
+    Clips that an earlier call dropped and this one does not propose are put back. So the result depends on lists,
+    recipe, media and parameters, not on earlier calls. If nothing changes, returns None and writes only the pairs. The
+    old version stays until `k710 prune`. Raises UsageError for pairs of another view than k710, and for a version that
+    is not the current one.
     """
     if found.about["parameters"]["view"] != "k710":
-        raise UsageError("a release is what its lists say; only near-duplicates of --view k710 can be applied")
+        raise UsageError("a release stays as published; only near-duplicates of --view k710 can be applied")
     if (current := open_manifest(manifest.path).content_hash) != manifest.content_hash:
         raise UsageError(
-            f"{manifest.path}: is at version {current[:16]} and this is {manifest.content_hash[:16]}: only the current "
-            "one can be changed"
+            f"{manifest.path}: the current version is {current[:16]}, not {manifest.content_hash[:16]}; only "
+            "the current version can be changed"
         )
     drops = chosen_drops(manifest.clips, found.pairs, within_train=within_train)
     clips = without(manifest.clips, drops)
@@ -65,7 +68,8 @@ def apply(manifest: Manifest, found: Found, *, within_train: bool) -> Manifest |
     if new_hash == manifest.content_hash:
         write_pairs(manifest, found.pairs, found.about, [new_hash])
         return None
-    # First the pairs, valid for both versions: killed in between, they still belong to the manifest.
+    # The pairs come first and are valid for both versions: if the run is killed in between, they still match the
+    # manifest.
     write_pairs(manifest, found.pairs, found.about, [manifest.content_hash, new_hash])
     details = {key: copy.deepcopy(part) for key, part in manifest.about.items() if key not in _OF_THE_COMMIT}
     details["counts"] = counts_without(manifest, clips)
@@ -77,14 +81,14 @@ def apply(manifest: Manifest, found: Found, *, within_train: bool) -> Manifest |
 
 
 def without(clips: pa.Table, drops: dict[str, str]) -> pa.Table:
-    """The clips table with `drops` out of train, each in favour of another clip, and no other near-duplicate out."""
+    """The clips table without `drops` in train, and with every other near-duplicate put back."""
     split, reason = codes(clips["split"]).copy(), codes(clips["drop_reason"]).copy()
     kept = np.array(clips["kept_clip_id"].to_pylist(), object)
     before = reason == _NEAR
     split[before], reason[before], kept[before] = _TRAIN, -1, None
     ids = pa.array(list(drops), pa.string())
     place = pc.index_in(ids, clips["clip_id"].combine_chunks()).to_numpy()
-    assert (split[place] == _TRAIN).all(), "only train clips give way"
+    assert (split[place] == _TRAIN).all(), "only train clips are dropped"
     split[place], reason[place], kept[place] = -1, _NEAR, list(drops.values())
     columns = {
         "split": pa.DictionaryArray.from_arrays(pa.array(split, mask=split < 0), list(SPLITS)),
@@ -95,8 +99,10 @@ def without(clips: pa.Table, drops: dict[str, str]) -> pa.Table:
 
 
 def counts_without(manifest: Manifest, clips: pa.Table) -> dict[str, Any]:
-    """The counts of dataset.json for `clips`, a version of the manifest's: rows that were kept are near-duplicates now,
-    and the fates of each list still sum to its rows."""
+    """The counts of dataset.json for `clips`, a version of the manifest's clips table.
+
+    The rows of dropped clips change from `kept` to `near_duplicate`; the fates of each list still sum to its rows.
+    """
     counts: dict[str, Any] = copy.deepcopy(manifest.about["counts"])
     recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=str(manifest.path))
     curated = curate(list_rows(clips), recipe.policy)
@@ -117,5 +123,5 @@ def counts_without(manifest: Manifest, clips: pa.Table) -> dict[str, Any]:
 
 
 def _in_train(clips: pa.Table) -> Mask:
-    """Which clips curation put into train, whether an earlier `apply` took them out or not."""
+    """The clips that curation put into train, including those that an earlier `apply` dropped."""
     return np.asarray((codes(clips["split"]) == _TRAIN) | (codes(clips["drop_reason"]) == _NEAR))

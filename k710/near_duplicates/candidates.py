@@ -1,8 +1,9 @@
-"""Which clips may repeat each other: those that share a part of a frame's hash, and then are near in all of it.
+"""Candidates: pairs of clips with frames whose hashes agree in a part of their bits and are near in all of them.
 
-The 256 bits are dealt to bands. Frames whose hashes agree in one whole band meet in a bucket, and only these are
-compared. Hashes that differ in fewer bits than there are bands agree in one for certain; beyond that it is a matter of
-chance, but a copy has many frames and needs one: at 31 bits a frame is found with 0.6, one of twelve with 0.9999.
+The 256 bits are divided into bands. Frames whose hashes agree in a whole band share a bucket, and only these frames are
+compared. Hashes that differ in fewer bits than there are bands always agree in some band. With more differing bits they
+agree by chance. A copy has many frames and needs one: at 31 bits, a frame is found with probability 0.6, one of twelve
+frames with 0.9999.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from k710.near_duplicates.hashed_clips import HashedFrames, Ints32
 from k710.near_duplicates.hashes import HASH_BITS, HASH_WORDS, Words, distance
 
 NUM_BANDS = 12
-# A bucket with more clips than this tells nothing: a title card, an intro, a test picture.
+# A bucket with more clips than this holds a title card, an intro or a test picture.
 MAX_CLIPS_IN_BUCKET = 500
 _MAX_KEY_BITS = 22
 _PAIRS_AT_ONCE = 1 << 20
 _ENTRIES_AT_ONCE = 1 << 19
 _FACTORS = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64
-)  # odd, with bits all over
+)  # odd numbers with well-mixed bits
 
 Codes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -31,9 +32,9 @@ Mask = npt.NDArray[np.bool_]
 
 
 def common_frames(frames: HashedFrames, *, max_clips: int = MAX_CLIPS_IN_BUCKET) -> Mask:
-    """(n,) which frames are too common to tell anything: more than `max_clips` clips share a third of their bands.
+    """(n,) whether each frame is too common: more than `max_clips` clips share a third of its bands.
 
-    Left in, a title card in ten thousand clips would make fifty million pairs of them.
+    Without this rule, a title card in ten thousand clips would give fifty million pairs.
     """
     crowded, key_bits = np.zeros(len(frames.clip), np.uint8), _key_bits(frames)
     for band in range(NUM_BANDS):
@@ -51,10 +52,10 @@ def candidates(
     max_clips: int = MAX_CLIPS_IN_BUCKET,
     both_ways: bool = False,
 ) -> Ints:
-    """Pairs of clips (n, 2), of a query and of the index, that have frames which differ in at most `max_bits`.
+    """Pairs (n, 2) of a query clip and an index clip with frames that differ in at most `max_bits`; sorted and unique.
 
-    `video` (clips,): clips of one video are no pair. Of two clips the one with the lower video is the query, unless
-    `both_ways`. Buckets with more than `max_clips` clips are left out. Sorted, none twice.
+    `video` (clips,): clips of one video are never a pair. The clip with the lower video is the query, unless
+    `both_ways`. Buckets with more than `max_clips` clips are left out.
     """
     found: list[Ints] = [np.zeros(0, np.int64)]
     num_clips, key_bits = len(video), _key_bits(index)
@@ -72,12 +73,13 @@ def candidates(
 
 
 def _key_bits(frames: HashedFrames) -> int:
-    """So that a bucket of strangers holds about one frame, and the table of buckets stays small."""
+    """The bits of a bucket's number: enough that unrelated frames seldom share a bucket, with a small table of
+    buckets."""
     return int(np.clip(np.ceil(np.log2(max(len(frames.clip), 2))), 8, _MAX_KEY_BITS))
 
 
 def _sorted_codes(words: Words, band: int, key_bits: int) -> Codes:
-    """(n,) of every hash its bucket in the band, above the hash's own number, sorted."""
+    """(n,) for every hash its bucket in the band (high bits) and the number of the hash (low bits), sorted."""
     mixed = np.zeros(len(words), np.uint64)
     for word, mask in enumerate(_masks(band)):
         mixed += (words[:, word] & mask) * _FACTORS[word]
@@ -90,7 +92,7 @@ def _sorted_codes(words: Words, band: int, key_bits: int) -> Codes:
 
 
 def _masks(band: int) -> list[np.uint64]:
-    """The band's bits in each word: every NUM_BANDS-th, so that a band has frequencies of all kinds."""
+    """The bits of the band in each word: every NUM_BANDS-th bit, so that a band has low and high frequencies."""
     bits = [bit for bit in range(HASH_BITS) if bit % NUM_BANDS == band]
     return [np.uint64(sum(1 << bit % 64 for bit in bits if bit // 64 == word)) for word in range(HASH_WORDS)]
 
@@ -104,7 +106,8 @@ def _frame(codes: Codes) -> Ints:
 
 
 def _crowded_keys(codes: Codes, clip: Ints32, key_bits: int, max_clips: int) -> Mask:
-    """(2^key_bits,) whether a bucket holds more than `max_clips` clips. A clip's frames stand side by side in it."""
+    """(2^key_bits,) whether a bucket holds more than `max_clips` clips. The frames of a clip are adjacent in a
+    bucket."""
     keys, clips = _key(codes), clip[_frame(codes)]
     new = np.ones(len(codes), bool)
     new[1:] = (keys[1:] != keys[:-1]) | (clips[1:] != clips[:-1])
@@ -113,7 +116,7 @@ def _crowded_keys(codes: Codes, clip: Ints32, key_bits: int, max_clips: int) -> 
 
 
 def _meetings(queries: Codes, index: Codes) -> Iterator[tuple[Ints, Ints]]:
-    """The pairs (query frame, index frame) of each bucket, some at a time."""
+    """The pairs (query frame, index frame) of each bucket, in portions."""
     for begin in range(0, len(queries), _ENTRIES_AT_ONCE):
         part = queries[begin : begin + _ENTRIES_AT_ONCE]
         keys = part >> np.uint64(32) << np.uint64(32)
@@ -139,8 +142,8 @@ def _portions(counts: Ints) -> Iterator[slice]:
 
 
 def _near(one: Words, other: Words, query: Ints, entry: Ints, max_bits: int) -> Ints:
-    """Which pairs of rows of two tables of hashes differ in at most `max_bits`."""
-    # Half of the words tell nearly all strangers, at half the price.
+    """The pairs of rows of two tables of hashes that differ in at most `max_bits`."""
+    # The first half of the words excludes nearly all unrelated pairs at half the cost.
     some = np.flatnonzero(distance(one[query, :2], other[entry, :2]) <= max_bits)
     near: Ints = some[distance(one[query[some]], other[entry[some]]) <= max_bits]
     return near

@@ -1,4 +1,4 @@
-"""From a manifest and its store to the clips that show the same: the whole way, in its order."""
+"""The whole search for near-duplicates: from a manifest and its store to pairs of clips."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from k710.storage.storage import Location
 from k710.store.store import Store, fetch_command, profiles_in
 
 DEFAULT_THRESHOLD_BITS = 40
-MAX_THRESHOLD_BITS = 64  # strangers are about 128 apart, and never much less than 80
+MAX_THRESHOLD_BITS = 64  # unrelated frames differ in about 128 bits, seldom in fewer than 80
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be compared, and how near frames must be: see `sides.compared_clips`. Raises UsageError."""
+    """The clips to compare and the threshold; see `sides.compared_clips`. Raises UsageError."""
 
     view: str = "k710"
     splits: tuple[str, ...] | None = None
@@ -40,12 +40,12 @@ class Question:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold_bits <= MAX_THRESHOLD_BITS:
-            raise UsageError(f"threshold {self.threshold_bits}: want 0 to {MAX_THRESHOLD_BITS} of 256 bits")
+            raise UsageError(f"threshold {self.threshold_bits}: must be from 0 to {MAX_THRESHOLD_BITS} of 256 bits")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The clips of a question that the store has, `media` rows; the signatures that are there and those `missing`."""
+    """The clips of a question, the `media` rows of those in the store, and the media rows with `missing` signatures."""
 
     clips: pa.Table
     media: pa.Table
@@ -58,7 +58,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Found:
-    """Pairs (PAIRS_SCHEMA), and `about` them: parameters and counts, as the file has them."""
+    """Pairs (PAIRS_SCHEMA); `about` holds their parameters and counts, as in the file."""
 
     pairs: pa.Table
     about: dict[str, Any]
@@ -67,10 +67,10 @@ class Found:
 def prepare(
     manifest: Manifest, store: Store, question: Question, *, mend: bool = True, signatures: Location | None = None
 ) -> Prepared:
-    """Look what is there. `mend` removes damaged files of signatures, whose clips are made again; `signatures` are
-    written to that folder instead of the store.
+    """Find the media and the signatures of the clips to compare.
 
-    Raises StoreError where the store has none of the clips.
+    `mend` removes damaged files of signatures; their clips are hashed again. `signatures` is a folder for new
+    signatures instead of the store. Raises StoreError if the store has none of the clips.
     """
     clips = compared_clips(manifest, view=question.view, splits=question.splits)
     media, num_failed = media_of(store, clips["clip_id"].combine_chunks())
@@ -94,12 +94,12 @@ def prepare(
 
 
 def make_signatures(prepared: Prepared, store: Store, **options: Any) -> Tally:
-    """Decode and hash what is missing; the options are those of signatures.make_missing."""
+    """Decode and hash the clips with missing signatures; for the options see `signatures.make_missing`."""
     return make_missing(store, prepared.missing, elsewhere=prepared.signatures, **options)
 
 
 def find(prepared: Prepared, store: Store, question: Question) -> Found:
-    """Compare all clips with one another: the bytes of all that the store has, the frames of those with signatures."""
+    """Compare all clips: the bytes of all clips in the store, and the frames of all clips with signatures."""
     known = prepared.folder.read_known()
     place = places_of(prepared.media, known.rows)
     rows = pc.drop_null(place)
@@ -113,7 +113,9 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
         clips["clip_id"].to_pylist(),
     )
     video = video_codes(clips["youtube_id"].combine_chunks())
-    with_signature = np.flatnonzero(pc.is_valid(place))  # of the store's clips; bytes are compared of the others too
+    with_signature = np.flatnonzero(
+        pc.is_valid(place)
+    )  # of the store's clips; the others are compared by their bytes only
     column = prepared.folder.column
     hashed = HashedClips(
         clips["clip_id"].combine_chunks().take(pa.array(with_signature)),
@@ -142,18 +144,18 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
 
 
 def _numbered(found: list[Match], clips: Ints) -> list[Match]:
-    """Matches of some clips by their numbers among all clips; `clips` (some,) are these numbers."""
+    """The matches with each clip number replaced by its entry in `clips` (some,)."""
     return [match._replace(clip=int(clips[match.clip]), other=int(clips[match.other])) for match in found]
 
 
 def _equal_first(equal: list[Match], alike: list[Match]) -> list[Match]:
-    """One match for each two clips: equal bytes say more than frames that agree."""
+    """One match per pair of clips. Equal bytes replace a match of frames."""
     best = {(match.clip, match.other): match for match in [*alike, *equal]}
     return [best[key] for key in sorted(best)]
 
 
 def parameters(question: Question, profile: str) -> dict[str, Any]:
-    """All that decides which pairs are found."""
+    """All parameters that decide which pairs are found."""
     return {
         "view": question.view,
         "splits": None if question.splits is None else list(question.splits),
@@ -168,26 +170,25 @@ def parameters(question: Question, profile: str) -> dict[str, Any]:
 
 
 def _compare(hashed: HashedClips, threshold_bits: int) -> tuple[list[Match], Ints32, int]:
-    """What shows the same, the clip of each frame that is too common to be searched for, and how many clips have too
-    few usable frames to show the same as any."""
+    """The matches, the clip of each frame that is too common, and the number of clips with too few usable frames."""
     index = hashed.frames(VARIANTS[0])
     common = common_frames(index)
-    telling = index.only(~common)
+    distinctive = index.only(~common)
     found: list[Match] = []
     for variant in VARIANTS:
-        searched = telling.even_steps() if variant == VARIANTS[0] else hashed.frames(variant)
-        # Who repeats whom in the mirror says nothing of who came first; a crop is of one, and not of the other.
+        searched = distinctive.even_steps() if variant == VARIANTS[0] else hashed.frames(variant)
+        # A mirrored pair is symmetric, so one direction is enough. Only one clip of a cropped pair is the crop.
         both_ways = variant.startswith("cropped")
-        pairs = candidates(searched, telling, hashed.video, max_bits=threshold_bits, both_ways=both_ways)
+        pairs = candidates(searched, distinctive, hashed.video, max_bits=threshold_bits, both_ways=both_ways)
         queries = index.even_steps() if variant == VARIANTS[0] else searched  # to align, every frame counts
         found += matches(pairs, queries, index, variant=variant, max_bits=threshold_bits)
     return best_of_each(found), index.clip[common], int(np.count_nonzero(np.diff(index.starts) < MIN_OF_SHORT))
 
 
 def _pairs_table(clips: Clips, found: list[Match]) -> tuple[pa.Table, dict[str, dict[str, int]]]:
-    """PAIRS_SCHEMA, and what there is by the sides of the two, "train x val" and so on."""
+    """The pairs as PAIRS_SCHEMA, and their counts by the sides of both clips, such as "train x val"."""
     one, other = (np.array([getattr(match, name) for match in found], np.int64) for name in ("clip", "other"))
-    # The train clip first, where the other is held out.
+    # The train clip comes first if the other is held out.
     swapped = (clips.side[one] != TRAIN) & (clips.side[other] == TRAIN)
     one, other = np.where(swapped, other, one), np.where(swapped, one, other)
     shift_s = np.array([match.shift_s for match in found]) * np.where(swapped, -1, 1) + 0.0  # no -0
@@ -211,7 +212,8 @@ def _pairs_table(clips: Clips, found: list[Match]) -> tuple[pa.Table, dict[str, 
 
 
 def _by_sides(clips: Clips, one: Ints, other: Ints, drop: Ints) -> dict[str, dict[str, int]]:
-    """For each two sides, pairs and clips that are proposed to go; train with all others first, even where none is."""
+    """The pairs and the proposed clips for each pair of sides, those with train first, including those without
+    pairs."""
     known = sorted({SPLITS[side] for side in clips.side.tolist()}, key=SPLITS.index)
     found = {f"{a} x {b}": {"pairs": 0, "drops": 0} for a, b in itertools.combinations_with_replacement(known, 2)}
     dropped: set[tuple[str, int]] = set()

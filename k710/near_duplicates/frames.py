@@ -1,4 +1,4 @@
-"""Which frames of a clip are hashed, and how they come out of the store: no more is read or decoded than they need."""
+"""The frames of a clip that are hashed, and how they are read: only the bytes that they need are read and decoded."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from k710.random_key import Ints
 from k710.storage.storage import Location
 from k710.store.stored_frames import stored_indices
 
-# A copy that begins elsewhere has its frames between ours, never further from one than half a step.
+# The frames of a copy with another start are at most half a step away from ours.
 STEP_S = 0.25
-# Beyond this a file is no clip of Kinetics any more; the rest of it is not looked at.
+# A longer file is not a clip of Kinetics; the rest of it is not read.
 MAX_FRAMES = 240
 
 
 class ClipMedia(NamedTuple):
-    """A clip of the store as its media row has it."""
+    """The media row of a clip in the store."""
 
     clip_id: str
     tar: str
@@ -37,7 +37,7 @@ class ClipMedia(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Where it is, as the readers of the store take it."""
+        """The place of the clip, for the readers of the store."""
         offsets, indices = (
             None if numbers is None else np.asarray(numbers, np.int64)
             for numbers in (self.frame_offsets, self.frame_indices)
@@ -52,7 +52,7 @@ COLUMNS = ClipMedia._fields
 
 
 def hashed_frames(num_frames: int, duration_s: float) -> Ints:
-    """The frames nearest to every STEP_S seconds from the first on, of `num_frames` over `duration_s`; may repeat."""
+    """The frames nearest to every STEP_S seconds, of `num_frames` over `duration_s`; an index may appear twice."""
     if not num_frames:
         return np.zeros(0, np.int64)
     count = min(max(int(np.ceil(duration_s / STEP_S - 1e-6)), 1), MAX_FRAMES)
@@ -61,14 +61,15 @@ def hashed_frames(num_frames: int, duration_s: float) -> Ints:
 
 
 def read_clip(files: MediaFiles, clip: ClipMedia) -> bytes | list[bytes]:
-    """The bytes that the frames are decoded from: all of the clip, or the stored JPEGs. Raises LoadError."""
+    """The bytes to decode the frames from: the whole clip, or the stored JPEGs. Raises LoadError."""
     if clip.frame_offsets is None:
         return files.read(clip.place)
     return files.read_frames(clip.place, np.unique(_stored(clip)))
 
 
 def frames_of(clip: ClipMedia, content: bytes | list[bytes]) -> Pixels:
-    """The hashed frames of a clip, uint8 (n, height_px, width_px, 3). Raises LoadError for what does not decode."""
+    """The hashed frames of a clip, uint8 (n, height_px, width_px, 3). Raises LoadError for a clip that does not
+    decode."""
     if isinstance(content, bytes):
         return decode(content, lambda num_frames: hashed_frames(num_frames, clip.duration_s))
     found: Pixels = decode_jpegs(content)[np.unique(_stored(clip), return_inverse=True)[1]]
@@ -76,7 +77,7 @@ def frames_of(clip: ClipMedia, content: bytes | list[bytes]) -> Pixels:
 
 
 def _stored(clip: ClipMedia) -> Ints:
-    """For each hashed frame, the position of the stored one that is nearest."""
+    """For each hashed frame, the position of the nearest stored frame."""
     assert clip.frame_offsets is not None
     stored = stored_indices(clip.num_frames, len(clip.frame_offsets))
     if clip.frame_indices is not None:

@@ -1,4 +1,4 @@
-"""Pairs → groups of clips that hang together, and for each pair which clip should give way to which."""
+"""Pairs → groups of connected clips, and for each pair the clip to drop and the clip that stays."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from k710.near_duplicates.align import Match
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-TRAIN = 0  # releases.SPLITS
+TRAIN = 0  # the index of "train" in SPLITS
 
 
 @dataclass(frozen=True)
 class Clips:
-    """What decides between clips, (clips,) each: their side (an index into SPLITS), the rank of their release (0 is the
-    newest), the start of their span, and their ids."""
+    """The values that decide between clips, (clips,) each: the side (an index into SPLITS), the rank of the release (0
+    is the newest), the start of the span, and the clip ID."""
 
     side: npt.NDArray[np.int8]
     rank: npt.NDArray[np.int8]
@@ -26,12 +26,12 @@ class Clips:
     clip_id: Sequence[str]
 
     def precedence(self, clip: int) -> tuple[bool, int, int, str]:
-        """The key by which the first of some clips stays: holdout before train, newest release, earliest span, id."""
+        """A sort key; the first clip stays. Holdout comes before train, then newest release, earliest span, clip ID."""
         return self.side[clip] == TRAIN, int(self.rank[clip]), int(self.time_start_s[clip]), self.clip_id[clip]
 
 
 def best_of_each(matches: Sequence[Match]) -> list[Match]:
-    """One match for each two clips, the one with most frames that agree, then the nearest; `clip` below `other`."""
+    """One match per pair of clips, with `clip` < `other`: the one with the most agreeing frames, then the nearest."""
     best: dict[tuple[int, int], Match] = {}
     for match in matches:
         if match.clip > match.other:
@@ -47,7 +47,8 @@ def _quality(match: Match) -> tuple[int, float, str]:
 
 
 def groups_of(num_clips: int, one: Ints, other: Ints) -> Ints:
-    """(clips,) the lowest clip that each hangs together with, by any number of pairs (one, other); itself if none."""
+    """(clips,) the lowest clip that is connected with each clip by pairs (one, other); the clip itself without a
+    pair."""
     root = list(range(num_clips))
 
     def find(clip: int) -> int:
@@ -63,11 +64,11 @@ def groups_of(num_clips: int, one: Ints, other: Ints) -> Ints:
 
 
 def proposals(clips: Clips, one: Ints, other: Ints) -> tuple[Ints, Ints]:
-    """For each pair (one, other) the clip to drop and the clip that stays, -1 where nothing is proposed.
+    """For each pair (one, other) the clip to drop and the clip that stays; -1 if nothing is proposed.
 
-    A train clip gives way to every holdout clip that it repeats. Among the other train clips the house's precedence
-    decides: newest release, earliest span, clip id; from the best down, a clip stays unless it repeats one that stays.
-    Holdout clips always stay: a benchmark is what its list says.
+    A train clip is dropped if it repeats a holdout clip. Among the other train clips the precedence decides: newest
+    release, earliest span, clip ID. From the best clip down, a clip stays unless it repeats a clip that stays. Holdout
+    clips always stay, because a benchmark must stay as published.
     """
     drop, kept = np.full(len(one), -1, np.int64), np.full(len(one), -1, np.int64)
     one_train, other_train = clips.side[one] == TRAIN, clips.side[other] == TRAIN

@@ -1,6 +1,7 @@
-"""The process that decodes and hashes clips: reads a HashJob a line, writes a Hashed. `python -m` starts it.
+"""The process that decodes and hashes clips: it reads one HashJob per line and writes one Hashed. `python -m` starts
+it.
 
-Hostile bytes may crash a decoder or hang it; then this process dies alone, and the run goes on with a new one.
+Damaged bytes may crash or hang a decoder. Then only this process ends, and the run continues with a new one.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ class HashJob:
 
 @dataclass(frozen=True)
 class Hashed:
-    """What came of a HashJob: the bytes of each column of hashes, or a failure and a message.
+    """The result of a HashJob: the bytes of each column of hashes, or a failure and a message.
 
-    `unreadable`: the store does not give the clip's bytes, which may be mended; `undecodable`: they are no video.
-    `settled`: the process said so, of these bytes. Where it died, of a disk that hung or of memory that ran out, the
-    pool answers in its place, and that holds for no other run.
+    `unreadable`: the store cannot read the clip's bytes, which may be repaired. `undecodable`: the bytes are no video.
+    `settled`: the result holds for these bytes in every run. It is false if the process died, because of a disk that
+    hung or a lack of memory; then the pool answers in its place.
     """
 
     clip_id: str

@@ -1,4 +1,4 @@
-"""The hashes of many clips as columns: what candidates are looked for in."""
+"""The hashes of many clips as columns, for the search for candidates."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from k710.near_duplicates.hash_clip import VARIANTS
 from k710.near_duplicates.hashes import HASH_WORDS, Words
 
-# PDQ's quality of a frame below which there is nothing to compare: black, flat, a plain title. Its authors take 50 for
-# photographs; a clip is told by many frames, and pictures of little detail count here too.
+# The lowest PDQ quality of a frame that is compared: below it are black, flat and plain frames. PDQ's authors use 50
+# for
+# photographs. A clip has many frames, so frames with little detail are useful here.
 MIN_QUALITY = 20
 _HASH_BYTES = 8 * HASH_WORDS
 
@@ -23,8 +24,11 @@ Ints32 = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class HashedFrames:
-    """The usable frames of all clips in one variant, clip by clip: `words` (n, 4), `clip` (n,) which clip each is of,
-    `step` (n,) when, in STEP_S. `starts` (clips + 1,): where each clip's frames begin."""
+    """The usable frames of all clips in one variant, clip by clip.
+
+    `words` (n, 4): the hashes. `clip` (n,): the clip of each frame. `step` (n,): its time in STEP_S. `starts`
+    (clips + 1,): the first frame of each clip.
+    """
 
     words: Words
     clip: Ints32
@@ -37,20 +41,20 @@ class HashedFrames:
         return self.words[part], self.step[part]
 
     def only(self, wanted: npt.NDArray[np.bool_]) -> HashedFrames:
-        """Some of the frames, (n,) which."""
+        """The frames for which `wanted` (n,) is true."""
         clip = self.clip[wanted]
         starts = np.searchsorted(clip, np.arange(len(self.starts)))
         return HashedFrames(self.words[wanted], clip, self.step[wanted], starts)
 
     def even_steps(self) -> HashedFrames:
-        """Every second step: what of a clip is compared, as it is, with all frames of the others."""
+        """The frames at even steps, which are compared with all frames of the other clips."""
         return self.only(self.step % 2 == 0)
 
 
 @dataclass(frozen=True)
 class HashedClips:
-    """Clips by their number. `video` (clips,) is equal for clips of one YouTube ID; `column` gives a column of
-    signatures.HASHES in the order of the clips, which is not kept."""
+    """Clips by their number. `video` (clips,) is equal for clips of one YouTube ID. `column` reads a column of
+    signatures.HASHES in the order of the clips; it is not kept in memory."""
 
     clip_ids: pa.Array
     video: Ints32
@@ -60,7 +64,7 @@ class HashedClips:
         return len(self.clip_ids)
 
     def frames(self, variant: str) -> HashedFrames:
-        """The usable frames in one of VARIANTS: every step of `plain`, every second one of the others."""
+        """The usable frames in one of VARIANTS: every step of `plain`, every second step of the others."""
         every = 1 if variant == VARIANTS[0] else 2
         quality, counts = _bytes(self.column("quality"), 1)
         starts = np.concatenate([[0], np.cumsum(counts)])
@@ -78,13 +82,13 @@ class HashedClips:
 
 
 def video_codes(youtube_ids: pa.Array) -> Ints32:
-    """(n,) a number for each YouTube ID, equal for equal ones."""
+    """(n,) a number for each YouTube ID, the same for equal IDs."""
     codes: Ints32 = pc.dictionary_encode(youtube_ids).indices.to_numpy().astype(np.int32)
     return codes
 
 
 def _bytes(column: pa.ChunkedArray, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """(n, width) the bytes of all rows of a binary column one behind the other, and (rows,) how many each has."""
+    """(n, width) the concatenated bytes of all rows of a binary column, and (rows,) the number of lines of each row."""
     parts, counts = [np.zeros((0, width), np.uint8)], [np.zeros(0, np.int64)]
     for chunk in column.chunks:
         if not len(chunk):
@@ -93,5 +97,5 @@ def _bytes(column: pa.ChunkedArray, width: int) -> tuple[npt.NDArray[np.uint8], 
         data = np.frombuffer(chunk.buffers()[2] or b"", np.uint8)
         parts.append(data[offsets[0] : offsets[-1]].reshape(-1, width))
         counts.append(np.diff(offsets) // width)
-    # Of one piece, as it mostly is, no copy: it may be a gigabyte.
+    # A column of one piece, the usual case, is not copied: it may have a gigabyte.
     return parts[-1] if len(parts) <= 2 else np.concatenate(parts), np.concatenate(counts)

@@ -1,4 +1,4 @@
-"""Clips whose stored bytes are equal: the same footage for certain, however little there is to see in it."""
+"""Clips whose stored bytes are equal. They certainly have the same footage, even if it shows little detail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from k710.near_duplicates.align import Match
 from k710.near_duplicates.hashed_clips import Ints32
 
 SAME_BYTES = "same bytes"
-# Of n equal clips there are n * (n - 1) / 2 pairs. Above this number each clip is paired with two of them alone.
+# n equal clips make n * (n - 1) / 2 pairs. Above this number, each clip is paired with only two of them.
 MAX_CLIPS_IN_ALL_PAIRS = 500
 
 
@@ -23,11 +23,11 @@ def same_bytes(
     precedence: Callable[[int], Any],
     max_clips: int = MAX_CLIPS_IN_ALL_PAIRS,
 ) -> list[Match]:
-    """A Match at distance 0 for each two clips, by number, that have equal bytes and other videos.
+    """A Match at distance 0 for each pair of clips (by number) with equal bytes and different videos.
 
-    `sha256` (clips,) of each clip's bytes; `video` (clips,), equal for clips of one YouTube ID; `precedence`: the clip
-    with the least one stays. Of more than `max_clips` equal clips, each is paired with the first of them, and with the
-    first of another video: what is proposed to be dropped is the same.
+    `sha256` (clips,) of each clip's bytes. `video` (clips,) is equal for clips of one YouTube ID. `precedence`: the
+    clip with the smallest value stays. If more than `max_clips` clips are equal, each is paired only with the first of
+    them and with the first of another video; the proposals are the same.
     """
     found = [Match(*pair, 0.0, 0.0, 0, SAME_BYTES) for pair in _pairs(sha256, video, precedence, max_clips)]
     return sorted(found)
@@ -48,12 +48,12 @@ def _pairs(
 
 
 def _two_videos(clips: Sequence[int], video: Ints32) -> list[int]:
-    """The first clip, and the first one of another video if there is one."""
+    """The first clip, and the first clip of another video if there is one."""
     return [clips[0], *[clip for clip in clips if video[clip] != video[clips[0]]][:1]]
 
 
 def _equal(sha256: pa.ChunkedArray) -> Iterator[list[int]]:
-    """The clips, two or more, of each hash."""
+    """The clips of each hash that two or more clips have."""
     table = pa.table({"sha256": sha256, "clip": pa.array(range(len(sha256)), pa.int64())})
     groups = table.filter(pc.is_valid(table["sha256"])).group_by("sha256").aggregate([("clip", "list")])
     several = pc.greater(pc.list_value_length(groups["clip_list"]), 1)

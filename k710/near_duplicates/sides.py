@@ -1,4 +1,4 @@
-"""Which clips are compared, and which side of an evaluation each stands on."""
+"""The clips to compare, and the side of each: train, val or test."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ COLUMNS = (
 def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str, ...] | None = None) -> pa.Table:
     """The clips to compare: clip_id, youtube_id, time_start_s, `side` (a split) and `rank` (0 for the newest release).
 
-    Of a release's view, a clip's side is its split there; of several splits the one of `splits` that comes first in
-    val, test, train. Of k710, train is what curation put there, with what was left out of it as a near-duplicate; val
-    and test are all other clips that stand in such a list of any release, whether K710 keeps them or not: a benchmark
-    may hold them. `splits`: by default train and the holdout of the manifest's recipe; of a release, all. Raises
-    UsageError for an unknown view or split, or where nothing is left to compare, RecipeError or UsageError where the
-    manifest's recipe is damaged.
+    In the view of a release, the side of a clip is its split there. If it has several of `splits`, the first in the
+    order val, test, train counts. In view k710, train holds the clips that curation put there, including dropped
+    near-duplicates. Val and test hold all other clips in such a list of any release, even those that K710 does not
+    keep, because a benchmark may contain them. `splits`: by default train and the holdout of the manifest's recipe;
+    for a release, all. Raises UsageError for an unknown view or split, or if no clip is left to compare; RecipeError or
+    UsageError if the manifest's recipe is damaged.
     """
     if view not in VIEWS:
         raise UsageError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
@@ -56,7 +56,7 @@ def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str,
 
 
 def taken_out(clips: pa.Table) -> set[str]:
-    """The clip ids that are out of train as near-duplicates."""
+    """The IDs of the clips that are out of train as near-duplicates."""
     near = pc.equal(clips["drop_reason"].cast(pa.string()), NEAR_DUPLICATE)
     return set(clips["clip_id"].filter(near).to_pylist())
 
@@ -91,7 +91,7 @@ def _rank(clips: pa.Table, policy: Policy) -> npt.NDArray[np.int8]:
     for is_train in (False, True):
         best = np.full(len(clips), len(KNOWN_SOURCES), np.int8)
         for source in KNOWN_SOURCES:
-            stands = is_in(clips, (source,), ("train",) if is_train else SPLITS)
-            best[stands] = np.minimum(best[stands], policy.rank(source))
+            in_split = is_in(clips, (source,), ("train",) if is_train else SPLITS)
+            best[in_split] = np.minimum(best[in_split], policy.rank(source))
         rank = np.where(best < len(KNOWN_SOURCES), best, rank)
     return rank

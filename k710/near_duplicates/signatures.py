@@ -1,9 +1,9 @@
-"""Every clip's hashes, kept beside the store: made once for the clip's bytes, made anew when these have changed.
+"""Signatures: the hashes of every clip, kept in the store. They are made once, and again if the clip's bytes change.
 
-STORE/signatures/{profile}/part-{sha16}.parquet   some clips each; the name carries the SHA-256 of the file
+STORE/signatures/{profile}/part-{sha16}.parquet   some clips each; the name holds the SHA-256 of the file
 
-They follow from the media and may be removed at any time; the next run makes them again. Of a store that is read-only
-they are written to another folder, FOLDER/{profile}/, and those that the store has are read too.
+They can be made from the media, so they may be removed at any time; the next run makes them again. For a read-only
+store, they are written to another folder, FOLDER/{profile}/, and those in the store are read too.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ from k710.engine.engine import Engine, Stop, local_engine
 from k710.engine.helper_pool import HelperPool
 from k710.errors import StoreError
 from k710.near_duplicates.frames import COLUMNS, MAX_FRAMES, STEP_S, ClipMedia
-from k710.near_duplicates.hash_clip import RIM_SHARE, VARIANTS
+from k710.near_duplicates.hash_clip import MAX_BAR_LUMA, MAX_BAR_SHARE, MAX_BAR_STD, RIM_SHARE, VARIANTS
 from k710.near_duplicates.hash_process import Hashed, HashJob
-from k710.near_duplicates.letterbox import MAX_BAR_LUMA, MAX_BAR_SHARE, MAX_BAR_STD
 from k710.storage.remote import RemotePath
 from k710.storage.remote_copies import bring_copies, copy_of
 from k710.storage.storage import TEMPORARY_PREFIX, Location, named_by_hash, new_folder
@@ -42,14 +41,14 @@ from k710.store.store import METADATA_KEY, Store, seen_by_all
 SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string()),
-        pa.field("sha256", pa.string()),  # of the clip's bytes, as its media row had it
-        pa.field("failure", pa.string()),  # why it does not decode; null: it does, and has hashes
-        pa.field("quality", pa.large_binary()),  # a byte a frame
-        *(pa.field(variant, pa.large_binary()) for variant in VARIANTS),  # 32 bytes a frame
+        pa.field("sha256", pa.string()),  # of the clip's bytes, from its media row
+        pa.field("failure", pa.string()),  # why the clip does not decode; null if it has hashes
+        pa.field("quality", pa.large_binary()),  # one byte per frame
+        *(pa.field(variant, pa.large_binary()) for variant in VARIANTS),  # 32 bytes per frame
     ]
 )
 HASHES = (*VARIANTS, "quality")
-# What decides a signature. Files made under other settings are left alone and count for nothing.
+# The settings of a signature. Files with other settings are ignored and not removed.
 SETTINGS = {
     "signature": 1,
     "hash": "pdq",
@@ -60,12 +59,12 @@ SETTINGS = {
 }
 CLIPS_IN_A_FILE = 1000
 _ELSEWHERE = "`--signatures DIR` keeps the signatures in another folder"
-_OLD_S = 3600.0  # a temporary file of that age belongs to a run that was killed
+_OLD_S = 3600.0  # an older temporary file belongs to a run that was killed
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What a run has done so far: clips settled, their bytes, failures by class, and each failed clip's message."""
+    """The progress of a run: settled clips, their bytes, failures by class, and the message of each failed clip."""
 
     settled: int = 0
     bytes_stored: int = 0
@@ -83,16 +82,16 @@ class Tally:
 
 @dataclass(frozen=True)
 class Known:
-    """The clips whose signatures are there, `rows` of clip_id, sha256 and failure; and the `damaged` files."""
+    """The clips with signatures (`rows` of clip_id, sha256 and failure), and the `damaged` files."""
 
     rows: pa.Table
     damaged: tuple[Location, ...]
 
 
 class SignatureFolder:
-    """The signatures of one profile of a store; nothing is made before something is written.
+    """The signatures of one profile of a store. No folder is created before something is written.
 
-    `elsewhere`: write them to this folder instead of the store.
+    `elsewhere`: a folder to write them to instead of the store.
     """
 
     def __init__(self, store: Store, elsewhere: Location | None = None) -> None:
@@ -102,8 +101,7 @@ class SignatureFolder:
         self._checked: list[Location] = []
 
     def check_writable(self) -> None:
-        """Raise StoreError where this machine's rights or its file system let nothing be written, before hours of work
-        are lost. At a URL only writing tells."""
+        """Raise StoreError if the folder cannot be written, before hours of work are lost. A URL is not checked."""
         if isinstance(self.folder, RemotePath):
             return
         there = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
@@ -111,12 +109,12 @@ class SignatureFolder:
             raise StoreError(f"{there}: cannot be written; {_ELSEWHERE}")
 
     def read_known(self) -> Known:
-        """Which clips have signatures. Every file is read whole and compared with its name."""
+        """Find the clips with signatures. Every file is read whole, and its hash is compared with its name."""
         tables = [SCHEMA.empty_table().select(_ABOUT)]
         damaged: list[Location] = []
         self._checked = []
         paths: list[Location] = [path for folder in self._read_from for path in folder.glob("part-*.parquet")]
-        with contextlib.suppress(FileNotFoundError):  # each is looked at again below
+        with contextlib.suppress(FileNotFoundError):  # each file is read again below
             bring_copies(paths)
         for path in sorted(paths, key=str):
             if (table := _read_whole(path)) is None:
@@ -127,17 +125,17 @@ class SignatureFolder:
         return Known(pa.concat_tables(tables), tuple(damaged))
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column of hashes of all rows of `read_known`, in their order. Raises StoreError where a file has gone."""
+        """One column of hashes for all rows of `read_known`, in their order. Raises StoreError if a file is missing."""
         try:
             parts = [
                 pa.parquet.read_table(copy_of(path), columns=[name], schema=SCHEMA)[name] for path in self._checked
             ]
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{self.folder}: the signatures have changed meanwhile: {error}; run again") from None
+            raise StoreError(f"{self.folder}: the signatures changed during the run: {error}; run again") from None
         return pa.chunked_array([chunk for part in parts for chunk in part.chunks], SCHEMA.field(name).type)
 
     def write(self, rows: Sequence[dict[str, object]]) -> None:
-        """One more file of signatures, whole or not at all."""
+        """Write one more file of signatures, whole or not at all."""
         table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(SETTINGS).encode()})
         try:
@@ -149,12 +147,12 @@ class SignatureFolder:
             raise
 
     def sweep(self, damaged: Sequence[Location]) -> None:
-        """Remove damaged files, whose clips are made again, and what killed runs left."""
+        """Remove damaged files, whose clips are hashed again, and the temporary files of killed runs."""
         for path in damaged:
-            if path.parent == self.folder:  # never of a store that is only read
+            if path.parent == self.folder:  # never in a store that is only read
                 path.unlink(missing_ok=True)
         if isinstance(self.folder, RemotePath):
-            return  # what is put there was finished here
+            return  # no temporary files there: files are finished on this machine first
         for temporary in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - temporary.stat().st_mtime > _OLD_S:
@@ -165,7 +163,7 @@ _ABOUT = ["clip_id", "sha256", "failure"]
 
 
 def _read_whole(path: Location) -> pa.Table | None:
-    """What a file says of its clips; None for a damaged one, no columns for one of other settings."""
+    """The clips of a file; None for a damaged file, a table without columns for a file with other settings."""
     try:
         content = copy_of(path).read_bytes()
     except FileNotFoundError:
@@ -182,7 +180,7 @@ def _read_whole(path: Location) -> pa.Table | None:
 
 
 def media_of(store: Store, clip_ids: pa.Array) -> tuple[pa.Table, int]:
-    """The media rows (frames.COLUMNS) of those clips that the store has, and how many of the others failed there."""
+    """The media rows (frames.COLUMNS) of the clips in the store, and the number of clips that failed there."""
     rows = store.best_rows((*COLUMNS, "failure"))
     rows = rows.filter(pc.is_in(rows["clip_id"], clip_ids))
     there = rows.filter(pc.is_null(rows["failure"]))
@@ -190,7 +188,7 @@ def media_of(store: Store, clip_ids: pa.Array) -> tuple[pa.Table, int]:
 
 
 def places_of(media: pa.Table, known: pa.Table) -> pa.Array:
-    """(media rows,) the row of `known` that has each clip's signature, null where none has."""
+    """(media rows,) the row of `known` with the signature of each clip; null if there is none."""
     return pc.index_in(_keys(media), _keys(known))
 
 
@@ -205,16 +203,16 @@ def make_missing(
     *,
     workers: int,
     stop: Stop,
-    told: Callable[[Tally], None] = lambda tally: None,
+    on_progress: Callable[[Tally], None] = lambda tally: None,
     engine: Callable[..., AbstractContextManager[Engine[Hashers]]] = local_engine,
     elsewhere: Location | None = None,
 ) -> Tally:
-    """Decode and hash clips (media rows), in `workers` processes, CLIPS_IN_A_FILE at a time, until `stop` is asked.
+    """Decode and hash clips (media rows) in `workers` processes, CLIPS_IN_A_FILE at a time, until `stop` is asked.
 
-    `engine`: `local_engine`, or another of its form. A clip that cannot be read, or whose process died, is told and
-    tried again by the next run; one that does not decode is on record. `elsewhere`: as for SignatureFolder; with more
-    machines than one, a folder that all of them see. Raises OSError where the disk is full, StoreError where nothing
-    may be written; what was written before stays.
+    `engine`: `local_engine` or another one of the same form. `on_progress` gets the tally after each clip. A clip that
+    cannot be read, or whose process died, is reported, and the next run tries it again. A clip that does not decode is
+    recorded. `elsewhere`: as for SignatureFolder; with several machines, a folder that all of them see. Raises OSError
+    if the disk is full, StoreError if nothing may be written; files that were written before stay.
     """
     if not len(media):
         return Tally()
@@ -225,23 +223,23 @@ def make_missing(
     media = media.sort_by([("tar", "ascending"), ("offset", "ascending")])
     shared: tuple[Path, ...] = ()
     if isinstance(store.root, Path):  # a URL is the same everywhere
-        store = Store(store.root.absolute(), store.profile_folder)  # where another machine stands is not known
+        store = Store(store.root.absolute(), store.profile_folder)  # the working folder of another machine is not known
         shared = seen_by_all(store)
         folder = SignatureFolder(store, elsewhere)
     if isinstance(elsewhere, Path):
         elsewhere.mkdir(parents=True, exist_ok=True)
         shared = (*shared, elsewhere)
-    counted = _Counted(told)
+    counter = _Counter(on_progress)
     units = (media.slice(begin, CLIPS_IN_A_FILE).to_pylist() for begin in range(0, len(media), CLIPS_IN_A_FILE))
     work = partial(_hash_unit, folder=folder, tars_folder=str(store.tars_folder))
     with engine(_open_hashers, workers=min(workers, len(media)), stop=stop, shared=shared) as opened:
-        opened.run_units(units, work, on_result=counted.on_result, on_progress=counted.on_progress)
-    return counted.done
+        opened.run_units(units, work, on_result=counter.on_result, on_progress=counter.on_progress)
+    return counter.done
 
 
 @dataclass(frozen=True)
 class Hashers:
-    """What the units share on a machine."""
+    """The objects that all units on a machine share."""
 
     pool: HelperPool[Hashed]
     stop: Stop
@@ -257,11 +255,11 @@ def _open_hashers(stop: Stop, workers: int) -> Iterator[Hashers]:
             raise
 
 
-class _Counted:
-    """What is done, and with those at work for whoever watches."""
+class _Counter:
+    """The tally of the finished units; reports it together with the tallies of the units in progress."""
 
-    def __init__(self, told: Callable[[Tally], None]) -> None:
-        self.done, self._told = Tally(), told
+    def __init__(self, report: Callable[[Tally], None]) -> None:
+        self.done, self._report = Tally(), report
         self._at_work: dict[int, Tally] = {}
         self._lock = threading.Lock()
 
@@ -273,21 +271,21 @@ class _Counted:
     def on_progress(self, number: int, tally: Tally | None) -> None:
         with self._lock:
             self._at_work.pop(number, None)
-            if tally is not None:  # else its machine is gone, with what was not written yet
+            if tally is not None:  # None: its machine is gone, with everything that it had not written
                 self._at_work[number] = tally
             shown = sum(self._at_work.values(), start=self.done)
-        self._told(shown)
+        self._report(shown)
 
 
 def _hash_unit(
     rows: list[dict[str, Any]],
     hashers: Hashers,
-    tell: Callable[[Tally], None],
+    report: Callable[[Tally], None],
     *,
     folder: SignatureFolder,
     tars_folder: str,
 ) -> Tally:
-    """One file of signatures; clips in flight are finished after a stop."""
+    """Make one file of signatures. After a stop, clips in progress are finished."""
     clips, tally = [ClipMedia(**row) for row in rows], Tally()
     futures = [hashers.pool.submit(HashJob(clip.clip_id, tars_folder, tuple(clip))) for clip in clips]
     found: list[dict[str, object]] = []
@@ -296,7 +294,7 @@ def _hash_unit(
             continue
         made: Hashed = future.result()
         tally += _tally_of(clip, made)
-        tell(tally)
+        report(tally)
         if made.settled:
             empty = dict.fromkeys(HASHES, b"")
             row = {"clip_id": clip.clip_id, "sha256": clip.sha256, "failure": made.message if made.failure else None}

@@ -1,4 +1,4 @@
-"""Figures as charts: plotly figures as JSON, each with its table. Colours of text and paper are the page's to set."""
+"""Figures as charts: plotly figures as JSON, each with its table. The page sets the colours of text and background."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SPOKEN = {
     "near_duplicate": "repeats a clip of another video",
 }
 _WIDE_PX, _BAR_PX = 560, 26
-_LETTER_PX, _BARS_PX = 7, 190  # of the names beside the bars, and what bars are readable in
+_LETTER_PX, _BARS_PX = 7, 190  # per letter of the names, and the least width of the bars
 
 
 def chart_of(traces: Iterable[Any], title: str, table: Table, *, note: str = "", **layout: Any) -> Chart:
@@ -58,7 +58,7 @@ def chart_of(traces: Iterable[Any], title: str, table: Table, *, note: str = "",
 
 
 def plain(value: Any) -> str:
-    """Text that plotly shows as it is: it takes some HTML."""
+    """Text escaped for plotly, which interprets some HTML."""
     return html.escape(str(value), quote=False)
 
 
@@ -69,7 +69,7 @@ def _colour_of(name: str) -> str:
 
 
 def attrition_chart(attrition: dict[str, Any]) -> Chart:
-    """From the rows of each list to K710, or out of it."""
+    """The flow of the rows of each list into K710 or out of it."""
     flows = [(flow["list"], flow["outcome"], flow["rows"]) for flow in attrition["flows"]]
     lists = {name: _colour_of(name) for name, _, _ in flows}
     outcomes = {name: colour for name, colour in _OUTCOMES.items() if any(flow[1] == name for flow in flows)}
@@ -78,7 +78,7 @@ def attrition_chart(attrition: dict[str, Any]) -> Chart:
 
 
 def between_chart(flows: Sequence[tuple[str, str, int]], title: str, table: Table) -> Chart:
-    """Clips of two datasets: (where they are in A, where in B, how many)."""
+    """The clips of two datasets: (place in A, place in B, number of clips)."""
     left, right = ({name: _PLACES.get(name, AMBER) for name in names} for names in list(zip(*flows, strict=True))[:2])
     return _flow_chart(flows, left, right, "clips", title, table)
 
@@ -91,7 +91,7 @@ def _flow_chart(
     title: str,
     table: Table,
 ) -> Chart:
-    """How many of `what` go from each of `left` to each of `right`, both names with their colours."""
+    """The number of `what` that go from each of `left` to each of `right`; both are names with colours."""
     into = [sum(flow[2] for flow in flows if flow[0] == name) for name in left]
     into += [sum(flow[2] for flow in flows if flow[1] == name) for name in right]
     names = [_SPOKEN.get(name, name) for name in (*left, *right)]
@@ -127,7 +127,7 @@ def _faint(colour: str) -> str:
 
 
 def class_size_chart(classes: dict[str, Any]) -> Chart | None:
-    """The classes of K710 by their size, the largest first."""
+    """The classes of K710 by size, the largest first."""
     traces = []
     for number, split in enumerate(name for name in classes["splits"] if name.startswith("K710")):
         rows = sorted(classes["rows"], key=lambda row: -row["clips"][split])
@@ -150,7 +150,7 @@ def class_size_chart(classes: dict[str, Any]) -> Chart | None:
 
 
 def hit_chart(classes: dict[str, Any]) -> Chart | None:
-    """The classes that lost the largest part of their K710 clips."""
+    """The classes that lost the largest share of their K710 clips."""
     hit = tables.hardest_hit(classes)[: tables.SHOWN_HIT]
     if not hit:
         return None
@@ -166,7 +166,7 @@ def hit_chart(classes: dict[str, Any]) -> Chart | None:
         "The classes that lost most",
         tables.hit_table(classes),
         colours=(RED, AMBER) if any(series["vanished from YouTube"]) else (AMBER,),
-        note="Of the class's K710 clips that a fetch settled.",
+        note="Counted over the K710 clips of the class that a fetch settled.",
         tickformat=".0%",
     )
 
@@ -265,7 +265,7 @@ def bars(
         half=half,
         barmode="stack",
         showlegend=len(series) > 1,
-        xaxis_title=next(iter(series)) if len(series) == 1 else "",  # several have a legend
+        xaxis_title=next(iter(series)) if len(series) == 1 else "",  # several series have a legend
         xaxis_tickformat=tickformat,
         xaxis_rangemode="tozero",
         **{f"xaxis_{key}": value for key, value in axis.items() if key in ("range", "dtick")},

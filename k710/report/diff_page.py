@@ -1,4 +1,4 @@
-"""Two datasets side by side, as a page: the sections of `k710 diff --html`."""
+"""The comparison of two datasets as a page: the sections of `k710 diff --html`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COUNTS = ("A", "B", "gained", "lost", "came", "went")
 
 
 def diff_page(found: Difference, sides: Sequence[str], settings: dict[str, tuple[Any, Any]]) -> str:
-    """The page as HTML. `sides`: what A is and what B is, in words; `settings`: diff.settings_that_differ."""
+    """The page as HTML. `sides`: descriptions of A and B; `settings`: from `settings_that_differ`."""
     sections = [_overview(found, sides, settings), _moves(found), _classes(found), _media(found), _clips(found)]
     return render_page("Two datasets", sections, subtitle=f"View {found.view}, clip by clip")
 
@@ -29,10 +29,10 @@ def diff_page(found: Difference, sides: Sequence[str], settings: dict[str, tuple
 def _overview(found: Difference, sides: Sequence[str], settings: dict[str, tuple[Any, Any]]) -> Section:
     tiles = [(f"{found.listed:,}", "clips in A or B"), (f"{found.unchanged:,}", "the same")]
     tiles += [(f"{count:,}", change) for change, count in found.changes.items() if count]
-    told = [(key, _text(one), _text(other)) for key, (one, other) in settings.items()]
+    differing = [(key, _text(one), _text(other)) for key, (one, other) in settings.items()]
     blocks: list[Block] = [*(f"{name}: {side}" for name, side in zip("AB", sides, strict=True)), Tiles(tiles)]
-    if told:
-        blocks.append(Table(("", "A", "B"), told, "What the builds were told and read, where it differs"))
+    if differing:
+        blocks.append(Table(("", "A", "B"), differing, "Differences between the recipes and lists of the two builds"))
     blocks.append(Table((found.view, *_COUNTS), [(group.split, *_numbers(group)) for group in found.splits], "Splits"))
     return Section("overview", "Overview", blocks)
 
@@ -41,7 +41,7 @@ def _moves(found: Difference) -> Section:
     rows: list[Row] = [(move.change, move.a, move.b, move.clips, move.same_video or None) for move in found.moves]
     title = "What became of clips"
     if not rows:
-        return Section("moves", title, ["Every clip stands where it stood."])
+        return Section("moves", title, ["Every clip is in the same place."])
     table = Table(("change", "in A", "in B", "clips", "same video"), rows, title)
     chart = charts.between_chart([(move.a, move.b, move.clips) for move in found.moves], "From A to B", table)
     return Section("moves", title, [chart])
@@ -50,7 +50,7 @@ def _moves(found: Difference) -> Section:
 def _classes(found: Difference) -> Section:
     title = "Classes"
     if not found.classes:
-        return Section("classes", title, ["No class has gained or lost a clip."])
+        return Section("classes", title, ["No class gained or lost a clip."])
     rows: list[Row] = [(group.label or "(no label)", group.split, *_numbers(group)) for group in found.classes]
     note = "Came and went: clips of another split or label on the other side. A + gained + came - lost - went = B."
     table = Table(("class", "split", *_COUNTS), rows, "The most changed first", note, searchable=True)
@@ -79,11 +79,11 @@ def _media(found: Difference) -> Section:
 def _clips(found: Difference) -> Section:
     title = "Clips"
     if not found.clips.num_rows:
-        return Section("clips", title, [f"None differs; both list the same {counted(found.listed, 'clip')}."])
+        return Section("clips", title, [f"No clip differs; both list the same {counted(found.listed, 'clip')}."])
     columns = ["change", "a", "b", "label_a", "label_b", *(["media_a", "media_b"] if found.media else [])]
     rows_of = {change: found.clips.filter(pc.equal(found.clips["change"].cast("string"), change)) for change in CHANGES}
     shown, left = [], SHOWN_CLIPS
-    for some in sorted(rows_of.values(), key=len):  # the rarest changes whole
+    for some in sorted(rows_of.values(), key=len):  # the rarest changes are shown completely
         shown.append(some.slice(0, left))
         left -= len(shown[-1])
     rows: list[Row] = []
@@ -97,7 +97,7 @@ def _clips(found: Difference) -> Section:
 
 
 def _link(clip_id: str) -> Cell:
-    """The clip's place on YouTube; a damaged manifest may name clips that have none."""
+    """A link to the clip on YouTube; the plain ID if it is none, as in a damaged manifest."""
     name = clip_in_path(clip_id)
     return youtube(name.youtube_id, name.span_s[0], clip_id) if name and name.span_s else clip_id
 

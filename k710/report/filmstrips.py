@@ -1,4 +1,4 @@
-"""Clips as filmstrips: a few frames side by side in one small JPEG, read as a training would read them."""
+"""Filmstrips: a few frames of a clip side by side in one small JPEG, read as in training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from k710.store.store import Store, best
 
 NUM_FRAMES = 4
 HEIGHT_PX = 72
-# Between two frames a light line in a dark one, which is seen beside pictures of any brightness.
+# A light line within a dark one separates two frames; it is visible next to pictures of any brightness.
 _DARK, _LIGHT = (16, 16, 16), (240, 240, 240)
 _LINE_PX = 2
 GAP_PX = 3 * _LINE_PX
@@ -30,7 +30,7 @@ _FRAMES = ("frame_offsets", "frame_indices")
 
 @dataclass(frozen=True)
 class Strip:
-    """A clip's frames as one JPEG, or None where it could not be read, and `failure` says why."""
+    """The frames of a clip as one JPEG; None if it could not be read, with the reason in `failure`."""
 
     clip_id: str
     jpeg: bytes | None
@@ -40,11 +40,11 @@ class Strip:
 
 
 def read_strips(
-    store: Store, clip_ids: Iterable[str], *, told: Callable[[int], None] = lambda done: None
+    store: Store, clip_ids: Iterable[str], *, on_progress: Callable[[int], None] = lambda done: None
 ) -> Iterator[Strip]:
-    """A strip for each of these clips, in their order; `told` hears how many were read.
+    """A strip for each of these clips, in their order; `on_progress` gets the number of clips read so far.
 
-    Raises StoreError where the store's rows cannot be read.
+    Raises StoreError if the rows of the store cannot be read.
     """
     from k710.errors import LoadError
     from k710.loading.load_clip import ClipOptions, ClipReader
@@ -65,7 +65,7 @@ def read_strips(
                 yield strip_of(clip_id, clip.pixels.numpy())
             except LoadError as error:
                 yield Strip(clip_id, None, failure=str(error).replace(f"{store.tars_folder}{os.sep}", ""))
-        told(done)
+        on_progress(done)
 
 
 def strip_of(clip_id: str, frames: npt.NDArray[np.uint8]) -> Strip:
@@ -86,7 +86,7 @@ def strip_of(clip_id: str, frames: npt.NDArray[np.uint8]) -> Strip:
 
 
 def _places(store: Store, wanted: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The media row of each of these clips that is there."""
+    """The media rows of these clips, as far as there are any."""
     rows = store.rows((*_PLACE, *_FRAMES))
     rows = rows.filter(pc.is_in(rows["clip_id"], pa.array(sorted(wanted), pa.string())))
     found = best(rows).to_pylist()

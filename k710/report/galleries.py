@@ -43,13 +43,13 @@ def make_galleries(
     *,
     per_class: int | None = None,
     max_bytes: int = PICTURE_BYTES,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Gallery]:
     """The galleries of a report by the anchor of their section. `per_class`: clips of each class (default: as many as
     keep the page small, at most six). Pictures stop at `max_bytes`, and the gallery that is cut says so."""
     shown = choose_clips(manifest, store, figures, per_class=per_class)
     rows = _rows(manifest, {one.clip_id for one in shown})
-    strips = read_strips(store, (one.clip_id for one in shown), told=lambda done: told(done, len(shown)))
+    strips = read_strips(store, (one.clip_id for one in shown), on_progress=lambda done: on_progress(done, len(shown)))
     kept: list[tuple[Shown, Strip]] = []
     left_bytes = max_bytes
     for one, strip in zip(shown, strips, strict=True):

@@ -1,4 +1,4 @@
-"""Sections as one HTML file that needs nothing else: no server, no network, no folder beside it.
+"""Sections as one HTML file that needs no server, no network and no other file.
 
 Text is escaped by the templates, charts travel as JSON that no markup can leave, and a Content-Security-Policy lets the
 browser run the two scripts of the page by their hashes and fetch nothing.
@@ -24,7 +24,7 @@ _KINDS = {Table: "table", Chart: "chart", Gallery: "gallery", Tiles: "tiles", st
 
 
 def render_page(title: str, sections: Sequence[Section], *, subtitle: str = "") -> str:
-    """The page as HTML. Plotly is inlined where there is a chart."""
+    """The page as HTML. plotly is inlined if there is a chart."""
     scripts = [_asset("page.js")]
     if any(isinstance(block, Chart) for section in sections for block in section.blocks):
         from plotly.offline import get_plotlyjs
@@ -88,10 +88,10 @@ def _shown(cell: Any) -> str:
 
 
 def _number_columns(table: Table) -> set[int]:
-    """The columns whose cells stand at the right; not the first, which names the row."""
+    """The right-aligned columns; never the first, which names the row."""
     return {place for row in table.rows for place, cell in enumerate(row) if place and _is_number(cell)}
 
 
 def _is_number(cell: Any) -> bool:
-    """Whether a cell stands at the right: a number, or one in words of at most 12 characters; a hash is none."""
+    """Whether a cell is right-aligned: a number, or a number as text of at most 12 characters, but not a hash."""
     return isinstance(cell, int) or (isinstance(cell, str) and len(cell) <= 12 and bool(_NUMBER.fullmatch(cell)))

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of text, tables, charts and filmstrips. Plain values, shown in more than one way."""
+"""The parts of a page: sections of text, tables, charts and filmstrips. Plain values, for the page and the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Link(NamedTuple):
-    """Text that leads elsewhere; a terminal shows the text alone."""
+    """Text with a link; a terminal shows only the text."""
 
     text: str
     href: str
@@ -20,34 +20,35 @@ Row = tuple[Cell, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells. `heat`: how strongly each cell but a row's first is shaded, 0 to 1; `more`: rows left out."""
+    """Rows of cells. `heat`: the shade of each cell except the first of a row, 0 to 1; `more`: the number of omitted
+    rows."""
 
     columns: tuple[str, ...]
     rows: Sequence[Row]
     title: str = ""
     note: str = ""
     heat: Sequence[Sequence[float]] = ()
-    heat_note: str = ""  # what the shades say, for where they are seen
+    heat_note: str = ""  # explains the shades, where they are visible
     searchable: bool = False
     more: int = 0
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A plotly figure (its JSON), and the table that says the same to whoever cannot see it."""
+    """A plotly figure (its JSON), and a table with the same content."""
 
     title: str
     figure: dict[str, Any]
     table: Table
     note: str = ""
     height_px: int = 340
-    half: bool = False  # of the page's width is enough for it
-    min_width_px: int = 0  # narrower screens scroll the chart, not the page
+    half: bool = False  # whether half the width of the page is enough
+    min_width_px: int = 0  # a narrower screen scrolls the chart, not the page
 
 
 @dataclass(frozen=True)
 class Filmstrip:
-    """Some frames of a clip side by side: a JPEG, or None for a clip that could not be shown (`failure` says why)."""
+    """Some frames of a clip side by side: a JPEG, or None with the reason in `failure`."""
 
     jpeg: bytes | None
     width_px: int
@@ -60,7 +61,7 @@ class Filmstrip:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Filmstrips under one heading, in groups where `groups` names one for each."""
+    """Filmstrips under one heading. `groups`, if given, has the name of each strip's group."""
 
     title: str
     strips: Sequence[Filmstrip]
@@ -71,7 +72,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The few numbers that stand out: (number, what it is)."""
+    """The most important numbers: (number, description)."""
 
     tiles: Sequence[tuple[str, str]]
 
@@ -81,23 +82,18 @@ Block = str | Table | Chart | Gallery | Tiles  # a string is a paragraph
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, and what stands under it. `anchor` names it in links: small letters and dashes."""
+    """A heading and its blocks. `anchor` is its name in links: lower-case letters and dashes."""
 
     anchor: str
     title: str
     blocks: Sequence[Block]
 
     def tables(self) -> list[Table]:
-        """The tables, those of charts included, in their order."""
+        """The tables in order, including those of charts."""
         charts_too = (block.table if isinstance(block, Chart) else block for block in self.blocks)
         return [block for block in charts_too if isinstance(block, Table)]
 
 
 def percent(part: float, whole: float = 1.0) -> str:
-    """`part` of `whole` in percent; a part of nothing is no number."""
+    """`part` of `whole` in percent; empty if `whole` is 0."""
     return f"{part / whole:.1%}" if whole else ""
-
-
-def megabytes(size_bytes: float) -> str:
-    """A size in words."""
-    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"

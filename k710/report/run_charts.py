@@ -13,7 +13,7 @@ from k710.report.parts import Chart
 
 
 def curve_charts(runs: dict[str, Any]) -> list[Chart]:
-    """Loss, accuracy and learning rate of all runs, a chart each; the accuracies in validation dotted."""
+    """Three charts of all runs: loss, accuracy and learning rate; validation accuracy is dotted."""
     trained = [run for run in runs["runs"] if run["curves"]["loss"]["step"]]
     if not trained:
         return []
@@ -74,6 +74,6 @@ def confusion_chart(evaluation: dict[str, Any]) -> Chart | None:
     if not pairs:
         return None
     names = [f"{pair['label']} → {pair['taken_for']}" for pair in pairs]
-    title = f"What is taken for what: {evaluation['name']}"
+    title = f"Confusions: {evaluation['name']}"
     series = {"clips": [pair["clips"] for pair in pairs]}
     return bars(names, series, title, run_tables.confusion_table(evaluation), colours=(AMBER,))

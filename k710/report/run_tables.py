@@ -6,7 +6,7 @@ from typing import Any
 
 from k710.report.parts import Row, Table, percent
 
-SHOWN_POINTS = 10  # of a curve
+SHOWN_POINTS = 10  # per curve
 
 
 def runs_table(runs: dict[str, Any], content_hash: str) -> Table | None:
@@ -32,7 +32,7 @@ _CURVES = {"loss": "Loss", "accuracy": "Top-1 accuracy", "lr": "Learning rate"}
 
 
 def curve_table(runs: dict[str, Any], name: str) -> Table:
-    """Some points of each run's curve, the last among them, and of accuracy every validation."""
+    """Some points of each run's curve, including the last, and every validation of the accuracy."""
     show = percent if name == "accuracy" else "{:.4g}".format
     rows: list[Row] = []
     for run in runs["runs"]:
@@ -72,4 +72,4 @@ def accuracy_table(evaluation: dict[str, Any]) -> Table:
 
 def confusion_table(evaluation: dict[str, Any]) -> Table:
     rows = [(row["label"], row["taken_for"], row["clips"]) for row in evaluation["confusions"]]
-    return Table(("class", "is taken for", "clips"), rows, f"What is taken for what: {evaluation['name']}")
+    return Table(("class", "is taken for", "clips"), rows, f"Confusions: {evaluation['name']}")

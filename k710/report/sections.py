@@ -1,4 +1,4 @@
-"""Figures as the sections of a report: which tables and charts stand where, and the words between them."""
+"""Figures as the sections of a report: their tables, charts and texts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from k710.report import run_tables, tables
 from k710.report.figures.gather import Figures
-from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles, megabytes
-from k710.text import counted
+from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles
+from k710.text import counted, data_size
 
-_NO_STORE = "No clips have been fetched: there is no store beside the manifest. k710 fetch brings clips."
-_NOT_LOOKED = "Nobody has looked for near-duplicates among these clips; k710 near-duplicates does."
+_NO_STORE = "No clips have been fetched: the manifest has no store. k710 fetch fetches clips."
+_NOT_LOOKED = "Near-duplicates have not been searched. k710 near-duplicates searches them."
 _KILO = 1e3
 
 
 def sections(figures: Figures, galleries: Mapping[str, Gallery] | None = None, *, draw: bool) -> list[Section]:
-    """The sections of a report. With `draw` charts take the place of the tables that they show; `galleries` by the
-    anchor of the section in which each stands (`near-duplicates`, `flagged`, `gallery`)."""
+    """The sections of a report. With `draw`, charts replace the tables that they show. `galleries` by the anchor of
+    their section (`near-duplicates`, `flagged`, `gallery`)."""
     found = [
         _overview(figures),
         _attrition(figures, draw),
@@ -33,7 +33,7 @@ def sections(figures: Figures, galleries: Mapping[str, Gallery] | None = None, *
 
 
 def _with_galleries(found: list[Section], galleries: Mapping[str, Gallery]) -> list[Section]:
-    """Galleries join the section of their anchor, or stand in one of their own before the runs."""
+    """Add galleries to the section of their anchor, or as sections of their own before the runs."""
     anchors = [section.anchor for section in found]
     joined = [
         Section(section.anchor, section.title, [*section.blocks, galleries[section.anchor]])
@@ -63,8 +63,8 @@ def _attrition(figures: Figures, draw: bool) -> Section:
     attrition = figures.attrition
     if attrition is None:
         return Section("attrition", "What became of the rows", ["This manifest holds no counts of its build."])
-    beside = tables.printed_table(attrition) if attrition["beside_the_printed"] else attrition["why_it_differs"]
-    blocks: list[Block] = [tables.fates_table(attrition), beside]
+    comparison = tables.printed_table(attrition) if attrition["beside_the_printed"] else attrition["why_it_differs"]
+    blocks: list[Block] = [tables.fates_table(attrition), comparison]
     if draw and attrition["flows"]:
         from k710.report.charts import attrition_chart
 
@@ -83,7 +83,7 @@ def _overlap(overlap: dict[str, Any]) -> Section:
     blocks.append(f"Videos over all releases: {totals}.")
     policies = tables.policy_table(overlap)
     blocks.append(
-        policies or "No policy can be told from these lists: it takes train lists and the lists they leak into."
+        policies or "These lists allow no policy: a policy needs train lists and the lists that they leak into."
     )
     if overlap["near_duplicates"]:
         blocks.append(
@@ -94,15 +94,15 @@ def _overlap(overlap: dict[str, Any]) -> Section:
 
 def _conflicts(conflicts: dict[str, Any]) -> Section:
     found = tables.conflict_tables(conflicts)
-    blocks: list[Block] = [*found] or ["The lists do not contradict one another."]
+    blocks: list[Block] = [*found] or ["The lists do not contradict each other."]
     if any(table.more for table in found):
-        blocks.append("k710 audit --json names all of them, k710 explain tells the story of each.")
+        blocks.append("k710 audit --json names all of them. k710 explain explains each.")
     return Section("conflicts", "Conflicts", blocks)
 
 
 def _classes(classes: dict[str, Any], draw: bool) -> Section:
     if not classes["rows"]:
-        return Section("classes", "Classes", ["No clip has a label; those of test lists have none."])
+        return Section("classes", "Classes", ["No clip has a label; clips of test lists have none."])
     drawn: list[Chart | Table | None] = [tables.imbalance_table(classes)]
     hit = tables.hit_table(classes)
     if hit.rows:
@@ -121,9 +121,9 @@ def _media(media: dict[str, Any] | None, draw: bool) -> Section:
     hours = media["duration_s"] / 3600
     words = (
         f"Store {media['store']}, profile {media['profile']}: {counted(media['fetched'], 'clip')}, "
-        f"{megabytes(media['bytes'])}, {hours:,.1f} hours."
+        f"{data_size(media['bytes'])}, {hours:,.1f} hours."
     )
-    blocks = _drawn_media(media) if draw else _told_media(media)
+    blocks = _media_charts(media) if draw else _media_tables(media)
     words += _alike(media)
     return Section("media", title, [words, *(block for block in blocks if block is not None)])
 
@@ -141,7 +141,7 @@ _HISTOGRAMS: tuple[tuple[str, str, str, float], ...] = (
 
 
 def _alike(media: dict[str, Any]) -> str:
-    """What all clips have in common, in words: a chart with one bar says less."""
+    """The properties that all clips share, as text instead of a chart with one bar."""
     alike = [f"{media[key][0]['kind']} {what}" for key, what, _ in _KINDS if len(media[key]) == 1]
     for key, what, _, unit in _HISTOGRAMS:
         if media[key] and not _varies(media[key]):
@@ -150,23 +150,23 @@ def _alike(media: dict[str, Any]) -> str:
 
 
 def _varies(found: Any) -> bool:
-    """Whether there is more than one kind, or more than one value between the edges."""
+    """Whether there is more than one kind or value."""
     return bool(found) and (len(found) > 1 if isinstance(found, list) else found["low"] < found["high"])
 
 
 def _histograms(media: dict[str, Any]) -> list[tuple[str, tuple[str, str, float]]]:
-    """Those in which the clips differ: what is measured, its title and its unit, by its key."""
+    """The histograms in which the clips differ: key → what is measured, title, unit."""
     return [(key, (what, title, unit)) for key, what, title, unit in _HISTOGRAMS if _varies(media[key])]
 
 
-def _told_media(media: dict[str, Any]) -> list[Block | None]:
-    told: list[Block | None] = [tables.status_table(media), tables.failure_table(media)]
-    told += [tables.histogram_table(media[key], *words) for key, words in _histograms(media)]
-    told += [tables.kinds_table(media[key], what, title) for key, what, title in _KINDS if _varies(media[key])]
-    return told + ([tables.kinds_table(media["flags"], *_FLAGS)] if media["flags"] else [])
+def _media_tables(media: dict[str, Any]) -> list[Block | None]:
+    blocks: list[Block | None] = [tables.status_table(media), tables.failure_table(media)]
+    blocks += [tables.histogram_table(media[key], *words) for key, words in _histograms(media)]
+    blocks += [tables.kinds_table(media[key], what, title) for key, what, title in _KINDS if _varies(media[key])]
+    return blocks + ([tables.kinds_table(media["flags"], *_FLAGS)] if media["flags"] else [])
 
 
-def _drawn_media(media: dict[str, Any]) -> list[Block | None]:
+def _media_charts(media: dict[str, Any]) -> list[Block | None]:
     from k710.report import charts
 
     drawn: list[Block | None] = [charts.status_chart(media), charts.failure_chart(media)]
@@ -189,7 +189,7 @@ def _near_duplicates(found: dict[str, Any] | None) -> Section:
         )
     words += (
         f"{counted(found['pairs'], 'pair')} in {counted(found['groups'], 'group')}, {found['mirrored']:,} mirrored; "
-        f"{counted(found['dropped'], 'clip')} proposed to be dropped, {found['out']:,} of them out of train."
+        f"{counted(found['dropped'], 'clip')} proposed to be dropped, {found['out']:,} of them already dropped."
     )
     blocks: Sequence[Block] = [words, tables.near_duplicate_table(found)] if found["shown"] else [words]
     return Section("near-duplicates", title, blocks)
@@ -198,7 +198,7 @@ def _near_duplicates(found: dict[str, Any] | None) -> Section:
 def _runs(figures: Figures, draw: bool) -> Section:
     runs, title = figures.runs, "Training runs"
     if runs is None:
-        return Section("runs", title, ["No runs were named; --runs DIR shows them."])
+        return Section("runs", title, ["No runs were given; --runs DIR shows them."])
     blocks: list[Block] = []
     table = run_tables.runs_table(runs, figures.manifest["content_hash"])
     if table is not None:

@@ -1,4 +1,4 @@
-"""Figures as tables: the same ones for a terminal and for the page."""
+"""Figures as tables, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from k710.report.figures.gather import Figures
-from k710.report.parts import Cell, Link, Row, Table, megabytes, percent
+from k710.report.parts import Cell, Link, Row, Table, percent
+from k710.text import data_size
 
 FATE_WORDS = {
     "kept": "kept",
@@ -22,7 +23,7 @@ SHOWN_HIT = 20
 
 
 def youtube(youtube_id: str, time_start_s: int, text: str = "") -> Link:
-    """A link to where a clip begins."""
+    """A link to the beginning of a clip on YouTube."""
     return Link(
         text or youtube_id, f"https://www.youtube.com/watch?v={quote(youtube_id, safe='')}&t={int(time_start_s)}"
     )
@@ -61,7 +62,7 @@ def printed_table(attrition: dict[str, Any]) -> Table:
         (one["what"], one["here"], one["published"], one["paper"], signed(one["difference"]))
         for one in attrition["beside_the_printed"]
     ]
-    title = "Beside the releases' first lists and UniFormerV2, Table 10"
+    title = "Compared with the releases' first lists and with UniFormerV2, Table 10"
     return Table(("", "here", "first published", "paper", "here - paper"), rows, title, attrition["why_it_differs"])
 
 
@@ -72,7 +73,7 @@ def malformed_table(attrition: dict[str, Any]) -> Table | None:
 
 
 def overlap_table(overlap: dict[str, Any], key: str) -> Table:
-    """The matrix, shaded by which part of the row's list stands in the column's too."""
+    """The matrix, shaded by the share of the row's list that is also in the column's list."""
     names, matrix = overlap["lists"], overlap[key]
     sizes = [matrix[number][number] for number in range(len(names))]
     heat = [[shared / max(1, sizes[number]) for shared in row] for number, row in enumerate(matrix)]
@@ -80,7 +81,7 @@ def overlap_table(overlap: dict[str, Any], key: str) -> Table:
         "by_id": "Videos (YouTube IDs) that two lists share",
         "by_clip": "Clips (ID and span) that two lists share",
     }[key]
-    note, shades = "The diagonal is a list's size.", "A cell is the darker, the larger the part of its row's list."
+    note, shades = "The diagonal is the size of the list.", "A darker cell is a larger share of the list in its row."
     rows = [(name, *row) for name, row in zip(names, matrix, strict=True)]
     return Table(("", *names), rows, title, note, heat=heat, heat_note=shades)
 
@@ -99,11 +100,11 @@ def policy_table(overlap: dict[str, Any]) -> Table | None:
         heat.append([0.0] * 5 + [min(1.0, 0.25 + leak / max(1, found["train"])) if leak else 0.0 for leak in leaks])
     columns = ("policy", "removes from", "rows", "videos", "train", "val", *(f"in {one}" for one in lists))
     note = (
-        "“in …” counts videos of the train that the policy makes which stand in an evaluation list: what a model "
-        "trained on it has seen of that evaluation."
+        "“in …” counts the videos in the policy's train that are also in an evaluation list. A model trained on "
+        "that train has seen them."
     )
     if not any("test" in name for name in policies):
-        note += " Without test lists nobody can say what holding them out would remove."
+        note += " The effect of holding out test lists is unknown without the test lists."
     return Table(columns, rows, "What each policy would remove, and what would still leak", note, heat=heat)
 
 
@@ -158,7 +159,7 @@ def imbalance_table(classes: dict[str, Any]) -> Table:
 
 
 def class_table(classes: dict[str, Any]) -> Table:
-    """All classes; with the fate of their K710 clips where a store was counted."""
+    """All classes; with the states of their K710 clips if there is a store."""
     splits, rows = classes["splits"], classes["rows"]
     counted = bool(rows) and "fetched" in rows[0]
     table: list[Row] = []
@@ -173,7 +174,7 @@ def class_table(classes: dict[str, Any]) -> Table:
 
 
 def hardest_hit(classes: dict[str, Any]) -> list[dict[str, Any]]:
-    """The classes with failures, those that lost the largest part of what was tried first."""
+    """The classes with failures, ordered by the share of their settled clips that failed, the largest first."""
     hit = [row for row in classes["rows"] if row.get("failed")]
     hit.sort(key=lambda row: (-row["failed"] / (row["failed"] + row["fetched"]), -row["failed"], row["class_id"]))
     return hit
@@ -211,16 +212,16 @@ def status_table(media: dict[str, Any]) -> Table:
 
 
 def failure_table(media: dict[str, Any]) -> Table | None:
-    rows = [(one["kind"], one["clips"], one["meaning"], _said(one["messages"])) for one in media["failures"]]
-    columns = ("failure", "clips", "meaning", "commonest messages")
+    rows = [(one["kind"], one["clips"], one["meaning"], _messages(one["messages"])) for one in media["failures"]]
+    columns = ("failure", "clips", "meaning", "most common messages")
     return Table(columns, rows, "Why clips are not there") if rows else None
 
 
-def _said(messages: list[dict[str, Any]]) -> str:
-    said = (
+def _messages(messages: list[dict[str, Any]]) -> str:
+    parts = (
         f"and {one['kinds']:,} more" if one["kind"] is None else f"{one['kind']} ({one['clips']:,})" for one in messages
     )
-    return "; ".join(said)
+    return "; ".join(parts)
 
 
 def kinds_table(kinds: list[dict[str, Any]], what: str, title: str) -> Table:
@@ -233,7 +234,7 @@ def kinds_table(kinds: list[dict[str, Any]], what: str, title: str) -> Table:
 
 
 def histogram_table(histogram: dict[str, Any], what: str, title: str, unit: float = 1.0) -> Table:
-    """The bins that have clips; edges in units of `unit`."""
+    """The bins with clips; edges in units of `unit`."""
     edges = [f"{edge / unit:,.10g}" for edge in histogram["edges"]]
     rows = [
         (f"{low} to {high}", count)
@@ -261,7 +262,7 @@ def near_duplicate_table(found: dict[str, Any]) -> Table:
 
 
 def overview_tiles(figures: Figures) -> list[tuple[str, str]]:
-    """The few numbers at the top; what a manifest does not tell is left out."""
+    """The numbers at the top; those that the manifest lacks are left out."""
     manifest, media = figures.manifest, figures.media
     words = {
         "rows": "list rows read",
@@ -275,5 +276,5 @@ def overview_tiles(figures: Figures) -> list[tuple[str, str]]:
     if media is not None:
         lines = [line for line in media["status"] if line["view"] == "k710"]
         clips, fetched = (sum(line[key] for line in lines) for key in ("clips", "fetched"))
-        tiles += [(percent(fetched, clips), "K710 fetched"), (megabytes(media["bytes"]), "of media")]
+        tiles += [(percent(fetched, clips), "K710 fetched"), (data_size(media["bytes"]), "of media")]
     return tiles

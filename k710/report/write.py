@@ -23,13 +23,13 @@ def write_report(
     profile: str | None = None,
     runs: Sequence[Path] = (),
     per_class: int | None = None,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_step: Callable[[str], None] = lambda what: None,
 ) -> int:
-    """Write the report of a manifest, its store and its runs to `out`, whole or not at all; returns its bytes.
+    """Write the report of a manifest, its store and its runs to `out`, whole or not at all; returns its size in bytes.
 
-    `told(done, total)` hears of the clips that are read for pictures, `on_step` of what is done now. Raises
-    UsageError or ReportError for an `out` that cannot be, ManifestError, StoreError or ReportError for what cannot be
+    `on_progress(done, total)` counts the clips read for pictures; `on_step` gets the name of each step. Raises
+    UsageError or ReportError for an invalid `out`; ManifestError, StoreError or ReportError for input that cannot be
     read.
     """
     check_out(manifest, out)
@@ -37,7 +37,7 @@ def write_report(
     figures = gather(manifest, store=found, runs=runs, on_step=on_step)
     galleries = {}
     if found is not None and per_class != 0:
-        galleries = make_galleries(manifest, found, figures, per_class=per_class, told=told)
+        galleries = make_galleries(manifest, found, figures, per_class=per_class, on_progress=on_progress)
     on_step("drawing the charts and writing the page")
     name = figures.manifest["name"]
     subtitle = f"Report of a {UNION.title} manifest, {figures.manifest['content_hash'][:16]}"
@@ -49,10 +49,10 @@ def write_report(
 
 
 def check_out(manifest: Manifest, out: Path) -> None:
-    """Raise UsageError for a file inside the manifest, ReportError for a folder that is not there."""
+    """Raise UsageError for a file inside the manifest, ReportError for a missing folder."""
     if manifest.path.resolve() in out.resolve().parents:
         raise UsageError(
-            f"{out}: lies inside the manifest {manifest.path}, which holds nothing else; choose another place"
+            f"{out}: is inside the manifest {manifest.path}, which must not hold other files; choose another place"
         )
     if not out.parent.is_dir():
-        raise ReportError(f"{out}: there is no folder {out.parent}; make it, or choose another --out")
+        raise ReportError(f"{out}: there is no folder {out.parent}; create it, or choose another --out")

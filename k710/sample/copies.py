@@ -1,4 +1,4 @@
-"""What becomes of a video that somebody uploads again: the same pictures, encoded, scaled, mirrored, framed anew."""
+"""Copies of a video, as after a second upload: re-encoded, scaled, mirrored, framed, and so on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from k710.sample.motions import Frame, Look
 
 @dataclass(frozen=True)
 class Copy:
-    """How a copy is made: every frame by `change`, encoded at `crf`, scaled by `scale`, beginning `shift_s` later."""
+    """How a copy is made: `change` of every frame, encoded at `crf`, scaled by `scale`, starting `shift_s` later."""
 
     change: Callable[[Frame], Frame] | None = None
     crf: int = 26
@@ -21,24 +21,24 @@ class Copy:
     shift_s: float = 0.0
 
     def look(self, look: Look) -> Look:
-        """The look of the copy of a video of `look`."""
+        """The look of the copy of a video with `look`."""
         width, height = (2 * round(side * self.scale / 2) for side in (look.width_px, look.height_px))
         return replace(look, width_px=width, height_px=height, crf=self.crf)
 
     def frames(self, frames: Iterable[Frame], look: Look) -> Iterable[Frame]:
-        """The copy's frames from the original's, at the size of `look`, the copy's."""
+        """The frames of the copy from those of the original, at the size of `look`, the look of the copy."""
         for frame in frames:
             changed = frame if self.change is None else self.change(frame)
             yield _sized(changed, look.width_px, look.height_px)
 
 
 def mirrored(frame: Frame) -> Frame:
-    """As in a mirror."""
+    """The mirrored frame."""
     return np.ascontiguousarray(frame[:, ::-1])
 
 
 def letterboxed(frame: Frame) -> Frame:
-    """Between two black bars, each an eighth of the height."""
+    """The frame between two black bars, each an eighth of the height."""
     height, width = frame.shape[:2]
     bar = round(height / 8)
     boxed = np.zeros_like(frame)
@@ -47,24 +47,24 @@ def letterboxed(frame: Frame) -> Frame:
 
 
 def pillarboxed(frame: Frame) -> Frame:
-    """Between two black bars at the sides, each an eighth of the width."""
+    """The frame between two black bars at the sides, each an eighth of the width."""
     return np.ascontiguousarray(letterboxed(frame.transpose(1, 0, 2)).transpose(1, 0, 2))
 
 
 def cropped(frame: Frame) -> Frame:
-    """Without a twentieth of each side: nine tenths of width and height are left."""
+    """The frame without a twentieth on each side: nine tenths of width and height are left."""
     height, width = frame.shape[:2]
     top, left = round(height / 20), round(width / 20)
     return np.ascontiguousarray(frame[top : height - top, left : width - left])
 
 
 def brightened(frame: Frame) -> Frame:
-    """A quarter brighter, and some more; what is white stays white."""
+    """The frame a quarter and 15 levels brighter, up to white."""
     return (frame.astype(np.float32) * 1.25 + 15).clip(0, 255).astype(np.uint8)
 
 
 def watermarked(frame: Frame) -> Frame:
-    """With a white box in a corner, a fifth of the width and a tenth of the height, half transparent."""
+    """The frame with a half-transparent white box in a corner, a fifth of the width and a tenth of the height."""
     height, width = frame.shape[:2]
     marked = frame.copy()
     corner = marked[-round(height / 7) : -round(height / 25), -round(width / 4) : -round(width / 25)]

@@ -1,8 +1,8 @@
-"""A small experiment: three releases in miniature, with overlap and leaks, and footage in which motion is the class.
+"""A small experiment: three releases in miniature, with overlap and leaks, and footage whose motion is the class.
 
-`python -m k710.sample.experiment FOLDER` writes FOLDER/lists (annotation lists as the releases have them) and
-FOLDER/clips (a file for each clip). The lists of `k710.sample` are too few clips to learn from; these are enough for a
-tiny model to learn the motions, not only the clips.
+`python -m k710.sample.experiment FOLDER` writes FOLDER/lists (annotation lists in the format of the releases) and
+FOLDER/clips (a file for each clip). The sample of `k710.sample` has too few clips to learn from. This experiment has
+enough for a tiny model to learn the motions, not only the clips.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SPAN_S = 2  # 16 frames of the tiny look: one cycle of each motion
 def membership(number: int) -> dict[str, str]:
     """The split of a class's `number`-th video in each release that has it.
 
-    Every other video is in k400, seven of ten in k600, all in k700; one in five is a val video. Of these a third leaks,
-    as a third of k400's val does in truth: the newest release trains on it.
+    Every second video is in k400, seven of ten are in k600, and all in k700. One in five is a val video. A third of the
+    val videos leak: the newest release has them in train, as it has a third of the real k400 val.
     """
     releases = {"k400": number % 2 == 0, "k600": number % 10 < 7, "k700": True}
     split = "val" if number % 5 == 4 else "train"
@@ -39,7 +39,7 @@ def membership(number: int) -> dict[str, str]:
 
 
 def experiment_clips(release: str, clips_per_class: int) -> Iterator[Clip]:
-    """The clips of one release under its own class names; a class that it lacks has none."""
+    """The clips of one release with its own class names; none for a class that it lacks."""
     indices = k710_classes_of(release)
     names = dict(zip(indices, class_names(release), strict=True))
     alignment = Alignment()
@@ -55,7 +55,7 @@ def experiment_clips(release: str, clips_per_class: int) -> Iterator[Clip]:
 
 
 def write_lists(folder: Path, clips_per_class: int) -> None:
-    """Write the train and val list of each release into `folder`, which is made."""
+    """Write the train and val list of each release into `folder`, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     for release in RELEASES:
         clips = list(experiment_clips(release, clips_per_class))
@@ -65,9 +65,9 @@ def write_lists(folder: Path, clips_per_class: int) -> None:
 
 
 def write_experiment(folder: Path, *, clips_per_class: int = 60, seed: int = 0, num_workers: int = 2) -> int:
-    """Write lists and footage into `folder`, which is made. Returns the number of clip files.
+    """Write lists and footage into `folder`, which is created. Returns the number of clip files.
 
-    The same numbers give the same lists and frames anywhere.
+    The same arguments give the same lists and frames on every machine.
     """
     write_lists(folder / "lists", clips_per_class)
     clips = {clip.clip_id: clip for release in RELEASES for clip in experiment_clips(release, clips_per_class)}
@@ -86,7 +86,7 @@ def _csv(clips: Iterator[Clip]) -> str:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--clips-per-class", default=60, show_default=True, help="Videos of each of the ten classes.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other footage of the same lists.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the footage; the lists do not depend on it.")
 def main(folder: Path, clips_per_class: int, seed: int) -> None:
     """Write the lists and the footage of the experiment into FOLDER."""
     begin_s = time.perf_counter()

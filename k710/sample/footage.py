@@ -1,7 +1,8 @@
-"""Writes footage for clips of the sample: clip files, whole videos and archives, as the releases' are in the wild.
+"""Writes footage for clips of the sample: clip files, whole videos and archives, like those of the releases.
 
-`python -m k710.sample.footage FOLDER` writes the footage of every clip of the sample. What a clip shows is its class's
-motion (motions.py); the same clip, look and seed give the same frames anywhere, and the same bytes with one FFmpeg.
+`python -m k710.sample.footage FOLDER` writes the footage of every clip of the sample. A clip shows the motion of its
+class (motions.py). The same clip, look and seed give the same frames on every machine, and with the same FFmpeg the
+same bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from k710.sources.known import PRECEDENCE, check_sources
 from k710.storage.storage import replacing
 from k710.text import counted
 
-# In what folders files lie in the wild: a clip's split, or its split and class.
+# The folder of a file, as in common datasets: by split, or by split and class.
 LAYOUTS = {
     "flat": "",
     "split": "{split}",
@@ -41,18 +42,18 @@ LAYOUTS = {
     "class_underscores": "{split}/{label_}",
 }
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
-# Noise makes x264 see cuts where none are, and its macroblock tree gives small pictures other bytes in every run.
+# Noise makes x264 detect false cuts, and its macroblock tree encodes small pictures differently in every run.
 _X264 = {"sc_threshold": "0", "mbtree": "0"}
 _AUDIO_RATE = 44_100
-_TAIL_S = 3  # how long a whole video goes on after its last span
+_TAIL_S = 3  # the length of a whole video after its last span
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip to be filmed. `label` is any release's spelling of its class, None in a test list; `split` may be empty.
+    """A clip to be generated. `label` is its class as spelled by a release, None in a test list; `split` may be empty.
 
-    `shown` is the class whose motion it shows where that is not `label`: footage knows nothing of lists, and of two
-    lists that label one clip differently, one is wrong.
+    `shown` is the class whose motion the clip shows, if it is not `label`: if two lists label one clip differently, one
+    of them is wrong.
     """
 
     youtube_id: str
@@ -72,10 +73,11 @@ class Clip:
 
 
 def sample_clips(source: str | None = None) -> list[Clip]:
-    """The sample's clips in clip_id order: those of one release, with its spelling and splits, or of all together.
+    """The sample's clips in clip_id order: those of one release, with its spelling and splits, or those of all
+    releases.
 
-    Of all together, a clip in several lists has the label and split of the newest release that labels it, as in the
-    build; and that class is shown in every release. Raises UsageError for an unknown source.
+    For all releases, a clip in several lists has the label and split of the newest release that labels it, as in the
+    build. Its footage shows that class in every release. Raises UsageError for an unknown source.
     """
     sources = PRECEDENCE if source is None else check_sources((source,))
     spelling = {Alignment().align(name): name for name in class_names(source or "k710")}
@@ -97,14 +99,14 @@ def clips_of(table: pa.Table) -> list[Clip]:
 
 @functools.cache
 def _rows() -> tuple[Row, ...]:
-    """The sample's rows, those whose label counts first."""
+    """The sample's rows; the row whose label counts comes first."""
     rows = (*plain_rows(), *planted_rows())
     return tuple(sorted(rows, key=lambda row: (row.label is None, PRECEDENCE.index(row.source), row.label or "")))
 
 
 @functools.cache
 def _shown_labels() -> dict[str, str]:
-    """What each clip that some list labels shows: the K710 class by clip_id."""
+    """The K710 class that each labelled clip shows, by clip_id."""
     named = [(str(ClipName(row.youtube_id, (row.start_s, row.end_s))), row.label) for row in reversed(_rows())]
     return {clip_id: label for clip_id, label in named if label is not None}
 
@@ -120,12 +122,14 @@ def write_footage(
     seed: int = 0,
     num_workers: int = 2,
 ) -> dict[Clip, Path]:
-    """Write the footage of `clips` into `folder`, which is made, and return each clip's file.
+    """Write the footage of `clips` into `folder`, which is created, and return the file of each clip.
 
-    A file is `{clip_id}.mp4`, or `{youtube_id}.mp4` for the IDs in `whole_videos`: that file shows the motion of each
-    span of the video among `clips` in its place, no shape outside them, and goes on for some seconds. Layouts are the
-    keys of LAYOUTS; a clip without split or label lies a folder higher. A file system that knows no case cannot hold
-    all of the sample's names. Raises UsageError for an unknown layout or a class that the sample lacks.
+    A file is `{clip_id}.mp4`, or `{youtube_id}.mp4` for the IDs in `whole_videos`. Such a video shows the motion of
+    each
+    of its clips during their spans and no shape outside them, and it continues for some seconds. Layouts are the keys
+    of
+    LAYOUTS; a clip without split or label is one folder higher. A case-insensitive file system cannot hold all of the
+    sample's names. Raises UsageError for an unknown layout or a class that the sample lacks.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}; known: {', '.join(LAYOUTS)}")
@@ -145,7 +149,7 @@ def write_footage(
         return encode_video(frames, look, audio_s=num_frames / look.fps if audio else None)
 
     folder.mkdir(parents=True, exist_ok=True)
-    # x264 leaves Python's lock, so threads do.
+    # x264 releases Python's lock, so threads are enough.
     with ThreadPoolExecutor(num_workers) as pool:
         for path, content in zip(files, pool.map(encode, files.values()), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,14 +158,14 @@ def write_footage(
 
 
 def _cut(clip: Clip, look: Look, seed: int) -> tuple[Iterator[Frame], int]:
-    """The frames of one clip, and how many they are."""
+    """The frames of one clip, and their number."""
     num_frames = look.num_frames(clip.time_end_s - clip.time_start_s)
     start_s = clip.time_start_s
     return motion_frames(clip.shown_label, clip.youtube_id, num_frames, look, start_s=start_s, seed=seed), num_frames
 
 
 def _video(clips: list[Clip], look: Look, seed: int) -> tuple[Iterator[Frame], int]:
-    """The frames of a whole video that holds `clips`, and how many they are. Where two overlap, the first goes on."""
+    """The frames of a whole video with `clips`, and their number. Where two overlap, the first continues."""
     parts, position = [], 0
     for clip in sorted(clips, key=lambda clip: clip.time_start_s):
         begin = look.num_frames(clip.time_start_s)
@@ -177,7 +181,7 @@ def _video(clips: list[Clip], look: Look, seed: int) -> tuple[Iterator[Frame], i
 
 
 def write_video(path: Path, frames: Iterable[Frame], look: Look, **how: Any) -> None:
-    """Write `encode_video(frames, look, ...)` to `path`, whole or not at all; its suffix says the container."""
+    """Write `encode_video(frames, look, ...)` to `path`, whole or not at all; the suffix decides the container."""
     _write(path, encode_video(frames, look, container=path.suffix, **how))
 
 
@@ -192,10 +196,11 @@ def encode_video(
 ) -> bytes:
     """A video file of `frames`, uint8 (height_px, width_px, 3) RGB, at the look's rate.
 
-    `container` is .mp4, .mkv, .webm or .avi. `options` are the codec's own, on top of the look's preset and crf for
-    libx264, where what they leave open is as most files have it: key frames 250 frames apart, and B-frames. `audio_s`
-    adds an AAC track of that length, which may differ from the picture's. One thread encodes, so that the bytes do not
-    depend on the number of cores. Raises UsageError for another container or frames of another size.
+    `container` is .mp4, .mkv, .webm or .avi. `options` are options of the codec. libx264 also gets the preset and crf
+    of
+    the look; its other defaults are those of most files: key frames 250 frames apart, and B-frames. `audio_s` adds an
+    AAC track of that length, which may differ from that of the pictures. Only one thread encodes, so that the bytes do
+    not depend on the number of cores. Raises UsageError for another container or frames of another size.
     """
     if container not in _FORMATS:
         raise UsageError(f"unknown container {container!r}; known: {', '.join(_FORMATS)}")
@@ -207,7 +212,7 @@ def encode_video(
         video.width, video.height = look.width_px, look.height_px
         video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         video.codec_context.thread_count = 1
-        if audio_s is not None:  # first, as all of it is small enough to wait for the picture
+        if audio_s is not None:  # first, because all of the audio is small enough to be buffered
             sound = file.add_stream("aac", rate=_AUDIO_RATE, layout="mono")
             for tone in _tone(audio_s):
                 file.mux(sound.encode(tone))
@@ -228,7 +233,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _tone(duration_s: float) -> Iterator[av.AudioFrame]:
-    """A quiet tone of 440 Hz, in pieces of what AAC takes at once."""
+    """A quiet tone of 440 Hz, in pieces of one AAC frame."""
     num_samples = round(duration_s * _AUDIO_RATE)
     wave = 0.1 * np.sin(2 * np.pi * 440 / _AUDIO_RATE * np.arange(num_samples), dtype=np.float32)
     for begin in range(0, num_samples, 1024):
@@ -247,10 +252,10 @@ def write_archives(
     member_prefix: str = "",
     plain_parts: Collection[int] = (),
 ) -> list[Path]:
-    """Pack `files` as the public archives are: `part_0.tar.gz` … in `folder`, and `list_name` with a URL a line.
+    """Pack `files` like the public archives: `part_0.tar.gz` … in `folder`, and `list_name` with one URL per line.
 
-    Members lie flat, behind `member_prefix` (`./` in some archives). The parts numbered in `plain_parts` are plain
-    tars all the same, as at least one published part was. The same files give the same bytes. Returns the parts.
+    Members have no folders, only `member_prefix` (`./` in some archives). The parts numbered in `plain_parts` are plain
+    tars under the same name, as at least one published part was. The same files give the same bytes. Returns the parts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"part_{number}.tar.gz" for number in range(num_parts)]
@@ -278,10 +283,10 @@ def _tar(file: gzip.GzipFile | IO[bytes], members: Sequence[Path], prefix: str) 
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--layout", type=click.Choice(list(LAYOUTS)), default="flat", show_default=True, help="Folders of files.")
 @click.option("--look", type=click.Choice(list(LOOKS)), default="quick", show_default=True, help="Size, rate, quality.")
-@click.option("--source", help="Clips of one release, by its own names. Default: of all.")
-@click.option("--whole-videos", is_flag=True, help="Whole videos in the place of clips.")
+@click.option("--source", help="Only clips of this release, with its own names. Default: all releases.")
+@click.option("--whole-videos", is_flag=True, help="Write whole videos instead of clips.")
 @click.option("--audio", is_flag=True, help="Give every file an AAC track.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, another sample of the same classes.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the footage.")
 def main(folder: Path, layout: str, look: str, source: str | None, whole_videos: bool, audio: bool, seed: int) -> None:
     """Write the footage of the sample's clips into FOLDER."""
     begin_s = time.perf_counter()

@@ -1,6 +1,6 @@
-"""Writes the sample's lists. Ten classes, five plain clips each, and one of everything that real lists hold.
+"""Writes the sample's lists: ten classes with five plain clips each, and an example of every problem of real lists.
 
-`python -m k710.sample.generate` writes them anew; a test holds that the frozen lists are what this file says.
+`python -m k710.sample.generate` writes them. A test checks that the frozen lists match this file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from k710.sources.known import KNOWN_SOURCES
 
 @dataclass(frozen=True)
 class Row:
-    """A row of one list; `label` is the K710 class and is written as the release spells it, None in test lists."""
+    """A row of one list; `label` is the K710 class and is written in the spelling of the release, None in test
+    lists."""
 
     source: str
     split: str
@@ -28,8 +29,9 @@ class Row:
     label: str | None
 
 
-# In all releases but for: riding mountain bike (k400 alone), bull fighting (k600 alone), archaeological excavation
-# (k700 alone). Three are spelled differently in k400: tying tie, balloon blowing, picking fruit (also in k600).
+# All releases have them, except riding mountain bike (only k400), bull fighting (only k600) and archaeological
+# excavation (only k700). Three are spelled differently in k400: tying tie, balloon blowing, picking fruit (also in
+# k600).
 CLASSES = (
     "abseiling",
     "archery",
@@ -45,7 +47,7 @@ CLASSES = (
 
 
 def plain_rows() -> Iterator[Row]:
-    """Five clips of every class: four train, one val; three of them in k600 too, two of them in k400 too."""
+    """Five clips of every class: four train, one val; three of them also in k600, two of them also in k400."""
     for number, label in enumerate(CLASSES):
         for clip in range(5):
             youtube_id, start_s = f"sample-{number}{clip:03d}", 10 * (clip + 1)
@@ -57,7 +59,7 @@ def plain_rows() -> Iterator[Row]:
 
 
 def planted_rows() -> Iterator[Row]:
-    """What makes real lists hard, each under an ID that says what it is."""
+    """The problems of real lists, each with an ID that names it."""
     # Leaks between releases: k400 val and k600 val clips that the newer release moved to train.
     for number in range(3):
         yield Row("k400", "val", f"leaked-400{number}", 20, 30, "archery")
@@ -105,7 +107,7 @@ def planted_rows() -> Iterator[Row]:
 
 
 def write_lists(folder: Path) -> None:
-    """Write every list of the sample into `folder`, each in a form of its own."""
+    """Write every list of the sample into `folder`, each in its own format."""
     rows = [*plain_rows(), *planted_rows()]
     for source in KNOWN_SOURCES:
         for split in ("train", "val", "test"):
@@ -137,7 +139,7 @@ def _file(source: str, split: str, rows: list[Row]) -> tuple[str, str]:
 
 
 def _json(rows: list[Row], subset: str) -> str:
-    """The ActivityNet form. An ID may stand there twice, so the object is written pair by pair."""
+    """The ActivityNet form. An ID may appear twice, so the object is written pair by pair."""
     entries = []
     for row in rows:
         entry = {
@@ -152,7 +154,7 @@ def _json(rows: list[Row], subset: str) -> str:
 
 @functools.cache
 def _spellings(source: str) -> dict[str, str]:
-    """A release's own name of every K710 class that it has."""
+    """The name of every K710 class of a release in that release."""
     label_set, k710 = KNOWN_SOURCES[source].label_set, class_names("k710")
     return {k710[index]: name for index, name in zip(k710_classes_of(label_set), class_names(label_set), strict=True)}
 

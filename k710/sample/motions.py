@@ -1,14 +1,15 @@
-"""Moving shapes whose motion is the class: no single frame tells the class, only the way from frame to frame does.
+"""Moving shapes whose motion is the class: a single frame does not show the class, only the change between frames.
 
-A shape has a place, a size and an angle. Each of the four is a position on a ring: what leaves at the top comes in at
-the bottom, what has grown largest is smallest again. It begins anywhere, uniformly, and the class only says how it goes
-on from there. A shift on a ring leaves a uniform distribution uniform, so **every single frame has the same
-distribution in every class**, exactly; and as all that is random is drawn before the label is looked at, the first
-frame of a clip is even the same picture whatever its label. A model that sees one frame is at chance.
+A shape has a position (x and y), a size and an angle. Each of these four is a position on a ring: a shape that leaves
+at the top comes in at the bottom, and after its largest size it is smallest again. The start is uniformly random, and
+the class only decides how the shape continues. A shift on a ring keeps a uniform distribution uniform. So **every
+single
+frame has exactly the same distribution in every class**. All random numbers are drawn before the label is used, so the
+first frame of a clip is the same picture for every label. A model that sees one frame has chance accuracy.
 
-Training mirrors clips, so nothing depends on left and right: the side to which a shape moves, circles or turns is a
-coin toss. Played backwards, down is up, growing is shrinking, climbing is digging, and each of the other four is
-itself.
+Training mirrors clips, so no class depends on left and right: the side to which a shape moves, circles or turns is
+random. Played backwards, down becomes up, growing becomes shrinking, climbing becomes digging, and the other four
+motions stay the same.
 
 A clip shows about one cycle of its motion (bouncing: one and a half), so eight frames of it are enough.
 """
@@ -32,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Look:
-    """How a video looks, and how x264 is told to keep it: its size, its rate, and `noise` in grey levels of 255."""
+    """The size, the rate and the `noise` (in grey levels of 255) of a video, and its x264 settings."""
 
     width_px: int = 128
     height_px: int = 96
@@ -43,23 +44,26 @@ class Look:
 
     def __post_init__(self) -> None:
         if min(self.width_px, self.height_px) < 32 or self.width_px % 2 or self.height_px % 2:
-            raise UsageError(f"{self.width_px}x{self.height_px}: want even sides of at least 32 pixels")
+            raise UsageError(f"{self.width_px}x{self.height_px}: the sides must be even and at least 32 pixels")
         if self.fps < 1 or not 0 <= self.noise <= 16:
-            raise UsageError(f"{self.fps} fps, noise {self.noise}: want at least 1 fps and noise from 0 to 16")
+            raise UsageError(
+                f"{self.fps} fps, noise {self.noise}: the rate must be at least 1 fps, and the noise from 0 to 16"
+            )
 
     def num_frames(self, duration_s: float) -> int:
         return round(duration_s * self.fps)
 
 
-# Small and quick; as the archives of the releases hold them; and small enough for whole videos of minutes.
+# Small and quick; like the files in the archives of the releases; and small enough for whole videos of minutes.
 LOOKS = {
     "quick": Look(),
     "released": Look(340, 256, 30, noise=9, preset="medium", crf=23),  # some 400 kbit/s; decodes as fast as theirs
     "tiny": Look(64, 48, 8),
 }
 
-# A course says how far the shape has gone after `t` cycles, (num_frames,): (num_frames, 4), in turns of the rings of x,
-# y, size and angle; downwards is positive. `side` is -1 or 1, `phase` lies between 0 and 1.
+# A course gives the way of the shape after `t` cycles, (num_frames,): (num_frames, 4), in turns of the rings of x, y,
+# size
+# and angle; downwards is positive. `side` is -1 or 1, `phase` is from 0 to 1.
 Course = Callable[[Floats, int, float], Floats]
 
 
@@ -79,7 +83,7 @@ def _bouncing(t: Floats, side: int, phase: float) -> Floats:
     return np.stack([0 * t, -0.45 * np.abs(np.sin(np.pi * (1.5 * t + phase))), 0 * t, 0 * t], axis=1)
 
 
-# Each class of the sample (generate.CLASSES), and what its clips show.
+# The motion of each class of the sample (generate.CLASSES).
 MOTIONS: dict[str, tuple[str, Course]] = {
     "abseiling": ("down", _steady(down=1)),
     "archery": ("aside", _steady(aside=1)),
@@ -93,8 +97,9 @@ MOTIONS: dict[str, tuple[str, Course]] = {
     "archaeological excavation": ("digging", _steady(aside=1, down=1)),
 }
 
-# Each is where the shape is, in its own coordinates from -1 to 1. None looks the same after less than half a turn, so
-# that turning shows; none reaches beyond the unit circle, so that it can turn.
+# The area of each shape, in its own coordinates from -1 to 1. No shape looks the same after less than half a turn, so
+# that
+# turning is visible. Each is inside the unit circle, so that it can turn.
 _SHAPES: tuple[Callable[[Floats, Floats], npt.NDArray[np.bool_]], ...] = (
     lambda u, v: (np.abs(u) < 0.92) & (np.abs(v) < 0.36),  # a bar
     lambda u, v: (u * u + v * v < 1) & (v > -0.1),  # half a disc
@@ -105,9 +110,9 @@ _SHAPES: tuple[Callable[[Floats, Floats], npt.NDArray[np.bool_]], ...] = (
 
 
 def motion_of(label: str) -> tuple[str, Course]:
-    """The name and the course of a class's motion; the label may be any release's spelling of it.
+    """The name and the course of the motion of a class; the label may be spelled as in any release.
 
-    Raises LabelError for a name that is no class, UsageError for a class that is not in the sample.
+    Raises LabelError for an unknown class, UsageError for a class that is not in the sample.
     """
     name = Alignment().align(label)
     if name not in MOTIONS:
@@ -120,8 +125,8 @@ def motion_frames(
 ) -> Iterator[Frame]:
     """The `num_frames` frames of a clip, uint8 (height_px, width_px, 3) RGB, spread evenly over its whole motion.
 
-    So eight frames are a clip of eight frames, not the beginning of one. Background, shape and colour come from (seed,
-    youtube_id), and with start_s also where the motion begins: two spans of one video share the scene. Raises
+    So eight frames show the whole clip, not its beginning. Background, shape and colour depend on (seed, youtube_id);
+    the start of the motion also depends on start_s. So two spans of one video share the scene. Raises
     LabelError or UsageError as `motion_of`.
     """
     _, course = motion_of(label)
@@ -129,7 +134,7 @@ def motion_frames(
 
 
 def still_frames(youtube_id: str, num_frames: int, look: Look, *, start_s: int = 0, seed: int = 0) -> Iterator[Frame]:
-    """The scene of a video without its shape, as `motion_frames`: what is on outside every span."""
+    """The scene of a video without its shape, as in `motion_frames`: the frames outside every span."""
     scene, rng = _Scene(youtube_id, look, seed), _rng(seed, youtube_id, start_s, "still")
     for offset in scene.noise_offsets(rng, num_frames):
         yield scene.frame(None, offset)
@@ -147,14 +152,16 @@ def _moving(course: Course, youtube_id: str, num_frames: int, look: Look, start_
 
 
 def _rng(*key: object) -> np.random.Generator:
-    """A generator of its own for every key, the same on every machine, whatever Python's own hash does."""
+    """A separate generator for every key, the same on every machine; Python's hash is not used."""
     return np.random.default_rng(list(hashlib.sha256(repr(key).encode()).digest()))
 
 
 class _Scene:
-    """What stays the same in a video: a muted background with some texture, and one vivid shape."""
+    """The constant parts of a video: a muted background with some texture, and one vivid shape."""
 
-    _SLACK_PX = 32  # the plate of noise is larger than the frame and lies elsewhere in each: cheaper than new noise
+    _SLACK_PX = (
+        32  # the noise image is larger than the frame and shifted in each frame, which is cheaper than new noise
+    )
 
     def __init__(self, youtube_id: str, look: Look, seed: int) -> None:
         rng = _rng(seed, youtube_id)
@@ -167,7 +174,7 @@ class _Scene:
         self._noise = rng.integers(-look.noise, look.noise, plate, np.int8, endpoint=True).view(np.uint8)
 
     def noise_offsets(self, rng: np.random.Generator, num_frames: int) -> npt.NDArray[np.int64]:
-        """Where on the plate each frame's noise begins: (num_frames, 2)."""
+        """The offset of each frame in the noise image: (num_frames, 2)."""
         return rng.integers(self._SLACK_PX, size=(num_frames, 2), endpoint=True)
 
     def frame(self, place: Floats | None, noise_offset: npt.NDArray[np.int64]) -> Frame:
@@ -176,14 +183,16 @@ class _Scene:
         if place is not None:
             self._draw(frame, place)
         (height, width), (y, x) = self._size, noise_offset
-        # Colours keep a distance of 16 from black and white, so that noise, modulo 256, never wraps round.
+        # Colours are at least 16 away from black and white, so that added noise never wraps around modulo 256.
         frame += self._noise[y : y + height, x : x + width]
         return frame
 
     def _draw(self, frame: Frame, place: Floats) -> None:
         height, width = self._size
         x, y = place[0] * width, place[1] * height
-        radius = 0.14 * min(height, width) * 2.5 ** place[2]  # at most 0.35 of the short side: it never meets itself
+        radius = (
+            0.14 * min(height, width) * 2.5 ** place[2]
+        )  # at most 0.35 of the short side, so that the shape never touches itself
         reach = int(radius) + 1
         rows, columns = (np.arange(int(centre) - reach, int(centre) + reach + 2) for centre in (y, x))
         v, u = (rows[:, None] - y) / radius, (columns[None, :] - x) / radius
@@ -195,7 +204,7 @@ class _Scene:
 
 
 def _background(rng: np.random.Generator, look: Look) -> Frame:
-    """A grey with a tint, a gradient and blotches: nothing is plain, and nothing is as vivid as the shape."""
+    """A tinted grey with a gradient and blotches: never plain, and never as vivid as the shape."""
     y, x = np.mgrid[0 : 1 : look.height_px * 1j, 0 : 1 : look.width_px * 1j]
     slope = rng.uniform(-30, 30, 2)
     grey = rng.uniform(80, 175) + slope[0] * (x - 0.5) + slope[1] * (y - 0.5)

@@ -1,4 +1,4 @@
-"""Frames that carry their own number, so that a test can say which frame a reader gave it."""
+"""Frames that show their own number, so that a test can check which frame a reader returned."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy.typing as npt
 from k710.errors import UsageError
 from k710.sample.motions import Frame, Look
 
-# 4 x 4 cells, the lowest bit first. A cell is two halves, one above the other: white over black is a one.
+# 4 x 4 cells, the lowest bit first. A cell has an upper and a lower half: white over black is a one.
 _CELLS = 4
 MAX_FRAMES = 2 ** (_CELLS * _CELLS)
 
 
 def numbered_frames(num_frames: int, look: Look, *, first: int = 0) -> Iterator[Frame]:
-    """`num_frames` frames, uint8 (height_px, width_px, 3) RGB, that `read_number` numbers from `first` on.
+    """`num_frames` frames, uint8 (height_px, width_px, 3) RGB, numbered from `first` on for `read_number`.
 
-    The number stands in the Gray code, so that from frame to frame a single cell changes: an encoder finds no cuts
-    where it would put key frames, and a long group of pictures stays one. Raises UsageError for numbers too large.
+    The number is in Gray code, so only one cell changes from frame to frame. So an encoder detects no cuts and adds no
+    key frames, and a long group of pictures stays one. Raises UsageError for numbers too large.
     """
     if not 0 <= first <= first + num_frames <= MAX_FRAMES:
-        raise UsageError(f"frames {first} to {first + num_frames}: want numbers from 0 to {MAX_FRAMES - 1}")
+        raise UsageError(f"frames {first} to {first + num_frames}: the numbers must be from 0 to {MAX_FRAMES - 1}")
     rows = np.arange(look.height_px) * 2 * _CELLS // look.height_px
     columns = np.arange(look.width_px) * _CELLS // look.width_px
     bit = rows[:, None] // 2 * _CELLS + columns[None, :]
@@ -36,10 +36,10 @@ def numbered_frames(num_frames: int, look: Look, *, first: int = 0) -> Iterator[
 
 
 def read_number(frame: npt.NDArray[Any]) -> int:
-    """The number that a frame carries: (height, width, 3) or (height, width), of any size and any scale of values.
+    """The number that a frame shows: (height, width, 3) or (height, width), of any size and any scale of values.
 
     It survives lossy codecs, scaling, and changes of brightness and contrast, as only the two halves of a cell are
-    compared; cropping and mirroring it does not. Raises ValueError where a cell is not plainly one or the other.
+    compared; it does not survive cropping and mirroring. Raises ValueError for a cell that is not clearly 0 or 1.
     """
     grey = np.asarray(frame, np.float64)
     grey = grey.mean(axis=2) if grey.ndim == 3 else grey
@@ -47,7 +47,7 @@ def read_number(frame: npt.NDArray[Any]) -> int:
     difference = (halves[:, 0] - halves[:, 1]).ravel()
     contrast = np.ptp(halves)
     if contrast == 0 or np.abs(difference).min() < contrast / 2:
-        raise ValueError(f"a frame of {grey.shape[1]}x{grey.shape[0]} carries no number that can be read")
+        raise ValueError(f"a frame of {grey.shape[1]}x{grey.shape[0]} shows no number that can be read")
     gray_code = sum(1 << bit for bit in np.flatnonzero(difference > 0).tolist())
     number = 0
     while gray_code:
@@ -56,7 +56,7 @@ def read_number(frame: npt.NDArray[Any]) -> int:
 
 
 def _means(grey: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The mean of the inner part of every half cell, away from its borders, where codecs and scaling mix it."""
+    """The mean of the inner part of every half cell. Codecs and scaling blur its borders."""
     height, width = grey.shape
     centres_y = (np.arange(2 * _CELLS) + 0.5) / (2 * _CELLS)
     centres_x = (np.arange(_CELLS) + 0.5) / _CELLS

@@ -1,9 +1,9 @@
-"""Serves the sample's clips as the public archives do, on this machine, for the time of one command.
+"""Serves the sample's clips like the public archives, on this machine, while one command runs.
 
     python -m k710.sample.serve k710 fetch manifests/sample --from cvdf:{url}
 
-`{url}` becomes the address. Each release's archives are real `.tar.gz` parts with their list; one is a plain tar under
-that name, as happened in public.
+`{url}` becomes the address. The archives of each release are real `.tar.gz` parts with their list. One is a plain tar
+named `.tar.gz`, as one public archive was.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import click
 
 from k710.sample.footage import sample_clips, write_archives, write_footage
 
-# Where the public archives of each release lie, and its name in their lists. K700's own are hosted nowhere.
+# The folder of the public archives of each release, and its name in their lists. K700's archives are not hosted.
 FOLDERS = {"k700_2020": "700_2020", "k600": "600", "k400": "400"}
 NUM_PARTS = 2
 
 
 def write_public_archives(folder: Path, base_url: str) -> None:
-    """Write the archives of the hosted releases under `folder`, laid out as under the public base URL.
+    """Write the archives of the hosted releases to `folder`, with the layout of the public base URL.
 
-    The sample's K700 clips stand in the archives of its 2020 edition, as most of the real ones do.
+    The sample's K700 clips are in the archives of the 2020 edition, like most of the real ones.
     """
     with tempfile.TemporaryDirectory() as scratch:
         for release, below in FOLDERS.items():
@@ -52,7 +52,7 @@ def write_public_archives(folder: Path, base_url: str) -> None:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """Serve a folder on a free port of 127.0.0.1; gives the address."""
+    """Serve a folder on a free port of 127.0.0.1; yields the address."""
     handler = functools.partial(_Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -75,7 +75,7 @@ def main(command: tuple[str, ...]) -> None:
     """Serve the sample's archives while COMMAND runs; {url} in it becomes their address."""
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url:
         write_public_archives(Path(folder), url)
-        # The lists of archives are cached by address, and this address is gone in a moment.
+        # The lists of archives are cached by address, and this address exists only for a moment.
         cache = {"K710_CACHE": str(Path(folder) / ".cache"), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         done = subprocess.run([part.replace("{url}", url) for part in command], env=os.environ | cache, check=False)  # noqa: S603
     sys.exit(done.returncode)

@@ -1,7 +1,7 @@
-"""Footage as rich in detail as camera footage: fractal landscapes that are panned over, with things moving before them.
+"""Footage with as much detail as camera footage: fractal landscapes with camera motion and moving objects.
 
-Pictures of the world have a spectrum that falls with the square of the frequency; so have these. No two videos share a
-landscape, and the two shots of one video share nothing but its seed.
+The spectrum of natural pictures falls with the square of the frequency, and so does that of these. No two videos share
+a landscape, and the shots of one video share only its seed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from PIL import Image
 
 from k710.sample.motions import Frame, Look
 
-_THINGS = 3
-_SHOT_S = 6.0  # a cut comes after about as long
+_OBJECTS = 3
+_SHOT_S = 6.0  # the mean time between cuts
 
 
 def textured_frames(name: str, num_frames: int, look: Look, *, start_s: float = 0.0) -> Iterator[Frame]:
     """`num_frames` frames of the video `name` from `start_s` on, uint8 (height_px, width_px, 3) RGB.
 
-    The same second of a video is the same picture whatever the size and rate of `look`, so that copies can be made that
-    begin elsewhere.
+    A time in a video gives the same picture for every size and rate of `look`, so that copies can start at another
+    time.
     """
     times = start_s + np.arange(num_frames) / look.fps
     shot, made = None, -1
@@ -36,27 +36,27 @@ def textured_frames(name: str, num_frames: int, look: Look, *, start_s: float = 
 
 
 class _Shot:
-    """A landscape larger than the frame, and things with a texture of their own that cross it."""
+    """A landscape larger than the frame, and textured objects that cross it."""
 
-    _ROOM = 1.4  # the landscape's sides over the frame's
+    _ROOM = 1.4  # the sides of the landscape, relative to the frame
 
     def __init__(self, name: str, look: Look) -> None:
         rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
         self._size = look.height_px, look.width_px
         height, width = (round(side * self._ROOM) for side in self._size)
         self._land = _resized(_fractal(rng, 256, 384), width, height)
-        self._pan = rng.uniform(0.1, 0.9, 2), rng.uniform(-0.09, 0.09, 2)  # where it begins, and per second
+        self._pan = rng.uniform(0.1, 0.9, 2), rng.uniform(-0.09, 0.09, 2)  # the start, and the motion per second
         side = round(0.4 * look.height_px)
-        self._things = [_resized(_fractal(rng, 64, 64), side, side) for _ in range(_THINGS)]
-        self._starts, self._ways = rng.uniform(0, 1, (_THINGS, 2)), rng.uniform(-0.35, 0.35, (_THINGS, 2))
+        self._things = [_resized(_fractal(rng, 64, 64), side, side) for _ in range(_OBJECTS)]
+        self._starts, self._ways = rng.uniform(0, 1, (_OBJECTS, 2)), rng.uniform(-0.35, 0.35, (_OBJECTS, 2))
         v, u = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
         self._inside = u * u + v * v < 1
 
     def frame(self, time_s: float) -> Frame:
-        """The picture `time_s` after the shot's begin."""
+        """The picture `time_s` after the beginning of the shot."""
         (height, width), (start, speed) = self._size, self._pan
         room = self._land.shape[0] - height, self._land.shape[1] - width
-        # To and fro, so that it never leaves the landscape.
+        # Back and forth, so that it never leaves the landscape.
         place = np.abs((start + speed * time_s + 1) % 2 - 1)
         top, left = (round(float(share) * free) for share, free in zip(place, room, strict=True))
         frame = self._land[top : top + height, left : left + width].copy()
@@ -72,7 +72,7 @@ class _Shot:
 
 
 def _fractal(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Noise whose amplitude falls with the frequency, mostly grey as the world is."""
+    """Noise whose amplitude falls with the frequency; mostly grey, like natural pictures."""
     squared = np.fft.fftfreq(height)[:, None] ** 2 + np.fft.fftfreq(width)[None] ** 2
     squared[0, 0] = np.inf
     planes = []

@@ -1,1 +1,1 @@
-"""Where bytes are: places on disk and at URLs, copies, downloads."""
+"""Files on this machine and at URLs: locations, copies, downloads."""

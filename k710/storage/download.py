@@ -1,4 +1,4 @@
-"""Public files over HTTP(S) into a file, or once into the cache."""
+"""Downloads of public files over HTTP(S), to a file or once to the cache."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Downloaded:
-    """A whole file on the disk and where it came from; `retrieved_at` is UTC in ISO 8601."""
+    """A complete file on the disk and its origin; `retrieved_at` is UTC in ISO 8601."""
 
     url: str
     path: Path
@@ -45,11 +45,11 @@ class Downloaded:
 
 
 def download(url: str, path: str | Path, **options: Unpack[Options]) -> Downloaded:
-    """`url` as the file `path`, replaced whole or not at all; see `open_url`.
+    """Download `url` to the file `path`, which is replaced whole or not at all; see `open_url`.
 
-    The bytes gather in `path.part`, which a later call takes up as long as the server still has that version of the
-    file (`path.part.json` says which). A second process for the same path waits for the first. Raises DownloadError,
-    or OSError naming the file where the disk is at fault; what has come stays in `path.part` either way.
+    The bytes are collected in `path.part`. A later call resumes it if the server still has that version of the file
+    (recorded in `path.part.json`). A second process for the same path waits for the first. Raises DownloadError, or an
+    OSError that names the file if the disk failed. The bytes so far stay in `path.part` in both cases.
     """
     path = Path(path)
     check_address(url)
@@ -65,23 +65,23 @@ def cached(
     check: Callable[[Path], object] = lambda path: None,
     **options: Unpack[Options],
 ) -> Downloaded:
-    """`url` from the folder `cache` (default: `cache_folder()`), downloaded when it is not there; see `download`.
+    """`url` from the folder `cache` (default: `cache_folder()`), downloaded if it is not there; see `download`.
 
-    `check` looks at what was downloaded and raises a K710Error where it is not what was asked for, such as the web page
-    of a portal: then it does not stay in the cache, and the next call asks the server again.
-    A JSON record beside the file, written last, says what it is; file and record with the same size are used as they
-    are, without asking the server. Processes that want the same address at once wait for each other.
+    `check` examines a downloaded file. It raises a K710Error for a wrong file, such as the web page of a login portal;
+    then the file is removed from the cache, and the next call asks the server again.
+    A JSON record next to the file is written last. If the file has the recorded size, it is used without asking the
+    server. Processes that want the same address at the same time wait for each other.
     """
     check_address(url)
     path = (cache_folder() if cache is None else Path(cache)) / _file_name(url)
-    record = _beside(path, ".json")
+    record = _sibling(path, ".json")
     if found := _recorded(url, path, record):
         return found
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path):
-        if found := _recorded(url, path, record):  # another process has brought it meanwhile
+        if found := _recorded(url, path, record):  # another process has downloaded it
             return found
-        record.unlink(missing_ok=True)  # it must never stand beside a file that it does not describe
+        record.unlink(missing_ok=True)  # a record must never describe another file
         found = _download(url, path, options)
         try:
             check(path)
@@ -93,16 +93,16 @@ def cached(
 
 
 def forget(url: str) -> None:
-    """Remove `url` from the cache, where it is in it and can be removed: the next `cached` asks the server."""
+    """Remove `url` from the cache, if it is there and can be removed. The next `cached` asks the server."""
     path = cache_folder() / _file_name(url)
-    for file in (_beside(path, ".json"), path):
+    for file in (_sibling(path, ".json"), path):
         with contextlib.suppress(OSError):
             file.unlink()
 
 
 def cache_folder() -> Path:
-    """`$K710_CACHE`, else `$XDG_CACHE_HOME/k710`, else `~/.cache/k710`, as an absolute path. Raises DownloadError where
-    there is no home."""
+    """`$K710_CACHE`, else `$XDG_CACHE_HOME/k710`, else `~/.cache/k710`, as an absolute path. Raises DownloadError if
+    there is no home folder."""
     try:
         if own := os.environ.get("K710_CACHE"):
             return Path(own).expanduser().absolute()
@@ -113,29 +113,29 @@ def cache_folder() -> Path:
 
 
 def _download(url: str, path: Path, options: Options) -> Downloaded:
-    part = _beside(path, ".part")
+    part = _sibling(path, ".part")
     try:
         done = _fill(url, path, part, options)
-    except ChangedError:  # a stale part, or a new file in the middle of the old one: once more, from nothing
+    except ChangedError:  # the part is old, or the file changed during the download: start again from byte 0
         part.unlink(missing_ok=True)
         done = _fill(url, path, part, options)
     except TooLargeError:
         part.unlink(missing_ok=True)
-        _beside(part, ".json").unlink(missing_ok=True)
+        _sibling(part, ".json").unlink(missing_ok=True)
         raise
     part.replace(path)
-    _beside(part, ".json").unlink()
+    _sibling(part, ".json").unlink()
     return done
 
 
 def _fill(url: str, path: Path, part: Path, options: Options) -> Downloaded:
-    """Bring `part` from where it stands to the whole file, on the disk."""
-    note = _beside(part, ".json")
+    """Complete `part` from its present size to the whole file, on the disk."""
+    note = _sibling(part, ".json")
     known = _resumable(url, note) if part.exists() else None
     start = part.stat().st_size if known else 0
     digest = hashlib.sha256()
     with open_url(url, start=start, known=known, **options) as source, part.open("a+b") as sink:
-        # The note follows the emptying of an old part and precedes the first byte, so it never vouches for others.
+        # The note is written after an old part is emptied and before the first byte, so it always describes the part.
         sink.truncate(start)
         _write_json(note, {"url": url, **asdict(source.version)})
         buffer = memoryview(bytearray(PIECE_BYTES))
@@ -153,7 +153,7 @@ def _fill(url: str, path: Path, part: Path, options: Options) -> Downloaded:
 
 
 def _resumable(url: str, note: Path) -> FileVersion | None:
-    """The version that a part belongs to; None when that is unknown, of another address, or nothing to go by."""
+    """The version that a part belongs to; None if it is unknown, of another address, or not identified."""
     content = _read_json(note)
     if content.pop("url", None) != url:
         return None
@@ -175,12 +175,12 @@ def _recorded(url: str, path: Path, record: Path) -> Downloaded | None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is at `path`.
+    """Wait until no other process downloads to `path`.
 
-    A disk error that does not say where, as that of a failed write, gets the name of `path`.
+    A disk error without a file name, as of a failed write, gets the name of `path`.
     """
     try:
-        with alone(_beside(path, ".part.lock")):
+        with alone(_sibling(path, ".part.lock")):
             yield
     except MachineError as error:
         raise DownloadError(str(error)) from error
@@ -190,17 +190,17 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _file_name(url: str) -> str:
-    """A hash, so that addresses do not meet, and the last part of the address, so that people find it."""
+    """A hash, so that each address has its own name, and the end of the address, so that people can find it."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", unquote(urlsplit(url).path).rsplit("/", 1)[-1])
     return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name[-80:]}"
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _sibling(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a small file of ours; empty when there is none or it is damaged."""
+    """The object in one of k710's small JSON files; empty if the file is missing or damaged."""
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):

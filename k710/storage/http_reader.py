@@ -1,6 +1,6 @@
-"""The bytes of a public file over HTTP(S), as a stream that survives the real internet.
+"""A public file over HTTP(S) as a stream that reconnects after errors.
 
-Bytes are given as they stand on the server: no Content-Encoding is asked for, and none is undone.
+The bytes are those on the server: no Content-Encoding is requested, and none is decoded.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     import requests
     from _typeshed import WriteableBuffer
 
-LONGEST_WAIT_S = 60.0  # between two tries, whatever a server's Retry-After asks for
+LONGEST_WAIT_S = 60.0  # between two tries, even if a server's Retry-After is longer
 PIECE_BYTES = 1 << 18
-LEAST_BYTES_PER_S = 1_000  # a server that gives less, for twice `timeout_s`, counts as one that gives nothing
+LEAST_BYTES_PER_S = 1_000  # a slower server, for twice `timeout_s`, counts as silent
 MAX_REDIRECTS = 10
 _WORTH_RETRYING = {408, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(?:(\d{1,18})|\*)")
 
-Progress = Callable[[int, "int | None"], None]  # (done_bytes, total_bytes or None where the server does not say)
+Progress = Callable[[int, "int | None"], None]  # (done_bytes, total_bytes or None if the server does not say)
 
 
 class Options(TypedDict, total=False):
-    """What `open_url`, `download` and `cached` have in common; `ResumingReader` holds the defaults."""
+    """The options of `open_url`, `download` and `cached`; `ResumingReader` has the defaults."""
 
-    retries: int  # tries in a row that may bring no byte
+    retries: int  # allowed tries in a row without a byte
     timeout_s: float  # the longest silence of a server
     backoff_s: float  # before the second try, then twice that, and so on
     progress: Progress | None
-    max_bytes: int | None  # of the whole file: one that has more, or never ends, is none of those that are expected
-    max_seconds: float | None  # for all of it, all tries together
+    max_bytes: int | None  # the largest size of the whole file
+    max_seconds: float | None  # for the whole file, all tries together
 
 
 class RefusedError(DownloadError):
-    """The server answered, and does not give the file: to ask again would not help. `status` is HTTP's."""
+    """The server refused the file, and another try would not help. `status` is the HTTP status."""
 
     def __init__(self, url: str, status: int, reason: str) -> None:
         super().__init__(url, status, reason)
@@ -58,15 +58,15 @@ class RefusedError(DownloadError):
 
 
 class TooLargeError(DownloadError):
-    """The file has more bytes than are allowed, or takes more time."""
+    """The file has more bytes, or takes more time, than is allowed."""
 
 
 class ChangedError(DownloadError):
-    """The bytes that the server would send now do not belong to those that it sent before."""
+    """The file changed on the server, so its bytes do not continue those that came before."""
 
 
 class _TryAgainError(Exception):
-    """A try that failed in a way that may pass; `wait_s` is what the server asked for."""
+    """A temporary failure; `wait_s` is the wait that the server asked for."""
 
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -75,7 +75,7 @@ class _TryAgainError(Exception):
 
 @dataclass(frozen=True)
 class FileVersion:
-    """What a server says of a file that tells one version of it from another."""
+    """The headers that identify a version of a file on a server."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -83,11 +83,12 @@ class FileVersion:
 
     @property
     def if_range(self) -> str | None:
-        """The value of an If-Range header. RFC 9110 13.1.5: never a weak ETag, which does not vouch for bytes."""
+        """The value of an If-Range header. RFC 9110 13.1.5: never a weak ETag, because it does not
+        guarantee equal bytes."""
         return self.last_modified if self.etag is None or self.etag.startswith("W/") else self.etag
 
     def continues(self, found: FileVersion, partial: bool) -> bool:
-        """Whether an answer of version `found` carries on with this one. A 206 may leave out what If-Range checked."""
+        """Whether an answer of version `found` continues this one. A 206 may omit the headers that If-Range checked."""
         if None not in (self.size_bytes, found.size_bytes) and self.size_bytes != found.size_bytes:
             return False
         if self.etag is not None and self.etag == found.etag == self.if_range:
@@ -97,10 +98,10 @@ class FileVersion:
 
 
 class ResumingReader(io.RawIOBase):
-    """The bytes of a URL in order, over as many connections as that takes; made by `open_url`.
+    """The bytes of a URL in order, over as many connections as needed; made by `open_url`.
 
-    Reading raises DownloadError when the file changed on the server, when it is refused, or when no byte comes any
-    more. `version` is what the server says of the file, and `tell()` the position in it of the next byte.
+    Reading raises DownloadError if the file changed on the server, if the server refuses it, or if no more bytes come.
+    `version` identifies the file on the server, and `tell()` is the position of the next byte.
     """
 
     _response: requests.Response | None = None
@@ -121,11 +122,11 @@ class ResumingReader(io.RawIOBase):
         self.url, self.version = url, known or FileVersion()
         self._retries, self._timeout_s, self._backoff_s, self._progress = retries, timeout_s, backoff_s, progress
         self._offset = start
-        self._skip_bytes = 0  # of the present answer, because they were given already
+        self._skip_bytes = 0  # of the present answer, because they were returned before
         self._ended = False
         self._chunked = False
         self._max_bytes, self._max_s, self._began_s = max_bytes, max_seconds, time.monotonic()
-        self._waited_s, self._waited_bytes = 0.0, 0  # since the throughput was last looked at
+        self._waited_s, self._waited_bytes = 0.0, 0  # since the throughput was last checked
         self._slow_in_a_row = 0
         self._persistently(lambda: 0)
 
@@ -137,8 +138,8 @@ class ResumingReader(io.RawIOBase):
 
     @property
     def says_its_end(self) -> bool:
-        """Whether the server says where the file ends, by a size or by chunks: else a broken connection looks like the
-        end."""
+        """Whether the server marks the end of the file, by a size or by chunks. Otherwise a broken connection looks
+        like the end."""
         return self._chunked or self.version.size_bytes is not None
 
     def close(self) -> None:
@@ -147,12 +148,13 @@ class ResumingReader(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         if self.closed:
-            raise ValueError(f"{self.url}: read after it was closed")
+            raise ValueError(f"{self.url}: read after the reader was closed")
         view = memoryview(buffer).cast("B")
         return self._persistently(lambda: self._receive(view))
 
     def _persistently(self, step: Callable[[], int]) -> int:
-        """`step` over an open connection. Every call counts its tries anew: it returns once there was progress."""
+        """Do `step` over an open connection, with retries. Each call counts its own tries, because each makes
+        progress."""
         tries = 0
         while True:
             try:
@@ -173,7 +175,7 @@ class ResumingReader(io.RawIOBase):
                 raise
 
     def _connect(self) -> None:
-        """Ask for what follows the offset. Raises _TryAgainError where that may help, DownloadError where not."""
+        """Request the bytes from the offset on. Raises _TryAgainError for a temporary failure, else DownloadError."""
         import requests
         import urllib3
 
@@ -192,14 +194,16 @@ class ResumingReader(io.RawIOBase):
         self._response = response
         status = f"{response.status_code} {response.reason or ''}".strip()
         if response.status_code in _WORTH_RETRYING:
-            asked_s = response.headers.get("Retry-After", "")  # a date here, which is rare, is left to the backoff
+            asked_s = response.headers.get(
+                "Retry-After", ""
+            )  # a date, which is rare, is ignored; then the backoff decides
             raise _TryAgainError(status, float(asked_s) if asked_s.isdecimal() else 0.0)
         if response.status_code not in (200, 206) and not (response.status_code == 416 and self._offset):
             raise RefusedError(self.url, response.status_code, response.reason or "")
         self._accept(response)
 
     def _accept(self, response: requests.Response) -> None:
-        """Check that an answer carries on where the last one ended. A 200 starts the file anew, a 416 has no bytes."""
+        """Check that an answer continues where the last one ended. A 200 starts at byte 0, a 416 has no bytes."""
         code, headers = response.status_code, response.headers
         first, total = (0, _length(response)) if code == 200 else _content_range(response)
         found = FileVersion(headers.get("ETag"), headers.get("Last-Modified"), total)
@@ -208,7 +212,7 @@ class ResumingReader(io.RawIOBase):
             raise ChangedError(f"{self.url}: the file changed: {self.version} up to byte {self._offset}, now {found}")
         if not self._ended and (first is None or first > self._offset):
             answer = headers.get("Content-Range")
-            raise DownloadError(f"{self.url}: asked for the bytes from {self._offset} on, got {answer!r}")
+            raise DownloadError(f"{self.url}: requested the bytes from {self._offset} on, but got {answer!r}")
         self._skip_bytes = self._offset - (first or 0)
         self._chunked = "Transfer-Encoding" in headers
         old = self.version
@@ -217,7 +221,7 @@ class ResumingReader(io.RawIOBase):
         )
 
     def _receive(self, view: memoryview) -> int:
-        """The next bytes into `view`; their number, 0 at the end of the file. Raises _TryAgainError."""
+        """Read the next bytes into `view`. Returns their number, 0 at the end of the file. Raises _TryAgainError."""
         while view.nbytes and not self._ended:
             self._check_throughput()
             data = self._read_some(min(self._skip_bytes, PIECE_BYTES) or view.nbytes)
@@ -241,41 +245,42 @@ class ResumingReader(io.RawIOBase):
 
         assert self._response is not None
         raw = self._response.raw
-        # read1 (urllib3 2.2+) gives what has come; read waits for all of it, and a break loses what came before.
+        # read1 (urllib3 2.2+) returns the bytes that have arrived. read waits for all, and loses them if the connection
+        # breaks.
         read = getattr(raw, "read1", raw.read)
         begin_s = time.monotonic()
         try:
             data: bytes = read(at_most_bytes, decode_content=False)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             raise _TryAgainError(_reason(error)) from error
-        # Only while the server is waited for: who reads the stream may take all the time in the world.
+        # Only the time of waiting for the server counts, not the time that the caller needs.
         self._waited_s += time.monotonic() - begin_s
         self._waited_bytes += len(data)
         return data
 
     def _check_limits(self) -> None:
-        """Raise TooLargeError where the file has more bytes, or has taken more time, than is allowed."""
+        """Raise TooLargeError if the file has more bytes, or has taken more time, than is allowed."""
         size_bytes = max(self._offset, self.version.size_bytes or 0)
         if self._max_bytes is not None and size_bytes > self._max_bytes:
             limit = f"{self._max_bytes >> 20:,} MiB" if self._max_bytes >> 20 else f"{self._max_bytes:,} bytes"
-            raise TooLargeError(f"{self.url}: has more than {limit}, which no such file has")
+            raise TooLargeError(f"{self.url}: has more than {limit}, too much for such a file")
         if self._max_s is not None and time.monotonic() - self._began_s > self._max_s:
-            raise TooLargeError(f"{self.url}: is not here after {self._max_s:,.0f} s, at byte {self._offset:,}")
+            raise TooLargeError(f"{self.url}: is incomplete after {self._max_s:,.0f} s, at byte {self._offset:,}")
 
     def _check_throughput(self) -> None:
-        """Raise _TryAgainError where the server gives too few bytes to ever come to an end, DownloadError where other
-        connections gave no more."""
+        """Raise _TryAgainError if the server is too slow to finish, DownloadError if several connections were too
+        slow."""
         if self._waited_s < 2 * self._timeout_s:
             return
         is_slow = self._waited_bytes < LEAST_BYTES_PER_S * self._waited_s
-        told = f"{self._waited_bytes:,} bytes in {self._waited_s:,.0f} s"
+        rate = f"{self._waited_bytes:,} bytes in {self._waited_s:,.0f} s"
         self._waited_s, self._waited_bytes = 0.0, 0
         self._slow_in_a_row = self._slow_in_a_row + 1 if is_slow else 0
         if self._slow_in_a_row >= self._retries:
             tries = f"after {self._retries} tries"
-            raise DownloadError(f"{self.url}: stopped at byte {self._offset}, too slow {tries}: {told}")
+            raise DownloadError(f"{self.url}: stopped at byte {self._offset}, too slow {tries}: {rate}")
         if is_slow:
-            raise _TryAgainError(f"too slow: {told}")
+            raise _TryAgainError(f"too slow: {rate}")
 
     def _hang_up(self) -> None:
         if self._response is not None:
@@ -286,18 +291,20 @@ class ResumingReader(io.RawIOBase):
 def open_url(
     url: str, *, start: int = 0, known: FileVersion | None = None, **options: Unpack[Options]
 ) -> ResumingReader:
-    """The bytes of `url` from byte `start` on, as a raw stream that reconnects by itself where it was cut off.
+    """The bytes of `url` from byte `start` on, as a raw stream that reconnects by itself.
 
-    `known` is the version that `start` belongs to. Dropped connections, timeouts, and the answers 408, 429 and 5xx are
-    tried again, as `options` say or as the server's Retry-After asks, until `retries` tries in a row brought no byte.
-    Raises DownloadError; at once for an address that is not http(s) and for other answers, such as 404.
+    `known` is the version that `start` belongs to. After dropped connections, timeouts, and the answers 408, 429 and
+    5xx, it tries again, with the waits of `options` or of the server's Retry-After. It gives up after `retries` tries
+    in
+    a row without a byte. Raises DownloadError; at once for an address that is not http(s) and for other answers, such
+    as 404.
     """
     check_address(url)
     return ResumingReader(url, start, known, **options)
 
 
 def head(url: str, *, timeout_s: float = 30.0) -> FileVersion:
-    """What the server says of a file, by a HEAD request, tried twice. Raises DownloadError."""
+    """The version of a file on the server, by a HEAD request, tried twice. Raises DownloadError."""
     import requests
 
     check_address(url)
@@ -315,15 +322,17 @@ def head(url: str, *, timeout_s: float = 30.0) -> FileVersion:
 
 
 def _answer(method: str, url: str, headers: dict[str, str], timeout_s: float) -> requests.Response:
-    """The answer to one request, its body unread, after the redirects that lead to it. Raises what requests raises,
-    _TryAgainError where the answer does not begin in time, DownloadError for redirects that lead nowhere."""
+    """The answer to one request after its redirects, with an unread body.
+
+    Raises the errors of requests, _TryAgainError if the answer does not begin in time, DownloadError for bad redirects.
+    """
     import requests
 
     headers = {"Accept-Encoding": "identity", "User-Agent": f"k710/{__version__}", **headers}
     at = url
 
     class Session(requests.Session):
-        """requests reads the body of a redirect to its end, even where it does not follow it; it need not end."""
+        """A session without redirects: requests would read the body of a redirect to its end, which may never come."""
 
         def get_redirect_target(self, resp: requests.Response) -> None:
             return None
@@ -341,13 +350,15 @@ def _answer(method: str, url: str, headers: dict[str, str], timeout_s: float) ->
         try:
             check_address(at)
         except DownloadError as error:
-            raise DownloadError(f"{url}: leads to an address that is not followed: {error}") from None
+            raise DownloadError(f"{url}: redirects to an address that is not allowed: {error}") from None
     raise DownloadError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
 
 def _within(limit_s: float, ask: Callable[[], requests.Response]) -> requests.Response:
-    """What `ask` returns or raises. A socket's timeout begins anew with each byte, so headers that come byte by byte
-    would be waited for without end. Raises _TryAgainError."""
+    """The result of `ask` within a time limit. Raises _TryAgainError after it, or the error of `ask`.
+
+    The timeout of a socket restarts with each byte, so headers that come byte by byte could take forever.
+    """
     came: queue.SimpleQueue[tuple[requests.Response | None, BaseException | None]] = queue.SimpleQueue()
     given_up = threading.Event()
 
@@ -374,11 +385,12 @@ def _within(limit_s: float, ask: Callable[[], requests.Response]) -> requests.Re
 
 
 def check_address(url: str) -> None:
-    """Raise DownloadError unless `url` is an http or https address, without a password: it would be kept and shown."""
+    """Raise DownloadError unless `url` is an http or https address without a password, which would be stored and
+    shown."""
     if not is_web_address(url):
         raise DownloadError(f"{without_password(url)}: not an http or https address")
     if "@" in urlsplit(url).netloc:
-        raise DownloadError(f"{without_password(url)}: no password belongs into an address; put it into ~/.netrc")
+        raise DownloadError(f"{without_password(url)}: an address must not contain a password; put it into ~/.netrc")
 
 
 def is_web_address(url: str) -> bool:
@@ -391,7 +403,7 @@ def is_web_address(url: str) -> bool:
 
 
 def without_password(text: str) -> str:
-    """A text for people to see: names and passwords in its addresses are left out."""
+    """The text without the user names and passwords of its addresses, to be shown."""
     return re.sub(r"://[^/\s]*@", "://…@", text)
 
 
@@ -401,15 +413,15 @@ def _length(response: requests.Response) -> int | None:
 
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """The first byte of an answer and the size of the file, each None where the server does not say."""
+    """The first byte of an answer and the size of the file; each None if the server does not say."""
     found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     first, total = found.groups() if found else (None, None)
     return None if first is None else int(first), None if total is None else int(total)
 
 
 def _reason(error: BaseException) -> str:
-    """What lies at the bottom of the errors that requests wraps around each other, such as "Connection refused"."""
-    # Not by __context__, which leads on to whatever error the caller is dealing with.
+    """The innermost of the errors that requests wraps around each other, such as "Connection refused"."""
+    # Not __context__, which may be an error that the caller is handling.
     while inner := error.__cause__ or next((each for each in error.args if isinstance(each, BaseException)), None):
         error = inner
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

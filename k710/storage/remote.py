@@ -1,6 +1,6 @@
-"""Files and folders at an fsspec URL (`s3://bucket/k710`), with the few of pathlib's methods that k710 needs.
+"""Files and folders at an fsspec URL (`s3://bucket/k710`), with the methods of pathlib that k710 needs.
 
-Nothing is held open: each process that asks opens the file system for itself, since those are not safe across a fork.
+No file system is kept open across a fork, which would not be safe: each process opens its own.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from k710.errors import RemoteError, UsageError
 if TYPE_CHECKING:
     import fsspec
 
-# Where an object that was put is there whole or not at all. Others publish what came before a connection broke.
+# Services that publish an uploaded object whole or not at all. Others publish a part of it if the connection breaks.
 WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
-# Over and above what the file system's own package does.
+# In addition to the retries of the file system's own package.
 DEFAULT_PATIENCE_S = 60.0
 _LONGEST_PAUSE_S = 10.0
 PIECE_BYTES = 8 << 20
 _TOO_MANY = 429
-# s3fs holds ten pieces of 50 MiB of each file that is on its way; many units are at once.
+# By default, s3fs holds ten pieces of 50 MiB of each file in transfer, and many units are transferred at once.
 _FRUGAL = {"max_concurrency": 3, "default_block_size": 16 << 20}
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": _FRUGAL, "s3a": _FRUGAL}
-# A forked worker forgets the file systems of its parent; held here, they do not end their parent's connections by that.
+# A forked worker drops the file systems of its parent. Kept here, they are not closed, which would end the parent's
+# connections.
 _held: dict[int, Any] = {}
 _EXTRAS = {"s3": "k710[s3]", "s3a": "k710[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-# By name, in the classes of an error: to import the packages that define them would load all of them.
+# Names of error classes. Importing the classes would load all the packages that define them.
 _PASSING = frozenset({"ConnectionError", "TimeoutError", "HTTPClientError", "ClientError", "FSTimeoutError"})
 _PASSING_ERRNOS = frozenset({errno.EBUSY, errno.EIO, errno.EAGAIN, getattr(errno, "EREMOTEIO", errno.EIO)})
 _FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _GONE = (404, 410)
-# A HEAD tells no reason: so look a token that has expired, and a bucket of another region.
+# A HEAD answer has no reason. An expired token and a bucket in another region give these.
 _BAD_REQUEST_ERRNOS = frozenset({errno.EINVAL, getattr(errno, "EREMCHG", errno.EINVAL)})
 
 Found = TypeVar("Found")
@@ -50,10 +51,10 @@ Found = TypeVar("Found")
 
 @total_ordering
 class RemotePath:
-    """A place at a URL. Methods raise FileNotFoundError for an object that is not there, else RemoteError: never
-    another OSError, which would pass for damage on a disk.
+    """A place at a URL. Methods raise FileNotFoundError for a missing object, else RemoteError. They never raise
+    another OSError, which callers would take for damage on a disk.
 
-    One that came from a listing knows `size_bytes`, `version` (changes whenever the object does) and `age_s`.
+    A place that came from a listing has `size_bytes`, `version` (changes whenever the object changes) and `age_s`.
     """
 
     def __init__(self, url: str, entry: dict[str, Any] | None = None) -> None:
@@ -94,18 +95,18 @@ class RemotePath:
     def size_bytes(self) -> int:
         assert self._entry is not None
         if self._entry.get("size") is None:  # a web server's index page
-            raise RemoteError(f"{self.url}: its listing tells no sizes, so no store can be read there")
+            raise RemoteError(f"{self.url}: its listing has no sizes, so a store cannot be read there")
         return int(self._entry["size"])
 
     @property
     def version(self) -> str:
-        """A hash of all that the listing said of the object, as fsspec's own `ukey`."""
+        """A hash of everything that the listing has about the object, as fsspec's own `ukey`."""
         assert self._entry is not None
         return hashlib.sha256(str(sorted(self._entry.items(), key=str)).encode()).hexdigest()[:16]
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since it was put; None where the service does not say."""
+        """Seconds since it was written; None if the service does not say."""
         assert self._entry is not None
         for key in ("LastModified", "last_modified", "created", "updated", "mtime"):
             if isinstance(when := self._entry.get(key), datetime):
@@ -116,7 +117,7 @@ class RemotePath:
         return self
 
     def exists(self) -> bool:
-        """Whether an object, or a folder with something in it, is there."""
+        """Whether it is an object or a folder that is not empty."""
         try:
             self._ask(lambda files, path: files.info(path))
         except FileNotFoundError:
@@ -124,14 +125,14 @@ class RemotePath:
         return True
 
     def is_dir(self) -> bool:
-        """Whether something is in it, or it is a bucket, which may be empty."""
+        """Whether it is a folder that is not empty, or a bucket, which may be empty."""
         try:
             return any(True for _ in self.iterdir()) or self._ask(_is_folder)
         except FileNotFoundError:
             return False
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """What stands in the folder, by one listing; nothing where there is none."""
+        """The content of the folder, by one listing; nothing if there is no such folder."""
 
         def ask(files: fsspec.AbstractFileSystem, path: str) -> list[tuple[str, dict[str, Any]]]:
             before = f"{path.rstrip('/')}/"
@@ -147,7 +148,7 @@ class RemotePath:
                 yield self._child(name, entry)
 
     def glob(self, pattern: str) -> list[RemotePath]:
-        """What stands in the folder under names of this pattern, in order; a folder may stand before it."""
+        """The content of the folder whose names match the pattern, in order. The pattern may begin with a folder."""
         inside, _, names = pattern.rpartition("/")
         folder = self / inside if inside else self
         return sorted(path for path in folder.iterdir() if fnmatch.fnmatchcase(path.name, names))
@@ -160,7 +161,7 @@ class RemotePath:
         return self.read_bytes().decode(encoding)
 
     def read_range(self, start: int, size: int) -> bytes:
-        """`size` bytes from `start`, fewer where the object ends before; one request."""
+        """`size` bytes from `start`, fewer if the object ends before; one request."""
         if size <= 0:
             return b""
 
@@ -177,15 +178,15 @@ class RemotePath:
         return self._ask(ask)
 
     def open(self) -> io.BufferedReader:
-        """The object to be read from beginning to end, in pieces of `PIECE_BYTES`, a request each."""
+        """The object as a stream, read in pieces of `PIECE_BYTES`, one request each."""
         return io.BufferedReader(_Pieces(self), PIECE_BYTES)
 
     def get(self, local: Path) -> None:
-        """The object as a file of this machine; not to be used for a file that counts before it is whole."""
+        """Download the object to a file of this machine. The file is incomplete until this returns."""
         self._ask(lambda files, path: files.get_file(path, str(local)))
 
     def put(self, local: Path) -> None:
-        """A finished file of this machine as this object, in the place of the one that is there."""
+        """Upload a finished file of this machine as this object; an existing object is replaced."""
         self.check_writable()
         self._ask(lambda files, path: files.put_file(str(local), path))
 
@@ -198,21 +199,21 @@ class RemotePath:
                 raise
 
     def check_writable(self) -> None:
-        """Raise UsageError for a service that would show half an object when a connection breaks."""
+        """Raise UsageError for a service that would publish a part of an object if the connection breaks."""
         protocol = self.url.partition("://")[0]
         if protocol not in WHOLE_PUTS:
             raise UsageError(
-                f"{self.url}: k710 writes to object stores alone ({', '.join(sorted(WHOLE_PUTS - {'memory'}))}), where "
-                f"an object is there whole or not at all; reading {protocol}:// is fine"
+                f"{self.url}: k710 writes only to object stores ({', '.join(sorted(WHOLE_PUTS - {'memory'}))}), which "
+                f"publish an object whole or not at all; {protocol}:// can only be read"
             )
 
     def _child(self, inside: str, entry: dict[str, Any] | None) -> RemotePath:
         if inside.startswith("/") or {"", ".", ".."} & set(inside.split("/")):
-            raise RemoteError(f"{self.url}: {inside!r} is no name inside it")
+            raise RemoteError(f"{self.url}: {inside!r} is not a name inside it")
         return RemotePath(f"{self.url}/{inside}", entry)
 
     def _ask(self, call: Callable[[fsspec.AbstractFileSystem, str], Found]) -> Found:
-        """What the service answers to `call`; what may pass is tried again as long as patience lasts."""
+        """The answer of the service to `call`. A temporary error is tried again until the patience ends."""
         files, path = _open(self.url)
         give_up_at, pause_s = time.monotonic() + patience_s(), 0.5
         while True:
@@ -224,35 +225,35 @@ class RemotePath:
                     raise
                 passing = _may_pass(error)
                 if not passing or time.monotonic() + pause_s > give_up_at:
-                    raise self._said(error, passing) from error
+                    raise self._explained(error, passing) from error
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _said(self, error: Exception, passing: bool) -> Exception:
+    def _explained(self, error: Exception, passing: bool) -> Exception:
         text = _text(error)
         if "bucket does not exist" in text or "NoSuchBucket" in repr(error.__cause__):
-            return RemoteError(f"{self.url}: there is no such bucket; make it first, k710 makes none")
+            return RemoteError(f"{self.url}: there is no such bucket; create it first, k710 creates no buckets")
         if isinstance(error, FileNotFoundError):
             return FileNotFoundError(errno.ENOENT, "no such object", self.url)
         if isinstance(error, PermissionError):
-            return RemoteError(f"{self.url}: refused: {text}; look at the credentials and the clock (docs/remote.md)")
+            return RemoteError(f"{self.url}: refused: {text}; check the credentials and the clock (docs/remote.md)")
         if "Credential" in type(error).__name__:
-            return RemoteError(f"{self.url}: {text}; docs/remote.md tells where credentials are looked for")
+            return RemoteError(f"{self.url}: {text}; docs/remote.md lists the places for credentials")
         if isinstance(error, OSError) and error.errno in _BAD_REQUEST_ERRNOS:
             return RemoteError(
-                f"{self.url}: refused: {text}; have the credentials expired, is the bucket in another region than "
-                f"AWS_DEFAULT_REGION? (docs/remote.md)"
+                f"{self.url}: refused: {text}; the credentials may have expired, or the bucket may be in another "
+                f"region than AWS_DEFAULT_REGION (docs/remote.md)"
             )
         if passing:
             return RemoteError(
-                f"{self.url}: no answer for {patience_s():g} s: {text}; what was put is kept, and the same command "
-                f"goes on from there"
+                f"{self.url}: no answer for {patience_s():g} s: {text}; uploaded files are kept, and the same command "
+                f"continues from there"
             )
         return RemoteError(f"{self.url}: {text}")
 
 
 class _Pieces(io.RawIOBase):
-    """What is read of an object, piece by piece; each is asked for anew where the service went away."""
+    """An object as a stream of pieces. A piece is requested again if the service failed."""
 
     def __init__(self, path: RemotePath) -> None:
         self._path, self._at, self._ended = path, 0, False
@@ -268,23 +269,25 @@ class _Pieces(io.RawIOBase):
 
 
 def patience_s() -> float:
-    """For how long what may pass is tried again: `K710_REMOTE_PATIENCE_S`, else a minute. Raises RemoteError."""
-    said = os.environ.get("K710_REMOTE_PATIENCE_S")
+    """How long a temporary error is tried again: `K710_REMOTE_PATIENCE_S`, else a minute. Raises RemoteError."""
+    setting = os.environ.get("K710_REMOTE_PATIENCE_S")
     with contextlib.suppress(ValueError):
-        patience = DEFAULT_PATIENCE_S if said is None else float(said)
-        if patience >= 0:  # which nan, with which nobody would ever give up, is not
+        patience = DEFAULT_PATIENCE_S if setting is None else float(setting)
+        if patience >= 0:  # false for nan, with which the retries would never end
             return patience
-    raise RemoteError(f"K710_REMOTE_PATIENCE_S is {said!r}; it takes a number of seconds")
+    raise RemoteError(f"K710_REMOTE_PATIENCE_S is {setting!r}; it must be a number of seconds")
 
 
 def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system, opened in this process (fsspec keeps one per process), and the path in it. Raises RemoteError
-    where its package is not there."""
+    """The file system, opened in this process (fsspec keeps one per process), and the path in it.
+
+    Raises RemoteError if its package is not installed.
+    """
     import fsspec.core
 
     protocol = url.partition("://")[0]
     try:
-        # A cached listing would hide what other machines put meanwhile.
+        # A cached listing would not show what other machines have written.
         files, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **_OPTIONS.get(protocol, {}))
     except ImportError as error:
         package = _EXTRAS.get(protocol)
@@ -301,7 +304,7 @@ def _text(error: Exception) -> str:
 
 
 def _behind(error: Exception) -> Exception:
-    """What is meant: over HTTP, fsspec takes whatever happens for a file that is not there."""
+    """The real error: over HTTP, fsspec reports every error as a missing file."""
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, Exception):
         status = _status(cause)
@@ -311,10 +314,10 @@ def _behind(error: Exception) -> Exception:
 
 
 def _status(error: BaseException | None) -> int | None:
-    """Of an HTTP answer, as aiohttp or botocore tell it."""
+    """The HTTP status in an error of aiohttp or botocore."""
     response = getattr(error, "response", None)
-    told = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-    found = getattr(error, "status", told)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    found = getattr(error, "status", status)
     return found if isinstance(found, int) else None
 
 
@@ -323,7 +326,7 @@ def _is_folder(files: fsspec.AbstractFileSystem, path: str) -> bool:
 
 
 def _may_pass(error: Exception) -> bool:
-    # Errors that s3fs does not know by name are EIO to it, refusals too.
+    # s3fs reports errors that it does not know as EIO, including refusals.
     status = _status(error.__cause__ if isinstance(error, OSError) and error.errno == errno.EIO else error)
     if isinstance(error, _FINAL) or (status is not None and status < 500 and status != _TOO_MANY):
         return False
@@ -333,5 +336,5 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _is_disk_of_this_machine(error: Exception) -> bool:
-    """Whether it is no fault of the service: what is got or put lies on a disk here."""
+    """Whether the error is of a disk of this machine, and not of the service."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -1,5 +1,7 @@
-"""Copies of small remote files in the cache folder: what is asked of a manifest's clips and a store's rows again and
-again is read once for each version of a file."""
+"""Copies of small remote files in the cache folder.
+
+A manifest's clips and a store's rows are read many times. Each version of such a file is downloaded once.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +17,32 @@ from k710.storage.remote import RemotePath
 from k710.storage.storage import Location, new_folder, replacing
 
 _AT_ONCE = 16
-_KEPT_S = 86400.0  # what another process may still be reading
+_KEPT_S = 86400.0  # another process may still be reading an older copy
 
 
-def copy_of(file: Location, *, version: str | None = None, anew: bool = False) -> Path:
-    """A file of this machine with the content of `file`: itself, or a copy of this `version` (default: that of the
-    listing it came from), brought where there is none or it is to be had `anew`.
+def copy_of(file: Location, *, version: str | None = None, refresh: bool = False) -> Path:
+    """A file of this machine with the content of `file`: the file itself, or a copy of a remote one.
 
-    Raises FileNotFoundError where it is gone, or is no longer as it was listed; RemoteError.
+    `version` defaults to the version in the listing that `file` came from. The copy is downloaded if there is none, or
+    if `refresh`. Raises FileNotFoundError if the file is missing or has changed since it was listed; RemoteError.
     """
     if isinstance(file, Path):
         return file
     copy = _folder(file.parent) / f"{file.stem}@{version or file.version}{Path(file.name).suffix}"
-    if anew or not copy.exists():
+    if refresh or not copy.exists():
         content = file.read_bytes() if version else file.read_range(0, file.size_bytes)
         if version is None and len(content) != file.size_bytes:
-            raise FileNotFoundError(f"{file}: has changed meanwhile")
+            raise FileNotFoundError(f"{file}: has changed since it was listed")
         with new_folder(copy.parent), replacing(copy) as sink:
             sink.write(content)
     return copy
 
 
-def bring_copies(files: Collection[Location], *, anew: bool = False) -> None:
-    """Copies of all files, several at a time; those of files that are gone from their folder are removed in time."""
+def bring_copies(files: Collection[Location], *, refresh: bool = False) -> None:
+    """Copy all files, several at a time. Copies of files that left their folder are removed after a while."""
     remote = [file for file in files if isinstance(file, RemotePath)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        copies = set(pool.map(lambda file: copy_of(file, anew=anew), remote))
+        copies = set(pool.map(lambda file: copy_of(file, refresh=refresh), remote))
     for folder in {copy.parent for copy in copies}:
         _sweep(folder.iterdir(), copies)
 

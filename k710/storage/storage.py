@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Locations, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from k710.errors import BusyError, MachineError, UsageError
 from k710.storage.remote import RemotePath
 from k710.text import os_error_text
 
-# Where a manifest or a store is. A place on this machine stays a plain pathlib.Path.
+# The place of a manifest or a store. A place on this machine is a plain pathlib.Path.
 Location: TypeAlias = Path | RemotePath
 
-# Temporary files stand beside their final name, so that the last step is a rename; a killed run may leave some.
+# A temporary file is in the folder of its final name, so that the last step is a rename. A killed run may leave some.
 TEMPORARY_PREFIX = ".tmp-"
-_NO_KEYS = "no key or password belongs into a URL; docs/remote.md tells where credentials are looked for"
+_NO_KEYS = "a URL must not contain a key or password; docs/remote.md lists the places for credentials"
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::.*://)")
-# `user@` alone is a user of sftp://, or the container of abfs://; a colon and a number are a port.
+# `user@` alone is a user of sftp:// or a container of abfs://. A colon and a number are a port.
 _KEY = re.compile(r"://([^/@]*:(?!\d+/)[^@]*|(?<=ttp://)[^/@]*|(?<=ttps://)[^/@]*)@", re.IGNORECASE)
-_TRIES = 9  # at a folder that another removes meanwhile
+_TRIES = 9  # for a folder that another process removes at the same time
 
 
 def location(path: str | os.PathLike[str] | RemotePath) -> Location:
-    """`path` as a place on this machine, or at a URL that fsspec reads; `file://` is this machine. Nothing is asked of
-    it yet. Raises UsageError for a chained URL, one with a password, one that names no place, and for a name that is
-    not UTF-8, which pyarrow cannot open."""
+    """`path` as a place on this machine, or at a URL that fsspec reads; `file://` is this machine. Nothing is read yet.
+
+    Raises UsageError for a chained URL, a URL with a password or without a place, and for a name that is not UTF-8,
+    because pyarrow cannot open it.
+    """
     if isinstance(path, RemotePath):
         return path
     text = os.fspath(path)
@@ -50,20 +52,20 @@ def location(path: str | os.PathLike[str] | RemotePath) -> Location:
         hidden = _KEY.sub("://…@", text)
         raise UsageError(f"{hidden}: {_NO_KEYS}")
     if "::" in text:
-        raise UsageError(f"{text}: chained URLs (::) are not read; name the place itself")
+        raise UsageError(f"{text}: chained URLs (::) are not supported; give the URL of the place itself")
     inside = text[url.end() :]
     if url[1].lower() in ("file", "local"):
-        # Not urlsplit: `#` and `?` may stand in a folder's name.
+        # Not urlsplit: the name of a folder may contain `#` and `?`.
         if not inside.startswith("/"):
-            raise UsageError(f"{text}: a file:// URL names a whole path, as file:///data/k710 does")
+            raise UsageError(f"{text}: a file:// URL needs an absolute path, such as file:///data/k710")
         return Path(unquote(inside))
     if not inside.strip("/"):
-        raise UsageError(f"{text}: names no place; a URL is such as s3://bucket/k710")
+        raise UsageError(f"{text}: names no place; a URL looks like s3://bucket/k710")
     return RemotePath(f"{url[1].lower()}://{inside}")
 
 
 def local_folder(path: str | os.PathLike[str] | RemotePath, what: str) -> Path:
-    """`path` as a folder of this machine, for what cannot be at a URL. Raises UsageError for one that is."""
+    """`path` as a folder of this machine. Raises UsageError for a URL."""
     found = location(path)
     if isinstance(found, RemotePath):
         raise UsageError(f"{found}: a {what} must be a folder of this machine; mount it, or copy it here")
@@ -72,23 +74,23 @@ def local_folder(path: str | os.PathLike[str] | RemotePath, what: str) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Location) -> Iterator[IO[bytes]]:
-    """A binary file that takes the name `path` only when the block ends well; until then the old `path` stays.
+    """A binary file that gets the name `path` when the block ends without an error; until then the old `path` stays.
 
     An OSError (disk full, no permission) names `path`, and the temporary file is removed. Raises UsageError for a
-    device or a pipe: root would put a file in the place of /dev/null.
+    device or a pipe, because root would replace /dev/null with a file.
     """
     if isinstance(path, Path) and _is_device_or_pipe(path):
-        raise UsageError(f"{path}: a device or a pipe, which a file would replace; choose another name")
+        raise UsageError(f"{path}: is a device or a pipe, which a file would replace; choose another name")
     with _temporary(path.parent, lambda: path, shown_as=path) as file:
         yield file
 
 
 @contextlib.contextmanager
 def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
-    """Wait until no other process is in such a block of the same `lock`, a file that is there for that time. The lock
-    ends with its process, so none is ever left to break.
+    """Wait until no other process is in such a block with the same `lock`, a file that exists during the block.
 
-    Raises MachineError where the file system has no locks, unless the block may do without (not `needed`).
+    The lock ends with its process, so no stale lock is left. Raises MachineError if the file system has no locks,
+    unless the block works without one (not `needed`).
     """
     while True:
         with _open_lock(lock) as handle:
@@ -96,10 +98,10 @@ def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError as error:
                 if needed:
-                    said = f"{lock}: this file system has no locks ({os_error_text(error)}); use another"
-                    raise MachineError(said) from error
+                    message = f"{lock}: this file system has no locks ({os_error_text(error)}); use another"
+                    raise MachineError(message) from error
             if not _is_at(lock, handle.fileno()):
-                continue  # it waited for the one that has now deleted this lock
+                continue  # the process that had the lock has deleted it
             try:
                 yield
             finally:
@@ -109,13 +111,12 @@ def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held(target: Location, lock: Path | None = None) -> Iterator[None]:
-    """`target`, a folder or a file that is being written, as this process's alone for the time of the block.
+    """Let only this process write `target`, a folder or a file, during the block.
 
-    `lock` is a file that is there for that time, by default `.NAME.lock` beside the target; of a URL it must be given.
-
-    Raises BusyError at once where another process has it. A file system without locks holds nobody back.
+    `lock` is a file that exists during the block, by default `.NAME.lock` next to the target. For a URL it must be
+    given. Raises BusyError at once if another process has the lock. On a file system without locks, nothing is locked.
     """
-    if isinstance(target, Path) and _is_device_or_pipe(target):  # refused by what writes it
+    if isinstance(target, Path) and _is_device_or_pipe(target):  # the function that writes it refuses it
         yield
         return
     lock = _lock_beside(Path(str(target))) if lock is None else lock
@@ -127,12 +128,12 @@ def held(target: Location, lock: Path | None = None) -> Iterator[None]:
                         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     except BlockingIOError:
                         raise BusyError(
-                            f"{target}: another process is writing there; wait for its end, or take another --out"
+                            f"{target}: another process is writing there; wait until it ends, or choose another --out"
                         ) from None
                     except OSError:  # no locks
                         pass
                     if not _is_at(lock, handle.fileno()):
-                        continue  # the one that had it has just deleted it
+                        continue  # the process that had the lock has just deleted it
                     try:
                         yield
                     finally:
@@ -150,8 +151,8 @@ def _lock_beside(target: Path) -> Path:
 
 
 def _open_lock(lock: Path) -> IO[str]:
-    """The lock, in a folder that is made again where it goes at this moment: one that was new, and whose writer failed,
-    takes it along."""
+    """Open the lock. Its folder is created again if another process removes it at this moment, because that process
+    had created it and failed."""
     for _ in range(_TRIES - 1):
         with contextlib.suppress(FileNotFoundError):
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -167,13 +168,13 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _is_device_or_pipe(path: Path) -> bool:
-    if path.is_symlink() and path.readlink().is_relative_to("/proc"):  # /dev/stdout, whatever that is just now
+    if path.is_symlink() and path.readlink().is_relative_to("/proc"):  # /dev/stdout, whatever it is at the moment
         return True
     return path.exists() and not (path.is_file() or path.is_dir())
 
 
 class HashedFile(io.RawIOBase):
-    """Passes on what is written, if to anywhere, and keeps its SHA-256 and size."""
+    """Passes written bytes on to a file, if there is one, and computes their SHA-256 and size."""
 
     def __init__(self, file: IO[bytes] | None = None) -> None:
         self._file = file
@@ -195,7 +196,7 @@ class HashedFile(io.RawIOBase):
 
 @contextlib.contextmanager
 def named_by_hash(folder: Location, pattern: str) -> Iterator[HashedFile]:
-    """As `replacing`, but the file's name carries its content: `pattern` with {} for 16 digits of its SHA-256."""
+    """As `replacing`, but the name depends on the content: `pattern` with {} for 16 digits of its SHA-256."""
     hashed = HashedFile()
     with _temporary(folder, lambda: folder / pattern.format(hashed.sha256[:16]), shown_as=folder) as file:
         hashed = HashedFile(file)
@@ -204,9 +205,9 @@ def named_by_hash(folder: Location, pattern: str) -> Iterator[HashedFile]:
 
 @contextlib.contextmanager
 def new_folder(folder: Location) -> Iterator[None]:
-    """Make `folder` and its parents; when the block fails, remove again those that were made and are still empty.
+    """Create `folder` and its parents. If the block fails, remove those that were created and are still empty.
 
-    At a URL there is nothing to make: folders are there as long as something is in them.
+    At a URL nothing is created: a folder exists as long as it contains something.
     """
     if isinstance(folder, RemotePath):
         yield
@@ -223,7 +224,7 @@ def new_folder(folder: Location) -> Iterator[None]:
 
 
 def put(local: Path, target: Location) -> None:
-    """Give a finished file its place, in one step: by its new name, or put whole at a URL, and then it goes here."""
+    """Move a finished file to its place in one step: rename it, or upload it whole to a URL and remove it here."""
     if isinstance(target, RemotePath):
         target.put(local)
         local.unlink()
@@ -234,7 +235,7 @@ def put(local: Path, target: Location) -> None:
 @contextlib.contextmanager
 def _temporary(folder: Location, final_path: Callable[[], Location], *, shown_as: Location) -> Iterator[IO[bytes]]:
     if isinstance(folder, RemotePath):
-        # Finished here, put whole: what is written into an open remote file is published when the writer fails, too.
+        # The file is finished here and uploaded whole. An open remote file would be published even if its writer fails.
         with tempfile.TemporaryDirectory(prefix="k710-") as here:
             finished = Path(here) / "finished"
             with finished.open("wb") as file:
@@ -243,7 +244,7 @@ def _temporary(folder: Location, final_path: Callable[[], Location], *, shown_as
         return
     try:
         name = str(folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-        # Not mkstemp: it lets only the owner in, and asking for the umask means setting it, for all threads.
+        # Not mkstemp: its files are readable by the owner only. Reading the umask means setting it, for all threads.
         handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -1,6 +1,6 @@
-"""What kind of video file some bytes begin: no decoder sees a file before this said that it is one.
+"""The container format of a video file, from its first bytes. Every file is checked here before a decoder opens it.
 
-A playlist named `.mp4` would make a decoder read other files, so names are never believed.
+The name of a file is not used: a playlist named `.mp4` would make a decoder read other files.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _MPEGPS = Container("mpeg", "mpg")
 
 DEMUXERS = tuple(dict.fromkeys(container.demuxer for container in (_MOV, _MATROSKA, _AVI, _FLV, _MPEGTS, _MPEGPS)))
 
-# The first box of an MP4 is `ftyp`; of a QuickTime file from before 2001 it may be any of the others.
+# The first box of an MP4 is `ftyp`. A QuickTime file from before 2001 may begin with any of these.
 _MOV_BOXES = (b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 
 
 def sniff(head: bytes) -> Container | None:
-    """The container whose first SNIFF_BYTES bytes are `head`; None for anything that is no known video container."""
+    """The container whose first SNIFF_BYTES bytes are `head`; None if it is no known video container."""
     if head[4:8] in (b"ftyp", b"styp"):
         return _MOV if head[8:12] == b"qt  " else _MP4
     if head[4:8] in _MOV_BOXES:
@@ -43,12 +43,12 @@ def sniff(head: bytes) -> Container | None:
         return _FLV
     if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
         return _MPEGTS
-    if head[:4] == b"\0\0\1\xba":  # the header of a pack, of MPEG-1 or MPEG-2
+    if head[:4] == b"\0\0\1\xba":  # the header of a pack of MPEG-1 or MPEG-2
         return _MPEGPS
     return None
 
 
-# Files of moving pictures in a container that is not read. Each by its first bytes.
+# Video containers that k710 does not read, by their first bytes.
 _OTHER_VIDEO = {
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "ASF (WMV)",
     b"OggS": "Ogg",
@@ -62,7 +62,7 @@ _OTHER_VIDEO = {
 
 
 def other_video(head: bytes) -> str | None:
-    """The name of a container of video that `sniff` does not take, as far as it is known."""
+    """The name of a video container that `sniff` does not accept; None if it is not known."""
     if len(head) > 388 and head[4] == head[196] == head[388] == 0x47:
         return "MPEG-TS in packets of 192 bytes (M2TS)"
     return next((name for magic, name in _OTHER_VIDEO.items() if head.startswith(magic)), None)

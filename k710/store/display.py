@@ -1,7 +1,7 @@
-"""How a decoded picture stands on a screen: with square pixels, upright, and not mirrored.
+"""Display of decoded pictures: with square pixels, upright, and not mirrored.
 
-Every reader of clips asks here, so that a clip has one shape in all profiles. The rules are those by which ffmpeg turns
-pictures by itself (its option `autorotate`), since ffmpeg makes the profiles that encode.
+Every reader of clips uses this module, so that a clip has the same shape in all profiles. The rules are those of
+ffmpeg's option `autorotate`, because ffmpeg makes the encoded profiles.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ import numpy.typing as npt
 from av.filter import Graph
 from av.video.reformatter import Interpolation, VideoReformatter
 
-MAX_PIXELS = 8192 * 4352  # more than 8K; a larger claim is a bomb
+MAX_PIXELS = 8192 * 4352  # more than 8K; a larger size is an attack or an error
 
-Matrix = tuple[int, ...]  # nine numbers, row by row, of which the first four of the left 2 x 2 turn and mirror
+Matrix = tuple[int, ...]  # 3 x 3 numbers, row by row; the upper left 2 x 2 rotate and mirror
 _UPRIGHT: Matrix = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True)
 class Display:
-    """What is done to a decoded picture. `pixel_aspect`: width by height of its pixels; `matrix`: as files have it."""
+    """How a decoded picture is shown. `pixel_aspect`: width / height of its pixels; `matrix`: as stored in files."""
 
     pixel_aspect: Fraction = Fraction(1)
     matrix: Matrix = _UPRIGHT
 
     @property
     def angle(self) -> int:
-        """By how many degrees the picture is turned clockwise, from 0 to 359."""
+        """The clockwise rotation of the picture in degrees, from 0 to 359."""
         across, down = (math.hypot(self.matrix[at], self.matrix[at + 3]) for at in (0, 1))
         if not across or not down:
-            return 0  # no matrix at all: ffmpeg leaves such pictures as they are
+            return 0  # not a valid matrix: ffmpeg does not rotate such pictures
         return round(math.degrees(math.atan2(self.matrix[1] / down, self.matrix[0] / across))) % 360
 
     @property
     def is_sideways(self) -> bool:
-        """Whether width and height are exchanged."""
+        """Whether width and height are swapped."""
         return self.angle in (90, 270)
 
     @property
     def is_quarter_turn(self) -> bool:
-        """Whether the picture is turned by quarters at most, and not mirrored."""
+        """Whether the picture is rotated by a multiple of 90 degrees and not mirrored."""
         a, b, c, d = (self.matrix[at] for at in (0, 1, 3, 4))
         return a * d > b * c and (a == d == 0 or b == c == 0)
 
     def unturned_size(self, width_px: int, height_px: int) -> tuple[int, int]:
-        """Width and height with square pixels, before the picture is turned.
+        """Width and height with square pixels, before the rotation.
 
-        A picture that must be stretched gets even sides, as the profiles that encode give them to every picture.
+        A stretched picture gets even sides, as every picture of the encoded profiles.
         """
         stretched_px = max(1, round(width_px * self.pixel_aspect))
         if stretched_px == width_px:
@@ -65,7 +65,7 @@ class Display:
         return (down, across) if self.is_sideways else (across, down)
 
     def upright(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """`pixels` (height_px, width_px, 3) turned by quarters and mirrored; other angles are `turned_freely`."""
+        """`pixels` (height_px, width_px, 3) rotated by multiples of 90 degrees and mirrored; see `turned_freely`."""
         matrix, angle = self.matrix, self.angle
         if angle == 0:
             return pixels[::-1] if matrix[4] < 0 else pixels
@@ -78,7 +78,7 @@ class Display:
         return pixels
 
     def turned_freely(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """The picture turned where its angle is none of the quarters: its size stays, and corners become black."""
+        """The picture rotated, if its angle is no multiple of 90 degrees: its size stays, and corners become black."""
         if self.angle % 90 == 0:
             return picture
         graph = Graph()
@@ -88,12 +88,12 @@ class Display:
             graph.add("buffersink"),
         ).configure()
         graph.push(picture)
-        turned: av.VideoFrame = graph.pull()  # type: ignore[assignment]  # a graph of pictures gives pictures
+        turned: av.VideoFrame = graph.pull()  # type: ignore[assignment]  # a graph of pictures returns pictures
         return turned
 
 
 def display_of(picture: av.VideoFrame, pixel_aspect: Fraction | None) -> Display:
-    """How `picture` is shown; `pixel_aspect` is what its stream says, None or 0 where it says nothing."""
+    """How `picture` is shown; `pixel_aspect` is that of its stream, None or 0 if the stream has none."""
     side_data: Any = picture.side_data
     matrix = next((data for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
     numbers = _UPRIGHT if matrix is None else tuple(np.frombuffer(bytes(matrix), np.int32)[:9].tolist())
@@ -101,15 +101,15 @@ def display_of(picture: av.VideoFrame, pixel_aspect: Fraction | None) -> Display
 
 
 class ScreenPixels:
-    """Makes RGB of the pictures of a clip, all of one size even where the decoded size changes."""
+    """Converts the pictures of a clip to RGB of one size, even if the decoded size changes."""
 
     def __init__(self, width_px: int, height_px: int, pixel_aspect: Fraction | None) -> None:
-        """`width_px` x `height_px`: the decoded size of the clip's beginning."""
+        """`width_px` x `height_px`: the decoded size at the beginning of the clip."""
         self._decoded, self._pixel_aspect = (width_px, height_px), pixel_aspect
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
-        """The picture as it is shown, uint8 (height_px, width_px, 3). Raises ValueError for a size that is a bomb."""
+        """The picture as it is shown, uint8 (height_px, width_px, 3). Raises ValueError for a size above MAX_PIXELS."""
         display = display_of(picture, self._pixel_aspect)
         width_px, height_px = display.unturned_size(*self._decoded)
         if width_px * height_px > MAX_PIXELS:
@@ -121,7 +121,7 @@ class ScreenPixels:
         return display.upright(rgb)
 
     def _stretched(self, picture: av.VideoFrame, width_px: int, height_px: int) -> av.VideoFrame:
-        """Scaled as ffmpeg does it, before colours are changed: both in one step would blur the colours."""
+        """Scaled as by ffmpeg, before the colours are converted: both in one step would blur the colours."""
         own = picture.format
         kept = "rgb24" if own.is_rgb or own.has_palette else own.name
         return self._reformatter.reformat(

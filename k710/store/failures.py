@@ -1,4 +1,4 @@
-"""Why a clip could not be had: the classes of failure, and what each one means for the next run."""
+"""The classes of failure of a clip, and what each one means for the next run."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Iterable
 
 from k710.errors import UsageError
 
-# Of the file: recorded, and tried from another origin.
+# Failures of the file: recorded, and the clip is tried from another origin.
 OF_THE_FILE = {
-    "not_video": "the bytes are no video file: empty, a web page, a playlist, an image",
+    "not_video": "the file is no video: it is empty, a web page, a playlist or an image",
     "undecodable": "a video file without a picture that can be decoded, or one that crashes or hangs the decoder",
-    "corrupt": "a part of what the file declares is missing or damaged",
-    "short": "fewer than 8 frames, or less than one second, of the span",
+    "corrupt": "a part of the file is missing or damaged",
+    "short": "fewer than 8 frames or less than one second of the span",
     "mismatch": "the file lasts longer than the span and is not the whole video",
-    "ambiguous": "a file named by the video alone, which could be any of several spans",
-    "unreadable": "the disk does not give the file: gone since it was found, or refused; asked for again by every run",
+    "ambiguous": "a file named only by the video, which could be any of several spans",
+    "unreadable": "the disk cannot read the file: it was removed, or access is denied; every run tries it again",
 }
-ASKED_AGAIN = frozenset({"unreadable"})  # also without --retry: it says nothing of the clip
-# Of the video: recorded, and not tried again unless asked for.
+ASKED_AGAIN = frozenset({"unreadable"})  # also without --retry, because it says nothing about the clip
+# Failures of the video: recorded, and only tried again with --retry.
 OF_THE_VIDEO = {
-    "gone": "removed, or its account closed; said twice, an hour apart",
-    "gone_unconfirmed": "said once; asked for again after an hour",
+    "gone": "removed, or its account closed; confirmed by a second answer an hour later",
+    "gone_unconfirmed": "answered once as gone; asked for again after an hour",
     "private": "private",
     "age": "for signed-in adults only",
-    "geo": "not shown in this country",
+    "geo": "not available in this country",
     "restricted": "hidden by an administrator of this network or account; another network may show it",
-    "members": "for members of its channel, or for payment",
+    "members": "for members of its channel, or for a payment",
     "not_yet": "a live stream or a premiere that is not over, or a video still being processed",
     "too_large": "larger than --youtube-max-megabytes",
 }
@@ -33,7 +33,7 @@ FAILURES = {**OF_THE_FILE, **OF_THE_VIDEO}
 
 
 class ClipError(Exception):
-    """A clip that could not be had from one file; `failure` is a key of FAILURES."""
+    """A clip that could not be made from one file; `failure` is a key of FAILURES."""
 
     def __init__(self, failure: str, message: str) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class ClipError(Exception):
 
 
 def check_failures(names: Iterable[str]) -> frozenset[str]:
-    """`names` as a set; raises UsageError for one that is no class of failure."""
+    """`names` as a set; raises UsageError for an unknown class of failure."""
     for name in names:
         if name not in FAILURES:
             raise UsageError(f"unknown class of failure {name!r}; known: {', '.join(FAILURES)}")

@@ -1,4 +1,4 @@
-"""Clips that are on disk already, in any of the layouts in the wild; see docs/fetch.md."""
+"""Clips that are already on disk, in any common layout; see docs/fetch.md."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ NO_NAME = "no_name"
 OTHER_SUFFIX = "other_suffix"
 NO_FILE = "no_file"
 PASSED_OVER = {
-    NO_NAME: "a video file whose name holds no clip and no video ID",
-    OTHER_SUFFIX: "named as a clip, but its suffix is none of a video",
+    NO_NAME: "a video file without a clip or a video ID in its name",
+    OTHER_SUFFIX: "named like a clip, but without the suffix of a video",
     NO_FILE: "a pipe, a socket or a device",
 }
-EXAMPLES = 20  # of each kind, by name
-# What downloaders, datasets and file browsers leave beside the clips under the clips' names.
+EXAMPLES = 20  # file names kept per kind
+# Suffixes of the files that downloaders, datasets and file browsers write next to clips under the same names.
 _BESIDE = frozenset({".json", ".txt", ".csv", ".jpg", ".png", ".webp", ".vtt", ".srt", ".cls", ".description", ".ytdl"})
 
 
 class LocalFiles:
-    """The video files of a folder by what their names say, from one walk of the tree.
+    """The video files of a folder by the clip or video in their names, from one walk of the tree.
 
-    Names are compared as they stand in the folder, so that IDs which differ in case alone are kept apart. Of several
-    files for one clip those come first that are named by it and nothing else: `ID_000010_000020(1).mp4` may be another
-    video. `passed_over` counts by kind what is no clip file, see PASSED_OVER. `examples` names all of it by kind, where
-    `list_all`, else the first few.
+    Names are case-sensitive, because IDs may differ only in case. Of several files for one clip, those with exactly its
+    name come first: `ID_000010_000020(1).mp4` may be another video. `passed_over` counts the other files by kind, see
+    PASSED_OVER. `examples` holds their names by kind, all of them if `list_all`, else the first few.
     """
 
     def __init__(self, folder: Path, *, list_all: bool = False) -> None:
@@ -46,7 +45,7 @@ class LocalFiles:
         self.examples: dict[str, list[str]] = {}
         self.num_files = 0
         for path, kind in sorted(_walk(str(folder), frozenset())):
-            # Only what follows the folder is kept: a long path, 650,000 times, is a lot of memory.
+            # Only the path inside the folder is kept: 650,000 long paths need much memory.
             inside = path[len(str(folder)) :].lstrip("/")
             name = None if kind else clip_in_path(os.path.basename(path))
             if name is None:
@@ -61,13 +60,13 @@ class LocalFiles:
                     paths.sort(key=lambda path: not is_exact(path, clip))
         if not self.num_files:
             raise FetchError(
-                f"local:{folder}: holds no clip; files are called as abcdefghijk_000010_000020.mp4, or abcdefghijk.mp4 "
-                f"for a whole video{self._told()}"
+                f"local:{folder}: has no clips; the files must be named like abcdefghijk_000010_000020.mp4, or "
+                f"abcdefghijk.mp4 for a whole video{self._example()}"
             )
 
     def of_clip(self, clip: ClipName) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The files that may hold the clip, as they are called inside the folder: those named by its span, and those
-        named by its video alone."""
+        """The files that may hold the clip, by their path inside the folder: those with its span in their name, and
+        those with only its video."""
         return tuple(self.by_span.get(str(clip), ())), tuple(self.by_video.get(clip.youtube_id, ()))
 
     def _pass_over(self, kind: str, inside: str, list_all: bool) -> None:
@@ -75,26 +74,28 @@ class LocalFiles:
         if list_all or self.passed_over[kind] <= EXAMPLES:
             self.examples.setdefault(kind, []).append(inside)
 
-    def _told(self) -> str:
-        """What lies there instead, for the message."""
+    def _example(self) -> str:
+        """The name of a file in the folder, for the message."""
         first = next((files[0] for files in self.examples.values()), None)
-        return "" if first is None else f"; what lies there is called as {first!r}"
+        return "" if first is None else f"; a file there is named {first!r}"
 
 
 def is_exact(path: str, clip: str) -> bool:
-    """Whether a file is named by the clip, or the video, and nothing else."""
+    """Whether the name of a file is exactly the clip or the video."""
     return os.path.splitext(os.path.basename(path))[0] == clip
 
 
 def first_file(folder: Path) -> Path | None:
-    """A video file of the folder, if it has any."""
+    """A video file of the folder, if there is one."""
     found = next((path for path, kind in _walk(str(folder), frozenset()) if not kind), None)
     return None if found is None else Path(found)
 
 
 def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """The video files under `folder`, and what looks like one and is none, with its kind (see PASSED_OVER); linked
-    folders too, but for those that lead back to where they stand."""
+    """The files under `folder`: video files with an empty kind, and similar files with their kind (see PASSED_OVER).
+
+    Links to folders are followed, except those to a parent folder.
+    """
     try:
         status = os.stat(folder)
         here = (status.st_dev, status.st_ino)
@@ -102,7 +103,7 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str,
             return
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
-        return  # others may be at work here
+        return  # another process may be changing the folder
     except PermissionError as error:
         raise FetchError(f"{folder}: {os_error_text(error)}; everything under local:DIR must be readable") from None
     for entry in entries:
@@ -117,8 +118,8 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str,
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a pipe, a socket or a device, which would be read without end. A link that leads nowhere is
-    not: that is said when it is opened."""
+    """Whether an entry is a pipe, a socket or a device, which may never end. A broken link is none; opening it reports
+    the error."""
     try:
         if entry.is_file():
             return False
@@ -130,5 +131,5 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
 def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False

@@ -1,9 +1,9 @@
-"""The store: media kept by clip and encode profile, never by split or label.
+"""The store: media by clip and encode profile, independent of splits and labels.
 
 STORE/
-    media/{profile}/{unit}.parquet        a row per clip that the unit settled; written last: it is the commit
+    media/{profile}/{unit}.parquet        a row per clip that the unit settled; written last, as the commit
     tars/{profile}/{unit}-{n}-{sha8}.tar  WebDataset samples: {clip_id}.mp4 and {clip_id}.json
-    scratch/                              what runs are at; swept when its run is gone
+    scratch/                              files of running fetches; removed when the run is gone
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCHEMA_VERSION = "1.1"
 MEDIA_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string()),
-        pa.field("failure", pa.string()),  # null: the clip is there
+        pa.field("failure", pa.string()),  # null: the clip was fetched
         pa.field("message", pa.string()),
         pa.field("tar", pa.string()),  # the file's name in tars/{profile}
         pa.field("offset", pa.int64()),  # of the first byte of the media in the tar
@@ -41,34 +41,37 @@ MEDIA_SCHEMA = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("fps", pa.float64()),
-        pa.field("num_frames", pa.int32()),  # of the span, also where only some of them are stored
+        pa.field("num_frames", pa.int32()),  # of the span, even if only some of them are stored
         pa.field("duration_s", pa.float64()),
         pa.field("codec", pa.string()),
         pa.field("flags", pa.list_(pa.string())),  # short, trimmed, frozen, black
         pa.field("origin", pa.string()),  # local:DIR, cvdf:SET or youtube; see fetch/recover.py
         pa.field("came_from", pa.string()),  # the file in DIR, archive and member, or the address of the video
         pa.field("settled_at", pa.timestamp("ms", tz="UTC")),
-        # Since 1.1, of the `frames` profile alone, for each stored JPEG: where it begins in the media, and which frame
-        # of the span it is.
+        # Since 1.1, only in the `frames` profile: for each stored JPEG its offset in the media and its frame in the
+        # span.
         pa.field("frame_offsets", pa.list_(pa.int32())),
         pa.field("frame_indices", pa.list_(pa.int32())),
     ]
 )
 METADATA_KEY = b"k710"
-EVENLY_STORED = "frames_evenly_stored"  # in a media file's metadata: all its frame_indices are sampling.stored_indices
-MENDED = "`k710 verify MANIFEST --repair` makes the store whole again"
+EVENLY_STORED = (
+    "frames_evenly_stored"  # in a media file's metadata: all its frame_indices are stored_frames.stored_indices
+)
+MENDED = "`k710 verify MANIFEST --repair` repairs the store"
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TAR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar")
 _READERS = 4  # threads; media files are small and may be a thousand
-_LISTINGS = 3  # of a folder in which units come and go
+_LISTINGS = 3  # tries to list a folder while its units change
 
 
 class NewerStoreError(StoreError):
-    """A media file that is not damaged but beyond this version: nothing is to be mended in it."""
+    """A media file of a newer version. It is not damaged, so it must not be repaired."""
 
 
 class Store:
-    """The media of one profile in a store, a folder or at a URL; nothing is made before something is written."""
+    """The media of one profile in a store, in a folder or at a URL. No folder is created before something is
+    written."""
 
     def __init__(self, root: Location, profile_folder: str) -> None:
         self.root, self.profile_folder = root, profile_folder
@@ -79,24 +82,24 @@ class Store:
     def scratch_folder(self) -> Location:
         return self.root / "scratch"
 
-    def unit_files(self, *, anew: bool = False) -> list[Location]:
-        """The media files, in order. At a URL their content is then here too: as it was read before, unless `anew`.
+    def unit_files(self, *, refresh: bool = False) -> list[Location]:
+        """The media files, in order. Those at a URL are copied to the cache; copies are reused unless `refresh`.
 
-        Raises RemoteError where units come and go too fast to be read.
+        Raises RemoteError if the units change too fast to be read.
         """
         if isinstance(self.media_folder, Path):
             return [*sorted(self.media_folder.glob("[!.]*.parquet"))]
         for _ in range(_LISTINGS):
             files: list[Location] = [file for file in self.media_folder.glob("*.parquet") if _UNIT.fullmatch(file.name)]
             try:
-                bring_copies(files, anew=anew)
+                bring_copies(files, refresh=refresh)
             except FileNotFoundError:
-                continue  # a unit was written anew, or a repair removed it
+                continue  # a unit was replaced, or a repair removed it
             return files
         raise RemoteError(f"{self.media_folder}: its units change while they are read; try again later")
 
     def unit_versions(self) -> list[list[str | int]]:
-        """The media files by name, and what changes whenever one of them does."""
+        """The name of each media file, with values that change whenever the file changes."""
         found: list[list[str | int]] = []
         for file in self.unit_files():
             if isinstance(file, RemotePath):
@@ -107,16 +110,16 @@ class Store:
         return found
 
     def tar(self, name: str) -> Location:
-        """The tar that a row names. Raises StoreError for a name that no unit gives: it may lead elsewhere."""
+        """The tar that a row names. Raises StoreError for a name that no unit writes, because it may lead elsewhere."""
         if not _TAR.fullmatch(name):
-            raise StoreError(f"{self.media_folder}: a row names {name!r}, which is no tar of a store")
+            raise StoreError(f"{self.media_folder}: a row names {name!r}, which is not the name of a tar")
         return self.tars_folder / name
 
     def rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names), *, even_indices: bool = True) -> pa.Table:
-        """All media rows of the profile, with the `unit` that wrote each; several of one clip where it was tried again.
+        """All media rows of the profile, each with the `unit` that wrote it. A clip that was tried again has several.
 
-        Without `even_indices`, frame_indices are null where they are `sampling.stored_indices` anyway. Raises
-        StoreError for a media file that cannot be read.
+        Without `even_indices`, frame_indices that equal `stored_frames.stored_indices` are null. Raises StoreError for
+        a media file that cannot be read.
         """
         files, names = self.unit_files(), list(columns)
         try:
@@ -138,14 +141,14 @@ class Store:
                 raise StoreError(f"{error}; {MENDED}") from None
 
     def best_rows(self, columns: Iterable[str] = tuple(MEDIA_SCHEMA.names)) -> pa.Table:
-        """One row per clip, in clip_id order: a success before failures, then the newest, then by unit name."""
+        """One row per clip, in clip_id order. A success wins over failures, then the newest row, then the unit name."""
         names = list(columns)
         needed = list(dict.fromkeys([*names, "clip_id", "failure", "settled_at"]))
         return best(self.rows(needed)).select([*names, "unit"])
 
 
 def best(rows: pa.Table) -> pa.Table:
-    """Of several rows of a clip the one that counts, in clip_id order; see Store.best_rows."""
+    """The row that counts for each clip, in clip_id order; see Store.best_rows."""
     rows = rows.append_column("_failed", pc.is_valid(rows["failure"]))
     order = [("clip_id", "ascending"), ("_failed", "ascending"), ("settled_at", "descending"), ("unit", "ascending")]
     rows = rows.take(pc.sort_indices(rows, sort_keys=order)).drop_columns("_failed")
@@ -157,7 +160,7 @@ def best(rows: pa.Table) -> pa.Table:
 
 
 def fetch_command(manifest: Location, store: Store) -> str:
-    """The command that brings a manifest's clips into this store, for messages."""
+    """The command that fetches a manifest's clips into this store, for messages."""
     profile, audio = name_and_audio(store.profile_folder)
     words = ["k710 fetch", str(manifest)]
     words += ["--store", str(store.root)] if store.root != manifest / "store" else []
@@ -166,23 +169,32 @@ def fetch_command(manifest: Location, store: Store) -> str:
 
 
 def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
-    """The rows of one media file, and what it says of its unit. Raises StoreError for a damaged one, NewerStoreError
-    for one that a newer version wrote, OSError for one that is there and cannot be read."""
+    """The rows of one media file and the metadata of its unit.
+
+    Raises StoreError for a damaged file, NewerStoreError for a file of a newer version, OSError for a file that cannot
+    be read.
+    """
     metadata = unit_metadata(file)
     try:
         rows = pa.parquet.ParquetFile(copy_of(file).absolute()).read()
         digest = unit_digest(rows, metadata)
-    except (OSError, pa.ArrowException, ValueError, OverflowError, LookupError) as error:  # Lookup: of a time zone
+    except (
+        OSError,
+        pa.ArrowException,
+        ValueError,
+        OverflowError,
+        LookupError,
+    ) as error:  # LookupError: a bad time zone
         _pass_on(error)
         raise StoreError(f"{file}: damaged: {str(error).strip()}") from None
     if digest != metadata.get("sha256"):
-        raise StoreError(f"{file}: damaged: it does not say what was written")
+        raise StoreError(f"{file}: damaged: its content does not match its hash")
     return _as_now(rows, MEDIA_SCHEMA.names), metadata
 
 
 def _rows_of(file: Location, names: Sequence[str], even_indices: bool) -> pa.Table:
     """Columns of one media file, and its `unit`. Raises OSError, ArrowException or StoreError."""
-    # Not as a pyarrow dataset of all files: that reads each footer again, which is most of the work.
+    # Not as one pyarrow dataset of all files, which reads each footer again; that is most of the work.
     with pa.parquet.ParquetFile(copy_of(file).absolute()) as opened:
         metadata = _metadata(file, opened.metadata.metadata)
         left_out = "frame_indices" if metadata.get(EVENLY_STORED) and not even_indices else None
@@ -191,22 +203,22 @@ def _rows_of(file: Location, names: Sequence[str], even_indices: bool) -> pa.Tab
 
 
 def _as_now(rows: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Columns as this version has them: a newer minor version may have more of them, an older one fewer."""
+    """The columns of this version: a newer minor version may have more columns, an older one fewer."""
     schema = pa.schema([MEDIA_SCHEMA.field(name) for name in names])
     columns = [rows[f.name] if f.name in rows.column_names else pa.nulls(len(rows), f.type) for f in schema]
     return pa.table(columns, schema=schema)
 
 
 def unit_digest(rows: pa.Table, metadata: dict[str, Any]) -> str:
-    """SHA-256 over what a media file says, all but this hash itself: Parquet takes many a flipped bit for data."""
+    """SHA-256 over the rows and the metadata without this hash. Parquet does not notice many flipped bits."""
     about = {key: value for key, value in metadata.items() if key != "sha256"}
     return hashlib.sha256(json.dumps([about, rows.to_pylist()], default=str).encode()).hexdigest()
 
 
 def unit_metadata(file: Location) -> dict[str, Any]:
-    """What a media file says of its unit: profile, origin, tools; of an archive its address and the members seen."""
+    """The metadata of a unit in its media file: profile, origin, tools; for an archive its address and members."""
     try:
-        # Absolute: Arrow takes s3:x for a URL.
+        # Absolute, because Arrow takes s3:x for a URL.
         about = pa.parquet.read_metadata(copy_of(file).absolute()).metadata
     except (OSError, pa.ArrowException) as error:
         _pass_on(error)
@@ -226,15 +238,15 @@ def _metadata(file: Location, about: dict[bytes, bytes] | None) -> dict[str, Any
 
 
 def _pass_on(error: Exception) -> None:
-    """Raise the error of a disk, which says nothing of a file: a repair would throw away what is only closed to it.
-    Arrow's own OSErrors, of a damaged file, have no number."""
+    """Raise an error of the disk again. It does not mean that the file is damaged, and a repair would remove the file.
+    Arrow's own OSErrors, for damaged files, have no number."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
 
 
 def unit_name(name: str, settled: Iterable[str]) -> str:
-    """A unit's name with what it settled in it: its clips, those that failed with their class. Units that settled other
-    clips, or as something else, never replace each other."""
+    """The name of a unit with a hash of its settled clips and the classes of its failures. So units with different
+    results never replace each other."""
     digest = hashlib.sha256("\n".join(settled).encode()).hexdigest()[:8]
     found = f"{name}-{digest}"
     assert _UNIT.fullmatch(found), found
@@ -242,12 +254,12 @@ def unit_name(name: str, settled: Iterable[str]) -> str:
 
 
 def seen_by_all(store: Store) -> tuple[Path, ...]:
-    """A file of the store, if it is on this machine: machines that see it see the store."""
+    """A file of the store, if it is on this machine. Another machine that sees this file sees the store."""
     return tuple(file.absolute() for file in store.unit_files()[:1] if isinstance(file, Path))
 
 
 def profiles_in(root: Location) -> Iterator[str]:
-    """The profiles that a store holds, by the names of their folders."""
+    """The profiles in a store, by the names of their folders."""
     media = root / "media"
     if isinstance(media, RemotePath):
         yield from (folder.name for folder in media.glob("*") if _UNIT.fullmatch(folder.name))

@@ -9,10 +9,10 @@ from k710.manifest.read import open_manifest
 from k710.models.families import num_parameters
 from k710.models.family import FROM_CHECKPOINT
 from k710.storage.storage import Location
+from k710.text import duration
 from k710.train.memory import estimate_memory
 from k710.train.prepare import check_recipe, open_clips
 from k710.train.recipe import TrainRecipe
-from k710.train.run_log import duration
 from k710.train.start import Origin, check_start, config_of_recipe, start_model
 
 # The rate that is assumed for one GPU where none is given: half of an A100's peak in bf16.

@@ -15,7 +15,7 @@ import torch
 
 from k710.errors import UsageError
 from k710.storage.storage import replacing
-from k710.text import counted
+from k710.text import counted, duration
 from k710.train.run import Progress
 from k710.train.run_folder import LOG
 
@@ -164,14 +164,6 @@ def check_tensorboard() -> Any:
     except ImportError:
         raise UsageError("--tensorboard needs TensorBoard: pip install 'k710[tensorboard]'") from None
     return SummaryWriter
-
-
-def duration(seconds: float) -> str:
-    """A time in words: 3 days 4 h, 2 h 10 min, 1 min 5 s."""
-    minutes, hours = int(seconds // 60), int(seconds // 3600)
-    if hours >= 48:
-        return f"{hours // 24} days {hours % 24} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"
 
 
 def _memory() -> str:

@@ -43,7 +43,7 @@ def assert_wrong_usage(result: Any, *parts: str) -> None:
     ("options", "message"),
     [
         ("--sources k800", "unknown source 'k800'; known: k400, k600, k700, k700_2020"),
-        ("--sources K400", "unknown source 'K400'"),
+        ("--sources K-800", "unknown source 'K-800'"),
         ("--splits foo", "unknown split 'foo'; known: train, val, test"),
         ("--splits evaluation", "unknown split 'evaluation'"),
         ("--holdout test", "holdout must be val or val,test, not test"),
@@ -99,7 +99,7 @@ def test_outputs_that_are_no_files_stay_what_they_are(k710, sample, tmp_path, ma
         ("diff", sample.path, sample.path, "--html", out),
         ("report", sample.path, "--out", out),
     ):
-        assert_refused(k710(*command), f"{out}: a device or a pipe", exit_code=2)
+        assert_refused(k710(*command), f"{out}: is a device or a pipe", exit_code=2)
         assert out.lstat().st_mode == kind
     assert not (tmp_path / "m").exists()
 
@@ -117,24 +117,27 @@ def test_empty_names(build, option, value):
         (["build", "--nope"], "No such option"),
         (["build", "file.csv"], "unexpected extra argument"),
         (["build", "--out"], "requires an argument"),
-        (["audit"], "name one thing to audit: a manifest, --annotations DIR, or --train FILE --eval FILE"),
+        (["audit"], "give one thing to audit: a manifest, --annotations DIR, or --train FILE --eval FILE"),
         (["audit", "a", "b"], "unexpected extra argument"),
-        (["audit", "a", "--annotations", "sample"], "name one thing to audit"),
-        (["audit", "a", "--eval", "b"], "name one thing to audit"),
-        (["audit", "--train", "a"], "--train and --eval go together"),
-        (["audit", "--eval", "a"], "--train and --eval go together"),
+        (["audit", "a", "--annotations", "sample"], "give one thing to audit"),
+        (["audit", "a", "--eval", "b"], "give one thing to audit"),
+        (["audit", "--train", "a"], "--train and --eval must be used together"),
+        (["audit", "--eval", "a"], "--train and --eval must be used together"),
         (["explain"], "Missing argument"),
         (["explain", "a", "b"], "unexpected extra argument"),
-        (["explain", "nonsense"], "'nonsense' is no YouTube ID (11 characters) and no clip ({id}_000010_000020)"),
-        (["explain", ""], "'' is no YouTube ID"),
-        (["explain", "a b c d e f"], "is no YouTube ID"),
-        (["explain", "windsurfing"], "'windsurfing' is no YouTube ID"),
-        (["explain", "--nonsense"], "'--nonsense' is no YouTube ID"),
+        (
+            ["explain", "nonsense"],
+            "'nonsense' is not a YouTube ID (11 characters), the address of a video or a clip ({id}_000010_000020)",
+        ),
+        (["explain", ""], "'' is not a YouTube ID"),
+        (["explain", "a b c d e f"], "is not a YouTube ID"),
+        (["explain", "windsurfing"], "'windsurfing' is not a YouTube ID"),
+        (["explain", "--nonsense"], "'--nonsense' is not a YouTube ID"),
         (["export", "m", "--out", "x"], "Missing option '--format'"),
         (["export", "m", "--format", "csv"], "Missing option '--out'"),
         (["export", "--format", "csv", "--out", "x"], "Missing argument"),
-        (["labels", "--from", "k400"], "--from and --to go together"),
-        (["labels", "--to", "k400"], "--from and --to go together"),
+        (["labels", "--from", "k400"], "--from and --to must be used together"),
+        (["labels", "--to", "k400"], "--from and --to must be used together"),
         (["labels", "--rows"], "--rows needs --from and --to"),
         (["labels", "archery", "--from", "k400", "--to", "k600"], "give names to align, or --from and --to, not both"),
         (["prune"], "Missing argument"),

@@ -148,7 +148,8 @@ def test_terminals_that_do_not_know_every_character(arguments, encoding, sample)
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     words = [word.format(sample=sample.path) for word in arguments]
     result = run(sys.executable, "-m", "k710", *words, env=environment, encoding=encoding)
-    assert (result.returncode, result.stderr) == (0, "")
+    messages = [line for line in result.stderr.splitlines() if not line.startswith("reading the manifest ")]
+    assert (result.returncode, messages) == (0, []), "a slow machine shows the step"
 
 
 def test_names_that_are_not_utf_8(k710, tmp_path):

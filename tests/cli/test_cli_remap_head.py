@@ -198,7 +198,7 @@ def test_a_device_is_not_replaced(k710, released: Path):
     os.mkfifo(pipe)
     result = k710("remap-head", released, "--to", "k400", "--out", pipe, "--force")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith(f"k710: {pipe}: a device or a pipe, which a file would replace")
+    assert result.stderr.splitlines()[-1].startswith(f"k710: {pipe}: is a device or a pipe, which a file would replace")
     assert pipe.is_fifo()
     assert k710("inspect", pipe).stderr == f"k710: {pipe}: is a device or a pipe, not a file\n"
 

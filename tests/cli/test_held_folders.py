@@ -36,7 +36,7 @@ def manifest(tmp_path_factory, k710) -> Path:
 def test_a_place_is_held_until_the_end_and_free_then(tmp_path):
     with held(tmp_path / "out"):
         with (
-            pytest.raises(BusyError, match="another process is writing there; wait for its end"),
+            pytest.raises(BusyError, match="another process is writing there; wait until it ends"),
             held(tmp_path / "out"),
         ):
             pytest.fail("both have it")
@@ -125,7 +125,7 @@ def test_every_command_that_writes_a_place_holds_it(k710, manifest, tmp_path, na
         result = k710(*words)
         assert (result.exit_code, result.stderr.splitlines()[-1]) == (
             1,
-            f"k710: {place}: another process is writing there; wait for its end, or take another --out",
+            f"k710: {place}: another process is writing there; wait until it ends, or choose another --out",
         )
         assert sorted(path for path in tmp_path.rglob("*")) == before, "nothing was written"
     if name not in ("eval", "near-duplicates"):  # these bytes are no video

@@ -268,8 +268,8 @@ def test_the_same_dataset_twice(k710, versions):
     )
     other = k710("diff", folder, f"{folder}@{versions[1][0]}", "--view", "k700_2020")
     assert other.stdout.splitlines()[-1] == (
-        "No clip differs in view k700_2020: both list the same 0. The content hashes differ: another view does, or "
-        "labels that no view compares (of a clip in no split, or beside the one that counts)."
+        "No clip differs in view k700_2020: both list the same 0. The content hashes differ, so another view "
+        "differs, or labels that no view compares (of clips outside every split, or labels that lost to another)."
     )
 
 
@@ -287,7 +287,7 @@ def test_json_is_complete_and_the_file_has_every_clip(k710, versions, tmp_path):
     for name in ("splits", "moves", "classes", "media"):
         assert found[name] == [dataclasses.asdict(row) for row in getattr(wanted, name)]
     assert found["settings"] == {"leak_policy": ["train-purge", "val-purge"]}
-    documented = (CHECKOUT / "docs" / "diff.md").read_text().partition("## For machines")[2]
+    documented = (CHECKOUT / "docs" / "diff.md").read_text().partition("## JSON and files")[2]
     rows = [row for name in ("splits", "classes", "moves") for row in found[name]]
     assert all(f"`{key}`" in documented for keys in (found, found["a"], *rows) for key in keys)
     assert pa.parquet.read_table(tmp_path / "clips.parquet").equals(wanted.clips)
@@ -371,8 +371,8 @@ def test_media_of_one_side_alone(k710, decayed, tmp_path):
         (("--profile", "frames", "--store-b", "STORE"), 1, "has no profile frames; it has h264"),
         (("--clips", "clips.txt"), 2, "clips.txt: must end in .csv or .parquet"),
         (("--clips", "nowhere/clips.csv"), 1, "nowhere/clips.csv: No such file or directory"),
-        (("--clips", "MANIFEST/clips.csv"), 2, "which holds nothing else"),
-        (("--store-b", "STORE", "--clips", "STORE/deep/clips.csv"), 2, "which holds nothing else"),
+        (("--clips", "MANIFEST/clips.csv"), 2, "which must not hold other files"),
+        (("--store-b", "STORE", "--clips", "STORE/deep/clips.csv"), 2, "which must not hold other files"),
     ],
 )  # fmt: skip
 def test_what_is_refused(k710, decayed, options, exit_code, message, monkeypatch, tmp_path):
@@ -389,7 +389,7 @@ def test_no_file_is_written_into_a_manifest_by_another_way_round(k710, versions,
     folder, _ = versions
     before = files_of(folder)
     monkeypatch.chdir(folder / "clips")
-    assert_refused(k710("diff", folder, folder, "--clips", "clips.csv"), "which holds nothing else", exit_code=2)
+    assert_refused(k710("diff", folder, folder, "--clips", "clips.csv"), "which must not hold other files", exit_code=2)
     assert files_of(folder) == before
 
 

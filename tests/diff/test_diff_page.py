@@ -37,7 +37,7 @@ def test_it_has_the_figures_of_the_command(k710, sides, tmp_path):
     found = diff_manifests(*map(open_manifest, sides))
     assert found.changes["lost"]
     tables = tables_of((tmp_path / "d.html").read_text())
-    assert tables["What the builds were told and read, where it differs"][1] == [
+    assert tables["Differences between the recipes and lists of the two builds"][1] == [
         ["leak_policy", "train-purge", "val-purge"]
     ]
     moves = tables["What became of clips"][1]
@@ -59,7 +59,7 @@ def test_clips_are_bounded_the_rarest_changes_whole(sides, monkeypatch):
 
 def test_the_same_twice(sides):
     page = diff_page(diff_manifests(*[open_manifest(sides[0])] * 2), ("one", "other"), {})
-    assert "Every clip stands where it stood." in page
+    assert "Every clip is in the same place." in page
     assert "Clips that differ" not in tables_of(page)
 
 
@@ -97,5 +97,5 @@ def test_a_clip_whose_name_is_none_is_text(sides):
 
 def test_not_inside_a_manifest(k710, sides, tmp_path):
     folder = sides[0].rpartition("@")[0]
-    assert_refused(k710("diff", *sides, "--html", f"{folder}/d.html"), "which holds nothing else", exit_code=2)
+    assert_refused(k710("diff", *sides, "--html", f"{folder}/d.html"), "which must not hold other files", exit_code=2)
     assert_refused(k710("diff", *sides, "--html", tmp_path / "no" / "d.html"), "No such file or directory")

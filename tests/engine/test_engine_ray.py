@@ -490,7 +490,7 @@ def test_what_is_no_address(refused, address):
 
 def test_engines_that_there_are_not(refused):
     assert refused("--engine", "spark", code=2) == "k710: unknown engine 'spark'; known: local, ray\n"
-    assert refused("--ray-address", "host:1", code=2) == "k710: --ray-address goes with --engine ray\n"
+    assert refused("--ray-address", "host:1", code=2) == "k710: --ray-address needs --engine ray\n"
 
 
 def test_help_and_local_runs_load_no_ray():

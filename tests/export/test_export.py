@@ -222,13 +222,13 @@ def test_underscored_labels_have_no_spaces(everything, tmp_path):
         ("--template {0}{clip_id}", 2, "no field '0'; known: "),
         ("--template {clip_id.__class__}", 2, "no field 'clip_id.__class__'; known: "),
         ("--template {clip_id[0]}", 2, "no field 'clip_id[0]'; known: "),
-        ("--template {clip_id:{nope}}", 2, "path template '{clip_id:{nope}}': a field inside another, '{nope}'"),
+        ("--template {clip_id:{nope}}", 2, "path template '{clip_id:{nope}}': a field inside another field, '{nope}'"),
         ("--template {clip_id:d}", 2, "path template '{clip_id:d}': Unknown format code 'd'"),
-        ("--template {label_:{clip_id}}{clip_id}", 2, "a field inside another, '{clip_id}'"),
+        ("--template {label_:{clip_id}}{clip_id}", 2, "a field inside another field, '{clip_id}'"),
         ("--template {clip_id!x}", 2, "path template '{clip_id!x}': "),
         ("--template video.mp4", 2, "path template 'video.mp4' makes one path for all clips; it needs {clip_id} or"),
         ("--template {label_}/{split}.mp4", 2, "makes one path for all clips"),
-        ("--template {clip_id}\n.mp4", 2, "path template '{clip_id}\\n.mp4' holds the end of a line"),
+        ("--template {clip_id}\n.mp4", 2, "path template '{clip_id}\\n.mp4' contains a line break"),
         ("--template {label}/{clip_id}", 2, "contains the separator ' '; use {label_} for {label}, or another"),
         ("--template {clip_id}.mp4 --separator .", 2, "contains the separator '.'"),
         ("--separator ", 2, "separator '' does not separate the two fields of a line"),
@@ -249,7 +249,7 @@ def test_an_id_does_not_make_a_line_of_its_own(everything, tmp_path):
     table = view(everything.clips, "k400")
     names = [f"{name}\n/etc/passwd" for name in table["clip_id"].to_pylist()]
     hostile = table.set_column(0, "clip_id", pa.array(names))
-    with pytest.raises(ManifestError, match="holds the end of a line"):
+    with pytest.raises(ManifestError, match="contains a line break"):
         export(hostile, tmp_path / "out", form="slowfast", splits=("train",))
     assert not (tmp_path / "out").exists()
 

@@ -80,7 +80,7 @@ def test_the_files_that_a_folder_has(k710, everything, tmp_path):
     }
     left = Counter(row["split"] for row in table) - Counter(row["split"] for row in (by_span, by_video))
     said = ", ".join(f"{left[split]} {split}" for split in ("train", "val", "test"))
-    assert result.stdout.splitlines()[1] == f"left out, since {folder} has no file of them: {said}"
+    assert result.stdout.splitlines()[1] == f"left out, because {folder} has no file for them: {said}"
 
 
 def test_a_whole_video_is_no_clip_where_there_are_two(everything, tmp_path):
@@ -98,9 +98,9 @@ def test_a_folder_with_none_of_the_clips(k710, sample, tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()
     arguments = ("export", sample.path, "--format", "fiftyone", "--out", tmp_path / "fo", "--videos", folder)
-    assert_refused(k710(*arguments), "holds no clip")
+    assert_refused(k710(*arguments), "has no clips")
     (folder / "abcdefghijk_000010_000020.mp4").write_bytes(b"")
-    assert_refused(k710(*arguments), f"{folder}: holds none of the 69 clips")
+    assert_refused(k710(*arguments), f"{folder}: has none of the 69 clips")
     assert not (tmp_path / "fo").exists()
 
 

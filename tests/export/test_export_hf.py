@@ -14,6 +14,7 @@ from k710.lists.labels import class_names
 from k710.manifest.views import split_of, splits_of, view
 from k710.sources.known import KNOWN_SOURCES, VIEWS
 from k710.store.store import Store
+from k710.text import counted
 from tests.cli.test_bad_input import assert_refused, files_of
 from tests.helpers.small_stores import clips_of, fake_media, manifest_of, put
 
@@ -74,7 +75,7 @@ def test_every_view_opens_with_its_names(k710, everything, load, tmp_path, name,
         assert [named(label, index) for index in dataset["label"]] == wanted["label"].to_pylist()
         for column in ("clip_id", "youtube_id", "time_start_s", "time_end_s"):
             assert dataset[column][:] == wanted[column].to_pylist()
-        assert f"{out}/data/{split}.parquet: {wanted.num_rows} clips" in result.stdout
+        assert f"{out}/data/{split}.parquet: {counted(wanted.num_rows, 'clip')}\n" in result.stdout
     assert f"{out}/README.md: the card" in result.stdout
 
 
@@ -183,13 +184,17 @@ def test_what_cannot_be_exported(k710, sample, tmp_path, options, message):
 @pytest.mark.parametrize(
     ("form", "options", "message"),
     [
-        ("hf", ("--template", "{clip_id}"), "--template goes with --format slowfast or videomae or mmaction2 or fift"),
+        (
+            "hf",
+            ("--template", "{clip_id}"),
+            "--template needs --format slowfast or videomae or videomaev2-pretrain or mmaction2 or fift",
+        ),
         ("csv", ("--template", "{clip_id}"), "not with csv"),
-        ("hf", ("--separator", ","), "--separator goes with"),
-        ("hf", ("--videos", "x"), "--videos goes with --format fiftyone, not with hf"),
-        ("hf", ("--profile", "h264"), "--profile says which part of a --store; there is none"),
-        ("fiftyone", ("--store", "x"), "--store goes with --format hf, not with fiftyone"),
-        ("fiftyone", ("--videos", "x", "--template", "{clip_id}"), "--template makes paths and --videos finds files"),
+        ("hf", ("--separator", ","), "--separator needs"),
+        ("hf", ("--videos", "x"), "--videos needs --format fiftyone, not with hf"),
+        ("hf", ("--profile", "h264"), "--profile needs --store"),
+        ("fiftyone", ("--store", "x"), "--store needs --format hf, not with fiftyone"),
+        ("fiftyone", ("--videos", "x", "--template", "{clip_id}"), "--template and --videos cannot be combined"),
     ],
 )
 def test_options_of_other_formats(k710, sample, tmp_path, form, options, message):

@@ -187,7 +187,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_opened(tmp_path):
 def test_a_recipe_of_many_megabytes_is_no_recipe(k710, small, tmp_path):  # noqa: F811
     path = tmp_path / "large.yaml"
     path.write_bytes(b"codec: h264\n" + b"#" * MAX_RECIPE_BYTES)
-    with pytest.raises(RecipeError, match="has more than 1 MiB, which no recipe has"):
+    with pytest.raises(RecipeError, match="has more than 1 MiB, too much for a recipe"):
         recipe_text(path)
     result = k710("fetch", small, "--from", f"local:{tmp_path}", "--profile", path)
-    assert (result.exit_code, result.stderr) == (1, f"k710: {path}: has more than 1 MiB, which no recipe has\n")
+    assert (result.exit_code, result.stderr) == (1, f"k710: {path}: has more than 1 MiB, too much for a recipe\n")

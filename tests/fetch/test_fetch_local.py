@@ -272,7 +272,7 @@ def test_a_folder_without_a_single_clip(fetch, small, tmp_path):
     (tmp_path / "clips" / "sub").mkdir(parents=True)
     (tmp_path / "clips" / "holiday.mp4").touch()
     result = fetch(small, tmp_path / "clips", code=1)
-    assert f"local:{tmp_path / 'clips'}: holds no clip" in result.stderr
+    assert f"local:{tmp_path / 'clips'}: has no clips" in result.stderr
     assert not (tmp_path / "store").exists()
 
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from k710.errors import UsageError
 from k710.near_duplicates.frames import MAX_FRAMES, STEP_S, hashed_frames
-from k710.near_duplicates.hash_clip import VARIANTS, hash_clip
+from k710.near_duplicates.hash_clip import VARIANTS, hash_clip, without_bars
 from k710.near_duplicates.hashes import HASH_BITS, distance, luma_of, pdq
-from k710.near_duplicates.letterbox import without_bars
 from k710.sample import copies
 from k710.sample.motions import LOOKS, Look
 from k710.sample.textures import textured_frames
@@ -101,7 +100,7 @@ def test_what_is_flat_has_no_quality():
 
 
 def test_a_picture_without_a_pixel():
-    with pytest.raises(UsageError, match="none of them 0"):
+    with pytest.raises(UsageError, match="each at least 1"):
         pdq(np.zeros((1, 0, 4), np.float32))
 
 

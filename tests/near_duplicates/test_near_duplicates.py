@@ -152,7 +152,7 @@ def test_json(k710, manifest, no_process):
 def test_a_threshold_of_nothing_finds_nothing(k710, manifest, no_process):
     result = k710("near-duplicates", manifest, "--threshold", 0)
     assert result.exit_code == 0
-    assert "No two of them show the same." in result.stdout
+    assert "No two of them have the same footage." in result.stdout
     assert pairs_of(manifest) == []
 
 
@@ -188,7 +188,7 @@ def test_what_is_too_common_is_said(k710, manifest, no_process, monkeypatch):
     monkeypatch.setattr("k710.near_duplicates.find.common_frames", few)
     result = k710("near-duplicates", manifest)
     assert result.exit_code == 0
-    said = [line for line in result.stdout.splitlines() if "are too common to tell anything" in line]
+    said = [line for line in result.stdout.splitlines() if "are too common to be compared" in line]
     assert len(said) == 1
     assert re.fullmatch(r"[0-9,]+ frames of [0-9]+ clips are too common .* as in (-repeat|copy)-\S+, .*\.", said[0])
 
@@ -249,13 +249,13 @@ def test_the_rank_of_a_clip_is_that_of_its_newest_train_list(sample):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--within-train",), "--within-train goes with --apply"),
-        (("--apply", "--dry-run"), "exclude each other"),
-        (("--apply", "--view", "k400"), "--apply changes K710"),
+        (("--within-train",), "--within-train needs --apply"),
+        (("--apply", "--dry-run"), "cannot be combined"),
+        (("--apply", "--view", "k400"), "--apply changes only view k710"),
         (("--view", "k800"), "unknown view 'k800'"),
         (("--splits", "trian"), "unknown split 'trian'"),
         (("--splits", "test"), "view k710 has no test clips"),
-        (("--threshold", 65), "threshold 65: want 0 to 64 of 256 bits"),
+        (("--threshold", 65), "threshold 65: must be from 0 to 64 of 256 bits"),
     ],
 )
 def test_wrong_usage(k710, manifest, options, text):
@@ -308,7 +308,7 @@ def test_a_clip_without_anything_to_see_is_not_called_compared(k710, tmp_path):
     assert k710("fetch", manifest, "--from", f"local:{tmp_path / 'clips'}", "--workers", 2).exit_code == 0
     result = k710("near-duplicates", manifest)
     assert "0 of 2 clips compared" in result.stdout
-    assert "0 are not in the store, 2 have too little to see (black, flat, plain)." in result.stdout
+    assert "0 are not in the store, 2 have too little detail (black, flat, plain)." in result.stdout
 
 
 @pytest.mark.parametrize("damage", [{"holdout": ["vla"]}, {"leak_policy": 3}, {"precedence": "k400"}])
@@ -354,7 +354,7 @@ def test_a_damaged_file_of_signatures_is_made_again(k710, manifest):
     assert file.exists()
     result = k710("near-duplicates", manifest, "--workers", 2)
     assert result.exit_code == 0
-    assert "1 damaged file of signatures; its clips are hashed anew" in result.stderr
+    assert "1 damaged file of signatures; its clips are hashed again" in result.stderr
     assert pairs_of(manifest) == expected
     assert [path.name for path in signature_files(manifest)] == [file.name], "the same bytes under the same name"
     assert SignatureFolder(Store(manifest / "store", "h264")).read_known().damaged == ()
@@ -642,7 +642,8 @@ def test_what_was_applied_depends_on_the_last_call_alone(k710, manifest, no_proc
     result = k710("near-duplicates", manifest, "--apply")
     assert set(drops_of(manifest)) == set(COPIES)
     assert (
-        "Applied: 6 clips are out of train. 2 that were out, and are not proposed now, are back in it." in result.stdout
+        "Applied: 6 clips are out of train. 2 that were dropped before, and are not proposed now, are back in it."
+        in result.stdout
     )
     result = k710("near-duplicates", manifest, "--apply", "--threshold", 0, "--json")
     assert result.exit_code == 0
@@ -651,7 +652,7 @@ def test_what_was_applied_depends_on_the_last_call_alone(k710, manifest, no_proc
     assert open_manifest(manifest).content_hash == first
     assert "near_duplicates" not in open_manifest(manifest).about
     result = k710("near-duplicates", manifest, "--apply", "--threshold", 0)
-    assert "Nothing to apply: no clip is to go." in result.stdout
+    assert "Nothing to apply: no clip is proposed." in result.stdout
 
 
 def test_an_earlier_version_does_not_become_the_current_one(k710, manifest, no_process):
@@ -660,7 +661,7 @@ def test_an_earlier_version_does_not_become_the_current_one(k710, manifest, no_p
     before = files_under(manifest)
     result = k710("near-duplicates", f"{manifest}@{first[:8]}", "--apply", "--within-train")
     assert result.exit_code == 2
-    assert f"this is {first[:16]}: only the current one can be changed" in result.stderr
+    assert f"not {first[:16]}; only the current version can be changed" in result.stderr
     assert files_under(manifest) == before
 
 
@@ -743,10 +744,10 @@ def test_audit(k710, manifest, no_process):
 def test_report_and_stats_tell_what_is_dropped_from_what_is_to_be(k710, manifest, no_process, tmp_path):
     said = k710("stats", manifest).stdout
     assert "16 of 16 clips compared (view k710, 40 of 256 bits). 12 pairs in 4 groups, 4 mirrored; " in said
-    assert "8 clips proposed to be dropped, 0 of them out of train." in said
+    assert "8 clips proposed to be dropped, 0 of them already dropped." in said
     k710("near-duplicates", manifest, "--apply")
     said = k710("stats", manifest).stdout
-    assert "8 clips proposed to be dropped, 6 of them out of train." in said
+    assert "8 clips proposed to be dropped, 6 of them already dropped." in said
     assert "This manifest's train lacks 6 clips more: near-duplicates." in said
     assert k710("report", manifest, "--out", tmp_path / "r.html").exit_code == 0
     page = (tmp_path / "r.html").read_text()
@@ -786,7 +787,7 @@ def test_a_store_that_changes_meanwhile(searched, tmp_path):
     folder.read_known()
     for path in folder.folder.iterdir():
         path.unlink()
-    with pytest.raises(StoreError, match="the signatures have changed meanwhile"):
+    with pytest.raises(StoreError, match="the signatures changed during the run"):
         folder.column("plain")
 
 

@@ -31,7 +31,7 @@ def test_the_frames_of_the_clip_from_the_first_to_the_last_part(numbered, profil
     store = Store(numbered.manifest.path / "store", profile)
     ids = store.best_rows(("clip_id",))["clip_id"].to_pylist()[::-3]
     heard: list[int] = []
-    strips = list(read_strips(store, ids, told=heard.append))
+    strips = list(read_strips(store, ids, on_progress=heard.append))
     assert [strip.clip_id for strip in strips] == ids
     assert heard == list(range(1, len(ids) + 1))
     for strip in strips:

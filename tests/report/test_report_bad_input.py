@@ -48,7 +48,7 @@ def test_a_folder_that_is_not_there(k710, sample, tmp_path):
 def test_a_page_inside_the_manifest(k710, sample):
     before = files_of(sample.path)
     out = sample.path / "report.html"
-    assert_refused(k710("report", sample.path, "--out", out), f"{out}: lies inside the manifest", exit_code=2)
+    assert_refused(k710("report", sample.path, "--out", out), f"{out}: is inside the manifest", exit_code=2)
     assert files_of(sample.path) == before
 
 

@@ -119,7 +119,7 @@ def test_a_manifest_of_val_lists_alone_has_no_policies(tmp_path):
     assert figures.overlap["policies"] == {}
     assert figures.classes["splits"] == ["K710 val", "k600 val", "k700 val"]
     text = [block for section in sections(figures, draw=True) for block in section.blocks if isinstance(block, str)]
-    assert any(sentence.startswith("No policy can be told") for sentence in text)
+    assert any(sentence.startswith("These lists allow no policy") for sentence in text)
 
 
 # Conflicts and classes.
@@ -372,11 +372,11 @@ def test_numbers_of_the_page_are_those_of_the_build(sample, k710, tmp_path):
     _, rows = tables["What became of every list row (train-purge, holdout val)"]
     counts = sample.about["counts"]
     assert rows[-1][:3] == ["all lists", str(counts["rows"]), str(counts["fates"]["kept"])]
-    assert "there is no store beside the manifest" in page
+    assert "the manifest has no store" in page
 
 
 def test_the_papers_counts_stand_beside_lists_of_a_releases_size_alone(sample):
-    title = "Beside the releases' first lists and UniFormerV2, Table 10"
+    title = "Compared with the releases' first lists and with UniFormerV2, Table 10"
     said = "These lists are a miniature of the releases&#39;; a build of real lists shows the paper&#39;s counts here."
     small = render_page("m", sections(gather(sample, store=None), draw=True))
     assert title not in tables_of(small)

@@ -155,7 +155,7 @@ def test_a_class_that_is_none_or_not_of_the_sample():
 
 
 def test_looks_that_cannot_be():
-    with pytest.raises(UsageError, match="63x48: want even sides"):
+    with pytest.raises(UsageError, match="63x48: the sides must be even"):
         Look(63, 48)
     with pytest.raises(UsageError, match="0 fps"):
         Look(fps=0)
@@ -194,10 +194,10 @@ def test_numbers_survive_codecs_and_scaling(container, codec, options):
 
 
 def test_a_frame_without_a_number():
-    with pytest.raises(UsageError, match="frames 65535 to 65537: want numbers from 0 to 65535"):
+    with pytest.raises(UsageError, match="frames 65535 to 65537: the numbers must be from 0 to 65535"):
         next(numbered_frames(2, TINY, first=65535))
     for frame in (np.zeros((96, 128, 3), np.uint8), next(still_frames("sample-0000", 1, TINY))):
-        with pytest.raises(ValueError, match="carries no number"):
+        with pytest.raises(ValueError, match="shows no number"):
             read_number(frame)
 
 

@@ -158,4 +158,4 @@ def test_sources_splits_and_views_in_every_spelling(k710, sample, tmp_path):
 def test_audit_of_a_folder_of_lists_in_the_place_of_a_manifest(k710):
     result = k710("audit", LISTS)
     assert result.exit_code == 2
-    assert f"{LISTS} is no manifest; to audit a folder of lists: --annotations {LISTS}" in result.stderr
+    assert f"{LISTS} is not a manifest; to audit a folder of lists, use --annotations {LISTS}" in result.stderr

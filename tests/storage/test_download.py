@@ -295,7 +295,7 @@ def test_a_content_length_beside_chunks_means_nothing(loopback: Loopback) -> Non
 def test_a_range_other_than_the_one_asked_for_is_an_error(loopback: Loopback, answer: str | None) -> None:
     wrong = Fault(headers={"Content-Range": answer})
     url = loopback.serve("/a", BODY, faults=[Fault(cut_at=1000), wrong])
-    with pytest.raises(DownloadError, match="asked for the bytes from 1000 on"):
+    with pytest.raises(DownloadError, match="requested the bytes from 1000 on"):
         fetch(url)
 
 
@@ -326,7 +326,7 @@ def test_a_password_in_an_address_is_refused_and_not_shown(user: str) -> None:
     """Media files keep the addresses of archives."""
     with pytest.raises(DownloadError) as caught:
         open_url(f"http://{user}@127.0.0.1:1/a@b")
-    said = "no password belongs into an address; put it into ~/.netrc"
+    said = "an address must not contain a password; put it into ~/.netrc"
     assert str(caught.value) == f"http://…@127.0.0.1:1/a@b: {said}"
 
 

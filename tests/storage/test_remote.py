@@ -60,7 +60,7 @@ def test_file_urls_are_this_machine():
 @pytest.mark.parametrize("url", ["file://manifests/k710", "file://", "local://host/data"])
 def test_a_file_url_that_is_no_whole_path_is_refused(url):
     """Its first part would be taken for a machine, and the rest for a place at the root of this one."""
-    with pytest.raises(UsageError, match="names a whole path, as file:///data/k710 does"):
+    with pytest.raises(UsageError, match="needs an absolute path, such as file:///data/k710"):
         location(url)
 
 
@@ -81,7 +81,7 @@ def test_a_url_of_no_place_is_refused(url):
     ],
 )
 def test_a_key_in_a_url_is_refused_and_not_shown(url, k710):
-    with pytest.raises(UsageError, match="no key or password belongs into a URL") as raised:
+    with pytest.raises(UsageError, match="a URL must not contain a key or password") as raised:
         location(url)
     assert "ret@" not in str(raised.value)
     result = k710("status", url)
@@ -110,13 +110,13 @@ def test_what_cannot_be_read_is_refused_with_what_to_do():
         location("simplecache::s3://bucket/k710")
     with pytest.raises(RemoteError, match=r"nothing://a/b/dataset.json: Protocol not known: nothing"):
         open_manifest("nothing://a/b")
-    with pytest.raises(UsageError, match=r"k710 writes to object stores alone .* reading ftp:// is fine"):
+    with pytest.raises(UsageError, match=r"k710 writes only to object stores .* ftp:// can only be read"):
         location("ftp://host/k710").put(Path(__file__))
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "a/../../x", "/etc/passwd", "a//b", ".", ""])
 def test_no_name_leads_out_of_a_folder(folder, name):
-    with pytest.raises(RemoteError, match="is no name inside it"):
+    with pytest.raises(RemoteError, match="is not a name inside it"):
         folder / name
 
 
@@ -216,12 +216,18 @@ def test_what_must_be_here_refuses_a_url(k710, sample, tmp_path, monkeypatch):
     """It became a folder `s3:` of this machine, and the command said that all was well."""
     monkeypatch.chdir(tmp_path)
     for arguments, which in (
-        (("export", sample.path, "--format", "csv", "--out"), "'--out' is a path of this machine"),
-        (("train", "--recipe", "tiny-k400", "--manifest", sample.path, "--out"), "'--out' is a path of this machine"),
-        (("fetch", sample.path, "--from", "local:.", "--scratch"), "'--scratch' is a path of this machine"),
-        (("inspect",), "'CHECKPOINT' is a path of this machine"),
+        (("export", sample.path, "--format", "csv", "--out"), "'--out' must be a path of this machine"),
+        (
+            ("train", "--recipe", "tiny-k400", "--manifest", sample.path, "--out"),
+            "'--out' must be a path of this machine",
+        ),
+        (("fetch", sample.path, "--from", "local:.", "--scratch"), "'--scratch' must be a path of this machine"),
+        (("inspect",), "'CHECKPOINT' must be a path of this machine"),
         (("build", "--out", tmp_path / "m", "--annotations"), "a folder of lists must be a folder of this machine"),
-        (("export", sample.path, "--format", "fiftyone", "--out", "x", "--videos"), "'--videos' is a path of this"),
+        (
+            ("export", sample.path, "--format", "fiftyone", "--out", "x", "--videos"),
+            "'--videos' must be a path of this",
+        ),
     ):
         result = k710(*arguments, "s3://bucket/k710")
         assert (result.exit_code, result.stdout) == (2, "")
@@ -239,7 +245,7 @@ def test_what_ends_with_the_process_is_no_place_for_a_command(k710):
     """A build there was 'done', and gone."""
     result = k710("build", "--annotations", "sample", "--out", "memory://k710")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "k710: memory://k710: is gone when this command ends; name a folder or a bucket\n"
+    assert result.stderr == "k710: memory://k710: is lost when this command ends; give a folder or a bucket\n"
 
 
 def test_every_option_for_a_path_knows_a_url():
@@ -254,7 +260,7 @@ def test_every_option_for_a_path_knows_a_url():
 
 def test_a_bucket_that_is_not_there_is_named(s3, k710, sample):
     url = "s3://no-such-bucket/k710"
-    said = f"k710: {url}{{}}: there is no such bucket; make it first, k710 makes none\n"
+    said = f"k710: {url}{{}}: there is no such bucket; create it first, k710 creates no buckets\n"
     for command in (("prune", url), ("status", url), ("export", url, "--format", "csv", "--out", "x")):
         result = k710(*command)
         assert (result.exit_code, result.stderr) == (1, said.format("/dataset.json")), command
@@ -280,7 +286,7 @@ def test_a_wrong_key_is_one_message(k710, monkeypatch, tmp_path):
         result = k710("status", "s3://bucket/k710")
         assert result.exit_code == 1
         assert result.stderr.startswith("k710: s3://bucket/k710/dataset.json: refused: ")
-        assert result.stderr.endswith("; look at the credentials and the clock (docs/remote.md)\n")
+        assert result.stderr.endswith("; check the credentials and the clock (docs/remote.md)\n")
         assert result.stderr.count("\n") == 1
         forget_connections()
 
@@ -291,7 +297,7 @@ def test_no_credentials_at_all(s3, k710, monkeypatch):
     forget_connections()
     result = k710("status", f"{s3.url}/k710")
     assert result.exit_code == 1
-    assert "docs/remote.md tells where credentials are looked for" in result.stderr, result.stderr
+    assert "docs/remote.md lists the places for credentials" in result.stderr, result.stderr
 
 
 def test_a_service_that_does_not_answer_is_one_message(s3, k710, monkeypatch):
@@ -301,7 +307,7 @@ def test_a_service_that_does_not_answer_is_one_message(s3, k710, monkeypatch):
     result = k710("status", f"{s3.url}/k710")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"k710: {s3.url}/k710/dataset.json: no answer for 1 s: ")
-    assert "the same command goes on from there" in result.stderr
+    assert "the same command continues from there" in result.stderr
 
 
 def test_a_service_that_comes_back_was_never_away(s3, sample):
@@ -357,8 +363,10 @@ def refusing(monkeypatch, tmp_path):
         server.shutdown()
 
 
-REGION = "have the credentials expired, is the bucket in another region than AWS_DEFAULT_REGION? (docs/remote.md)"
-KEYS = "look at the credentials and the clock (docs/remote.md)"
+REGION = (
+    "the credentials may have expired, or the bucket may be in another region than AWS_DEFAULT_REGION (docs/remote.md)"
+)
+KEYS = "check the credentials and the clock (docs/remote.md)"
 
 
 @pytest.mark.parametrize(
@@ -476,12 +484,12 @@ def test_a_manifest_may_be_read_from_any_web_server_and_a_store_may_not(web, k71
     result = k710("status", f"{web}/m")
     assert result.exit_code == 1
     assert result.stderr == (
-        f"k710: {web}/m/store/media/h264/x-1.parquet: its listing tells no sizes, so no store can be read there\n"
+        f"k710: {web}/m/store/media/h264/x-1.parquet: its listing has no sizes, so a store cannot be read there\n"
     )
     for command in (("fetch", f"{web}/m", "--from", f"local:{tmp_path}"), ("build", "--out", f"{web}/new")):
         result = k710(*command)
         assert result.exit_code == 2
-        assert "k710 writes to object stores alone" in result.stderr
+        assert "k710 writes only to object stores" in result.stderr
 
 
 # A manifest.

@@ -130,7 +130,7 @@ def test_rows_are_read_once_for_each_version(s3, local):
         unit_metadata(file)
     store.best_rows()
     assert len(s3.proxy.requests) == count + 2, "two listings"
-    store.unit_files(anew=True)
+    store.unit_files(refresh=True)
     assert len(s3.proxy.requests) == count + 3 + len(store.unit_files()) - 0
 
 
@@ -341,14 +341,14 @@ def test_rows_that_name_another_place_are_refused(s3, k710, local, at, name, tmp
     put(store, {"clip-000000_000000_000002": fake_media("x")})
     rows = store.rows().drop_columns("unit").to_pylist()
     hostile(store, [row | {"tar": name} for row in rows])
-    with pytest.raises(StoreError, match="which is no tar of a store"):
+    with pytest.raises(StoreError, match="which is not the name of a tar"):
         open_dataset(local, store=root, view="k400", split="train")
     result = k710("verify", local, "--store", root)
     assert result.exit_code == 1
-    assert "which is no tar of a store" in result.stdout
+    assert "which is not the name of a tar" in result.stdout
     result = k710("pack", local, "--store", root, *VIEW, "--out", tmp_path / "shards")
     assert result.exit_code == 1
-    assert "which is no tar of a store" in result.stderr
+    assert "which is not the name of a tar" in result.stderr
 
 
 def hostile(store: Store, rows: list[dict]) -> None:
@@ -375,7 +375,7 @@ def test_units_that_change_all_the_time_are_no_endless_loop(s3, local, monkeypat
     store = upload(s3, local)
     calls = []
 
-    def gone(files: object, anew: bool) -> None:
+    def gone(files: object, refresh: bool) -> None:
         calls.append(files)
         raise FileNotFoundError
 

@@ -162,7 +162,7 @@ def test_a_damaged_media_file_is_named(k710, settled, damage, command, tmp_path)
     result = k710(command, manifest, *more)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"k710: {file}: damaged: ")
-    assert result.stderr.endswith("; `k710 verify MANIFEST --repair` makes the store whole again\n")
+    assert result.stderr.endswith("; `k710 verify MANIFEST --repair` repairs the store\n")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -192,7 +192,7 @@ def test_a_damaged_file_of_another_profile_is_named(k710, settled, loopback):
     result = k710("fetch", manifest, "--from", f"cvdf:{loopback.url('')}", "--profile", "source")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"k710: {damaged}: damaged: ")
-    assert result.stderr.endswith("; `k710 verify MANIFEST --repair` makes the store whole again\n")
+    assert result.stderr.endswith("; `k710 verify MANIFEST --repair` repairs the store\n")
 
 
 @pytest.mark.parametrize("name", ["../store", "s3:x", "file:x", "-x", "a%20b"])

@@ -486,7 +486,7 @@ def test_what_can_be_known_is_known_before_the_first_step(start, experiment, uni
     assert "positional_embedding" in str(other_size)
     assert "does not fit" in str(refused(start, "start=checkpoint", "local=double", origin=best))
     assert "38 k710 train clips, fewer than one batch of 64" in str(refused(start, "batch_size=64"))
-    assert "holds no clip" in str(refused(start, folder=tmp_path))
+    assert "has no clips" in str(refused(start, folder=tmp_path))
     assert isinstance(refused(start, "randaugment=rand-x"), UsageError)
     missing = refused(start, "view=k700_2020")
     assert "k700_2020 has no train clips" in str(missing)

@@ -289,7 +289,7 @@ def test_a_recipe_of_ones_own(tmp_path):
     [
         ("", "own.yaml: a recipe maps keys to values"),
         ("extends: [a, b]", "own.yaml: extends must be the name of one recipe, not ['a', 'b']"),
-        ("extends: base/uniformerv1", "own.yaml: extends 'base/uniformerv1', which is no recipe; known: clip"),
+        ("extends: base/uniformerv1", "own.yaml: extends 'base/uniformerv1', which is not a recipe; known: clip"),
         ("extends: whole.yaml\noptim: {lr: [1.0e-5]}", "own.yaml: optim: lr must be float, not [1e-05]"),
         ("extends: whole.yaml\noptim: {lrr: 1.0e-5}", "own.yaml: optim: unknown key 'lrr'; did you mean 'lr'?"),
         ("extends: whole.yaml\noptin: {lr: 1.0e-5}", "own.yaml: unknown key 'optin'; did you mean 'optim'?"),

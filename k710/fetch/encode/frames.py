@@ -15,9 +15,7 @@ from k710.fetch.encode.codecs import FramePlaces
 from k710.fetch.encode.measured import Measured
 from k710.fetch.encode.source_file import OPEN_OPTIONS, container_of, open_video, video_stream
 from k710.store.failures import ClipError
-from k710.store.stored_frames import stored_indices
-
-JPEG_BEGIN = b"\xff\xd8\xff"
+from k710.store.stored_frames import JPEG_BEGIN, stored_indices
 
 
 def store_frames(path: Path, stored: Path, num_stored: int) -> FramePlaces:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import simplejpeg
 
 from k710.errors import LoadError
+from k710.store.stored_frames import JPEG_BEGIN
 
-_BEGIN = b"\xff\xd8\xff"
 _MAX_PIXELS = 8192 * 4352
 
 
@@ -20,7 +20,7 @@ def decode_jpegs(jpegs: Sequence[bytes]) -> npt.NDArray[np.uint8]:
     Raises LoadError for bytes that are no JPEG, a damaged one, or sizes that differ.
     """
     for jpeg in jpegs:
-        if not jpeg.startswith(_BEGIN):
+        if not jpeg.startswith(JPEG_BEGIN):
             raise LoadError(f"no JPEG where one should be: begins with {jpeg[:8]!r}")
     try:
         height_px, width_px, _, _ = simplejpeg.decode_jpeg_header(jpegs[0])

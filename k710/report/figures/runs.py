@@ -64,8 +64,8 @@ def _run(folder: Path, top: Path) -> dict[str, Any]:
     steps = [line for line in lines if line.get("kind") == "step"]
     validations = [line for line in lines if line.get("kind") == "validation"]
     try:
+        # A run without labels has no accuracy; every other value must be there.
         curves = {
-            # A run without labels has no accuracy.
             name: _thinned([(line["step"], line[name]) for line in steps if name != "accuracy" or name in line])
             for name in _CURVES
         }
