@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from k710.fetch.encode.measured import FramePlaces
 
 if TYPE_CHECKING:
     from k710.fetch.encode.profiles import Profile
@@ -17,13 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CODEC = "h264"
 AUDIO_ENCODER = "aac"  # of every codec that keeps the sound
-
-
-class FramePlaces(NamedTuple):
-    """Of frames that are stored one by one: where each begins in the file, and which frame of the clip it is."""
-
-    offsets: tuple[int, ...]
-    indices: tuple[int, ...]
 
 
 @dataclass(frozen=True)

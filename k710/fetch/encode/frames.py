@@ -11,8 +11,7 @@ import av
 import av.error
 import numpy as np
 
-from k710.fetch.encode.codecs import FramePlaces
-from k710.fetch.encode.measured import Measured
+from k710.fetch.encode.measured import FramePlaces, Measured
 from k710.fetch.encode.source_file import OPEN_OPTIONS, container_of, open_video, video_stream
 from k710.store.failures import ClipError
 from k710.store.stored_frames import JPEG_BEGIN, stored_indices

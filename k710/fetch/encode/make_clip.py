@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from k710.fetch.encode.check import measure
-from k710.fetch.encode.codecs import CODECS, FramePlaces
+from k710.fetch.encode.codecs import CODECS
 from k710.fetch.encode.damage import MAX_LOST_SHARE, check_damage
 from k710.fetch.encode.encode import NoSpaceError, NothingMadeError, encode
 from k710.fetch.encode.frames import begins_with_jpeg, measure_frames
 from k710.fetch.encode.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made
-from k710.fetch.encode.measured import Measured
+from k710.fetch.encode.measured import FramePlaces, Measured
 from k710.fetch.encode.source_file import TOLERANCE_S, Part, SourceFile, container_of, part_of, probe
 from k710.store.failures import ClipError
 from k710.text import os_error_text

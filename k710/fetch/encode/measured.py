@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    pass
 
 Span = tuple[int, int]  # start and end in whole seconds of the video
 
@@ -18,3 +22,10 @@ class Measured:
     duration_s: float
     codec: str
     flags: tuple[str, ...] = ()
+
+
+class FramePlaces(NamedTuple):
+    """Of frames that are stored one by one: where each begins in the file, and which frame of the clip it is."""
+
+    offsets: tuple[int, ...]
+    indices: tuple[int, ...]
