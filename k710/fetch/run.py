@@ -29,7 +29,7 @@ from k710.fetch.wanted import of_part
 from k710.manifest.read import Manifest
 from k710.storage.remote import RemotePath
 from k710.storage.storage import Location
-from k710.store.store import Store, unit_metadata
+from k710.store.store import MENDED, NewerStoreError, Store, unit_metadata
 
 _SELF_CHECK_S = 60.0
 
@@ -158,12 +158,21 @@ class _Counted:
         self._on_settled(shown)
 
 
+def _metadata_of_units(store: Store) -> Iterator[dict[str, Any]]:
+    for file in store.unit_files():
+        try:
+            yield unit_metadata(file)
+        except NewerStoreError:
+            raise
+        except StoreError as error:
+            raise StoreError(f"{error}; {MENDED}") from None
+
+
 def check_profile(store: Store, profile: Profile, *, on_message: Callable[[str], None] = lambda text: None) -> None:
     """Raise StoreError where the store's clips of this profile were made with other settings. `on_message` gets a
     warning where they were made by an earlier encoding; the fetch goes on."""
     # A repair may have recovered a unit that does not say how its clips were made.
-    units = (unit_metadata(file) for file in store.unit_files())
-    unit = next((metadata for metadata in units if metadata.get("profile")), None)
+    unit = next((metadata for metadata in _metadata_of_units(store) if metadata.get("profile")), None)
     if unit is None:
         return
     recorded = unit["profile"]

@@ -17,6 +17,7 @@ import pytest
 from k710.errors import StoreError
 from k710.fetch.origins.archive_sets import ARCHIVE_SETS, archives_to_read, seen_archives
 from k710.store.store import METADATA_KEY, Store, unit_metadata
+from k710.text import data_size
 from tests.helpers.loopback import Fault, Loopback, closed_url
 from tests.helpers.tiny_media import build, clip_bytes, clip_file, fetched, files_under, numbers, settled
 
@@ -530,7 +531,7 @@ def test_a_dry_run_asks_for_sizes_and_downloads_nothing_but_lists(alone, fetch, 
     assert not (tmp_path / "store").exists()
     size = sum(len(public.server.pages[path].body) for path in parts)
     (line,) = [line.split() for line in result.stdout.splitlines() if line.startswith("cvdf:")]
-    assert line == ["cvdf:k600/train", "4", "2", f"{size / 1e6:.1f}", "MB"]
+    assert line == ["cvdf:k600/train", "4", "2", *data_size(size).split()]
     public.server.pages[parts[0]].always = Fault(status=403)
     assert "unknown" in fetch(alone, *ONLY, "--dry-run").stdout
     fetch(alone, *ONLY, code=1)

@@ -165,7 +165,7 @@ def test_a_dry_run_speaks_of_the_part_and_the_status_of_the_whole(k710, fetch, s
     there = len(settled(tmp_path / "store"))
     said = fetch(small, f"local:{clips}", "--dry-run", part="2/2").stdout
     assert f"25 clips wanted, {there} of them in " in said
-    assert "Of the missing ones, part 2/2 is to bring:" in said
+    assert "Of the missing ones, part 2/2 brings:" in said
     assert "clips, about" in said
     assert [line.split()[-1] for line in said.splitlines() if line.startswith("local:")] == [str(25 - there)]
     done = fetch(small, f"local:{clips}", "--dry-run", part="1/2").stdout

@@ -60,7 +60,7 @@ def container(data: bytes) -> str | None:
         return "avi"
     if len(data) >= 188 and all(byte == 0x47 for byte in data[: 5 * 188 : 188]):
         return "mpegts"
-    return {b"\x1a\x45\xdf\xa3": "matroska", b"FLV\1": "flv"}.get(data[:4])
+    return {b"\x1a\x45\xdf\xa3": "matroska", b"FLV\1": "flv", b"\0\0\1\xba": "mpeg"}.get(data[:4])
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
@@ -91,7 +91,7 @@ def test_file_is_what_its_kind_says(built: tuple[str, Path]) -> None:
         assert (container(data) is None) == ("not_video" in kind.outcomes)
     if name in BOMBS:
         return
-    decoded = decode(path, "-format_whitelist", "mov,matroska,avi,flv,mpegts", "-protocol_whitelist", "file")
+    decoded = decode(path, "-format_whitelist", "mov,matroska,avi,flv,mpegts,mpeg", "-protocol_whitelist", "file")
     assert decoded.size_px != SECRET_SIZE_PX
     if kind.outcome == "ok":
         assert decoded.size_px == kind.size_px

@@ -17,6 +17,7 @@ from k710.fetch.estimate import estimate
 from k710.fetch.origins.local import LocalOrigin
 from k710.fetch.plan import FetchOptions
 from k710.loading.dataset import open_dataset
+from k710.loading.load_clip import ClipOptions
 from k710.maintenance.status import status
 from k710.manifest.read import open_manifest
 from k710.sample.numbered import read_number
@@ -72,7 +73,9 @@ def test_a_made_up_codec_is_fetched_verified_and_loaded(k710, tmp_path, profile)
     assert sum(line.fetched for line in status(open_manifest(manifest), Store(manifest / "store", "made-up"))) == 4
 
     assert k710("verify", manifest, "--decode").exit_code == 0
-    dataset = open_dataset(open_manifest(manifest), view="k400", profile="made-up", num_frames=4, training=False)
+    dataset = open_dataset(
+        open_manifest(manifest), view="k400", profile="made-up", training=False, options=ClipOptions(num_frames=4)
+    )
     assert [clip.clip_id for clip in dataset.index] == names
     loaded = dataset[1]
     assert loaded.error is None

@@ -35,7 +35,7 @@ VIDEOS = {
     "avi": f"{X264} -g 250 -bf 0 -f avi",
     "avi b-frames": f"{X264} -g 250 -bf 3 -f avi",
     "avi mpeg4": "-c:v mpeg4 -q:v 2 -g 100 -bf 2 -f avi",
-    "mpeg": "-r 25 -c:v mpeg2video -q:v 2 -g 50 -bf 2 -f vob",
+    "mpeg": "-c:v mpeg2video -q:v 2 -g 50 -bf 2 -f vob",
 }
 # AVI counts frames: sound that begins before zero would make its first picture stand for two.
 SOUND = {"webm": "libopus", "mpeg": "mp2", "avi": "pcm_s16le", "avi b-frames": "pcm_s16le", "avi mpeg4": "pcm_s16le"}

@@ -84,7 +84,7 @@ def test_what_fails_in_a_damaged_archive_is_no_verdict_on_the_clip(alone, fetch,
     assert NAMES[0] not in settled(tmp_path / "store")
     public.publish("k600", "train", named(*NAMES))
     public.forget()
-    assert "This run: 1 clips fetched" in fetch(alone, *ONLY).stdout
+    assert "This run: 1 clip fetched" in fetch(alone, *ONLY).stdout
     assert path in public.asked()
 
 
@@ -119,7 +119,7 @@ def test_what_an_older_version_settled_from_a_damaged_archive_is_asked_again(alo
     about["sha256"] = unit_digest(rows, about)
     pa.parquet.write_table(rows.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()}), file)
     public.publish("k600", "train", named(*NAMES))
-    assert "This run: 1 clips fetched, 0.0 MB.\n" in fetch(alone, *ONLY).stdout
+    assert "This run: 1 clip fetched, 0.0 MB.\n" in fetch(alone, *ONLY).stdout
     public.forget()
     fetch(alone, *ONLY)
     assert public.asked() == []
@@ -147,7 +147,7 @@ def test_a_plain_tar_that_ends_between_two_members_is_whole_only_where_the_serve
     (path,) = public.publish("k600", "train", b"")
     public.server.serve(path, whole[:cut], always=Fault(headers={"Content-Length": None}), etag=None)
     result = fetch(alone, *ONLY, code=1)
-    assert "ends without the blocks that end a tar, and the server told no size" in result.stderr
+    assert "ends without the blocks that end a tar, and the server gave" in result.stderr
     public.server.serve(path, whole)
     fetch(alone, *ONLY)
     assert set(fetched(tmp_path / "store")) == set(NAMES)
@@ -263,7 +263,7 @@ def test_a_list_that_claims_too_much_is_refused_before_it_is_read(loopback, tmp_
 
 
 def test_a_download_has_a_time_limit(tmp_path):
-    with raw_server(OK, b"x" * 5000, pause_s=0.05) as url, pytest.raises(DownloadError, match=r"not here|is not here"):
+    with raw_server(OK, b"x" * 5000, pause_s=0.05) as url, pytest.raises(DownloadError, match="is incomplete after 0"):
         download(f"{url}/list", tmp_path / "list", max_seconds=0.5, timeout_s=5.0)
 
 
@@ -383,7 +383,7 @@ def test_what_a_mirror_lacks_comes_from_the_older_release(k710, fetch, public, t
     (home,) = public.publish("k700_2020", "train", b"")
     public.server.pages[home].always = Fault(status=status)
     public.publish("k600", "train", named(name_of("in-both-000")))
-    assert "This run: 1 clips fetched" in fetch(manifest, *ONLY).stdout
+    assert "This run: 1 clip fetched" in fetch(manifest, *ONLY).stdout
     assert settled(tmp_path / "store")[name_of("in-both-000")]["origin"] == "cvdf:k600/train"
 
 
@@ -391,7 +391,7 @@ def test_a_mirror_of_one_release_alone(k710, fetch, public, tmp_path):  # noqa: 
     manifest = build(k710, tmp_path, rows_of(k600_train=["k600-clip--"], k700_2020_train=["2020-clip--"]))
     public.publish("k600", "train", named(name_of("k600-clip--")))  # no list of k700_2020
     result = fetch(manifest, *ONLY, code=1)
-    assert "This run: 1 clips fetched" in result.stdout
+    assert "This run: 1 clip fetched" in result.stdout
     assert "/700_2020/train/k700_2020_train_path.txt: 404" in result.stderr
     dry = fetch(manifest, *ONLY, "--dry-run", "--profile", "source")
     assert "not read: " in dry.stderr

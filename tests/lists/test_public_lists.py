@@ -97,7 +97,7 @@ def test_a_few_bad_rows_of_an_official_list_are_dropped_and_listed(k710, public,
     assert dataset["sources"][0]["malformed"][0]["line"] == 1_014
     strict = k710("build", "--out", tmp_path / "m2", "--strict")
     assert strict.exit_code == 1
-    assert "1 bad row of 2,012\n    line 1014:" in strict.stderr
+    assert "1 bad row of 2,012\n  line 1014:" in strict.stderr
     assert not (tmp_path / "m2").exists()
 
 

@@ -293,7 +293,7 @@ def test_a_recipe_of_ones_own(tmp_path):
         ("extends: whole.yaml\noptim: {lr: [1.0e-5]}", "own.yaml: optim: lr must be float, not [1e-05]"),
         ("extends: whole.yaml\noptim: {lrr: 1.0e-5}", "own.yaml: optim: unknown key 'lrr'; did you mean 'lr'?"),
         ("extends: whole.yaml\noptin: {lr: 1.0e-5}", "own.yaml: unknown key 'optin'; did you mean 'optim'?"),
-        ("extends: whole.yaml\noptim: 3", "own.yaml: optim maps keys to values; this is none"),
+        ("extends: whole.yaml\noptim: 3", "own.yaml: optim maps keys to values; this one does not"),
         ("extends: whole.yaml\nmodel: {head_dropuot: 0.1}", "unknown key 'head_dropuot'; did you mean 'head_dropout'?"),
         ("extends: whole.yaml\nmodel: {family: evil}", "own.yaml: model.family must be one of uniformerv2"),
         ("extends: whole.yaml\nmodel: {frozen: 1}", "own.yaml: model: frozen must be bool, not 1"),
