@@ -254,8 +254,10 @@ def test_a_store_at_a_url(k710, world, tmp_path, s3):  # noqa: F811
 
 @slow
 def test_another_k710(world, tmp_path, machines):  # noqa: F811
-    script = "import sys, k710.version\nk710.version.__version__ = '99.0'\n"
+    script = (
+        "import sys, k710.version\nk710.version.__version__ = '99.0'\n"
         "from k710.cli import main\nmain(sys.argv[1:], prog_name='k710')"
+    )
     manifest = world.copy(tmp_path)
     done = driver(script, "fetch", manifest, "--from", f"local:{world.origin}", *on(machines))
     assert done.returncode == 1
