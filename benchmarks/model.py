@@ -82,11 +82,17 @@ def seconds(run: Callable[[], object], device: torch.device, repeats: int) -> fl
 
 
 def peak_flops(device: torch.device) -> float:
-    """FLOP/s of a large square bf16 matrix product: the best of ten, after a warm-up."""
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    best = min(seconds(lambda: a @ b, device, 3) for _ in range(10))
-    return 2 * size**3 / best
+    """FLOP/s of a large square bf16 matrix product: the best of ten, after a warm-up.
+
+    A CPU without bf16 instructions takes seconds for a large product, so there a small one is measured.
+    """
+
+    def product(size: int, times: int) -> float:
+        a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+        return min(seconds(lambda: a @ b, device, 3) for _ in range(times))
+
+    size = 8192 if device.type == "cuda" else 2048 if product(256, 1) < 1e-3 else 256
+    return 2 * size**3 / product(size, 10)
 
 
 def measures(model: torch.nn.Module, run: Callable[..., Any], clips: torch.Tensor) -> dict[str, Callable[[], object]]:

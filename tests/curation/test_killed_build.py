@@ -103,6 +103,7 @@ def test_into_a_new_folder(k710, sample, tmp_path):
     assert outcomes == {"none", sample.content_hash}
 
 
+@pytest.mark.slow
 def test_at_random_moments(k710, old, sample, tmp_path):
     """As a user or a scheduler kills it, from outside."""
     command = [sys.executable, "-m", "k710", *ARGUMENTS, str(tmp_path / "m"), "--force"]

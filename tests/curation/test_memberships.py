@@ -369,6 +369,7 @@ def posed(real_lists, folder, roles: dict[str, str]) -> dict[str, pd.DataFrame]:
     ],
     ids=["k400", "k600", "both"],
 )
+@pytest.mark.slow
 def test_real_lists_in_other_roles(k710, real_lists, tmp_path, roles):
     frames = posed(real_lists, tmp_path / "lists", roles)
     sources = sorted({role.split("_")[0] for role in roles})

@@ -122,6 +122,7 @@ def rows_of(path):
         return sorted([row.get(column, "") for column in columns] for row in csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_views_are_the_releases_row_for_row(val_and_test, real_lists, k710, tmp_path):
     for release in ("k400", "k600", "k700"):
         out = tmp_path / release

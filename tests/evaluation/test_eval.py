@@ -127,6 +127,7 @@ def test_the_batch_changes_nothing(checkpoint, experiment):
     assert one.fingerprint == many.fingerprint
 
 
+@pytest.mark.slow
 def test_two_processes_count_every_view_once(checkpoint, experiment, tmp_path):
     manifest, clips = experiment
     words = [

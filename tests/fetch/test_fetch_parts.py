@@ -176,6 +176,7 @@ def test_a_dry_run_speaks_of_the_part_and_the_status_of_the_whole(k710, fetch, s
 
 
 @needs_proc
+@pytest.mark.slow
 def test_the_same_part_twice_at_once(k710, world, tmp_path):  # noqa: F811
     """By mistake: it wastes work and breaks nothing."""
     manifest = world.copy(tmp_path)

@@ -230,6 +230,7 @@ needs_proc = pytest.mark.skipif(not PROC, reason="this system has no /proc to fi
 
 
 @needs_proc
+@pytest.mark.slow
 def test_killed_at_a_few_moments(k710, world, tmp_path):
     assert kill_at_random_moments(k710, world, tmp_path, kills=6, seed=1) >= 2
 
@@ -353,6 +354,7 @@ def test_nothing_is_left_running_after_an_undisturbed_run(world, tmp_path):
 
 
 @needs_proc
+@pytest.mark.slow
 def test_clip_processes_that_are_killed_cost_nothing(k710, world, tmp_path, slow_ffmpeg):
     """As by a system that runs out of memory: the clips get other processes, and so do those behind them."""
     manifest = world.copy(tmp_path)

@@ -260,6 +260,7 @@ def test_a_clip_that_fails_is_one_error_or_a_weight(own, workers):
     assert batch.targets[partner, batch.class_ids[partner]] == 1, "nothing black was mixed into its partner"
 
 
+@pytest.mark.slow
 def test_clips_that_fail_one_after_another_raise_all_the_same(own):
     """A pair in a small batch may: with two clips a GPU, that would end a long run by bad luck."""
     order = [sample.clip for batch in EpochOrder(12, 0).batches(0, 2, Share()) for sample in batch]

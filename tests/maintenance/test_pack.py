@@ -435,6 +435,7 @@ MANY = 120  # more steps than a pack has
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "over old shards"])
+@pytest.mark.slow
 def test_a_pack_killed_at_any_step_leaves_nothing_partial(k710, manifest, tmp_path, there):
     old, new = tmp_path / "old", tmp_path / "new"
     assert k710("pack", manifest, *OPTIONS, "--out", old, "--seed", 7).exit_code == 0

@@ -520,6 +520,7 @@ for step in itertools.count():
 MANY = 120  # more steps than a repair has
 
 
+@pytest.mark.slow
 def test_a_repair_killed_at_any_step_loses_no_intact_clip(k710, manifest, store, tmp_path):
     """The new unit is there before the old one goes."""
     intact = stored(store)

@@ -111,6 +111,7 @@ def test_a_terminated_command_says_so_and_exits_as_the_signal_would(experiment, 
     assert stderr.splitlines()[-1].startswith("k710: stopped by SIGTERM after step")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_that_accumulates(experiment, start, tmp_path):
     """Bit for bit: the same clips, augmentation and dropout, and gradients averaged the same way."""
     train(start("one", "gpu_batch_size=4"))
@@ -221,6 +222,7 @@ def test_no_number_stops_the_run_with_its_clips(start, monkeypatch):
     assert max(number for number, _ in losses(run.out)) == 6
 
 
+@pytest.mark.slow
 def test_a_gpu_without_room_is_told_what_fits(start, monkeypatch):
     run, forward = start(), UniFormerV2.forward
 
