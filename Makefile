@@ -12,7 +12,7 @@ ARGS ?=
 
 # The main job on the embedded sample; make prints each command before its output, and what it is for before those that
 # take longer than ten seconds. So small a model wants one thread: on a busy machine, several wait for one another. Of the
-# recipe's 30 epochs 20 are enough to see it learn.
+# recipe's 30 epochs 15 are enough to see it learn.
 demo: $(READY)
 	@echo "# The lists of three releases in miniature: build Kinetics-710 of them, audit them, explain two clips."
 	$(BIN)/k710 build --sources k400,k600,k700 --annotations sample --out manifests/sample --force
@@ -34,10 +34,10 @@ demo: $(READY)
 	$(BIN)/k710 fetch manifests/experiment --from local:manifests/experiment-files/clips
 	@echo "# Train a tiny model on Kinetics-710 from nothing: the longest step, about a minute on two idle cores."
 	rm -rf manifests/experiment-runs
-	OMP_NUM_THREADS=1 $(BIN)/k710 train --recipe tiny-k710 --manifest manifests/experiment --out manifests/experiment-runs/k710 --set epochs=20 --report-every 140
+	OMP_NUM_THREADS=1 $(BIN)/k710 train --recipe tiny-k710 --manifest manifests/experiment --out manifests/experiment-runs/k710 --set epochs=15 --workers 1 --report-every 140
 	@echo "# Pick the rows of its head for Kinetics-400, finetune it for five epochs, evaluate it."
 	$(BIN)/k710 remap-head manifests/experiment-runs/k710/best.pt --to k400
-	OMP_NUM_THREADS=1 $(BIN)/k710 train --recipe tiny-k400 --manifest manifests/experiment --init manifests/experiment-runs/k710/best.k400.pt --out manifests/experiment-runs/k400
+	OMP_NUM_THREADS=1 $(BIN)/k710 train --recipe tiny-k400 --manifest manifests/experiment --init manifests/experiment-runs/k710/best.k400.pt --out manifests/experiment-runs/k400 --workers 1
 	OMP_NUM_THREADS=1 $(BIN)/k710 eval --checkpoint manifests/experiment-runs/k400/best.pt --manifest manifests/experiment --view k400 --out manifests/experiment-runs/k400/eval
 	@echo "# Write the report of the experiment and its runs."
 	$(BIN)/k710 report manifests/experiment --runs manifests/experiment-runs --out manifests/experiment.html
