@@ -48,7 +48,7 @@ def command(
 
     \b
     Example:
-      k710 convert uniformerv2.pyth --to mmaction2 --to-dialect canonical
+      k710 convert uniformerv2_k710.pyth --to mmaction2 --to-dialect canonical
     """
     from k710.models.convert.plan import plan_conversion
     from k710.models.convert.write import check_out, write_conversion

@@ -24,10 +24,10 @@ Names = tuple[str, tuple[str, ...]]
 class Form:
     """A published form of a model's checkpoint.
 
-    `family` is the model's; `names` are read from the top, and the first row that fits counts. `entry` is the top-level
-    entry that holds the state dict, None where the file is the state dict itself; `others` are entries beside it.
-    `suffix` is that of a file, and "" for a folder, whose other files `folder` makes (their contents by name, from the
-    configuration of the model and the classes in order).
+    `family` is the model's; `names` are read from the top, and the first row that fits counts; `aliases` are names that
+    are read and never written. `entry` is the top-level entry that holds the state dict, None where the file is the
+    state dict itself; `others` are entries beside it. `suffix` is that of a file, and "" for a folder. Its other files
+    are what `folder` makes of the model's configuration and its classes in order: contents by name.
 
     `dialect` is the index order of the heads that were published in this form. `needs` names tensors without which the
     form's code cannot build the model, and says why; `only` are settings of which the form's code knows one value.
@@ -38,6 +38,7 @@ class Form:
     family: str
     names: tuple[Names, ...]
     suffix: str
+    aliases: tuple[Names, ...] = ()
     entry: str | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
     folder: Callable[[Any, tuple[str, ...]], dict[str, dict[str, Any]]] | None = None
@@ -56,16 +57,14 @@ class Form:
     def ours(self, key: str) -> tuple[str, int] | None:
         """The name here of a tensor of such a file, wrappers or not, and which part of that tensor it is."""
         name = bare(key)
-        for ours, theirs in self.names:
-            for part, each in enumerate(theirs):
+        for row in (*self.names, *self.aliases):
+            for part, each in enumerate(row[1]):
                 if found := _beginning(bare(each)).match(name):
-                    own = _filled(ours, found.groups()) + name[found.end() :]
-                    # A name of another form can begin like one of this form, and is none.
-                    return (own, part) if len(theirs) == self._num_parts(own) else None
+                    own = _filled(row[0], found.groups()) + name[found.end() :]
+                    # A name of another form can begin like one of this form.
+                    if row in self.aliases or [bare(again) for again in self.theirs(own)][part:][:1] == [name]:
+                        return own, part
         return None
-
-    def _num_parts(self, own: str) -> int:
-        return len(self.theirs(own))
 
 
 def _beginning(template: str) -> re.Pattern[str]:
@@ -94,14 +93,17 @@ _VIDEOMAE: tuple[Names, ...] = (
     ("blocks.{n}.attn.qkv.weight", tuple(f"{_ATTENTION}.{each}.weight" for each in ("query", "key", "value"))),
     ("blocks.{n}.attn.q_bias", (f"{_ATTENTION}.q_bias",)),
     ("blocks.{n}.attn.v_bias", (f"{_ATTENTION}.v_bias",)),
-    # As the first releases of transformers 5 saved them; never written.
-    ("blocks.{n}.attn.q_bias", (f"{_ATTENTION}.query.bias",)),
-    ("blocks.{n}.attn.v_bias", (f"{_ATTENTION}.value.bias",)),
     ("blocks.{n}.attn.proj.", (f"{_LAYER}.attention.output.dense.",)),
     ("blocks.{n}.mlp.fc1.", (f"{_LAYER}.intermediate.dense.",)),
     ("blocks.{n}.mlp.fc2.", (f"{_LAYER}.output.dense.",)),
     ("fc_norm.", ("fc_norm.",)),
     ("head.", ("classifier.",)),
+)
+
+# As the first releases of transformers 5 saved them.
+_VIDEOMAE_ALIASES: tuple[Names, ...] = (
+    ("blocks.{n}.attn.q_bias", (f"{_ATTENTION}.query.bias",)),
+    ("blocks.{n}.attn.v_bias", (f"{_ATTENTION}.value.bias",)),
 )
 
 _OWN = {OWN_MARK: OWN_VERSION}
@@ -126,7 +128,10 @@ FORMS = (
     ),
     Form("k710", "k710 checkpoint", "uniformerv2", _same(), ".pt", entry="model", others=_OWN),
     Form("videomaev2", "VideoMAE V2 checkpoint", "videomaev2", _same(), ".pth", entry="module", dialect="videomaev2"),
-    Form("huggingface", "Hugging Face folder", "videomaev2", _VIDEOMAE, "", folder=videomae_folder),
+    Form(
+        "huggingface", "Hugging Face folder", "videomaev2", _VIDEOMAE, "",
+        aliases=_VIDEOMAE_ALIASES, folder=videomae_folder,
+    ),
     Form("k710", "k710 checkpoint", "videomaev2", _same(), ".pt", entry="model", others=_OWN),
 )  # fmt: skip
 

@@ -92,6 +92,7 @@ def converted(conversion: Conversion) -> dict[str, torch.Tensor]:
     """The tensors under the form's names, in the order of the model's own state dict. No bit of a tensor changes."""
     checkpoint, head = conversion.checkpoint, f"{conversion.family.head}."
     tensors: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
     for name, keys in conversion.parts.items():
         found = [checkpoint.tensor(key) for key in keys]
         whole = found[0] if len(found) == 1 else _joined(found)
@@ -99,7 +100,7 @@ def converted(conversion: Conversion) -> dict[str, torch.Tensor]:
             whole = fill(conversion.remap.rows, [whole])
         theirs = conversion.form.theirs(name)
         for key, part in zip(theirs, whole.chunk(len(theirs)) if len(theirs) > 1 else (whole,), strict=True):
-            tensors[key] = _alone(part)
+            tensors[key] = _alone(part, seen)
     return tensors
 
 
@@ -285,7 +286,10 @@ def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return as_bytes.view(parts[0].dtype)
 
 
-def _alone(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in memory of its own: a part of a larger one would take the whole into the file."""
-    whole = tensor.untyped_storage().nbytes() == tensor.nbytes
-    return tensor if whole and tensor.is_contiguous() else tensor.contiguous().clone()
+def _alone(tensor: torch.Tensor, seen: set[int]) -> torch.Tensor:
+    """The tensor in memory of its own: a part of a larger one would take the whole into the file, and safetensors
+    refuses two names of one piece of memory. `seen` are the places of the tensors before it."""
+    is_whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+    alone = tensor if is_whole and tensor.data_ptr() not in seen else tensor.contiguous().clone()
+    seen.add(alone.data_ptr())
+    return alone

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoints.checkpoint import RECORD, sidecar
@@ -122,8 +123,10 @@ def _write_folder(
         for name, content in files.items():
             with replacing(folder / name) as file:
                 file.write(json_bytes(content))
-        with replacing(folder / WEIGHTS) as file:
-            file.write(save(dict(tensors), metadata={"format": "pt"}))
+        try:
+            save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
+        except SafetensorError as error:  # it hides the system's reason inside its own
+            raise OSError(f"safetensors could not write it ({error}); is the disk full?") from None
 
 
 def _left_out(conversion: Conversion) -> list[str]:
@@ -131,7 +134,7 @@ def _left_out(conversion: Conversion) -> list[str]:
     first = conversion.checkpoint.files[0]
     if not isinstance(first, TorchFile) or first.entry is None:
         return []
-    kept = {first.entry, RECORD, "meta", *conversion.form.others}
+    kept = {first.entry, RECORD}
     kept |= {"k710_format", "head"} if conversion.checkpoint.format.name == "k710" else set()
     names = [name for name in first.payload if name not in kept]
     return [f"left out, since a converted checkpoint holds the model alone: {', '.join(names)}"] if names else []
