@@ -14,8 +14,9 @@ from k710.text import counted
 @click.command(name="inspect")
 @click.argument("checkpoint", type=ANY_PATH)
 @click.option("--head", help="The head's name, where the checkpoint has two.")
+@click.option("--like", type=ANY_PATH, help="A checkpoint of the same model, whose order is known: compare the rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(checkpoint: Path, head: str | None, as_json: bool) -> None:
+def command(checkpoint: Path, head: str | None, like: Path | None, as_json: bool) -> None:
     """Say what a checkpoint is.
 
     Its form, model, head, classes and their order, and what it was trained on, as far as the file tells.
@@ -27,6 +28,10 @@ def command(checkpoint: Path, head: str | None, as_json: bool) -> None:
     from k710.models.describe import describe
 
     found = describe(checkpoint, head=head)
+    if like is not None:
+        from k710.models.compare_heads import compare_heads
+
+        found["like"] = {"path": str(like), **compare_heads(checkpoint, like, head=head).as_dict()}
     if as_json:
         print_json(found)
         return
@@ -50,8 +55,32 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     for origin in found.get("remapped_from", []):
         lines.append(("", f"remapped from {origin['file']}, {origin['label_set']} ({origin['dialect']})"))
+    lines += _like(found.get("like"))
     traces = found["trained_on"] or ["the file does not tell"]
     lines += [("trained on" if number == 0 else "", trace) for number, trace in enumerate(traces)]
     if found["other_entries"]:
         lines.append(("holds too", ", ".join(found["other_entries"])))
+    return lines
+
+
+def _like(like: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if like is None:
+        return []
+    partners = f"{like['pairs']} of {len(like['rows'])} rows have a partner, median cosine {like['median_cosine']:.2f}"
+    if like["label_set"] is None:
+        known = ", ".join(f"{' = '.join(vote['names'])} {vote['share']:.0%}" for vote in like["votes"])
+        found = (
+            f"an order that is none of the known ones ({known or 'none has so many rows'}); --json lists its classes"
+        )
+    else:
+        first = like["votes"][0]
+        found = (
+            f"{like['label_set']} ({' = '.join(like['dialects'])}): explains {first['share']:.0%} of "
+            f"{counted(like['telling_pairs'], 'telling pair')}, {like['margin']:.0%} more than the next order"
+        )
+    beside = f"{like['path']}, {like['beside']['label_set']} ({like['beside']['dialect']})"
+    lines = [("like", found), ("", f"beside {beside}: {partners}")]
+    lines += [("", f"there: {sentence}") for sentence in like["beside"]["known_by"]]
+    if like["contradicts_the_file"]:
+        lines.append(("", "THE FILE SAYS ANOTHER ORDER (labels, above); its rows are the better witness"))
     return lines
