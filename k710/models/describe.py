@@ -54,7 +54,7 @@ def describe(path: Path, *, head: str | None = None) -> dict[str, Any]:
         "size_bytes": sum(file.path.stat().st_size for file in checkpoint.files),
         "format": checkpoint.format.title,
         "why": checkpoint.why,
-        "model": model_name(checkpoint.bare_shapes()) or title or _architecture(checkpoint),
+        "model": model_name(checkpoint.layout, checkpoint.bare_shapes()) or title or _architecture(checkpoint),
         "preset": preset,
         "tensors": len(tensors),
         "parameters": sum(math.prod(shape) for shape in parameters.values()),
