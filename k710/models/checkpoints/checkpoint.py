@@ -47,8 +47,8 @@ class Checkpoint:
 
     `files` hold the weights (several where they are sharded), `tensors` maps each tensor's name to its dtype, shape and
     file; `config` is a Hugging Face folder's config.json; `record` is what k710 wrote of the head, if it did, and
-    `record_in` where it stands: "sidecar", "k710" (its own form), "config", or "weights". `layout` are the published names that its
-    tensors have, where they do, and `why` says by what it and the form are known.
+    `record_in` where it stands: "sidecar", "k710" (its own form), "config", or "weights". `layout` is the published set
+    of names that its tensors have, if they do, and `why` says by what it and the form are known.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class Checkpoint:
         payload = first.payload if isinstance(first, TorchFile) and first.entry is not None else {}
         contents = Contents(
             bare_shapes((key, shape) for key, (_, shape, _) in self.tensors.items()),
-            first.entry if isinstance(first, TorchFile) else None,
+            (" and ".join(first.entries) or None) if isinstance(first, TorchFile) else None,
             frozenset(payload),
             self.config is not None,
         )

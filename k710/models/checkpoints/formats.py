@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from k710.models.checkpoints.signatures import Layout, Shape, fitting, nearly_fitting, stem_name
+from k710.models.checkpoints.layouts import fitting, nearly_fitting
+from k710.models.checkpoints.signatures import Layout, Shape, stem_name
 
 # What wrappers put before a model's own names: DistributedDataParallel, torch.compile, the shells of several trainers.
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.", "encoder.")

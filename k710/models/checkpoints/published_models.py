@@ -67,9 +67,7 @@ PUBLISHED_MODELS = (
         "OpenGVLab/UniFormerV2",
         "8 to 64 sparse frames, mean 0.45, deviation 0.225, 224 or 336 px, 4 x 3 views",
         (
-            Order(
-                710, "uniformerv2", PROVEN, "its row lists of K600 and K700 (label_mixto600.json, label_mixto700.json)"
-            ),
+            Order(710, "uniformerv2", PROVEN, "its lists of the rows of K600 and K700, label_mixto*.json"),
             Order(400, "uniformerv2", PROVEN, "a 710-row head becomes its first 400 rows (UNIFORMERV2.PRETRAIN)"),
             Order(600, "uniformerv2", PROVEN, "label_mixto600.json, with the class order of UniFormer"),
             Order(700, "uniformerv2", PROVEN, "label_mixto700.json"),

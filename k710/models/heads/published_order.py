@@ -91,11 +91,10 @@ def _sentence(model: PublishedModel, order: Order, rows: int) -> str:
     """What is known of the order of one published model, where that does not settle it."""
     if order.name is None:
         return f"{model.title}: unknown; {order.source}"
-    if order.name not in DIALECTS:
-        part = partial_orders()[order.name]
+    if part := partial_orders().get(order.name):
         return (
-            f"{model.title}: an order of its own ({order.source}), of which k710 knows {len(part.names)} of {rows} rows "
-            f"({part.file}); only the whole list tells it"
+            f"{model.title}: an order of its own ({order.source}), of which k710 knows {len(part.names)} of {rows} "
+            f"rows ({part.file}); only the whole list tells it"
         )
     kind = {PROVEN: "proven", UNKNOWN: "likely, but unproven"}.get(order.certainty, order.certainty)
     return f"{model.title}: {order.name} is {kind} ({order.source})"
@@ -105,7 +104,7 @@ def compared_with_known_rows(checkpoint: Checkpoint, names: tuple[str, ...], *, 
     """How the names that a user gives to the rows agree with those rows that are known of an order known in part."""
     width = size_of(checkpoint.layout, checkpoint.bare_shapes())[0]
     orders = [model.order(len(names), width) for model in chosen_models(checkpoint, family)]
-    parts = [partial_orders()[order.name] for order in orders if order and order.name in partial_orders()]
+    parts = [part for order in orders if order and (part := partial_orders().get(order.name or ""))]
     found = []
     for part in parts:
         differ = [row for row, name in part.names.items() if label_key(names[row]) != label_key(name)]
