@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 )
 @click.option("--from", "label_set", metavar="LABELS", help="The head's classes; told by its rows if left out.")
 @click.option("--dialect", help="Index order of the head; told by the file if left out.")
+@click.option("--family", help="Whose model it is, where several published such tensors.")
 @click.option("--to-dialect", help="Order the head's rows so: canonical, uniformerv2, videomaev2.  [as they are]")
 @click.option(
     "--size-px", type=click.IntRange(min=1), help="Side of a clip, for a Hugging Face folder.  [as published]"
@@ -34,6 +35,7 @@ def command(
     form: str,
     label_set: str | None,
     dialect: str | None,
+    family: str | None,
     to_dialect: str | None,
     size_px: int | None,
     num_frames: int | None,
@@ -55,8 +57,8 @@ def command(
     from k710.storage.storage import held
 
     conversion = plan_conversion(
-        checkpoint, to=form, label_set=label_set, dialect=dialect, to_dialect=to_dialect, size_px=size_px,
-        num_frames=num_frames,
+        checkpoint, to=form, label_set=label_set, dialect=dialect, family=family, to_dialect=to_dialect,
+        size_px=size_px, num_frames=num_frames,
     )  # fmt: skip
     _report(conversion)
     target = check_out(conversion, out, force=force)

@@ -14,12 +14,14 @@ from k710.text import counted
 @click.command(name="inspect")
 @click.argument("checkpoint", type=ANY_PATH)
 @click.option("--head", help="The head's name, where the checkpoint has two.")
+@click.option("--family", help="Whose model it is, where several published such tensors.")
 @click.option("--like", type=ANY_PATH, help="A checkpoint of the same model, whose order is known: compare the rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(checkpoint: Path, head: str | None, like: Path | None, as_json: bool) -> None:
+def command(checkpoint: Path, head: str | None, family: str | None, like: Path | None, as_json: bool) -> None:
     """Say what a checkpoint is.
 
-    Its form, model, head, classes and their order, and what it was trained on, as far as the file tells.
+    Its form, model, head, classes and their order, how that is known, what to do where it is not, and what the model
+    was trained on, as far as the file tells.
 
     \b
     Example:
@@ -27,11 +29,11 @@ def command(checkpoint: Path, head: str | None, like: Path | None, as_json: bool
     """
     from k710.models.describe import describe
 
-    found = describe(checkpoint, head=head)
+    found = describe(checkpoint, head=head, family=family)
     if like is not None:
         from k710.models.compare_heads import compare_heads
 
-        found["like"] = {"path": str(like), **compare_heads(checkpoint, like, head=head).as_dict()}
+        found["like"] = {"path": str(like), **compare_heads(checkpoint, like, head=head, family=family).as_dict()}
     if as_json:
         print_json(found)
         return
@@ -47,9 +49,11 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("file", f"{found['path']}, {found['size_bytes']:,} bytes in {counted(len(found['files']), 'weight file')}"),
         ("format", f"{found['format']}: {found['why']}"),
         ("model", f"{found['model'] or 'unknown'}{preset}"),
+        *_published_lines(found["published"]),
         ("parameters", f"{found['parameters']:,} in {counted(found['tensors'], 'tensor')}"),
         ("dtype", ", ".join(f"{dtype} x {count}" for dtype, count in found["dtypes"].items())),
         ("head", f"{head['name']}: {head['rows']} rows x {head['width']}, {head['dtype']}" if head else "none"),
+        *(("", f"{name}: another head of the same classes") for name in found["twin_heads"]),
         ("labels", f"{found['label_set']} ({found['dialect']})" if known else "unknown"),
         *(("", sentence) for sentence in found["known_by"]),
     ]
@@ -58,6 +62,8 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     lines += _like(found.get("like"))
     traces = found["trained_on"] or ["the file does not tell"]
     lines += [("trained on" if number == 0 else "", trace) for number, trace in enumerate(traces)]
+    if found["needs"]:
+        lines.append(("to evaluate", found["needs"]))
     if found["other_entries"]:
         lines.append(("holds too", ", ".join(found["other_entries"])))
     return lines
@@ -83,4 +89,17 @@ def _like(like: dict[str, Any] | None) -> list[tuple[str, str]]:
     lines += [("", f"there: {sentence}") for sentence in like["beside"]["known_by"]]
     if like["contradicts_the_file"]:
         lines.append(("", "THE FILE SAYS ANOTHER ORDER (labels, above); its rows are the better witness"))
+    return lines
+
+
+def _published_lines(models: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """A line for each published model that the checkpoint can be of, with what is known of the order of its rows."""
+    lines: list[tuple[str, str]] = []
+    for model in models:
+        order = model["order"]
+        known = f"; {order['name'] or 'order'} {order['certainty']}: {order['source']}" if order else ""
+        title = f"{model['title']} ({model['repository']})"
+        lines.append(("published" if not lines else "", f"{title}{known}"))
+    if len(models) > 1:
+        lines.append(("", f"all {len(models)} have these tensors"))
     return lines

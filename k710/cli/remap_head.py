@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     help="The head's classes; told by its rows if left out.",
 )
 @click.option("--dialect", "dialects", multiple=True, help="Index order of the head; told by the file if left out.")
+@click.option("--family", "families", multiple=True, help="Whose model it is, where several published such tensors.")
 @click.option("--to-dialect", help="Index order of the new head: canonical (the default), uniformerv2, videomaev2.")
 @click.option("--out", type=ANY_PATH, help="Where to write.  [NAME.LABELS.SUFFIX beside it]")
 @click.option("--new-rows", type=click.Choice(["zero", "mean"]), help="Make rows for classes that no checkpoint knows.")
@@ -39,6 +40,7 @@ def command(
     to: str,
     label_sets: tuple[str, ...],
     dialects: tuple[str, ...],
+    families: tuple[str, ...],
     to_dialect: str | None,
     out: Path | None,
     new_rows: str | None,
@@ -68,6 +70,7 @@ def command(
         to=to,
         label_sets=label_sets,
         dialects=dialects,
+        families=families,
         to_dialect=to_dialect,
         new_rows=new_rows,
         head=head,

@@ -83,9 +83,10 @@ class Likeness:
         }
 
 
-def compare_heads(path: Path, like: Path, *, head: str | None = None) -> Likeness:
+def compare_heads(path: Path, like: Path, *, head: str | None = None, family: str | None = None) -> Likeness:
     """The order of the head of `path`, from its rows beside those of the head of `like`, whose order is known.
 
+    `family` says whose published model `path` is, where several published such tensors.
     Raises CheckpointError where the bodies differ, where nothing tells the order of `like`, and where the rows do not
     decide between the known orders.
     """
@@ -99,7 +100,7 @@ def compare_heads(path: Path, like: Path, *, head: str | None = None) -> Likenes
     _check_bodies(checkpoint, ours, other, theirs)
     known, known_by = source_labels(other, theirs, again=True)
     pairs = pair_rows(_rows(checkpoint, ours), _rows(other, theirs))
-    own = _own_word(checkpoint, ours)
+    own = _own_word(checkpoint, ours, family)
     votes = ask_orders(pairs, known, _orders(ours, known, own))
     found = partial(
         Likeness, votes=tuple(votes), pairs=tuple(pairs), known=known, known_by=tuple(known_by), rows=ours.rows, own=own
@@ -137,9 +138,9 @@ def _orders(head: Head, known: Labels, own: Labels | None) -> dict[str, Labels]:
     return orders
 
 
-def _own_word(checkpoint: Checkpoint, head: Head) -> Labels | None:
+def _own_word(checkpoint: Checkpoint, head: Head, family: str | None) -> Labels | None:
     try:
-        return source_labels(checkpoint, head, again=True)[0]
+        return source_labels(checkpoint, head, family=family, again=True)[0]
     except CheckpointError:
         return None
 

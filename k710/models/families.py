@@ -10,6 +10,7 @@ import torch
 from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.family import Family
+from k710.models.heads.published_order import needs
 from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.videomaev2.family import VIDEOMAEV2
 
@@ -31,12 +32,28 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     if not found:
         raise CheckpointError(
             f"{checkpoint.path}: not of a model and a size that k710 can build: {', '.join(FAMILIES)} "
-            f"({checkpoint.format.title})"
+            f"({checkpoint.format.title}){_foreign(checkpoint)}"
         )
     if len(found) > 1:
         names_found = " and ".join(family.name for family, _ in found)
         raise CheckpointError(f"{checkpoint.path}: its tensors fit {names_found}; have it saved with its configuration")
     return found[0]
+
+
+def check_family(family: Family, checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError for a checkpoint of a published model that k710 does not have, with what it would need."""
+    names = family.tensor_names(checkpoint)
+    if family.config_from_shapes({name: checkpoint.tensors[key][1] for name, key in names.items()}) is not None:
+        return
+    if foreign := _foreign(checkpoint):
+        raise CheckpointError(f"{checkpoint.path}: not of {family.name} ({checkpoint.format.title}){foreign}")
+
+
+def _foreign(checkpoint: Checkpoint) -> str:
+    """What it takes to run a published model that k710 does not have; empty for its own."""
+    known = checkpoint.layout is not None and checkpoint.layout.name not in FAMILIES
+    wanted = needs(checkpoint) if known else ""
+    return f". {wanted}. Its head can be remapped all the same: k710 remap-head" if wanted else ""
 
 
 def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:

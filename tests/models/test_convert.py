@@ -256,11 +256,13 @@ def test_parts_of_larger_tensors_and_shared_ones_are_written_alone(tmp_path):
 
 def test_a_folder_says_what_its_model_is(tmp_path):
     start = released(tmp_path / "start.pth", "videomaev2", tiny_state("videomaev2", num_classes=400))
-    conversion = plan_conversion(start, to="huggingface")
+    with pytest.raises(CheckpointError, match="nothing tells the index order of its 400 rows"):
+        plan_conversion(start, to="huggingface")
+    conversion = plan_conversion(start, to="huggingface", family="videomaev2")
     assert conversion.notes == (
         "no tensor tells the size of a clip; written as published: 8 frames of 32 px (--num-frames, --size-px)",
     )
-    asked = plan_conversion(start, to="huggingface", num_frames=4, size_px=48)
+    asked = plan_conversion(start, to="huggingface", family="videomaev2", num_frames=4, size_px=48)
     folder, _ = write_conversion(asked)
     assert folder == default_out(asked) == tmp_path / "start.huggingface"
     config = json.loads((folder / "config.json").read_text())
@@ -278,9 +280,9 @@ def test_a_folder_says_what_its_model_is(tmp_path):
     )
     assert plan_conversion(folder, to="huggingface").notes == ()
     with pytest.raises(UsageError, match="size_px is 33, want a multiple of 8"):
-        plan_conversion(start, to="huggingface", size_px=33)
+        plan_conversion(start, to="huggingface", family="videomaev2", size_px=33)
     with pytest.raises(UsageError, match="only a Hugging Face folder has a place"):
-        plan_conversion(start, to="k710", size_px=32)
+        plan_conversion(start, to="k710", family="videomaev2", size_px=32)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_the_logits_are_those_of_the_public_model(tmp_path, name):
     config = replace(GOLDEN_CONFIGS[name], num_classes=400)
     model = fill(VideoMAEV2(config)).eval()
     start = released(tmp_path / "vit.pth", "videomaev2", model.state_dict())
-    there = load(to_folder(start, tmp_path / "folder", num_frames=config.num_frames))
+    there = load(to_folder(start, tmp_path / "folder", family="videomaev2", num_frames=config.num_frames))
     clips = golden_clips(config)
     with torch.no_grad():
         wanted = model(clips)

@@ -55,27 +55,29 @@ def plan_conversion(
     to: str,
     label_set: str | None = None,
     dialect: str | None = None,
+    family: str | None = None,
     to_dialect: str | None = None,
     size_px: int | None = None,
     num_frames: int | None = None,
 ) -> Conversion:
     """Open a checkpoint, learn which model it holds and what its rows mean, and find every tensor a place in form `to`.
 
-    `label_set` (a name or a file of class names) and `dialect` are the user's word on the head. Rows keep their order,
-    or get that of `to_dialect`. `size_px` and `num_frames` are what no tensor tells. Raises CheckpointError for another
-    model, for tensors without a place, and where nothing tells the order of the head; UsageError for bad choices.
+    `label_set` (a name or a file of class names), `dialect` and `family` (whose published model it is) are the user's
+    word on the head. Rows keep their order, or get that of `to_dialect`. `size_px` and `num_frames` are what no tensor
+    tells. Raises CheckpointError for another model, for tensors without a place, and where nothing tells the order of
+    the head; UsageError for bad choices.
     """
     if to not in FORM_NAMES:
         raise UsageError(f"unknown form {to!r}; known: {', '.join(FORM_NAMES)}")
     checkpoint = open_checkpoint(path)
-    family, config, source_form, parts = find_model(checkpoint)
-    forms = forms_of(family.name)
+    model, config, source_form, parts = find_model(checkpoint)
+    forms = forms_of(model.name)
     if to not in forms:
         raise UsageError(f"{path}: {config.title} has no form {to!r}; it has {', '.join(forms)}")
     form = forms[to]
     _check_form(checkpoint, form, parts)
-    head = _head(checkpoint, family, parts)
-    labels, messages = source_labels(checkpoint, head, label_set=label_set, dialect=dialect, again=True)
+    head = _head(checkpoint, model, parts)
+    labels, messages = source_labels(checkpoint, head, label_set=label_set, dialect=dialect, family=family, again=True)
     target = _target(labels, to_dialect)
     rows = find_rows([labels], target)
     if not all(len(origins) == 1 for origins in rows):
@@ -85,7 +87,7 @@ def plan_conversion(
     config, notes = _with_sizes(checkpoint, source_form, config, size_px, num_frames, is_told=form.folder is not None)
     notes += _notes_on_order(form, target)
     source = Source(checkpoint, head, labels, tuple(messages))
-    return Conversion(Remap((source,), target, rows, None), family, config, form, parts, tuple(notes))
+    return Conversion(Remap((source,), target, rows, None), model, config, form, parts, tuple(notes))
 
 
 def converted(conversion: Conversion) -> dict[str, torch.Tensor]:
@@ -120,7 +122,11 @@ def find_model(checkpoint: Checkpoint) -> tuple[Family, Any, Form, Parts]:
             _check_whole(checkpoint, family, config, parts)
             in_order = {name: parts[name] for name in _expected(family, config)}
             return family, config, form, in_order
-    what = model_name(checkpoint.bare_shapes()) or _architecture(checkpoint) or "a model that is not known here"
+    what = (
+        model_name(checkpoint.layout, checkpoint.bare_shapes())
+        or _architecture(checkpoint)
+        or "a model that is not known here"
+    )
     known = ", ".join(dict.fromkeys(form.family for form in FORMS if form.family in FAMILIES))
     raise CheckpointError(
         f"{checkpoint.path}: cannot be converted: {checkpoint.format.title} ({checkpoint.why}), {what}. k710 converts "
