@@ -16,8 +16,22 @@ from k710.text import counted
 @click.option("--head", help="The head's name, where the checkpoint has two.")
 @click.option("--family", help="Whose model it is, where several published such tensors.")
 @click.option("--like", type=ANY_PATH, help="A checkpoint of the same model, whose order is known: compare the rows.")
+@click.option(
+    "--known-files",
+    type=ANY_PATH,
+    multiple=True,
+    envvar="K710_KNOWN_FILES",
+    help="A CSV file of checkpoints that you know, beside the published ones.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(checkpoint: Path, head: str | None, family: str | None, like: Path | None, as_json: bool) -> None:
+def command(
+    checkpoint: Path,
+    head: str | None,
+    family: str | None,
+    like: Path | None,
+    known_files: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Say what a checkpoint is.
 
     Its form, model, head, classes and their order, how that is known, what to do where it is not, and what the model
@@ -27,9 +41,17 @@ def command(checkpoint: Path, head: str | None, family: str | None, like: Path |
     Example:
       k710 inspect k710_uniformerv2_b16_8x224.pyth
     """
+    from k710.errors import CheckpointError
+    from k710.models.checkpoints.known_files import identify, read_known_files
     from k710.models.describe import describe
 
-    found = describe(checkpoint, head=head, family=family)
+    own = [row for path in known_files for row in read_known_files(path)]
+    identity = identify(checkpoint, own) if checkpoint.is_file() else None
+    try:
+        found = describe(checkpoint, head=head, family=family)
+    except CheckpointError as error:  # a size that differs says why
+        raise CheckpointError(f"{error}. {identity.sentence}" if identity else str(error)) from None
+    found["known_file"] = identity.as_dict() if identity else None
     if like is not None:
         from k710.models.compare_heads import compare_heads
 
@@ -47,6 +69,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     preset = f"; preset {found['preset']}" if found["preset"] else ""
     lines = [
         ("file", f"{found['path']}, {found['size_bytes']:,} bytes in {counted(len(found['files']), 'weight file')}"),
+        *([("known", found["known_file"]["sentence"])] if found["known_file"] else []),
         ("format", f"{found['format']}: {found['why']}"),
         ("model", f"{found['model'] or 'unknown'}{preset}"),
         *_published_lines(found["published"]),
