@@ -111,7 +111,7 @@ def _like(like: dict[str, Any] | None) -> list[tuple[str, str]]:
     lines = [("like", found), ("", f"beside {beside}: {partners}")]
     lines += [("", f"there: {sentence}") for sentence in like["beside"]["known_by"]]
     if like["contradicts_the_file"]:
-        lines.append(("", "THE FILE SAYS ANOTHER ORDER (labels, above); its rows are the better witness"))
+        lines.append(("", "the file says another order (labels, above); the rows are the better evidence"))
     return lines
 
 
