@@ -31,7 +31,9 @@ HEADS = {
     "xclip": (),
     **dict.fromkeys(("slowfast", "mvit", "hiera"), ("head.projection",)),
     **dict.fromkeys(("vjepa_probe", "vjepa2_probe"), ("linear",)),
-    **dict.fromkeys(("mmaction2", "mmaction2_slowonly", "mmaction2_swin", "mmaction2_videomae", "aim"), ("cls_head.fc_cls",)),
+    **dict.fromkeys(
+        ("mmaction2", "mmaction2_slowonly", "mmaction2_swin", "mmaction2_videomae", "aim"), ("cls_head.fc_cls",)
+    ),
     **dict.fromkeys(("hf_videomae", "hf_timesformer", "hf_vivit", "hf_vjepa2"), ("classifier",)),
 }
 
