@@ -267,7 +267,7 @@ def make_commands(target: str, tmp_path: Path) -> list[str]:
     """What make would run for a target in a checkout without .venv."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_bytes((CHECKOUT / name).read_bytes())
-    # Tests run under `make test`: a make that knew of it would say which folder it enters, and wait for that one's jobs.
+    # Tests run under `make test`: a make that knows of it says which folder it enters.
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
     result = run("make", "-n", target, cwd=tmp_path, env=alone)
     assert result.returncode == 0, result.stderr
