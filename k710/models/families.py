@@ -22,16 +22,21 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     Shapes do not tell frames or dropouts: those are as published. Raises CheckpointError where no family, or more than
     one, has such tensors.
     """
-    found = []
+    found, foreign = [], _foreign(checkpoint)
     for family in FAMILIES.values():
-        names = family.tensor_names(checkpoint)
+        try:
+            names = family.tensor_names(checkpoint)
+        except CheckpointError:
+            if foreign:  # two tensors of one name are no fault of a model that is none of these
+                continue
+            raise
         config = family.config_from_shapes({name: checkpoint.tensors[key][1] for name, key in names.items()})
         if config is not None:
             found.append((family, _as_recorded(family, config, checkpoint)))
     if not found:
         raise CheckpointError(
             f"{checkpoint.path}: not of a model and a size that k710 can build: {', '.join(FAMILIES)} "
-            f"({checkpoint.format.title}){_foreign(checkpoint)}"
+            f"({checkpoint.format.title}){foreign}"
         )
     if len(found) > 1:
         names_found = " and ".join(family.name for family, _ in found)
