@@ -44,20 +44,17 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     return found[0]
 
 
-def check_family(family: Family, checkpoint: Checkpoint) -> None:
+def refuse_foreign(checkpoint: Checkpoint) -> None:
     """Raises CheckpointError for a checkpoint of a published model that k710 does not have, with what it would need."""
-    names = family.tensor_names(checkpoint)
-    if family.config_from_shapes({name: checkpoint.tensors[key][1] for name, key in names.items()}) is not None:
-        return
-    if foreign := _foreign(checkpoint):
-        raise CheckpointError(f"{checkpoint.path}: not of {family.name} ({checkpoint.format.title}){foreign}")
+    if _foreign(checkpoint):
+        family_of(checkpoint)
 
 
 def _foreign(checkpoint: Checkpoint) -> str:
     """What it takes to run a published model that k710 does not have; empty for its own."""
-    known = checkpoint.layout is not None and checkpoint.layout.name not in FAMILIES
-    wanted = needs(checkpoint) if known else ""
-    return f". {wanted}. Its head can be remapped all the same: k710 remap-head" if wanted else ""
+    if checkpoint.layout is None or checkpoint.layout.name in FAMILIES:
+        return ""
+    return f". {needs(checkpoint)}. Its head can be remapped all the same: k710 remap-head"
 
 
 def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:

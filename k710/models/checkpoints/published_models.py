@@ -32,6 +32,11 @@ class Order:
     source: str
     widths: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        likely = f"{self.name} is likely" if self.name else "unknown"
+        known = {PROVEN: f"{self.name}, proven", LIKELY: likely, UNKNOWN: f"unproven, {likely}"}[self.certainty]
+        return f"{known if self.name else likely}: {self.source}"
+
 
 @dataclass(frozen=True)
 class PublishedModel:
@@ -109,7 +114,7 @@ PUBLISHED_MODELS = (
                 400,
                 "videomaev2",
                 PROVEN,
-                "misc/label_710to400.json; the five lines of K400 that docs/DATASET.md prints",
+                "misc/label_710to400.json, and the five lines of K400 that docs/DATASET.md prints",
             ),
             Order(600, "videomaev2", PROVEN, "misc/label_710to600.json"),
             Order(700, "videomaev2", PROVEN, "misc/label_710to700.json"),
@@ -130,7 +135,7 @@ PUBLISHED_MODELS = (
         "videomaev2",
         "InternVideo1's VideoMAE",
         "OpenGVLab/InternVideo",
-        f"16 frames, stride 4, {_IMAGENET}, 224 px, 5 x 3 views; ViT-H 7 x 3",
+        f"16 frames, stride 4, {_IMAGENET}, 224 px, 5 x 3 views",
         (
             Order(710, "uniformerv2", LIKELY, "its lists (data/mix_kinetics) and the names of its row lists"),
             Order(400, "canonical", LIKELY, "it reads another list (data/k400) than that of rows 0-399", (768, 1024)),
