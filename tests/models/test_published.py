@@ -19,12 +19,13 @@ from k710.lists.orders import partial_orders
 from k710.models.checkpoints.checkpoint import open_checkpoint
 from k710.models.checkpoints.formats import Contents, bare_shapes, recognise
 from k710.models.checkpoints.layouts import LAYOUTS
-from k710.models.checkpoints.published_models import PROVEN, PUBLISHED_MODELS, UNKNOWN
+from k710.models.checkpoints.published_models import PROVEN, PUBLISHED_MODELS, UNKNOWN, Order
 from k710.models.describe import describe
 from k710.models.heads.heads import find_head, twin_heads
 from k710.models.heads.published_order import published_order
 from k710.models.heads.remap import plan_remap
 from k710.models.heads.remap_write import write_remap
+from tests.helpers import CHECKOUT
 from tests.helpers.checkpoints import huggingface
 from tests.helpers.published_checkpoints import (
     SHAPES,
@@ -238,11 +239,11 @@ H16 = {"patch_embed_proj_weight": (1280, 3, 2, 16, 16)}
 def test_whose_head_it_is_is_asked_where_tensors_do_not_tell(tmp_path: Path):
     path = write_published(tmp_path, "videomae", 400)
     said = refusal(path)
-    assert "4 published models have these tensors" in said
+    assert "4 published models have such tensors" in said
     assert "by the page that it comes from: k710 remap-head --family videomaev2|videomae|internvideo1|mvd" in said
     for known in (
         "VideoMAE V2: videomaev2, proven", "VideoMAE: canonical, proven",
-        "InternVideo1's VideoMAE: canonical is likely", "MVD: unproven, canonical is likely",
+        "InternVideo1's VideoMAE: canonical, likely;", "MVD: canonical, likely but unproven",
     ):  # fmt: skip
         assert known in said
     for family in ("videomaev2", "videomae"):
@@ -264,15 +265,16 @@ def test_the_giant_is_video_mae_v2s_alone(tmp_path: Path):
 
 def test_a_huge_head_of_k400_can_be_in_either_order(tmp_path: Path):
     path = write_published(tmp_path, "videomae", 400, **H16)
-    assert "InternVideo1's VideoMAE: uniformerv2 is likely: ViT-H comes through K710" in refusal(path)
+    assert "InternVideo1's VideoMAE: uniformerv2, likely" in refusal(path)
 
 
 def test_where_all_that_publish_such_a_head_agree_nothing_is_asked(tmp_path: Path):
     remap = plan_remap([write_published(tmp_path, "videomae", 710)], to="k400")
     assert [message for message in remap.sources[0].messages if message.startswith("dialect")] == [
-        "dialect videomaev2, proven for VideoMAE V2: misc/label_710to400.json leads to the alphabetical K400",
-        "dialect uniformerv2, likely for InternVideo1's VideoMAE: its lists (data/mix_kinetics) and the names of its "
-        "row lists; all that publish 710 rows agree",
+        "dialect videomaev2, proven for VideoMAE V2 (misc/label_710to400.json, label_710to600.json, "
+        "label_710to700.json)",
+        "dialect uniformerv2, likely for InternVideo1's VideoMAE (its scripts name row lists as UniFormerV2 does); "
+        "all that publish 710 rows agree",
     ]
 
 
@@ -291,7 +293,7 @@ def test_a_users_word_counts_and_the_published_order_is_said(tmp_path: Path):
 def test_an_order_that_is_known_in_part_is_refused_and_never_filled_in(tmp_path: Path):
     probe = write_published(tmp_path, "vjepa_probe", 400)
     said = refusal(probe)
-    assert "a probe of V-JEPA has an order of its own, by issue 18" in said
+    assert "a probe of V-JEPA (facebookresearch/jepa) has an order of its own, by issue 18" in said
     assert "k710 knows 114 of 400 rows of it (labelmaps/k400_vjepa.csv), and only the whole list will do" in said
     said = refusal(write_published(tmp_path, "slowfast", 600))
     assert "knows 2 of 600 rows of it (labelmaps/k600_slowfast.csv)" in said
@@ -399,7 +401,7 @@ def test_class_names_in_config_json_count_before_everything_else(tmp_path: Path)
 
 def test_placeholders_of_names_ask_and_say_what_is_likely(tmp_path: Path):
     said = refusal(write_published(tmp_path, "hf_vivit", 400))
-    assert "ViViT of transformers: canonical is likely: Google's file answers row 116 for eating spaghetti" in said
+    assert "ViViT of transformers: canonical, likely (Google's file answers row 116 for eating spaghetti" in said
     (tmp_path / "own").mkdir()
     said = refusal(huggingface(tmp_path / "own", 710))
     assert "no head of 710 rows was published for VideoMAE of transformers: it is somebody's own" in said
@@ -414,7 +416,7 @@ def test_a_model_that_takes_classes_as_text_has_no_head(tmp_path: Path):
 def test_an_evaluation_of_a_foreign_model_says_what_it_needs(model: str, tmp_path: Path):
     path = write_published(tmp_path, model, 400)
     needs = describe(path)["needs"]
-    assert re.search(r"running it needs its model \([A-Za-z]+/\w+\), and as published \d+ ", needs)
+    assert re.search(r"needs its model \([A-Za-z]+/\w+\), and as published \d+ ", needs)
     for load in (lambda: model_for_view(path, "k400"), lambda: model_as_it_is(path)):
         with pytest.raises(CheckpointError, match="not of a model and a size that k710 can build") as caught:
             load()
@@ -430,3 +432,25 @@ def test_certain_orders_are_dialects_with_a_source():
             assert order.certainty in (PROVEN, "likely", UNKNOWN)
             assert order.name in (*DIALECTS, *partial_orders(), None)
             assert order.name or order.certainty == UNKNOWN
+
+
+DASH = "\N{EN DASH}"
+
+
+def cell(order: Order | None) -> str:
+    """An order in the page's table: bold where proven, a question mark where it is likely, or not known."""
+    if order is None:
+        return DASH
+    if order.certainty == PROVEN:
+        return f"**{order.name}**"
+    return f"{order.name}?" if order.name else "?"
+
+
+def test_the_page_has_every_published_model_with_its_orders_and_sources():
+    page = (CHECKOUT / "docs" / "heads.md").read_text(encoding="utf-8")
+    for model in PUBLISHED_MODELS:
+        orders = {rows: [order for order in model.orders if order.rows == rows] for rows in SETS}
+        cells = [" or ".join(map(cell, found)) or DASH for found in orders.values()]
+        sources = "; ".join(dict.fromkeys(order.source for order in model.orders)) or DASH
+        line = f"| `{model.name}` | {model.title}, {model.repository} | {' | '.join(cells)} | {sources} |"
+        assert line in page, line

@@ -56,8 +56,8 @@ def published_order(checkpoint: Checkpoint, rows: int, label_set: str, *, family
         )
     orders = {_classes(label_set, order) for _, order in found}
     if None in orders or len(orders) > 1 or all(order.certainty != PROVEN for _, order in found):
-        return PublishedOrder(rows, known, doubt=". ".join(_doubt(model, order, rows) for model, order in found))
-    evidence = [f"dialect {order.name}, {order.certainty} for {model.title}: {order.source}" for model, order in found]
+        return PublishedOrder(rows, known, doubt=_doubt(found, rows))
+    evidence = [f"dialect {order.name}, {order.certainty} for {model.title} ({order.source})" for model, order in found]
     if len(found) > 1:
         evidence[-1] += f"; all that publish {rows} rows agree"
     return PublishedOrder(rows, known, found[0][1].name, tuple(evidence))
@@ -83,12 +83,16 @@ def _classes(label_set: str, order: Order) -> tuple[int, ...] | None:
     return k710_classes_of(label_set, order.name)
 
 
-def _doubt(model: PublishedModel, order: Order, rows: int) -> str:
-    """What is known of the order of one published model, where that does not settle it."""
+def _doubt(found: list[tuple[PublishedModel, Order]], rows: int) -> str:
+    """What is known of the order of a head, where that does not settle it."""
+    if len(found) > 1:
+        verdicts = "; ".join(f"{model.title}: {order.verdict}" for model, order in found)
+        return f"{len(found)} published models have such tensors: {verdicts}; k710 inspect prints the sources"
+    model, order = found[0]
     if part := partial_orders().get(order.name or ""):
         return (
-            f"{model.title} has an order of its own, by {order.source}; k710 knows {len(part.names)} of {rows} rows of "
-            f"it ({part.file}), and only the whole list will do"
+            f"{model.title} ({model.repository}) has an order of its own, by {order.source}; k710 knows "
+            f"{len(part.names)} of {rows} rows of it ({part.file}), and only the whole list will do"
         )
     return f"{model.title}: {order}"
 
@@ -117,14 +121,16 @@ def compared_with_known_rows(checkpoint: Checkpoint, names: tuple[str, ...], *, 
 def question(checkpoint: Checkpoint, published: PublishedOrder) -> CheckpointError:
     """The error that asks for the order of a head, with what is known of it and the possible answers."""
     why = published.doubt or f"{checkpoint.format.title}: {checkpoint.why}"
-    whose = ""
+    say = f"say it with --dialect {'|'.join(DIALECTS)}"
+    names = "give the names: k710 remap-head --from LABELFILE"
+    answers = f"{say}, or {names}"
     if len(published.models) > 1:
-        names = "|".join(model.name for model, _ in published.models)
-        why = f"{len(published.models)} published models have these tensors. {why}"
-        whose = f"say whose it is, by the page that it comes from: k710 remap-head --family {names}; or "
+        families = "|".join(model.name for model, _ in published.models)
+        answers = f"say whose it is, by the page that it comes from: k710 remap-head --family {families}; or {answers}"
+    elif any(order and order.name in partial_orders() for _, order in published.models):
+        answers = f"{names}; or, if it was trained on another list than the published ones, {say}"
     return CheckpointError(
-        f"{checkpoint.path}: nothing tells the index order of its {counted(published.rows, 'row')} ({why}); {whose}"
-        f"say it with --dialect {'|'.join(DIALECTS)}, or give the names: k710 remap-head --from LABELFILE"
+        f"{checkpoint.path}: nothing tells the index order of its {counted(published.rows, 'row')} ({why}); {answers}"
     )
 
 
@@ -133,7 +139,7 @@ def needs(checkpoint: Checkpoint, family: str | None = None) -> str:
     models = chosen_models(checkpoint, family)
     if not models:
         return ""
-    titles, repositories = (
-        ", ".join(words) for words in zip(*((one.title, one.repository) for one in models), strict=True)
-    )
-    return f"{titles}: running it needs its model ({repositories}), and as published {models[0].pixels}"
+    titles = ", ".join(model.title for model in models)
+    repositories = ", ".join(model.repository for model in models)
+    need = "needs its" if len(models) == 1 else "need their"
+    return f"{titles} {need} model ({repositories}), and as published {models[0].pixels}"
