@@ -86,7 +86,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     traces = found["trained_on"] or ["the file does not tell"]
     lines += [("trained on" if number == 0 else "", trace) for number, trace in enumerate(traces)]
     if found["needs"]:
-        lines.append(("to evaluate", found["needs"]))
+        lines.append(("to run it", found["needs"]))
     if found["other_entries"]:
         lines.append(("holds too", ", ".join(found["other_entries"])))
     return lines
@@ -119,10 +119,6 @@ def _published_lines(models: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """A line for each published model that the checkpoint can be of, with what is known of the order of its rows."""
     lines: list[tuple[str, str]] = []
     for model in models:
-        order = model["order"]
-        known = f"; {order['name'] or 'order'} {order['certainty']}: {order['source']}" if order else ""
-        title = f"{model['title']} ({model['repository']})"
-        lines.append(("published" if not lines else "", f"{title}{known}"))
-    if len(models) > 1:
-        lines.append(("", f"all {len(models)} have these tensors"))
+        order = f": {model['order']['known']}" if model["order"] else ""
+        lines.append(("" if lines else "published", f"{model['title']}, {model['repository']}{order}"))
     return lines

@@ -7,6 +7,7 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _published(checkpoint: Checkpoint, head: Head | None, family: str | None) ->
     found = []
     for model in chosen_models(checkpoint, family):
         order = model.order(head.rows, width) if head else None
-        known = {"name": order.name, "certainty": order.certainty, "source": order.source} if order else None
+        known = asdict(order) | {"known": str(order)} if order else None
         found.append({"name": model.name, "title": model.title, "repository": model.repository, "order": known})
     return found
 

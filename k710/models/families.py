@@ -23,16 +23,21 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     Shapes do not tell frames, dropouts or, of some families, the size: those are as published, or as the recipe of a
     k710 checkpoint says. Raises CheckpointError where no family, or more than one, has such tensors.
     """
-    found = []
+    found, foreign = [], _foreign(checkpoint)
     for family in FAMILIES.values():
-        names = family.tensor_names(checkpoint)
+        try:
+            names = family.tensor_names(checkpoint)
+        except CheckpointError:
+            if foreign:  # two tensors of one name are no fault of a model that is none of these
+                continue
+            raise
         config = family.config_from_shapes({name: checkpoint.tensors[key][1] for name, key in names.items()})
         if config is not None:
             found.append((family, _as_recorded(family, config, checkpoint)))
     if not found:
         raise CheckpointError(
             f"{checkpoint.path}: not of a model and a size that k710 can build: {', '.join(FAMILIES)} "
-            f"({checkpoint.format.title}){_foreign(checkpoint)}"
+            f"({checkpoint.format.title}){foreign}"
         )
     if len(found) > 1:
         names_found = " and ".join(family.name for family, _ in found)
@@ -40,20 +45,17 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     return found[0]
 
 
-def check_family(family: Family, checkpoint: Checkpoint) -> None:
+def refuse_foreign(checkpoint: Checkpoint) -> None:
     """Raises CheckpointError for a checkpoint of a published model that k710 does not have, with what it would need."""
-    names = family.tensor_names(checkpoint)
-    if family.config_from_shapes({name: checkpoint.tensors[key][1] for name, key in names.items()}) is not None:
-        return
-    if foreign := _foreign(checkpoint):
-        raise CheckpointError(f"{checkpoint.path}: not of {family.name} ({checkpoint.format.title}){foreign}")
+    if _foreign(checkpoint):
+        family_of(checkpoint)
 
 
 def _foreign(checkpoint: Checkpoint) -> str:
     """What it takes to run a published model that k710 does not have; empty for its own."""
-    known = checkpoint.layout is not None and checkpoint.layout.name not in FAMILIES
-    wanted = needs(checkpoint) if known else ""
-    return f". {wanted}. Its head can be remapped all the same: k710 remap-head" if wanted else ""
+    if checkpoint.layout is None or checkpoint.layout.name in FAMILIES:
+        return ""
+    return f". {needs(checkpoint)}. Its head can be remapped all the same: k710 remap-head"
 
 
 def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:

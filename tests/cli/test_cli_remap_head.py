@@ -36,7 +36,8 @@ def test_a_remap_says_what_it_recognised_and_what_it_did(k710, released: Path):
         f"{released}: UniFormerV2 weights (names transformer.temporal_cls_token and others, as a bare state dict)",
         "  head backbone.transformer.proj.2: 710 rows x 4, float32: k710 (uniformerv2)",
         "  label set k710 by its 710 rows",
-        "  dialect uniformerv2, proven for UniFormerV2: its lists of the rows of K600 and K700, label_mixto*.json",
+        "  dialect uniformerv2, proven for UniFormerV2 (label_mixto600.json and label_mixto700.json pick the rows of a "
+        "710-row head)",
         "to k400 (canonical): 400 rows, 400 picked",
         f"wrote {out}",
     ]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     model: {name: tuple(shape) for name, shape in tensors.items()}
@@ -134,7 +133,7 @@ def write_folder(folder: Path, state: Mapping[str, torch.Tensor], names: list[st
     """A Hugging Face folder whose config.json names the classes."""
     folder = folder / "hub"
     folder.mkdir()
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors")
+    torch.save(dict(state), folder / "pytorch_model.bin")
     config = {"id2label": {str(row): name for row, name in enumerate(names)}}
     (folder / "config.json").write_text(json.dumps(config))
     return folder

@@ -32,6 +32,16 @@ class Order:
     source: str
     widths: tuple[int, ...] = ()
 
+    @property
+    def verdict(self) -> str:
+        """The order and its certainty, without the source."""
+        if self.name is None:
+            return "unknown"
+        return f"{self.name}, {'likely but unproven' if self.certainty == UNKNOWN else self.certainty}"
+
+    def __str__(self) -> str:
+        return f"{self.verdict} ({self.source})"
+
 
 @dataclass(frozen=True)
 class PublishedModel:
@@ -55,9 +65,12 @@ class PublishedModel:
         return next(found, None)
 
 
-_MIXED = "run_class_finetuning.py keeps the rows of label_mixto{}.json of a 710-row head"
-_MMACTION2_LIST = "tools/data/kinetics/label_map_k{}.txt"
+_MMACTION2_LISTS = "tools/data/kinetics/label_map_k400.txt, label_map_k600.txt, label_map_k700.txt"
+_VIDEOMAEV2_ROWS = "misc/label_710to400.json, label_710to600.json, label_710to700.json"
+_MIXED = "label_mixto600.json and label_mixto700.json pick the rows of a 710-row head"
+_OPENGVLAB_LISTS = "DATASET.md leads to the lists of UniFormerV2"
 _CLASSNAMES = "kinetics_classnames.json, which its documentation names"
+_NAMELESS = "the published folders name their classes in config.json"
 
 PUBLISHED_MODELS = (
     PublishedModel(
@@ -67,10 +80,10 @@ PUBLISHED_MODELS = (
         "OpenGVLab/UniFormerV2",
         "8 to 64 sparse frames, mean 0.45, deviation 0.225, 224 or 336 px, 4 x 3 views",
         (
-            Order(710, "uniformerv2", PROVEN, "its lists of the rows of K600 and K700, label_mixto*.json"),
-            Order(400, "uniformerv2", PROVEN, "a 710-row head becomes its first 400 rows (UNIFORMERV2.PRETRAIN)"),
-            Order(600, "uniformerv2", PROVEN, "label_mixto600.json, with the class order of UniFormer"),
-            Order(700, "uniformerv2", PROVEN, "label_mixto700.json"),
+            Order(710, "uniformerv2", PROVEN, _MIXED),
+            Order(400, "uniformerv2", PROVEN, "UNIFORMERV2.PRETRAIN keeps rows 0-399 of a 710-row head"),
+            Order(600, "uniformerv2", PROVEN, _MIXED),
+            Order(700, "uniformerv2", PROVEN, _MIXED),
         ),
     ),
     PublishedModel(
@@ -81,9 +94,9 @@ PUBLISHED_MODELS = (
         "what its configuration says",
         (
             Order(710, "canonical", PROVEN, "tools/data/kinetics710/label_map_k710.txt"),
-            Order(400, "canonical", PROVEN, _MMACTION2_LIST.format(400)),
-            Order(600, "canonical", PROVEN, _MMACTION2_LIST.format(600)),
-            Order(700, "canonical", PROVEN, _MMACTION2_LIST.format(700)),
+            Order(400, "canonical", PROVEN, _MMACTION2_LISTS),
+            Order(600, "canonical", PROVEN, _MMACTION2_LISTS),
+            Order(700, "canonical", PROVEN, _MMACTION2_LISTS),
         ),
     ),
     PublishedModel(
@@ -93,8 +106,8 @@ PUBLISHED_MODELS = (
         "taoyang1122/adapt-image-models",
         "8 to 32 frames, its own mean and deviation, 224 px, 3 x 1 views",
         (
-            Order(400, "canonical", LIKELY, "its README: lists made as MMAction2's"),
-            Order(700, "canonical", LIKELY, "its README: lists made as MMAction2's"),
+            Order(400, "canonical", LIKELY, "its README makes its lists as MMAction2 does"),
+            Order(700, "canonical", LIKELY, "its README makes its lists as MMAction2 does"),
         ),
     ),
     PublishedModel(
@@ -104,15 +117,15 @@ PUBLISHED_MODELS = (
         "OpenGVLab/VideoMAEv2",
         f"16 frames, stride 4, {_IMAGENET}, 224 px, 5 x 3 views",
         (
-            Order(710, "videomaev2", PROVEN, "misc/label_710to400.json leads to the alphabetical K400"),
+            Order(710, "videomaev2", PROVEN, _VIDEOMAEV2_ROWS),
             Order(
                 400,
                 "videomaev2",
                 PROVEN,
-                "misc/label_710to400.json; the five lines of K400 that docs/DATASET.md prints",
+                "misc/label_710to400.json, and the five lines of K400 that its DATASET.md prints",
             ),
-            Order(600, "videomaev2", PROVEN, "misc/label_710to600.json"),
-            Order(700, "videomaev2", PROVEN, "misc/label_710to700.json"),
+            Order(600, "videomaev2", PROVEN, _VIDEOMAEV2_ROWS),
+            Order(700, "videomaev2", PROVEN, _VIDEOMAEV2_ROWS),
         ),
         ((384, 16), (768, 16), (1024, 16), (1280, 16), (1408, 14)),
     ),
@@ -130,10 +143,10 @@ PUBLISHED_MODELS = (
         "videomaev2",
         "InternVideo1's VideoMAE",
         "OpenGVLab/InternVideo",
-        f"16 frames, stride 4, {_IMAGENET}, 224 px, 5 x 3 views; ViT-H 7 x 3",
+        f"16 frames, stride 4, {_IMAGENET}, 224 px, 5 x 3 views",
         (
-            Order(710, "uniformerv2", LIKELY, "its lists (data/mix_kinetics) and the names of its row lists"),
-            Order(400, "canonical", LIKELY, "it reads another list (data/k400) than that of rows 0-399", (768, 1024)),
+            Order(710, "uniformerv2", LIKELY, "its scripts name row lists as UniFormerV2 does"),
+            Order(400, "canonical", LIKELY, "its list data/k400 is another than that of rows 0-399", (768, 1024)),
             Order(400, "uniformerv2", LIKELY, "ViT-H comes through K710 and keeps its rows 0-399", (1280,)),
             Order(600, "uniformerv2", LIKELY, "its script maps the rows of K710 to the list of the direct training"),
             Order(700, "uniformerv2", LIKELY, "its script maps the rows of K710 to the list of the direct training"),
@@ -152,14 +165,14 @@ PUBLISHED_MODELS = (
     PublishedModel(
         "umt",
         "umt",
-        "UMT (Unmasked Teacher)",
+        "UMT",
         "OpenGVLab/unmasked_teacher",
         f"8 or 16 {_SPARSE}, {_IMAGENET}, 224 px, 4 x 3 views",
         (
-            Order(710, "uniformerv2", LIKELY, "DATASET.md: lists of UniFormerV2; no label file in the repository"),
+            Order(710, "uniformerv2", LIKELY, _OPENGVLAB_LISTS),
             Order(400, "uniformerv2", PROVEN, "run_class_finetuning.py keeps rows 0-399 of a 710-row head"),
-            Order(600, "uniformerv2", PROVEN, _MIXED.format(600)),
-            Order(700, "uniformerv2", PROVEN, _MIXED.format(700)),
+            Order(600, "uniformerv2", PROVEN, _MIXED),
+            Order(700, "uniformerv2", PROVEN, _MIXED),
         ),
     ),
     PublishedModel(
@@ -169,10 +182,10 @@ PUBLISHED_MODELS = (
         "OpenGVLab/InternVideo",
         f"8 or 16 {_SPARSE}, {_IMAGENET}, 224 px, 4 x 3 views (probes 1 x 3)",
         (
-            Order(710, "uniformerv2", LIKELY, "DATASET.md: lists of UniFormerV2; no label file in the repository"),
+            Order(710, "uniformerv2", LIKELY, _OPENGVLAB_LISTS),
             Order(400, "uniformerv2", PROVEN, "run_finetuning.py keeps rows 0-399 of a 710-row head"),
-            Order(600, "uniformerv2", PROVEN, _MIXED.replace("class_", "").format(600)),
-            Order(700, "uniformerv2", PROVEN, _MIXED.replace("class_", "").format(700)),
+            Order(600, "uniformerv2", PROVEN, _MIXED),
+            Order(700, "uniformerv2", PROVEN, _MIXED),
         ),
     ),
     PublishedModel(
@@ -181,7 +194,7 @@ PUBLISHED_MODELS = (
         "VideoMamba",
         "OpenGVLab/VideoMamba",
         f"8 to 64 {_SPARSE}, {_IMAGENET}, 224 or 384 px, 4 x 3 views",
-        (Order(400, "uniformerv2", LIKELY, "video_sm/DATASET.md: lists of UniFormerV2"),),
+        (Order(400, "uniformerv2", LIKELY, _OPENGVLAB_LISTS),),
     ),
     PublishedModel(
         "uniformer",
@@ -201,8 +214,8 @@ PUBLISHED_MODELS = (
         "facebookresearch/TimeSformer",
         f"8 to 96 frames, {_SLOWFAST}, 224 or 448 px, 1 x 3 views",
         (
-            Order(400, "canonical", LIKELY, "its author in issue 2: the order of the original data set"),
-            Order(600, "canonical", LIKELY, "its author in issue 2; issue 87 reproduces the published accuracy"),
+            Order(400, "canonical", LIKELY, "its author in issue 2 names the order of the original data set"),
+            Order(600, "canonical", LIKELY, "its author in issue 2 names the order of the original data set"),
         ),
     ),
     PublishedModel(
@@ -213,7 +226,7 @@ PUBLISHED_MODELS = (
         f"16 to 40 frames, stride 3 or 4, {_SLOWFAST}, 224 or 312 px, 5 x 1 views (L 5 x 3)",
         (
             Order(400, "canonical", PROVEN, "MMAction2 tests its weights on an alphabetical list without a mapping"),
-            Order(600, None, UNKNOWN, "its list is not published: issues 542, 95, 134, 226"),
+            Order(600, None, UNKNOWN, "its list is not published, see issues 542, 95, 134, 226"),
         ),
     ),
     PublishedModel(
@@ -222,7 +235,11 @@ PUBLISHED_MODELS = (
         "Hiera",
         "facebookresearch/hiera",
         f"16 frames, stride 4, {_SLOWFAST}, 224 px, 5 x 3 views; its outputs are probabilities already",
-        (Order(400, "canonical", PROVEN, "examples/inference.ipynb: row 363 is training dog, 125 feeding goats"),),
+        (
+            Order(
+                400, "canonical", PROVEN, "in examples/inference.ipynb, row 363 is training dog and 125 feeding goats"
+            ),
+        ),
     ),
     PublishedModel(
         "slowfast",
@@ -231,8 +248,8 @@ PUBLISHED_MODELS = (
         "facebookresearch/SlowFast",
         f"8 to 32 frames, {_SLOWFAST}, 256 px, 10 x 3 views",
         (
-            Order(400, "canonical", LIKELY, f"{_CLASSNAMES}; issue 134"),
-            Order(600, "slowfast", PROVEN, "issue 95: luge is row 134 and yoga 544, so the order is no other one"),
+            Order(400, "canonical", LIKELY, _CLASSNAMES),
+            Order(600, "slowfast", PROVEN, "issue 95, where luge is row 134 and yoga row 544, as in no other order"),
         ),
     ),
     PublishedModel(
@@ -273,7 +290,7 @@ PUBLISHED_MODELS = (
         "a probe of V-JEPA",
         "facebookresearch/jepa",
         f"16 frames, stride 4, {_IMAGENET}, 224 or 384 px, 8 segments x 3, and the encoder, which is not in the file",
-        (Order(400, "vjepa", PROVEN, "issue 18: a maintainer prints the list"),),
+        (Order(400, "vjepa", PROVEN, "issue 18, where a maintainer prints it"),),
     ),
     PublishedModel(
         "vjepa2",
@@ -313,7 +330,7 @@ PUBLISHED_MODELS = (
                 400,
                 "canonical",
                 LIKELY,
-                "the published folders name these classes in config.json, and this one does not",
+                _NAMELESS,
             ),
         ),
     ),
@@ -328,13 +345,13 @@ PUBLISHED_MODELS = (
                 400,
                 "canonical",
                 LIKELY,
-                "the published folders name these classes in config.json, and this one does not",
+                _NAMELESS,
             ),
             Order(
                 600,
                 "canonical",
                 LIKELY,
-                "the published folders name these classes in config.json, and this one does not",
+                _NAMELESS,
             ),
         ),
     ),
@@ -349,8 +366,7 @@ PUBLISHED_MODELS = (
                 400,
                 "canonical",
                 LIKELY,
-                "Google's file answers row 116 for eating spaghetti, as in its documentation; its config.json says "
-                "LABEL_0, LABEL_1, …, as that of any other training does",
+                "Google's file answers row 116 for eating spaghetti; like any other training's, it names no classes",
             ),
         ),
     ),

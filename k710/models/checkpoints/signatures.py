@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from k710.text import counted
+
 Shape = tuple[int, ...]
 
 
@@ -94,4 +96,4 @@ def stem_name(layout: Layout, shapes: Mapping[str, Shape]) -> str | None:
     name = f"{stem.title}{'-' if len(size) <= 2 else ' '}{size}" if stem.sizes else f"{stem.title} of width {width}"
     patch = f"/{shape[-1]}" if stem.has_patches else ""
     blocks = len({match[1] for key in shapes if stem.block and (match := _compiled(stem.block).match(key))})
-    return f"{name}{patch}, {blocks} blocks" if blocks else f"{name}{patch}"
+    return f"{name}{patch}, {counted(blocks, 'block')}" if blocks else f"{name}{patch}"

@@ -94,7 +94,7 @@ def find_head(checkpoint: Checkpoint, *, name: str | None = None) -> Head:
             f"{checkpoint.path}: no classification head in it ({checkpoint.format.title}).{_why_none(checkpoint)}"
         )
     if len(candidates) > 1 and all(_is_published(checkpoint, candidate) for candidate in candidates):
-        candidates.sort(key=lambda candidate: _published_names(checkpoint).index(bare(candidate)))
+        candidates.sort(key=lambda candidate: _published_names(checkpoint).index(_bare_name(candidate)))
     elif len(candidates) > 1:
         raise CheckpointError(
             f"{checkpoint.path}: {len(candidates)} heads in it: {_list(candidates, checkpoint)}; pick one: "
@@ -127,7 +127,12 @@ def _published_names(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _is_published(checkpoint: Checkpoint, name: str) -> bool:
-    return bare(name) in _published_names(checkpoint)
+    return _bare_name(name) in _published_names(checkpoint)
+
+
+def _bare_name(name: str) -> str:
+    """A head's name without what wrappers put before it or behind it."""
+    return bare(f"{name}.weight").removesuffix(".weight")
 
 
 def other_heads(checkpoint: Checkpoint, head: Head) -> list[str]:
@@ -152,7 +157,7 @@ def _candidates(checkpoint: Checkpoint) -> list[str]:
         if name == key or len(shape) < 2 or any(size != 1 for size in shape[2:]):
             continue
         has_bias = checkpoint.tensors.get(f"{name}.bias", ("", (), 0))[1] == shape[:1]
-        if bare(name) in known_names or (shape[0] in rows and has_bias):
+        if _bare_name(name) in known_names or (shape[0] in rows and has_bias):
             found.append(name)
     return found
 

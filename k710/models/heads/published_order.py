@@ -56,15 +56,11 @@ def published_order(checkpoint: Checkpoint, rows: int, label_set: str, *, family
         )
     orders = {_classes(label_set, order) for _, order in found}
     if None in orders or len(orders) > 1 or all(order.certainty != PROVEN for _, order in found):
-        return PublishedOrder(rows, known, doubt="; ".join(_sentence(model, order, rows) for model, order in found))
-    dialect = found[0][1].name
-    evidence = tuple(
-        f"dialect {order.name}, {order.certainty} for {model.title}: {order.source}" for model, order in found
-    )
+        return PublishedOrder(rows, known, doubt=_doubt(found, rows))
+    evidence = [f"dialect {order.name}, {order.certainty} for {model.title} ({order.source})" for model, order in found]
     if len(found) > 1:
-        others = f"; all that publish {rows} rows agree"
-        evidence = (*evidence[:-1], evidence[-1] + others)
-    return PublishedOrder(rows, known, dialect, evidence)
+        evidence[-1] += f"; all that publish {rows} rows agree"
+    return PublishedOrder(rows, known, found[0][1].name, tuple(evidence))
 
 
 def chosen_models(checkpoint: Checkpoint, family: str | None) -> tuple[PublishedModel, ...]:
@@ -87,17 +83,18 @@ def _classes(label_set: str, order: Order) -> tuple[int, ...] | None:
     return k710_classes_of(label_set, order.name)
 
 
-def _sentence(model: PublishedModel, order: Order, rows: int) -> str:
-    """What is known of the order of one published model, where that does not settle it."""
-    if order.name is None:
-        return f"{model.title}: unknown; {order.source}"
-    if part := partial_orders().get(order.name):
+def _doubt(found: list[tuple[PublishedModel, Order]], rows: int) -> str:
+    """What is known of the order of a head, where that does not settle it."""
+    if len(found) > 1:
+        verdicts = "; ".join(f"{model.title}: {order.verdict}" for model, order in found)
+        return f"{len(found)} published models have such tensors: {verdicts}; k710 inspect prints the sources"
+    model, order = found[0]
+    if part := partial_orders().get(order.name or ""):
         return (
-            f"{model.title}: an order of its own ({order.source}), of which k710 knows {len(part.names)} of {rows} "
-            f"rows ({part.file}); only the whole list tells it"
+            f"{model.title} ({model.repository}) has an order of its own, by {order.source}; k710 knows "
+            f"{len(part.names)} of {rows} rows of it ({part.file}), and only the whole list will do"
         )
-    kind = {PROVEN: "proven", UNKNOWN: "likely, but unproven"}.get(order.certainty, order.certainty)
-    return f"{model.title}: {order.name} is {kind} ({order.source})"
+    return f"{model.title}: {order}"
 
 
 def compared_with_known_rows(checkpoint: Checkpoint, names: tuple[str, ...], *, family: str | None = None) -> list[str]:
@@ -123,22 +120,26 @@ def compared_with_known_rows(checkpoint: Checkpoint, names: tuple[str, ...], *, 
 
 def question(checkpoint: Checkpoint, published: PublishedOrder) -> CheckpointError:
     """The error that asks for the order of a head, with what is known of it and the possible answers."""
-    say_family = ""
-    if len(published.models) > 1:
-        names = "|".join(model.name for model, _ in published.models)
-        say_family = (
-            f"say whose it is with k710 remap-head --family {names}, by the page that it was downloaded from; or "
-        )
     why = published.doubt or f"{checkpoint.format.title}: {checkpoint.why}"
+    say = f"say it with --dialect {'|'.join(DIALECTS)}"
+    names = "give the names: k710 remap-head --from LABELFILE"
+    answers = f"{say}, or {names}"
+    if len(published.models) > 1:
+        families = "|".join(model.name for model, _ in published.models)
+        answers = f"say whose it is, by the page that it comes from: k710 remap-head --family {families}; or {answers}"
+    elif any(order and order.name in partial_orders() for _, order in published.models):
+        answers = f"{names}; or, if it was trained on another list than the published ones, {say}"
     return CheckpointError(
-        f"{checkpoint.path}: nothing tells the index order of its {counted(published.rows, 'row')} ({why}); "
-        f"{say_family}say it with --dialect {'|'.join(DIALECTS)}, or give the names: k710 remap-head --from LABELFILE"
+        f"{checkpoint.path}: nothing tells the index order of its {counted(published.rows, 'row')} ({why}); {answers}"
     )
 
 
 def needs(checkpoint: Checkpoint, family: str | None = None) -> str:
-    """What an evaluation of the checkpoint would need where k710 does not have its model; empty where nothing tells."""
-    return "; or ".join(
-        f"{model.title} needs its model, which {model.repository} has and k710 does not, and {model.pixels}"
-        for model in chosen_models(checkpoint, family)
-    )
+    """What it takes to run the published model of a checkpoint; empty where nothing tells which it is."""
+    models = chosen_models(checkpoint, family)
+    if not models:
+        return ""
+    titles = ", ".join(model.title for model in models)
+    repositories = ", ".join(model.repository for model in models)
+    need = "needs its" if len(models) == 1 else "need their"
+    return f"{titles} {need} model ({repositories}), and as published {models[0].pixels}"
