@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @click.option("--dialect", help="Index order of the head; told by the file if left out.")
 @click.option("--family", help="Whose model it is, where several published such tensors.")
 @click.option("--to-dialect", help="Order the head's rows so: canonical, uniformerv2, videomaev2.  [as they are]")
+@click.option("--size-px", type=click.IntRange(min=1), help="Side of a clip, where the form says it.  [as published]")
 @click.option(
-    "--size-px", type=click.IntRange(min=1), help="Side of a clip, for a Hugging Face folder.  [as published]"
+    "--num-frames", type=click.IntRange(min=1), help="Frames of a clip, where the form says it.  [as published]"
 )
-@click.option("--num-frames", type=click.IntRange(min=1), help="Frames of a clip, for such a folder.  [as published]")
 @click.option("--out", type=ANY_PATH, help="Where to write.  [NAME.FORM.SUFFIX beside it]")
 @click.option("--dry-run", is_flag=True, help="Check and report, and write nothing.")
 @click.option("--force", is_flag=True, help="Replace what is there.")

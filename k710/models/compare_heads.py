@@ -14,7 +14,7 @@ from k710.errors import CheckpointError
 from k710.lists.labels import DIALECTS
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.checkpoints.formats import bare
-from k710.models.convert.plan import find_model
+from k710.models.convert.recognise import find_model
 from k710.models.heads.head_labels import OWN_ORDER, Labels, labels_of_set, source_labels
 from k710.models.heads.heads import Head, class_counts, find_head
 from k710.models.heads.match_rows import (

@@ -95,7 +95,7 @@ def test_a_file_can_be_converted_in_its_place(k710, start: Path):
         (("--to", "k710", "--from", "k400"), 1, "710 rows, and k400 has 400 classes"),
         (("--to", "k710", "--from", "absent.txt"), 2, "neither a label set"),
         (("--to", "k710", "--num-frames", "0"), 2, "0 is not in the range"),
-        (("--to", "k710", "--num-frames", "16"), 2, "only a Hugging Face folder"),
+        (("--to", "k710", "--num-frames", "16"), 2, "this form has no place for them"),
         ((), 2, "Missing option '--to'"),
     ],
 )

@@ -20,6 +20,7 @@ from k710.models.convert.plan import plan_conversion
 from k710.models.convert.write import default_out, write_conversion
 from k710.models.families import FAMILIES
 from k710.models.load import model_from_checkpoint
+from k710.models.videomaev2.positions import position_table
 from tests.helpers import published_uniformerv2, published_videomaev2
 from tests.helpers.checkpoints import huggingface
 from tests.helpers.tiny_models import bits, released, tiny_state, with_odd_bits
@@ -64,7 +65,7 @@ def test_mmaction2_has_its_own_names_for_the_norm_and_the_head():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_every_way_around_the_forms_keeps_every_bit_every_name_and_the_order(tmp_path, family, dtype):
     start = released(tmp_path / "start", family, with_odd_bits(tiny_state(family, dtype=dtype)))
-    for way in itertools.permutations(forms_of(family)):
+    for way in itertools.permutations(forms_of(family), 2):
         path = start
         for number, name in enumerate((*way, OWN_NAME[family])):
             path = convert(path, name, tmp_path / f"{number}-{name}")
@@ -184,8 +185,8 @@ def test_another_model_is_refused_with_what_it_is(tmp_path):
     with pytest.raises(CheckpointError, match=r"VideoMAEForVideoClassification\. k710 converts whole classifiers of"):
         plan_conversion(folder, to="videomaev2")
     start = released(tmp_path / "v.pth", "videomaev2", tiny_state("videomaev2"))
-    with pytest.raises(UsageError, match="has no form 'mmaction2'; it has videomaev2, huggingface, k710"):
-        plan_conversion(start, to="mmaction2")
+    with pytest.raises(UsageError, match="has no form 'uniformerv2'; it has videomaev2, mmaction2, huggingface, k710"):
+        plan_conversion(start, to="uniformerv2")
     with pytest.raises(UsageError, match="unknown form 'onnx'; known: uniformerv2, mmaction2, k710"):
         plan_conversion(start, to="onnx")
 
@@ -281,8 +282,33 @@ def test_a_folder_says_what_its_model_is(tmp_path):
     assert plan_conversion(folder, to="huggingface").notes == ()
     with pytest.raises(UsageError, match="size_px is 33, want a multiple of 8"):
         plan_conversion(start, to="huggingface", family="videomaev2", size_px=33)
-    with pytest.raises(UsageError, match="only a Hugging Face folder has a place"):
+    with pytest.raises(UsageError, match="this form has no place for them"):
         plan_conversion(start, to="k710", family="videomaev2", size_px=32)
+
+
+def test_mmaction2_keeps_the_position_table_with_the_weights(tmp_path):
+    start = released(tmp_path / "start.pth", "videomaev2", tiny_state("videomaev2"))
+    there = convert(start, "mmaction2", tmp_path / "there.pth", to_dialect="canonical")
+    content = torch.load(there, weights_only=True)
+    state = content["state_dict"]
+    assert torch.equal(state["backbone.pos_embed"], position_table(4 * 16, 64)[None])
+    assert state["backbone.blocks.1.mlp.layers.0.0.weight"].shape == (256, 64)
+    assert {"backbone.patch_embed.projection.bias", "backbone.fc_norm.weight", "cls_head.fc_cls.bias"} <= state.keys()
+    assert bits(convert(there, "videomaev2", tmp_path / "back.pth", to_dialect="videomaev2")) == bits(start)
+    # The published files may lack the table; one for other clips is taken where the target has no place for it.
+    for table in (None, position_table(8 * 16, 64)[None]):
+        content["state_dict"].pop("backbone.pos_embed", None)
+        if table is not None:
+            content["state_dict"]["backbone.pos_embed"] = table
+        torch.save(content, there)
+        assert bits(convert(there, "videomaev2", tmp_path / "back.pth", to_dialect="videomaev2")) == bits(start)
+    with pytest.raises(CheckpointError, match="128 positions, and a clip of 8 frames of 32 px has 64; say what"):
+        plan_conversion(there, to="huggingface")
+    assert plan_conversion(there, to="huggingface", num_frames=16).config.num_frames == 16
+    content["state_dict"]["backbone.pos_embed"] = torch.randn(1, 64, 64)
+    torch.save(content, there)
+    with pytest.raises(CheckpointError, match="is not the fixed table of VideoMAE V2 ViT-tiny"):
+        plan_conversion(there, to="videomaev2")
 
 
 @pytest.mark.parametrize(

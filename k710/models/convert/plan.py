@@ -12,18 +12,14 @@ import torch
 from k710.errors import CheckpointError, UsageError
 from k710.lists.labels import LABEL_SETS
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from k710.models.checkpoints.formats import model_name
-from k710.models.convert.forms import FORM_NAMES, FORMS, Form, forms_of
+from k710.models.convert.forms import FORM_NAMES, Form, forms_of
+from k710.models.convert.recognise import Parts, find_model, table_keys
 from k710.models.convert.videomae_folder import check_folder, sizes_of_folder
-from k710.models.families import FAMILIES
 from k710.models.family import Family
 from k710.models.heads.head_labels import Labels, labels_of_set, source_labels
 from k710.models.heads.heads import Head, find_head
 from k710.models.heads.remap import Remap, Source, fill, find_rows, target_labels
 from k710.text import counted
-
-# Of the model's own tensors: the file's tensors that hold it, its parts in order.
-Parts = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,10 @@ def plan_conversion(
         raise CheckpointError(
             f"{path}: its rows are not the classes of {target}, one each; k710 remap-head picks rows of other classes"
         )
-    config, notes = _with_sizes(checkpoint, source_form, config, size_px, num_frames, is_told=form.folder is not None)
+    is_told = form.folder is not None or bool(form.tables)
+    config, notes = _with_sizes(checkpoint, source_form, config, size_px, num_frames, is_told=is_told)
+    if is_told:
+        _check_tables(checkpoint, source_form, config)
     notes += _notes_on_order(form, target)
     source = Source(checkpoint, head, labels, tuple(messages))
     return Conversion(Remap((source,), target, rows, None), model, config, form, parts, tuple(notes))
@@ -103,104 +102,8 @@ def converted(conversion: Conversion) -> dict[str, torch.Tensor]:
         theirs = conversion.form.theirs(name)
         for key, part in zip(theirs, whole.chunk(len(theirs)) if len(theirs) > 1 else (whole,), strict=True):
             tensors[key] = _alone(part, seen)
+    tensors |= {key: table(conversion.config, None) for key, table in conversion.form.tables.items()}
     return tensors
-
-
-def find_model(checkpoint: Checkpoint) -> tuple[Family, Any, Form, Parts]:
-    """The family whose tensors a checkpoint holds, its configuration, the form of the names, and each tensor's parts.
-
-    Raises CheckpointError that says what the file is where it is of no family here, and which tensors lack or are too
-    many where it is not whole.
-    """
-    for form in FORMS:
-        parts = _parts(checkpoint, form)
-        if parts is None or form.family not in FAMILIES:
-            continue
-        family = FAMILIES[form.family]
-        config = family.config_from_shapes(_shapes(checkpoint, parts))
-        if config is not None:
-            _check_whole(checkpoint, family, config, parts)
-            in_order = {name: parts[name] for name in _expected(family, config)}
-            return family, config, form, in_order
-    what = (
-        model_name(checkpoint.layout, checkpoint.bare_shapes())
-        or _architecture(checkpoint)
-        or "a model that is not known here"
-    )
-    known = ", ".join(dict.fromkeys(form.family for form in FORMS if form.family in FAMILIES))
-    raise CheckpointError(
-        f"{checkpoint.path}: cannot be converted: {checkpoint.format.title} ({checkpoint.why}), {what}. k710 converts "
-        f"whole classifiers of {known}, in the sizes that were published"
-    )
-
-
-def _architecture(checkpoint: Checkpoint) -> str | None:
-    names = (checkpoint.config or {}).get("architectures")
-    return ", ".join(map(str, names)) if isinstance(names, list) else None
-
-
-def _parts(checkpoint: Checkpoint, form: Form) -> Parts | None:
-    """Each tensor's parts, where all tensors have names of this form; None where one has not, or where parts lack.
-
-    Raises CheckpointError where two tensors have one name.
-    """
-    found: dict[str, dict[int, str]] = {}
-    for key in checkpoint.tensors:
-        own = form.ours(key)
-        if own is None:
-            return None
-        name, part = own
-        other = found.setdefault(name, {}).setdefault(part, key)
-        if other != key:
-            raise CheckpointError(
-                f"{checkpoint.path}: {other} and {key} are both this model's {name}; have the one that is meant saved "
-                "alone"
-            )
-    if any(len(parts) != len(form.theirs(name)) for name, parts in found.items()):
-        return None
-    return {name: tuple(parts[part] for part in sorted(parts)) for name, parts in found.items()}
-
-
-def _shapes(checkpoint: Checkpoint, parts: Parts) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for name, keys in parts.items():
-        each = [checkpoint.tensors[key][1] for key in keys]
-        shapes[name] = each[0] if len(each) == 1 or not each[0] else (sum(one[0] for one in each), *each[0][1:])
-    return shapes
-
-
-def _expected(family: Family, config: Any) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of the model, in the order of its state dict. Takes no memory."""
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in family.build(config).state_dict().items()}
-
-
-def _check_whole(checkpoint: Checkpoint, family: Family, config: Any, parts: Parts) -> None:
-    shapes, wanted = _shapes(checkpoint, parts), _expected(family, config)
-    problems = {
-        "missing": [name for name in wanted if name not in shapes],
-        "unexpected": [parts[name][0] for name in shapes if name not in wanted],
-        "misshapen": [
-            f"{name} {list(shapes[name])}, want {list(wanted[name])}"
-            for name in wanted
-            if name in shapes and shapes[name] != wanted[name]
-        ],
-    }
-    uneven = [key for name, keys in parts.items() for key in keys if _differs(checkpoint, key, parts[name][0])]
-    problems["unequal to the tensor that they are parts of with"] = uneven
-    lines = [
-        f"{len(names)} {kind}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-        for kind, names in problems.items()
-        if names
-    ]
-    if lines:
-        raise CheckpointError(
-            f"{checkpoint.path}: not whole, or more than {config.title}: {'. '.join(lines)}. Nothing was written"
-        )
-
-
-def _differs(checkpoint: Checkpoint, key: str, first: str) -> bool:
-    return checkpoint.tensors[key][:2] != checkpoint.tensors[first][:2]
 
 
 def _check_form(checkpoint: Checkpoint, form: Form, parts: Mapping[str, Any]) -> None:
@@ -265,7 +168,7 @@ def _with_sizes(
     known |= {name: value for name, value in checkpoint.recorded("data").items() if name in ("size_px", "num_frames")}
     asked = {name: each for name, each in (("size_px", size_px), ("num_frames", num_frames)) if each is not None}
     if asked and not is_told:
-        raise UsageError("--size-px and --num-frames: only a Hugging Face folder has a place for them")
+        raise UsageError("--size-px and --num-frames: this form has no place for them")
     as_published = replace(config)
     try:
         config = replace(config, **{**known, **asked})
@@ -284,6 +187,18 @@ def _with_sizes(
             f"{config.size_px} px"
         )
     return config, notes
+
+
+def _check_tables(checkpoint: Checkpoint, source_form: Form, config: Any) -> None:
+    """Raises CheckpointError where a table of the file is for clips of another size than `config` says."""
+    for key, table in table_keys(checkpoint, source_form).items():
+        rows, wanted = checkpoint.tensors[key][1][1], table(config, None).shape[1]
+        if rows != wanted:
+            raise CheckpointError(
+                f"{checkpoint.path}: {key} has {rows} positions, and a clip of "
+                f"{counted(config.num_frames, 'frame')} of {config.size_px} px has {wanted}; say what its clips are "
+                "with --num-frames and --size-px"
+            )
 
 
 def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoints.checkpoint import RECORD, sidecar
+from k710.models.checkpoints.formats import OWN_MARK
 from k710.models.checkpoints.torch_files import TorchFile, write_torch
 from k710.models.convert.plan import Conversion, converted
 from k710.models.heads.head_labels import current_record
@@ -59,8 +60,9 @@ def write_conversion(conversion: Conversion, out: Path | None = None, *, force: 
     if conversion.form.entry is None:
         _write_bare(out, tensors, record)
         return out, [*notes, f"its labels are recorded in {sidecar(out).name}: keep the two together"]
+    payload = {conversion.form.entry: dict(tensors), **conversion.form.beside(record)}
     with replacing(out) as file:
-        write_torch(file, _payload(conversion, tensors, record))
+        write_torch(file, payload)
         sidecar(out).unlink(missing_ok=True)
     return out, notes
 
@@ -82,17 +84,6 @@ def conversion_record(conversion: Conversion) -> dict[str, Any]:
     if before.get("converted_from"):
         origin["converted_from"] = before["converted_from"]
     return {**record, "converted_from": origin}
-
-
-def _payload(conversion: Conversion, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> dict[str, Any]:
-    form = conversion.form
-    assert form.entry is not None
-    payload: dict[str, Any] = {**form.others, form.entry: dict(tensors)}
-    if form.name == "k710":
-        return {**payload, "head": dict(record)}
-    if form.name == "mmaction2":
-        payload = {"meta": {"dataset_meta": {"classes": list(record["labels"])}}, **payload}
-    return {**payload, RECORD: dict(record)}
 
 
 def _write_bare(out: Path, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
@@ -134,7 +125,6 @@ def _left_out(conversion: Conversion) -> list[str]:
     first = conversion.checkpoint.files[0]
     if not isinstance(first, TorchFile) or first.entry is None:
         return []
-    kept = {first.entry, RECORD}
-    kept |= {"k710_format", "head"} if conversion.checkpoint.format.name == "k710" else set()
+    kept = {first.entry, RECORD, *((OWN_MARK, "head") if conversion.checkpoint.format.name == "k710" else ())}
     names = [name for name in first.payload if name not in kept]
     return [f"left out, since a converted checkpoint holds the model alone: {', '.join(names)}"] if names else []
