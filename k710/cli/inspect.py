@@ -69,7 +69,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     preset = f"; preset {found['preset']}" if found["preset"] else ""
     lines = [
         ("file", f"{found['path']}, {found['size_bytes']:,} bytes in {counted(len(found['files']), 'weight file')}"),
-        *([("known", found["known_file"]["sentence"])] if found["known_file"] else []),
+        *_known(found),
         ("format", f"{found['format']}: {found['why']}"),
         ("model", f"{found['model'] or 'unknown'}{preset}"),
         *_published_lines(found["published"]),
@@ -90,6 +90,28 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     if found["other_entries"]:
         lines.append(("holds too", ", ".join(found["other_entries"])))
     return lines
+
+
+def _known(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is known of the file itself, and whether its head is said to be another than it looks like."""
+    row = found["known_file"]
+    if row is None:
+        return []
+    lines = [("known", row["sentence"])]
+    says = (row["label_set"], row["order"])
+    if row["known_by"] == "sha256" and all(says) and found["label_set"] and not _are_one_order(says, found):
+        labels = f"{found['label_set']} ({found['dialect']})"
+        lines.append(("", f"its head would be {labels} by what follows: say which counts with --dialect"))
+    return lines
+
+
+def _are_one_order(says: tuple[str, str], found: dict[str, Any]) -> bool:
+    from k710.lists.labels import DIALECTS, k710_classes_of
+
+    (label_set, order), dialect = says, found["dialect"]
+    if label_set != found["label_set"] or order not in DIALECTS or dialect not in DIALECTS:
+        return says == (found["label_set"], dialect)
+    return k710_classes_of(label_set, order) == k710_classes_of(label_set, dialect)
 
 
 def _like(like: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -78,6 +78,14 @@ def test_a_file_is_known_by_its_hash_under_any_name(k710, start: Path):
     assert json.loads(k710("inspect", start, "--json").stdout)["known_file"] is None
 
 
+@pytest.mark.parametrize(("order", "is_another"), [("uniformerv2", False), ("canonical", True), ("videomaev2", True)])
+def test_an_order_that_is_not_the_lists_is_pointed_out(k710, start: Path, order: str, is_another: bool):
+    row = {"name": "real.pyth", "size_bytes": start.stat().st_size, "sha256": sha256(start)}
+    known = own_list(start.with_name("known.csv"), **row, label_set="k400", order=order)
+    result = k710("inspect", start, "--known-files", known)
+    assert ("its head would be k400 (uniformerv2) by what follows" in result.stdout) is is_another
+
+
 def test_the_environment_names_a_list_too(k710, start: Path, monkeypatch):
     row = {"name": "real.pyth", "size_bytes": start.stat().st_size, "sha256": sha256(start)}
     monkeypatch.setenv("K710_KNOWN_FILES", str(own_list(start.with_name("known.csv"), **row)))
