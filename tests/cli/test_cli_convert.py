@@ -105,6 +105,19 @@ def test_bad_choices_end_in_a_message(k710, start: Path, options, code, message)
     assert names(start.parent) == [start.name]
 
 
+def test_clips_that_would_fill_the_memory_are_refused(k710, tmp_path: Path):
+    video = released(tmp_path / "vit.pth", "videomaev2", tiny_state("videomaev2"))
+    for form in ("mmaction2", "huggingface"):
+        result = k710("convert", video, "--to", form, "--num-frames", "1000000000")
+        assert (result.exit_code, "more than 65,536 are no clip" in result.stderr) == (2, True)
+    folder = tmp_path / "folder"
+    assert k710("convert", video, "--to", "huggingface", "--out", folder).exit_code == 0
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_frames": 10**9}))
+    result = k710("convert", folder, "--to", "mmaction2")
+    assert (result.exit_code, "more than 65,536 are no clip" in result.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

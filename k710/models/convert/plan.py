@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from k710.errors import CheckpointError, UsageError
 from k710.lists.labels import LABEL_SETS
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.convert.forms import FORM_NAMES, Form, forms_of
-from k710.models.convert.recognise import Parts, find_model, table_keys
+from k710.models.convert.recognise import MOST_POSITIONS, Parts, find_model, table_keys
 from k710.models.convert.videomae_folder import check_folder, sizes_of_folder
 from k710.models.family import Family
 from k710.models.heads.head_labels import Labels, labels_of_set, source_labels
@@ -176,6 +177,11 @@ def _with_sizes(
         if asked:
             raise UsageError(str(error)) from None
         raise CheckpointError(f"{checkpoint.path}: {error}") from None
+    if is_told and math.prod(config.grid) > MOST_POSITIONS:
+        raise UsageError(
+            f"{checkpoint.path}: a clip of {config.num_frames:,} frames of {config.size_px:,} px has "
+            f"{math.prod(config.grid):,} tokens; more than {MOST_POSITIONS:,} are no clip"
+        )
     if is_told and not {"size_px", "num_frames"} <= (known | asked).keys():
         notes.append(
             f"no tensor tells the size of a clip; written as published: {counted(config.num_frames, 'frame')} of "

@@ -17,7 +17,7 @@ from k710.models.family import Family
 Parts = dict[str, tuple[str, ...]]
 
 # Of any clip that such a model was given: 64 frames of 448 px have 25,088.
-_MOST_POSITIONS = 1 << 16
+MOST_POSITIONS = 1 << 16
 
 # Tables that were computed in other ways differ in their last digits.
 _TABLE_TOLERANCE = 1e-4
@@ -134,7 +134,7 @@ def _check_computed(checkpoint: Checkpoint, form: Form, config: Any) -> None:
     """Raises CheckpointError where a table is not what is computed for so many rows: it was trained."""
     for key, table in table_keys(checkpoint, form).items():
         found = checkpoint.tensor(key)
-        wanted = table(config, min(found.shape[1], _MOST_POSITIONS) if found.ndim == 3 else 1)
+        wanted = table(config, min(found.shape[1], MOST_POSITIONS) if found.ndim == 3 else 1)
         if found.shape != wanted.shape or not bool((found.double() - wanted).abs().max() < _TABLE_TOLERANCE):
             raise CheckpointError(
                 f"{checkpoint.path}: {key} {list(found.shape)} is not the fixed table of {config.title}; a model with "
