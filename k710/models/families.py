@@ -20,10 +20,11 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     """The family whose tensors a checkpoint holds, and the configuration that their shapes tell.
 
     Shapes do not tell frames or dropouts: those are as published. Raises CheckpointError where no family, or more than
-    one, has such tensors; and for a published model that k710 does not have, since its tensors can have the names of
-    one that k710 has (UMT's have VideoMAE's) and want other frames.
+    one, has such tensors.
     """
     found, foreign = [], _foreign(checkpoint)
+    # A published model that k710 does not have can have the names of one that it has, as UMT has VideoMAE's, and yet it
+    # wants other frames.
     for family in FAMILIES.values() if not foreign or checkpoint.format.name == "mmaction2" else ():
         names = family.tensor_names(checkpoint)
         config = family.config_from_shapes({name: checkpoint.tensors[key][1] for name, key in names.items()})
