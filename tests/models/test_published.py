@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from k710.models.checkpoints.formats import Contents, bare_shapes, recognise
 from k710.models.checkpoints.layouts import LAYOUTS
 from k710.models.checkpoints.published_models import PROVEN, PUBLISHED_MODELS, UNKNOWN, Order
 from k710.models.describe import describe
+from k710.models.families import FAMILIES, family_of
 from k710.models.heads.heads import find_head, twin_heads
 from k710.models.heads.published_order import published_order
 from k710.models.heads.remap import plan_remap
@@ -423,6 +425,18 @@ def test_an_evaluation_of_a_foreign_model_says_what_it_needs(model: str, tmp_pat
         assert needs in str(caught.value)
         assert "k710 remap-head" in str(caught.value)
         assert "--dialect" not in str(caught.value)
+
+
+def test_a_family_with_the_same_names_does_not_take_a_foreign_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """UMT's tensors have the names of VideoMAE's, and it wants other frames."""
+    greedy = replace(
+        FAMILIES["uniformerv2"], config_from_shapes=lambda shapes: FAMILIES["uniformerv2"].config("kinetics_b16")
+    )
+    monkeypatch.setitem(FAMILIES, "uniformerv2", greedy)
+    with pytest.raises(CheckpointError, match="UMT needs its model"):
+        family_of(open_checkpoint(write_published(tmp_path, "umt", 400)))
+    for model in ("mmaction2", "uniformerv2"):  # these can be of a family that k710 has
+        assert family_of(open_checkpoint(write_published(tmp_path, model, 400)))[0] is greedy
 
 
 def test_certain_orders_are_dialects_with_a_source():

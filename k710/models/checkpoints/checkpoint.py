@@ -151,7 +151,10 @@ def _read(path: Path) -> TorchFile | SafetensorsFile:
     elif start.lstrip()[:1] == b"<":
         guess = "a web page, not a checkpoint; the download was answered by a page, fetch it again"
     elif start.startswith(b"\x80"):
-        guess = "a Python pickle, but not one of torch.save, or cut short; pickles can run code, so it is not opened"
+        guess = (
+            "a Python pickle, but not one of torch.save (PySlowFast's old .pkl files are of Caffe2), or cut short; "
+            "pickles can run code, so it is not opened"
+        )
     else:
         guess = "not a checkpoint: neither a file of torch.save nor safetensors"
     raise CheckpointError(f"{path}: {guess}")

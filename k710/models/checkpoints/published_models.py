@@ -183,7 +183,12 @@ PUBLISHED_MODELS = (
         f"8 or 16 {_SPARSE}, {_IMAGENET}, 224 px, 4 x 3 views (probes 1 x 3)",
         (
             Order(710, "uniformerv2", LIKELY, _OPENGVLAB_LISTS),
-            Order(400, "uniformerv2", PROVEN, "run_finetuning.py keeps rows 0-399 of a 710-row head"),
+            Order(
+                400,
+                "uniformerv2",
+                PROVEN,
+                "run_finetuning.py keeps rows 0-399 of a 710-row head; likely so for its linear probes",
+            ),
             Order(600, "uniformerv2", PROVEN, _MIXED),
             Order(700, "uniformerv2", PROVEN, _MIXED),
         ),
