@@ -90,7 +90,9 @@ class Family:
     be resized; `resize_positions(tensor, config, where)` does it.
 
     `not_in_shapes` are fields of the configuration that change what a model computes but no shape of a tensor. k710's
-    own checkpoints record them in their recipe; others are taken to have the default.
+    own checkpoints record them in their recipe; others are taken to have the default. `size_in_shapes`: whether shapes
+    tell the size of the frames; where they do not, the recipe of a k710 checkpoint does, and others are taken to have
+    the published size.
 
     `mean` and `std` normalise pixels in 0 to 1, one number a channel. `sampling` says which frames of a clip it sees.
     """
@@ -112,6 +114,7 @@ class Family:
     no_decay: frozenset[str] = frozenset()
     sampling: Sampling = Sampling()
     not_in_shapes: tuple[str, ...] = ()
+    size_in_shapes: bool = True
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None
 
