@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from k710.models.videomaev2.config import PRESETS, VideoMAEV2Config
 from k710.models.videomaev2.cost import multiply_adds
+from k710.models.videomaev2.family import VIDEOMAEV2
 from k710.models.videomaev2.model import VideoMAEV2
 
 HUGE, GIANT = (replace(PRESETS[name], num_classes=400) for name in ("huge", "giant"))
