@@ -56,5 +56,5 @@ VIDEOMAEV2 = Family(
     std=(0.229, 0.224, 0.225),
     starts={},
     size_in_shapes=False,
-    sampling=Sampling("dense", 4),
+    sampling=Sampling("window", 4),
 )
