@@ -142,9 +142,9 @@ def _window_test(sampling: FrameSampling, num_source_frames: int, clip: int, num
     stride, num_frames = _stride(sampling), sampling.num_frames
     if num_clips == 1:
         return _in_window(sampling, num_source_frames, max(num_source_frames - _window_length(sampling), 0) // 2)
-    shown = np.arange(0, num_source_frames, stride)
-    start = int(clip * max((len(shown) - num_frames) / (num_clips - 1), 0))
-    return np.minimum((start + np.arange(num_frames)) * stride, shown[-1])
+    num_shown = -(-num_source_frames // stride)
+    start = int(clip * max((num_shown - num_frames) / (num_clips - 1), 0))
+    return np.asarray(np.minimum(start + np.arange(num_frames), num_shown - 1) * stride, np.int64)
 
 
 _TRAIN: dict[str, Callable[[FrameSampling, int, Draws], Ints]] = {

@@ -51,7 +51,7 @@ def train(run: Run) -> Progress:
             for _ in range(len(loader) // run.pieces.num_pieces):
                 begin_s = time.perf_counter()
                 place = progress.step % run.steps_per_epoch
-                rate = learning_rate(recipe.optim, epoch + place / run.steps_per_epoch)
+                rate = learning_rate(recipe.optim, epoch + place / run.steps_per_epoch, run.steps_per_epoch)
                 set_learning_rate(optimizer, rate)
                 result = _take(stepper, progress.step + 1, batches, run)
                 progress.step += 1

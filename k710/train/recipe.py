@@ -136,6 +136,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "optim.layer_decay": (1e-3, 1),
     "optim.ema_decay": (0, 0.9999999),
     "optim.label_smoothing": (0, 0.999),
+    "optim.distill_temperature": (1e-3, 1e3),
     "augment.max_aspect": (1e-3, 1e3),
     "seed": (0, 2**63 - 1),
     "validate.every_epochs": (1, 10**5),
@@ -148,6 +149,7 @@ def augment_of(recipe: TrainRecipe) -> Augment:
     given = recipe.augment
     return Augment(
         **recipe.family.crops(recipe.data.size_px),
+        crop=given.crop,
         area=(given.min_area, given.max_area),
         aspect=(given.min_aspect, given.max_aspect),
         flip_prob=given.flip_prob,
