@@ -192,7 +192,7 @@ class VideoMAEV2(nn.Module):
         """As the release: the weights of linear layers are normal with a standard deviation of 0.02, their biases 0;
         the head's are multiplied by `init_scale`. What is not named here begins as torch begins it."""
         for layer in (module for module in self.modules() if isinstance(module, nn.Linear)):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.normal_(layer.weight, std=0.02)  # cut off at ±2 in the release, 100 standard deviations
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         for parameter in self.head.parameters():
