@@ -63,8 +63,8 @@ class Start:
 class Encoder:
     """What a checkpoint that was pretrained without classes has for a classifier.
 
-    `names` maps the model's names to the file's. `left` are the beginnings of the file's other names, `new` those of the
-    model's names that the file has nothing for.
+    `names` maps the model's names to the file's. `left` are the beginnings of the file's other names, `new` those of
+    the model's names that the file has nothing for.
     """
 
     names: Mapping[str, str]
