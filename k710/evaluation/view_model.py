@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from k710.errors import CheckpointError
 from k710.evaluation.frames_of import choose_frames
+from k710.loading.sampling import METHODS
 from k710.manifest.views import check_view
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.families import family_of
-from k710.models.family import Family
+from k710.models.family import Family, Sampling
 from k710.models.heads.head_labels import Labels, source_labels
 from k710.models.heads.heads import find_head
 from k710.models.heads.remap import new_head, plan_remap
@@ -27,7 +29,7 @@ class ViewModel:
     """A model for evaluation whose outputs are `labels`, in order; `messages` say what it is and how that is known.
 
     `head` are the labels by which its head was read, and `runs` the records of the k710 runs that it comes from, the
-    last one first (see `runs_of`).
+    last one first (see `runs_of`). `sampling` says which frames of a clip it sees: as its recipe, else as its family.
     """
 
     family: Family
@@ -37,6 +39,7 @@ class ViewModel:
     messages: tuple[str, ...]
     head: Labels | None = None
     runs: tuple[dict[str, Any], ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
@@ -56,9 +59,11 @@ def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_fra
         *remap.sources[0].messages,
         f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}",
     ]
-    runs = tuple(runs_of(checkpoint.payload.get("run")))
+    runs, sampling = tuple(runs_of(checkpoint.payload.get("run"))), _sampling(family, checkpoint)
     head = remap.sources[0].labels
-    return ViewModel(family, model.eval(), model.config, remap.target, (config_message, *messages), head, runs)
+    return ViewModel(
+        family, model.eval(), model.config, remap.target, (config_message, *messages), head, runs, sampling
+    )
 
 
 def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
@@ -68,7 +73,8 @@ def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | 
     labels, messages = source_labels(checkpoint, head, dialect=dialect, again=True)
     family, model, config_message = _model(checkpoint, head.rows, num_frames)
     load_into(family, model, checkpoint)
-    return ViewModel(family, model.eval(), model.config, labels, (config_message, *messages))
+    sampling = _sampling(family, checkpoint)
+    return ViewModel(family, model.eval(), model.config, labels, (config_message, *messages), sampling=sampling)
 
 
 def model_with_any_head(path: Path, *, num_frames: int | None = None) -> tuple[Family, nn.Module]:
@@ -84,6 +90,16 @@ def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> 
     known, why = choose_frames(checkpoint, wanted=num_frames, size_px=config.size_px)
     config = replace(config, num_classes=num_classes, num_frames=known or config.num_frames)
     return family, family.build(config), f"{config.title}, {config.num_frames} frames ({why})"
+
+
+def _sampling(family: Family, checkpoint: Checkpoint) -> Sampling:
+    """Which frames a model was trained on, by the recipe of a k710 checkpoint; else its family's."""
+    data = checkpoint.recorded("data")
+    method, stride = data.get("sampling"), data.get("stride")
+    fits = (method is None or method in METHODS) and (stride is None or isinstance(stride, int))
+    if not fits:
+        raise CheckpointError(f"{checkpoint.path}: its recipe is damaged: sampling {method!r}, stride {stride!r}")
+    return family.sampling.changed(method, stride)
 
 
 def runs_of(record: Any) -> Iterator[dict[str, Any]]:

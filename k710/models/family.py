@@ -43,6 +43,12 @@ class Sampling:
         """As the options of a dataset and of FrameSampling."""
         return {"method": self.method, "stride": self.stride}
 
+    def changed(self, method: str | None, stride: int | None) -> Sampling:
+        """With what a recipe's section `data` says, where it says something: a method with its stride, or a stride."""
+        if method is not None:
+            return Sampling(method, stride)
+        return self if stride is None else replace(self, stride=stride)
+
 
 @dataclass(frozen=True)
 class Start:

@@ -144,7 +144,7 @@ def open_clips(
 
     A clip that cannot be decoded keeps its place with weight 0 and is counted; it does not stop the run.
     """
-    view, sampling = recipe.data.view, recipe.family.sampling.options()
+    view, sampling = recipe.data.view, recipe.sampling.options()
     options = ClipOptions(num_frames=recipe.data.num_frames, on_error="zero_weight", **sampling)
     needs_labels = recipe.chosen_objective.needs_labels
     of_train = replace(options, seed=recipe.seed)

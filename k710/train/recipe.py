@@ -11,8 +11,9 @@ from typing import Any
 from k710.errors import RecipeError, UsageError
 from k710.loading.augment.augment import Augment
 from k710.loading.augment.mix import Mix
+from k710.loading.sampling import FrameSampling
 from k710.models.families import FAMILIES
-from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family
+from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family, Sampling
 from k710.sources.known import VIEWS
 from k710.train.objectives import OBJECTIVES, Objective
 from k710.train.sections import AugmentRecipe, DataRecipe, ModelRecipe, OptimRecipe, ValidateRecipe
@@ -40,6 +41,11 @@ class TrainRecipe:
     @property
     def family(self) -> Family:
         return FAMILIES[self.model.family]
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a clip the model sees."""
+        return self.family.sampling.changed(self.data.sampling, self.data.stride)
 
     def checked(self, where: Path | str) -> TrainRecipe:
         """The recipe itself. Raises RecipeError, naming the file and the key, for a value that cannot be."""
@@ -76,6 +82,7 @@ class TrainRecipe:
             raise RecipeError(f"{where}: optim.batch_size {optim.batch_size} must be a multiple of data.num_repeats")
         try:
             self.model.config(self.data, num_classes=1)
+            FrameSampling(self.data.num_frames, **self.sampling.options())
         except UsageError as error:
             raise RecipeError(f"{where}: {error}") from None
         return self

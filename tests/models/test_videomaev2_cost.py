@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from k710.models.families import num_parameters
 from k710.models.videomaev2.config import PRESETS, VideoMAEV2Config
 from k710.models.videomaev2.cost import multiply_adds
 from k710.models.videomaev2.family import VIDEOMAEV2
 from k710.models.videomaev2.model import VideoMAEV2
+from tests.helpers import CHECKOUT
 
 HUGE, GIANT = (replace(PRESETS[name], num_classes=400) for name in ("huge", "giant"))
 
@@ -61,3 +64,13 @@ def test_training_costs_three_forwards_and_recomputed_blocks_one_more():
     assert VIDEOMAEV2.cost(plain).training == 3 * forward
     blocks = VIDEOMAEV2.cost(recomputed).training - 3 * forward
     assert 0.98 * forward < blocks < forward
+
+
+def test_the_table_of_the_page_is_computed():
+    page = (CHECKOUT / "docs" / "videomae.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))
+    expected = {
+        name: f"{num_parameters(VIDEOMAEV2, config)['total']:,} | {sum(multiply_adds(config).values()) / 1e9:,.2f} G"
+        for name, config in PRESETS.items()
+    }
+    assert rows == expected
