@@ -17,6 +17,7 @@ from k710.text import counted, printable
 @click.option("--clips", "num_clips", type=click.IntRange(min=1), default=4, show_default=True, help="Temporal clips.")
 @click.option("--crops", "num_crops", type=click.IntRange(1, 3), default=3, show_default=True, help="Crops: 1 or 3.")
 @click.option("--frames", "num_frames", type=click.IntRange(min=1), help="Frames of a view, where nothing tells it.")
+@click.option("--size", "size_px", type=click.IntRange(min=1), help="Side of a frame in px, where nothing tells it.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to print.")
 @click.option("--dialect", help="Index order of the head, where the file does not tell it.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [a GPU where there is one]")
@@ -27,6 +28,7 @@ def command(
     num_clips: int,
     num_crops: int,
     num_frames: int | None,
+    size_px: int | None,
     top: int,
     dialect: str | None,
     device: str | None,
@@ -47,7 +49,7 @@ def command(
     from k710.evaluation.predict import predict_file
     from k710.evaluation.view_model import model_as_it_is
 
-    model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames)
+    model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames, size_px=size_px)
     step.end()
     for sentence in model.messages:
         click.echo(sentence, err=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from k710.errors import CheckpointError
+from k710.errors import CheckpointError, UsageError
 from k710.evaluation.frames_of import choose_frames
 from k710.loading.sampling import METHODS
 from k710.manifest.views import check_view
@@ -29,7 +29,7 @@ class ViewModel:
     """A model for evaluation whose outputs are `labels`, in order; `messages` say what it is and how that is known.
 
     `head` are the labels by which its head was read, and `runs` the records of the k710 runs that it comes from, the
-    last one first (see `runs_of`). `sampling` says which frames of a clip it sees: as its recipe, else as its family.
+    last one first (see `runs_of`).
     """
 
     family: Family
@@ -39,21 +39,29 @@ class ViewModel:
     messages: tuple[str, ...]
     head: Labels | None = None
     runs: tuple[dict[str, Any], ...] = ()
-    sampling: Sampling = field(default_factory=Sampling)
+    recorded_sampling: Sampling | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a clip it sees: as its recipe says, else as its family."""
+        return self.recorded_sampling or self.family.sampling
 
 
-def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
+def model_for_view(
+    path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None, size_px: int | None = None
+) -> ViewModel:
     """The checkpoint with a head of the view's classes in canonical order, as a manifest numbers them.
 
     Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
-    index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8. Raises
-    CheckpointError for a model of no family, and where a class has no row or nothing tells the order, UsageError for
-    an unknown view.
+    index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8;
+    `size_px` the side of its frames, of a family whose tensors do not tell it. Raises CheckpointError for a model of no
+    family, and where a class has no row or nothing tells the order, UsageError for an unknown view, and for a size that
+    is not its tensors'.
     """
     # What its record says it is, it is, whether it was remapped before or not.
     remap = plan_remap([path], to=check_view(view), dialects=[dialect] if dialect else [], again=True)
     checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
-    family, model, config_message = _model(checkpoint, len(remap.rows), num_frames)
+    family, model, config_message = _model(checkpoint, len(remap.rows), num_frames, size_px)
     load_into(family, model, checkpoint, head_rows=rows)
     messages = [
         *remap.sources[0].messages,
@@ -66,15 +74,19 @@ def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_fra
     )
 
 
-def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
+def model_as_it_is(
+    path: Path, *, dialect: str | None = None, num_frames: int | None = None, size_px: int | None = None
+) -> ViewModel:
     """The checkpoint with its own head and its own labels. Raises CheckpointError as `model_for_view`."""
     checkpoint = open_checkpoint(path)
     head = find_head(checkpoint)
     labels, messages = source_labels(checkpoint, head, dialect=dialect, again=True)
-    family, model, config_message = _model(checkpoint, head.rows, num_frames)
+    family, model, config_message = _model(checkpoint, head.rows, num_frames, size_px)
     load_into(family, model, checkpoint)
     sampling = _sampling(family, checkpoint)
-    return ViewModel(family, model.eval(), model.config, labels, (config_message, *messages), sampling=sampling)
+    return ViewModel(
+        family, model.eval(), model.config, labels, (config_message, *messages), recorded_sampling=sampling
+    )
 
 
 def model_with_any_head(path: Path, *, num_frames: int | None = None) -> tuple[Family, nn.Module]:
@@ -85,8 +97,13 @@ def model_with_any_head(path: Path, *, num_frames: int | None = None) -> tuple[F
     return family, model.eval()
 
 
-def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[Family, nn.Module, str]:
+def _model(
+    checkpoint: Checkpoint, num_classes: int, num_frames: int | None, size_px: int | None = None
+) -> tuple[Family, nn.Module, str]:
     family, config = family_of(checkpoint)
+    if size_px is not None and family.size_in_shapes and size_px != config.size_px:
+        raise UsageError(f"{checkpoint.path}: its tensors are of frames of {config.size_px} px, not {size_px}")
+    config = replace(config, size_px=size_px or config.size_px)
     known, why = choose_frames(checkpoint, wanted=num_frames, size_px=config.size_px)
     config = replace(config, num_classes=num_classes, num_frames=known or config.num_frames)
     return family, family.build(config), f"{config.title}, {config.num_frames} frames ({why})"

@@ -20,6 +20,7 @@ from k710.random_key import Draws, Ints
 
 METHODS = ("sparse", "dense", "window")
 CENTRE_CROP = 1
+_MOST_STRIDE = 10**6
 
 
 class View(NamedTuple):
@@ -48,7 +49,9 @@ class FrameSampling:
             raise UsageError(f"num_frames is {self.num_frames}; a view has at least 1")
         if self.method not in METHODS:
             raise UsageError(f"unknown frame sampling {self.method!r}; known: {', '.join(METHODS)}")
-        if (self.method != "sparse") != (self.stride is not None) or (self.stride is not None and self.stride < 1):
+        if (self.method != "sparse") != (self.stride is not None) or (
+            self.stride is not None and not 1 <= self.stride <= _MOST_STRIDE
+        ):
             raise UsageError(
                 f"stride is {self.stride}; dense and window sampling need one of at least 1, sparse takes none"
             )

@@ -14,6 +14,7 @@ import torch
 
 from k710.engine.torch_process import Process
 from k710.errors import CheckpointError, UsageError
+from k710.evaluation.view_model import model_as_it_is, model_for_view
 from k710.loading.batch import Batch
 from k710.loading.clip_source import Media
 from k710.models.checkpoints.checkpoint import open_checkpoint
@@ -119,6 +120,36 @@ def test_a_checkpoint_records_its_size(begin, tmp_path):
     family, config = family_of(open_checkpoint(tmp_path / "large" / "best.pt"))
     assert (family.name, config.size_px, config.num_frames) == ("videomaev2", 48, 8)
     assert model_from_checkpoint(tmp_path / "large" / "best.pt").config.size_px == 48
+
+
+def test_evaluation_sees_the_frames_that_the_recipe_says(begin, post_pretrained, tmp_path):
+    assert model_for_view(post_pretrained / "best.pt", "k710").sampling.options() == {"method": "window", "stride": 2}
+    train(begin("tiny-videomae-k710", "sparse", *SHORT, "epochs=1", "sampling=sparse", "stride=null"))
+    path = tmp_path / "sparse" / "best.pt"
+    assert model_for_view(path, "k400").sampling.options() == {"method": "sparse", "stride": None}
+    assert model_as_it_is(path).sampling == model_for_view(path, "k400").sampling
+    for changes, message in (
+        (("sampling=dense", "stride=null"), "dense and window sampling need one of at least 1"),
+        (("sampling=sparse",), "sparse takes none"),
+        (("sampling=every",), "unknown frame sampling 'every'; known: sparse, dense, window"),
+        (("stride=0",), "stride is 0"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            read_train_recipe("tiny-videomae-k710", changes)
+
+
+def test_the_size_of_a_file_that_does_not_tell_it_is_the_users(tmp_path, uninterrupted, k710):
+    torch.manual_seed(0)
+    state = VideoMAEV2(dataclasses.replace(PRESETS["tiny"], num_classes=710)).state_dict()
+    torch.save({"module": state}, tmp_path / "foreign.pth")
+    model = model_for_view(tmp_path / "foreign.pth", "k400", size_px=48, num_frames=4)
+    assert (model.config.size_px, model.config.num_frames) == (48, 4)
+    assert model.model(torch.randn(1, 3, 4, 48, 48)).shape == (1, 400)
+    with pytest.raises(UsageError, match="its tensors are of frames of 32 px, not 48"):
+        model_for_view(uninterrupted / "best.pt", "k400", size_px=48)
+    result = k710("predict", "--checkpoint", tmp_path / "foreign.pth", "--size", 36, tmp_path / "any.mp4")
+    assert result.exit_code == 2
+    assert "size_px is 36, want a multiple of 8" in result.stderr
 
 
 # What a masked pretraining has beside its encoder, by the public names.
