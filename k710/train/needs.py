@@ -56,9 +56,11 @@ def needs(
     check_teacher(recipe, origin.teacher)
     teacher: list[str] = []
     if origin.teacher is not None:
-        opened_teacher = open_teacher(recipe, origin.teacher, origin.teacher_dialect, torch.device("cpu"))
-        weights_gib = sum(weight.numel() * 4 for weight in opened_teacher.model.parameters()) / 2**30
-        teacher = [*opened_teacher.messages, f"the teacher takes {weights_gib:.1f} GiB more, and a forward pass a step"]
+        clip_ids = train.index.clip_ids.to_pylist()
+        found = open_teacher(recipe, origin.teacher, origin.teacher_dialect, torch.device("cpu"), clip_ids)
+        teacher = [*found.messages]
+        if found.num_bytes:
+            teacher.append(f"the teacher takes {found.num_bytes / 2**30:.1f} GiB more, and a forward pass of each clip")
     memory = estimate_memory(family, config, precision=recipe.optim.precision, average=recipe.optim.ema_decay > 0)
     forward, step = sum(cost.forward.values()), cost.training
     batch_size, epochs = recipe.optim.batch_size, recipe.optim.epochs

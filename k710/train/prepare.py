@@ -104,7 +104,8 @@ def _checked_run(
         facts["start"]["run"] = open_checkpoint(origin.init).payload.get("run")  # the record of the run it comes from
     teacher = None
     if origin.teacher is not None:
-        teacher = open_teacher(recipe, origin.teacher, origin.teacher_dialect, process.device)
+        clip_ids = train.index.clip_ids.to_pylist()
+        teacher = open_teacher(recipe, origin.teacher, origin.teacher_dialect, process.device, clip_ids)
         facts["teacher"] = teacher.record
         messages = [*messages, *teacher.messages]
     for message in (*messages, *_counts(recipe, train, val), str(pieces)):

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -108,7 +108,7 @@ class Stepper:
         ]
         with torch.autocast(self.process.device.type, dtype, enabled=dtype != torch.float32):
             if self.teacher is not None:
-                batch = replace(batch, teacher_logits=self.teacher.logits(batch.pixels))
+                batch = self.teacher.answered(batch)
             return self.recipe.chosen_objective.measure(self.net, batch, keys, self.recipe.optim)
 
     def _first_clip(self, number: int) -> int:

@@ -9,16 +9,22 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 
 from k710.engine.torch_process import Process
 from k710.errors import CheckpointError, UsageError
+from k710.evaluation.kept_logits import read_logits
 from k710.evaluation.view_model import model_as_it_is, model_for_view
+from k710.loading.augment.evaluation_crops import evaluation_crops
 from k710.loading.batch import Batch
 from k710.loading.clip_source import Media
+from k710.loading.load_clip import ClipOptions
+from k710.loading.order import Sample
 from k710.models.checkpoints.checkpoint import open_checkpoint
-from k710.models.families import family_of
+from k710.models.families import FAMILIES, family_of
 from k710.models.load import model_from_checkpoint
 from k710.models.videomaev2.config import PRESETS
 from k710.models.videomaev2.model import VideoMAEV2
@@ -31,7 +37,7 @@ from k710.train.run_folder import read_checkpoint
 from k710.train.run_log import read_log
 from k710.train.start import Origin
 from k710.train.stop import StoppedError
-from k710.train.teacher import open_teacher
+from k710.train.teacher import model_teacher
 from tests.helpers.small_runs import losses, same_weights, torchrun
 
 pytest_plugins = ("tests.helpers.run_fixtures",)
@@ -40,7 +46,8 @@ pytest_plugins = ("tests.helpers.run_fixtures",)
 SHORT = ("epochs=2", "warmup_epochs=1", "batch_size=8", "gpu_batch_size=8", "lr=1e-3", "every_epochs=1")
 EVERYTHING = (
     *SHORT, "ema_decay=0.9", "head_dropout=0.2", "layer_decay=0.8", "checkpoint_blocks=1", "layer_scale=0.1",
-    "crop=multi_scale", "randaugment=rand-m7-n4-mstd0.5-inc1",
+    "crop=multi_scale", "randaugment=rand-m7-n4-mstd0.5-inc1", "mixup_alpha=0.8", "cutmix_alpha=1.0", "erase_prob=0.25",
+    "label_smoothing=0.1", "drop_path=0.1",
 )  # fmt: skip
 
 
@@ -235,7 +242,7 @@ def test_another_family_teaches(begin, uninterrupted, tmp_path):
     """A UniFormerV2 teaches a VideoMAE V2: other pixels, the same clips, and the student comes nearer to it."""
     origin = Origin(teacher=uninterrupted / "best.pt")
     changes = ("epochs=8", "warmup_epochs=1", "batch_size=8", "gpu_batch_size=8", "every_epochs=8")
-    run = begin("tiny-videomae-distill", "run", *changes, "mixup_alpha=0", "cutmix_alpha=0", origin=origin)
+    run = begin("tiny-videomae-distill", "run", *changes, origin=origin)
     assert run.facts["teacher"]["file"] == str(uninterrupted / "best.pt")
     before = {name: tensor.clone() for name, tensor in run.teacher.model.state_dict().items()}
     train(run)
@@ -252,7 +259,7 @@ def test_another_family_teaches(begin, uninterrupted, tmp_path):
 def test_a_teacher_sees_what_it_would_see_by_itself(begin, uninterrupted):
     """Pixels as its own family normalises them, and as large as it takes them."""
     recipe, _ = read_train_recipe("tiny-videomae-distill", ["view=k400"])
-    teacher = open_teacher(recipe, uninterrupted / "best.pt", None, torch.device("cpu"))
+    teacher = model_teacher(recipe, uninterrupted / "best.pt", None, torch.device("cpu"))
     raw = torch.rand(2, 3, 8, 32, 32)
 
     def normalised(family):
@@ -274,7 +281,7 @@ def test_a_head_is_aligned_by_class_name(post_pretrained, tmp_path, k710):
     files = [post_pretrained / "best.pt"]
     assert k710("remap-head", files[0], "--to", "k710", "--to-dialect", "uniformerv2").exit_code == 0
     files.append(next(path for path in post_pretrained.iterdir() if "uniformerv2" in path.name))
-    teachers = [open_teacher(recipe, path, None, torch.device("cpu")) for path in files]
+    teachers = [model_teacher(recipe, path, None, torch.device("cpu")) for path in files]
     pixels = torch.randn(2, 3, 8, 32, 32)
     assert torch.equal(*(teacher.logits(pixels) for teacher in teachers))
     heads = [read_checkpoint(path)["model"]["head.weight"] for path in files]
@@ -313,3 +320,70 @@ def test_a_resume_has_the_teacher_that_it_began_with(begin, uninterrupted, post_
     train(resumed)
     assert losses(resumed.out) == losses(whole.out)
     assert same_weights(resumed.out / "best.pt", whole.out / "best.pt")
+
+
+@pytest.fixture
+def kept(uninterrupted, experiment, tmp_path, k710) -> Path:
+    """The answers of a teacher to the train clips, one centre view of each."""
+    manifest, clips = experiment
+    result = k710(
+        "predict", "--checkpoint", uninterrupted / "best.pt", "--manifest", manifest.path, "--folder", clips,
+        "--logits", tmp_path / "kept.parquet", "--clips", 1, "--crops", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{tmp_path / 'kept.parquet'}: logits of 38 clips, 1 view each\n"
+    return tmp_path / "kept.parquet"
+
+
+def test_kept_logits_are_the_models(kept, uninterrupted, experiment):
+    found = read_logits(kept)
+    manifest, clips = experiment
+    model = model_from_checkpoint(uninterrupted / "best.pt", num_frames=8).eval()
+    family = FAMILIES["uniformerv2"]
+    options = ClipOptions(num_frames=8, **family.sampling.options())
+    dataset = Media(folder=clips).dataset(manifest, options, view="k710", split="train", training=False)
+    assert found.clip_ids == dataset.index.clip_ids.to_pylist()
+    for number in (0, 20, 37):
+        pixels = evaluation_crops([dataset[Sample(number)].pixels], [1], **family.crops(32))
+        with torch.no_grad():
+            expected = model(pixels)[0]
+        torch.testing.assert_close(
+            torch.from_numpy(found.logits[number].copy()).float(), expected, rtol=2e-3, atol=2e-3
+        )
+    assert found.about["view"] == "k710"
+    assert found.failed == []
+
+
+def test_kept_logits_teach(kept, begin, tmp_path):
+    run = begin("tiny-videomae-distill", "run", *SHORT, "epochs=4", origin=Origin(teacher=kept))
+    found = read_logits(kept)
+    ids = [found.clip_ids[5], found.clip_ids[2], "unknown"]
+    batch = Batch(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64), torch.ones(3), ids, [], {})
+    answered = run.teacher.answered(batch)
+    assert torch.equal(answered.teacher_logits[:2], torch.from_numpy(found.logits[[5, 2]].copy()).float())
+    assert answered.weights.tolist() == [1, 1, 0], "a clip without an answer counts for nothing"
+    train(run)
+    losses_found = [loss for _, loss in losses(run.out)]
+    assert np.mean(losses_found[-5:]) < np.mean(losses_found[:5])
+    assert run.facts["teacher"]["file"] == str(kept)
+
+
+def test_kept_logits_that_do_not_fit(kept, begin, tmp_path, k710):
+    origin = Origin(teacher=kept)
+    with pytest.raises(UsageError, match="answers to whole clips, and the recipe mixes clips"):
+        begin("tiny-videomae-distill", "run", *SHORT, "mixup_alpha=0.8", origin=origin)
+    with pytest.raises(UsageError, match="holds logits of k710, and the recipe's view is k400"):
+        begin("tiny-videomae-distill", "run", *SHORT, "view=k400", origin=origin)
+    table = pa.parquet.read_table(kept)
+    pa.parquet.write_table(table.slice(3), tmp_path / "fewer.parquet")
+    with pytest.raises(UsageError, match="has no logits of 3 train clips of 38, such as mini"):
+        begin("tiny-videomae-distill", "run", *SHORT, origin=Origin(teacher=tmp_path / "fewer.parquet"))
+    pa.parquet.write_table(table.replace_schema_metadata({}), tmp_path / "bare.parquet")
+    (tmp_path / "text.parquet").write_text("no parquet")
+    for name in ("bare", "text"):
+        with pytest.raises(CheckpointError, match="no logits of k710 predict --logits"):
+            begin("tiny-videomae-distill", "run", *SHORT, origin=Origin(teacher=tmp_path / f"{name}.parquet"))
+    for words in (("--logits", "x.parquet"), ("--logits", "x.npy", "--manifest", tmp_path), ()):
+        result = k710("predict", "--checkpoint", kept, *words)
+        assert result.exit_code == 2
+        assert "--logits" in result.stderr
