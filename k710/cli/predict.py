@@ -172,7 +172,6 @@ def _keep_logits(
         "num_crops": num_crops, "num_frames": config.num_frames, "manifest": opened.content_hash,
     }  # fmt: skip
     write_logits(out, found, model, about)
+    views = counted(num_clips * num_crops, "view")
     failed = f", {counted(len(found.failed), 'clip')} could not be read" if found.failed else ""
-    click.echo(
-        f"{out}: logits of {counted(len(found.clip_ids), 'clip')}, {counted(num_clips * num_crops, 'view')} each{failed}"
-    )
+    click.echo(f"{out}: logits of {counted(len(found.clip_ids), 'clip')}, {views} each{failed}")
