@@ -43,6 +43,12 @@ class Sampling:
         """As the options of a dataset and of FrameSampling."""
         return {"method": self.method, "stride": self.stride}
 
+    def changed(self, method: str | None, stride: int | None) -> Sampling:
+        """With what a recipe's section `data` says, where it says something: a method with its stride, or a stride."""
+        if method is not None:
+            return Sampling(method, stride)
+        return self if stride is None else replace(self, stride=stride)
+
 
 @dataclass(frozen=True)
 class Start:
@@ -57,6 +63,19 @@ class Start:
     load: Callable[[nn.Module, str | Path, bool, Mapping[str, Any]], list[str]]
     title: str
     wants: str
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What a checkpoint that was pretrained without classes has for a classifier.
+
+    `names` maps the model's names to the file's. `left` are the beginnings of the file's other names, `new` those of
+    the model's names that the file has nothing for.
+    """
+
+    names: Mapping[str, str]
+    left: tuple[str, ...]
+    new: tuple[str, ...]
 
 
 class Config(Protocol):
@@ -94,6 +113,9 @@ class Family:
     tell the size of the frames; where they do not, the recipe of a k710 checkpoint does, and others are taken to have
     the published size.
 
+    `encoder_of(checkpoint, config)` is the encoder of a checkpoint that was pretrained without classes, None for any
+    other; families that are not pretrained so have none.
+
     `mean` and `std` normalise pixels in 0 to 1, one number a channel. `sampling` says which frames of a clip it sees.
     """
 
@@ -115,6 +137,7 @@ class Family:
     sampling: Sampling = Sampling()
     not_in_shapes: tuple[str, ...] = ()
     size_in_shapes: bool = True
+    encoder_of: Callable[[Checkpoint, Any], Encoder | None] | None = None
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None
 

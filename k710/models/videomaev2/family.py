@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from k710.models.checkpoints.checkpoint import Checkpoint
-from k710.models.family import Cost, Family, Sampling
+from k710.models.family import Cost, Encoder, Family, Sampling
 from k710.models.videomaev2.config import PRESETS, VideoMAEV2Config, config_from_shapes, preset_name
 from k710.models.videomaev2.cost import multiply_adds
 from k710.models.videomaev2.model import VideoMAEV2
@@ -29,6 +29,20 @@ def num_layers(config: VideoMAEV2Config) -> int:
 def tensor_names(checkpoint: Checkpoint) -> dict[str, str]:
     """This model's name of each tensor, and the file's. Raises CheckpointError where two tensors have one name."""
     return names_without_wrappers(checkpoint, {})
+
+
+def encoder_of(checkpoint: Checkpoint, config: VideoMAEV2Config) -> Encoder | None:
+    """The encoder of a masked pretraining, or an encoder alone: blocks and patches without a head.
+
+    Its last norm is left out, as the release's strict=False does: what is pooled has a norm of its own, which is new.
+    """
+    names = tensor_names(checkpoint)
+    if "patch_embed.proj.weight" not in names or "head.weight" in names:
+        return None
+    body = ("patch_embed.", "blocks.") if config.mean_pooling else ("patch_embed.", "blocks.", "norm.")
+    taken = {name: key for name, key in names.items() if name.startswith(body)}
+    left = dict.fromkeys(name.partition(".")[0] for name in names if name not in taken)
+    return Encoder(taken, tuple(left), ("fc_norm.", "head.") if config.mean_pooling else ("head.",))
 
 
 def cost(config: VideoMAEV2Config) -> Cost:
@@ -56,5 +70,6 @@ VIDEOMAEV2 = Family(
     std=(0.229, 0.224, 0.225),
     starts={},
     size_in_shapes=False,
-    sampling=Sampling("dense", 4),
+    encoder_of=encoder_of,
+    sampling=Sampling("window", 4),
 )

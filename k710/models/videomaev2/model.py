@@ -189,10 +189,10 @@ class VideoMAEV2(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """As the release: the weights of linear layers are normal with a standard deviation of 0.02, their biases 0;
-        the head's are multiplied by `init_scale`. What is not named here begins as torch begins it."""
+        """As the release: the weights of linear layers are normal (it cuts them off at ±2, 100 standard deviations),
+        their biases 0; the head's are multiplied by `init_scale`. What is not named here begins as torch begins it."""
         for layer in (module for module in self.modules() if isinstance(module, nn.Linear)):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.normal_(layer.weight, std=self.config.init_std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         for parameter in self.head.parameters():
