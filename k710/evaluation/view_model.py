@@ -12,7 +12,7 @@ from torch import nn
 from k710.evaluation.frames_of import choose_frames
 from k710.manifest.views import check_view
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from k710.models.families import family_of
+from k710.models.families import family_of, refuse_foreign
 from k710.models.family import Family
 from k710.models.heads.head_labels import Labels, source_labels
 from k710.models.heads.heads import find_head
@@ -47,6 +47,7 @@ def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_fra
     CheckpointError for a model of no family, and where a class has no row or nothing tells the order, UsageError for
     an unknown view.
     """
+    refuse_foreign(open_checkpoint(path))  # before any question on its head
     # What its record says it is, it is, whether it was remapped before or not.
     remap = plan_remap([path], to=check_view(view), dialects=[dialect] if dialect else [], again=True)
     checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
@@ -64,6 +65,7 @@ def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_fra
 def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
     """The checkpoint with its own head and its own labels. Raises CheckpointError as `model_for_view`."""
     checkpoint = open_checkpoint(path)
+    refuse_foreign(checkpoint)  # before any question on its head
     head = find_head(checkpoint)
     labels, messages = source_labels(checkpoint, head, dialect=dialect, again=True)
     family, model, config_message = _model(checkpoint, head.rows, num_frames)

@@ -13,6 +13,7 @@ from torch import nn
 from k710.errors import CheckpointError, UsageError
 from k710.lists.labels import class_names
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from k710.models.families import refuse_foreign
 from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family
 from k710.models.heads.head_labels import labels_of_set
 from k710.models.heads.remap import new_head, plan_remap
@@ -119,6 +120,7 @@ def _check_not_in_shapes(recipe: TrainRecipe, model: nn.Module, checkpoint: Chec
 def _from_checkpoint(model: nn.Module, recipe: TrainRecipe, init: Path, origin: Origin) -> list[str]:
     """Load the body as it is, and of the head the rows of the view's classes, picked by name, or none."""
     checkpoint = open_checkpoint(init)
+    refuse_foreign(checkpoint)
     _check_not_in_shapes(recipe, model, checkpoint)
     if recipe.model.head == "new":
         rows, messages = None, ["the head is new: its rows are random"]
