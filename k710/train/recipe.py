@@ -60,11 +60,12 @@ class TrainRecipe:
             "optim.precision": PRECISIONS,
             "objective": tuple(OBJECTIVES),
         }
+        values = self.flat()
         for key, allowed in choices.items():
-            if (value := self.value(key)) not in allowed:
+            if (value := values[key]) not in allowed:
                 raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
         for key, (low, high) in _RANGES.items():
-            value = self.value(key)
+            value = values[key]
             if not low <= value <= high:  # nor is NaN
                 raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
         optim = self.optim

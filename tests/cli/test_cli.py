@@ -100,6 +100,7 @@ def test_every_command_has_help_an_example_and_documentation(name):
                 assert re.search(rf"(^|[\s`]){spelled}\b", pages), f"docs/ does not mention {spelled}"
 
 
+@pytest.mark.slow
 def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     """Every example that the help shows, on the sample, in the order of the commands."""
     import torch
@@ -146,6 +147,7 @@ def test_a_reader_that_goes_away_is_no_error(sample):
 
 @pytest.mark.parametrize("arguments", [["build", "--help"], ["stats", "{sample}"]])
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1251"])
+@pytest.mark.slow
 def test_terminals_that_do_not_know_every_character(arguments, encoding, sample):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     words = [word.format(sample=sample.path) for word in arguments]

@@ -40,6 +40,7 @@ def old(k710, tmp_path):
     return open_manifest(tmp_path / "old")
 
 
+@pytest.mark.slow
 def test_over_an_old_manifest(k710, old, sample, tmp_path):
     out = copies(old.path, tmp_path)
     steps = kill_the_build_at_every_step(out)
@@ -59,6 +60,7 @@ def test_over_an_old_manifest(k710, old, sample, tmp_path):
     assert set(found[committed:]) == {sample.content_hash}
 
 
+@pytest.mark.slow
 def test_into_a_new_folder(k710, sample, tmp_path):
     out = copies(None, tmp_path)
     steps = kill_the_build_at_every_step(out)

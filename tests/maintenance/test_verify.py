@@ -161,6 +161,7 @@ DAMAGES = (
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.slow
 def test_a_damage_is_found_mended_and_fetched(k710, fetched, manifest, store, damage):
     before, tars_before = stored(store), tars(store)
     file = unit_of(store, NOT_VIDEO)

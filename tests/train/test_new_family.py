@@ -121,6 +121,7 @@ def test_its_layers_have_rates_of_their_own(recipe, experiment, tmp_path):
     assert scales["classifier.weight"] == 1
 
 
+@pytest.mark.slow
 def test_an_objective_without_labels_trains_validates_and_resumes(recipe, experiment, tmp_path):
     changes = ("objective=guess_brightness", "lr=5e-2")
     train(run(recipe, experiment, tmp_path / "whole", *changes))

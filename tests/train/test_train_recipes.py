@@ -79,6 +79,7 @@ def test_a_recipe_is_what_it_was_when_recipes_were_flat(name, flat):
     assert train_recipe_from(recipe(name).as_dict(), "written whole") == recipe(name)
 
 
+@pytest.mark.slow
 def test_a_whole_recipe_is_the_recipe(tmp_path):
     for name in GIVEN:
         path = tmp_path / f"{name}.yaml"
