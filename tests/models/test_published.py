@@ -27,6 +27,8 @@ from k710.models.heads.heads import find_head, twin_heads
 from k710.models.heads.published_order import published_order
 from k710.models.heads.remap import plan_remap
 from k710.models.heads.remap_write import write_remap
+from k710.train.read_recipe import read_train_recipe
+from k710.train.start import Origin, start_model
 from tests.helpers import CHECKOUT
 from tests.helpers.checkpoints import huggingface
 from tests.helpers.published_checkpoints import (
@@ -425,6 +427,15 @@ def test_an_evaluation_of_a_foreign_model_says_what_it_needs(model: str, tmp_pat
         assert needs in str(caught.value)
         assert "k710 remap-head" in str(caught.value)
         assert "--dialect" not in str(caught.value)
+
+
+def test_a_training_does_not_start_from_a_foreign_model(tmp_path: Path):
+    path = write_published(tmp_path, "timesformer", 400)
+    tiny = ["preset=tiny", "size_px=32", "num_frames=4", "checkpoint_blocks=0", "start=checkpoint"]
+    recipe = read_train_recipe("pretrain-k710-b16", tiny)[0]
+    with pytest.raises(CheckpointError, match="TimeSformer needs its model") as caught:
+        start_model(recipe, Origin(init=path))
+    assert "--dialect" not in str(caught.value)
 
 
 def test_a_family_with_the_same_names_does_not_take_a_foreign_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
