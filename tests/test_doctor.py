@@ -240,6 +240,7 @@ def test_an_ffmpeg_that_keeps_colours(use_ffmpeg):
         ("s/libx264/none264/", "not tested: this ffmpeg made no clip"),
     ],
 )
+@pytest.mark.slow
 def test_an_ffmpeg_that_changes_colours(use_ffmpeg, spoil, outcome):
     real = ffmpeg_binary()
     use_ffmpeg(
@@ -342,6 +343,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     assert one("cache").found.startswith(f"{tmp_path / 'cache'} cannot be written to; ")
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_looked_into_hides_no_other_line(k710, tmp_path, only, monkeypatch):
     def locked(here):
         raise PermissionError(13, "Permission denied", str(tmp_path))

@@ -138,7 +138,7 @@ def _dataset(
         num_clips=options.num_clips,
         num_crops=options.num_crops,
         on_error="zero_weight",
-        **model.family.sampling.options(),
+        **model.sampling.options(),
     )
     dataset = media.dataset(manifest, clip_options, view=view, split=split, training=False)
     if len(model.labels.names) != len(dataset.labels):

@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import nn
 
+from k710.errors import CheckpointError, UsageError
 from k710.evaluation.frames_of import choose_frames
+from k710.loading.sampling import METHODS
 from k710.manifest.views import check_view
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.families import family_of, refuse_foreign
-from k710.models.family import Family
+from k710.models.family import Family, Sampling
 from k710.models.heads.head_labels import Labels, source_labels
 from k710.models.heads.heads import find_head
 from k710.models.heads.remap import new_head, plan_remap
@@ -37,40 +39,56 @@ class ViewModel:
     messages: tuple[str, ...]
     head: Labels | None = None
     runs: tuple[dict[str, Any], ...] = ()
+    recorded_sampling: Sampling | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a clip it sees: as its recipe says, else as its family."""
+        return self.recorded_sampling or self.family.sampling
 
 
-def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
+def model_for_view(
+    path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None, size_px: int | None = None
+) -> ViewModel:
     """The checkpoint with a head of the view's classes in canonical order, as a manifest numbers them.
 
     Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
-    index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8. Raises
-    CheckpointError for a model of no family, and where a class has no row or nothing tells the order, UsageError for
-    an unknown view.
+    index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8;
+    `size_px` the side of its frames, of a family whose tensors do not tell it. Raises CheckpointError for a model of no
+    family, and where a class has no row or nothing tells the order, UsageError for an unknown view, and for a size that
+    is not its tensors'.
     """
     refuse_foreign(open_checkpoint(path))  # before any question on its head
     # What its record says it is, it is, whether it was remapped before or not.
     remap = plan_remap([path], to=check_view(view), dialects=[dialect] if dialect else [], again=True)
     checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
-    family, model, config_message = _model(checkpoint, len(remap.rows), num_frames)
+    family, model, config_message = _model(checkpoint, len(remap.rows), num_frames, size_px)
     load_into(family, model, checkpoint, head_rows=rows)
     messages = [
         *remap.sources[0].messages,
         f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}",
     ]
-    runs = tuple(runs_of(checkpoint.payload.get("run")))
+    runs, sampling = tuple(runs_of(checkpoint.payload.get("run"))), _sampling(family, checkpoint)
     head = remap.sources[0].labels
-    return ViewModel(family, model.eval(), model.config, remap.target, (config_message, *messages), head, runs)
+    return ViewModel(
+        family, model.eval(), model.config, remap.target, (config_message, *messages), head, runs, sampling
+    )
 
 
-def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
+def model_as_it_is(
+    path: Path, *, dialect: str | None = None, num_frames: int | None = None, size_px: int | None = None
+) -> ViewModel:
     """The checkpoint with its own head and its own labels. Raises CheckpointError as `model_for_view`."""
     checkpoint = open_checkpoint(path)
     refuse_foreign(checkpoint)  # before any question on its head
     head = find_head(checkpoint)
     labels, messages = source_labels(checkpoint, head, dialect=dialect, again=True)
-    family, model, config_message = _model(checkpoint, head.rows, num_frames)
+    family, model, config_message = _model(checkpoint, head.rows, num_frames, size_px)
     load_into(family, model, checkpoint)
-    return ViewModel(family, model.eval(), model.config, labels, (config_message, *messages))
+    sampling = _sampling(family, checkpoint)
+    return ViewModel(
+        family, model.eval(), model.config, labels, (config_message, *messages), recorded_sampling=sampling
+    )
 
 
 def model_with_any_head(path: Path, *, num_frames: int | None = None) -> tuple[Family, nn.Module]:
@@ -81,11 +99,26 @@ def model_with_any_head(path: Path, *, num_frames: int | None = None) -> tuple[F
     return family, model.eval()
 
 
-def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[Family, nn.Module, str]:
+def _model(
+    checkpoint: Checkpoint, num_classes: int, num_frames: int | None, size_px: int | None = None
+) -> tuple[Family, nn.Module, str]:
     family, config = family_of(checkpoint)
+    if size_px is not None and family.size_in_shapes and size_px != config.size_px:
+        raise UsageError(f"{checkpoint.path}: its tensors are of frames of {config.size_px} px, not {size_px}")
+    config = replace(config, size_px=size_px or config.size_px)
     known, why = choose_frames(checkpoint, wanted=num_frames, size_px=config.size_px)
     config = replace(config, num_classes=num_classes, num_frames=known or config.num_frames)
     return family, family.build(config), f"{config.title}, {config.num_frames} frames ({why})"
+
+
+def _sampling(family: Family, checkpoint: Checkpoint) -> Sampling:
+    """Which frames a model was trained on, by the recipe of a k710 checkpoint; else its family's."""
+    data = checkpoint.recorded("data")
+    method, stride = data.get("sampling"), data.get("stride")
+    fits = (method is None or method in METHODS) and (stride is None or isinstance(stride, int))
+    if not fits:
+        raise CheckpointError(f"{checkpoint.path}: its recipe is damaged: sampling {method!r}, stride {stride!r}")
+    return family.sampling.changed(method, stride)
 
 
 def runs_of(record: Any) -> Iterator[dict[str, Any]]:

@@ -62,7 +62,12 @@ def checked_batches(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         for found in _batches(loader):
             if isinstance(found, K710Error):
-                raise found
+                try:
+                    raise found
+                finally:
+                    # An error that its own traceback refers to waits for a collection, and the workers with it. That
+                    # would tell them too late to end: 5 s for each of them.
+                    del found
             yield found
     except RuntimeError as error:
         if not (died := _DIED.search(str(error))):

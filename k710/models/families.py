@@ -12,15 +12,16 @@ from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.family import Family
 from k710.models.heads.published_order import needs
 from k710.models.uniformerv2.family import UNIFORMERV2
+from k710.models.videomaev2.family import VIDEOMAEV2
 
-FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2}
+FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2, "videomaev2": VIDEOMAEV2}
 
 
 def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     """The family whose tensors a checkpoint holds, and the configuration that their shapes tell.
 
-    Shapes do not tell frames or dropouts: those are as published. Raises CheckpointError where no family, or more than
-    one, has such tensors.
+    Shapes do not tell frames, dropouts or, of some families, the size: those are as published, or as the recipe of a
+    k710 checkpoint says. Raises CheckpointError where no family, or more than one, has such tensors.
     """
     found, foreign = [], _foreign(checkpoint)
     # A published model that k710 does not have can have the names of one that it has, as UMT has VideoMAE's, and yet it
@@ -58,6 +59,9 @@ def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:
     """The configuration with what no shape tells, where the recipe of a k710 checkpoint does."""
     recorded = checkpoint.recorded("model")
     known = {name: recorded[name] for name in family.not_in_shapes if recorded.get(name) is not None}
+    size_px = checkpoint.recorded("data").get("size_px")
+    if not family.size_in_shapes and size_px is not None:
+        known["size_px"] = size_px
     try:
         return replace(config, **known)
     except (UsageError, TypeError) as error:

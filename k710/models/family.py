@@ -43,6 +43,12 @@ class Sampling:
         """As the options of a dataset and of FrameSampling."""
         return {"method": self.method, "stride": self.stride}
 
+    def changed(self, method: str | None, stride: int | None) -> Sampling:
+        """With what a recipe's section `data` says, where it says something: a method with its stride, or a stride."""
+        if method is not None:
+            return Sampling(method, stride)
+        return self if stride is None else replace(self, stride=stride)
+
 
 @dataclass(frozen=True)
 class Start:
@@ -57,6 +63,19 @@ class Start:
     load: Callable[[nn.Module, str | Path, bool, Mapping[str, Any]], list[str]]
     title: str
     wants: str
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What a checkpoint that was pretrained without classes has for a classifier.
+
+    `names` maps the model's names to the file's. `left` are the beginnings of the file's other names, `new` those of
+    the model's names that the file has nothing for.
+    """
+
+    names: Mapping[str, str]
+    left: tuple[str, ...]
+    new: tuple[str, ...]
 
 
 class Config(Protocol):
@@ -90,7 +109,12 @@ class Family:
     be resized; `resize_positions(tensor, config, where)` does it.
 
     `not_in_shapes` are fields of the configuration that change what a model computes but no shape of a tensor. k710's
-    own checkpoints record them in their recipe; others are taken to have the default.
+    own checkpoints record them in their recipe; others are taken to have the default. `size_in_shapes`: whether shapes
+    tell the size of the frames; where they do not, the recipe of a k710 checkpoint does, and others are taken to have
+    the published size.
+
+    `encoder_of(checkpoint, config)` is the encoder of a checkpoint that was pretrained without classes, None for any
+    other; families that are not pretrained so have none.
 
     `mean` and `std` normalise pixels in 0 to 1, one number a channel. `sampling` says which frames of a clip it sees.
     """
@@ -112,6 +136,8 @@ class Family:
     no_decay: frozenset[str] = frozenset()
     sampling: Sampling = Sampling()
     not_in_shapes: tuple[str, ...] = ()
+    size_in_shapes: bool = True
+    encoder_of: Callable[[Checkpoint, Any], Encoder | None] | None = None
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None
 

@@ -11,8 +11,9 @@ from typing import Any
 from k710.errors import RecipeError, UsageError
 from k710.loading.augment.augment import Augment
 from k710.loading.augment.mix import Mix
+from k710.loading.sampling import FrameSampling
 from k710.models.families import FAMILIES
-from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family
+from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family, Sampling
 from k710.sources.known import VIEWS
 from k710.train.objectives import OBJECTIVES, Objective
 from k710.train.sections import AugmentRecipe, DataRecipe, ModelRecipe, OptimRecipe, ValidateRecipe
@@ -41,6 +42,11 @@ class TrainRecipe:
     def family(self) -> Family:
         return FAMILIES[self.model.family]
 
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a clip the model sees."""
+        return self.family.sampling.changed(self.data.sampling, self.data.stride)
+
     def checked(self, where: Path | str) -> TrainRecipe:
         """The recipe itself. Raises RecipeError, naming the file and the key, for a value that cannot be."""
         if self.model.family not in FAMILIES:
@@ -54,11 +60,12 @@ class TrainRecipe:
             "optim.precision": PRECISIONS,
             "objective": tuple(OBJECTIVES),
         }
+        values = self.flat()
         for key, allowed in choices.items():
-            if (value := self.value(key)) not in allowed:
+            if (value := values[key]) not in allowed:
                 raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
         for key, (low, high) in _RANGES.items():
-            value = self.value(key)
+            value = values[key]
             if not low <= value <= high:  # nor is NaN
                 raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
         optim = self.optim
@@ -76,6 +83,7 @@ class TrainRecipe:
             raise RecipeError(f"{where}: optim.batch_size {optim.batch_size} must be a multiple of data.num_repeats")
         try:
             self.model.config(self.data, num_classes=1)
+            FrameSampling(self.data.num_frames, **self.sampling.options())
         except UsageError as error:
             raise RecipeError(f"{where}: {error}") from None
         return self
@@ -136,6 +144,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "optim.layer_decay": (1e-3, 1),
     "optim.ema_decay": (0, 0.9999999),
     "optim.label_smoothing": (0, 0.999),
+    "optim.distill_temperature": (1e-3, 1e3),
     "augment.max_aspect": (1e-3, 1e3),
     "seed": (0, 2**63 - 1),
     "validate.every_epochs": (1, 10**5),
@@ -148,6 +157,7 @@ def augment_of(recipe: TrainRecipe) -> Augment:
     given = recipe.augment
     return Augment(
         **recipe.family.crops(recipe.data.size_px),
+        crop=given.crop,
         area=(given.min_area, given.max_area),
         aspect=(given.min_aspect, given.max_aspect),
         flip_prob=given.flip_prob,

@@ -17,6 +17,8 @@ class DataRecipe:
     num_frames: int
     size_px: int
     num_repeats: int = 1  # samples of each decoded clip
+    sampling: str | None = None  # which frames: None for the family's; see k710.loading.sampling
+    stride: int | None = None  # in source frames; None for the family's, or none
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class OptimRecipe:
     lr: float
     start_lr: float = 1e-6
     end_lr: float = 1e-6
+    warmup_reaches_lr: bool = False  # whether the warmup's last step already has lr (numpy.linspace), not the next one
     weight_decay: float = 0.05
     beta1: float = 0.9
     beta2: float = 0.999
@@ -66,6 +69,7 @@ class OptimRecipe:
     layer_decay: float = 1.0  # 1: one rate for all layers
     ema_decay: float = 0.0  # 0: no average
     label_smoothing: float = 0.0
+    distill_temperature: float = 3.0  # of the objective `distill`
     precision: str = "bf16"
 
 
@@ -73,6 +77,7 @@ class OptimRecipe:
 class AugmentRecipe:
     """Section `augment`: what is done to the pixels of a training batch (k710.loading.augment)."""
 
+    crop: str = "random_resized"
     min_area: float = 0.08
     max_area: float = 1.0
     min_aspect: float = 0.75

@@ -172,6 +172,7 @@ def write_tangled_lists(folder: Path, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.slow
 def test_pandas_and_k710_agree_on_tangled_lists(tmp_path: Path, seed: int) -> None:
     write_tangled_lists(tmp_path, random.Random(seed))
     for splits in SPLITS:

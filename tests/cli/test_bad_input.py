@@ -501,6 +501,7 @@ def limited_build(out: Path, limit_bytes: int, *options: str) -> subprocess.Comp
     return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_a_write_that_really_fails(sample, tmp_path):
     sizes = {path.suffix: path.stat().st_size for path in sample.path.rglob("*") if path.is_file()}
     shutil.copytree(sample.path, tmp_path / "old")

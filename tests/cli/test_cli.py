@@ -22,6 +22,7 @@ from k710.sample.footage import sample_clips, write_footage
 from k710.sample.motions import LOOKS
 from tests.helpers import CHECKOUT
 from tests.helpers.checkpoints import uniformerv2
+from tests.helpers.tiny_models import released, tiny_state
 
 HEAVY = {
     "av",
@@ -99,6 +100,7 @@ def test_every_command_has_help_an_example_and_documentation(name):
                 assert re.search(rf"(^|[\s`]){spelled}\b", pages), f"docs/ does not mention {spelled}"
 
 
+@pytest.mark.slow
 def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     """Every example that the help shows, on the sample, in the order of the commands."""
     import torch
@@ -106,6 +108,7 @@ def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, rows in (("k710_uniformerv2_b16_8x224", 710), ("k400", 400), ("k600", 600), ("k700", 700)):
         torch.save(uniformerv2(rows), f"{name}.pyth")
+    released(Path("uniformerv2_k710.pyth"), "uniformerv2", tiny_state("uniformerv2"))
     Path("my_train.txt").write_text("sample-0001\n")
     Path("my_val.csv").write_text("sample-0002_000010_000020.mp4 3\n")
     assert k710("build", "--annotations", "sample").exit_code == 0  # manifests/k710
@@ -144,6 +147,7 @@ def test_a_reader_that_goes_away_is_no_error(sample):
 
 @pytest.mark.parametrize("arguments", [["build", "--help"], ["stats", "{sample}"]])
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1251"])
+@pytest.mark.slow
 def test_terminals_that_do_not_know_every_character(arguments, encoding, sample):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     words = [word.format(sample=sample.path) for word in arguments]
@@ -265,7 +269,7 @@ def make_commands(target: str, tmp_path: Path) -> list[str]:
     """What make would run for a target in a checkout without .venv."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_bytes((CHECKOUT / name).read_bytes())
-    # Tests run under `make test`: a make that knew of it would say which folder it enters, and wait for that one's jobs.
+    # Tests run under `make test`: a make that knows of it says which folder it enters.
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
     result = run("make", "-n", target, cwd=tmp_path, env=alone)
     assert result.returncode == 0, result.stderr

@@ -293,6 +293,7 @@ main(sys.argv[1:], prog_name="k710")
 @pytest.mark.skipif(sys.platform == "win32", reason="limits and signals of POSIX")
 @pytest.mark.parametrize("form", ["file", "folder"])
 @pytest.mark.parametrize("program", [_LIMITED, _KILLED], ids=["disk full", "killed"])
+@pytest.mark.slow
 def test_a_file_that_cannot_be_finished_never_takes_its_name(program: str, form: str, released: Path):
     source = released if form == "file" else huggingface(released.parent, 710)
     command = [

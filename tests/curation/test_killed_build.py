@@ -14,51 +14,22 @@ from pathlib import Path
 import pytest
 
 from k710 import open_manifest
+from tests.helpers.killed import MOST_STEPS, kill_at_every_step
 
 ARGUMENTS = ("build", "--sources", "k400,k600,k700", "--annotations", "sample", "--out")
 
-# Builds into OUT.0, OUT.1, … in processes of their own, each killed at one more of its steps that touch OUT.
-KILLER = """
-import itertools, os, signal, sys
-import k710.curation.build, k710.cli.build, pyarrow.dataset
-from k710.cli import main
-
-def killed_at(step, out):
-    seen = 0
-    def hook(event, arguments):
-        nonlocal seen
-        if event.split(".")[0] in ("open", "os", "shutil", "tempfile") and any(out in str(each) for each in arguments):
-            seen += 1
-            if seen > step:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(hook)
-    main([*sys.argv[2:], out, "--force"], prog_name="k710")
-
-for step in itertools.count():
-    if not (child := os.fork()):
-        sys.stdout = open(os.devnull, "w")
-        killed_at(step, f"{sys.argv[1]}.{step}")
-    if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
-        print(step)
-        break
-"""
-MANY = 60  # more steps than a build has
-
 
 def copies(original: Path | None, folder: Path) -> Path:
-    for step in range(MANY):
+    for step in range(MOST_STEPS):
         if original:
             shutil.copytree(original, folder / f"m.{step}")
     return folder / "m"
 
 
-def kill_at_every_step(out: Path) -> int:
-    """The number of steps at which a build was killed: the next one went through."""
-    command = [sys.executable, "-c", KILLER, str(out), *ARGUMENTS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    steps = int(done.stdout)
-    assert 5 < steps < MANY
+def kill_the_build_at_every_step(out: Path) -> int:
+    command = (*ARGUMENTS, "{folder}", "--force")
+    steps = kill_at_every_step(out, command, imports=("k710.curation.build", "k710.cli.build"))
+    assert steps > 5
     return steps
 
 
@@ -69,9 +40,10 @@ def old(k710, tmp_path):
     return open_manifest(tmp_path / "old")
 
 
+@pytest.mark.slow
 def test_over_an_old_manifest(k710, old, sample, tmp_path):
     out = copies(old.path, tmp_path)
-    steps = kill_at_every_step(out)
+    steps = kill_the_build_at_every_step(out)
     found = []
     for step in range(steps + 1):
         folder = Path(f"{out}.{step}")
@@ -88,9 +60,10 @@ def test_over_an_old_manifest(k710, old, sample, tmp_path):
     assert set(found[committed:]) == {sample.content_hash}
 
 
+@pytest.mark.slow
 def test_into_a_new_folder(k710, sample, tmp_path):
     out = copies(None, tmp_path)
-    steps = kill_at_every_step(out)
+    steps = kill_the_build_at_every_step(out)
     outcomes = set()
     for step in range(steps + 1):
         folder = Path(f"{out}.{step}")

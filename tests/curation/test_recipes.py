@@ -108,6 +108,7 @@ def test_there_and_back(tmp_path):
         ("<<: [1]\n", "line 1: not YAML: expected a mapping"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_bad_recipes(k710, tmp_path, content, message):
     with pytest.raises(RecipeError, match=re.escape(f"{tmp_path / 'own.yaml'}: {message}")):
         recipe(tmp_path, content)

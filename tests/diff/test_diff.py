@@ -199,6 +199,7 @@ def test_a_dataset_does_not_differ_from_itself(view, a, of_media):
 @pytest.mark.parametrize("view", ["k710", "k400"])
 @patient
 @given(a=clip_rows(), b=clip_rows(), media_a=media_rows(), media_b=media_rows())
+@pytest.mark.slow
 def test_the_other_way_round(view, a, b, media_a, media_b):
     there, back = of(a, b, view, media_a, media_b), of(b, a, view, media_b, media_a)
     turned = {"gained": "lost", "lost": "gained"}

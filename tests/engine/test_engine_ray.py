@@ -465,6 +465,7 @@ def test_no_cluster_there(refused):
     assert said == f"k710: no Ray cluster at {address}: Connection refused\n"
 
 
+@pytest.mark.slow
 def test_another_service_there(refused, monkeypatch, loopback):
     """As Ray's dashboard; Ray itself would wait for ever."""
     pytest.importorskip("ray")

@@ -119,6 +119,7 @@ ONLY = ("--splits", "train")
 # Which archives are read for which clips.
 
 
+@pytest.mark.slow
 def test_the_archives_of_three_releases(k710, fetch, public, tmp_path):
     lists = {
         "k400_train": ["k400-train0", "k400-train1"],
@@ -357,6 +358,7 @@ def test_archives_to_read():
     ],
     ids=["cut", "reset", "503", "slow", "no ranges"],
 )
+@pytest.mark.slow
 def test_an_archive_over_a_bad_connection(alone, fetch, public, tmp_path, faults):
     (path,) = public.publish("k600", "train", named(*NAMES), faults=list(faults))
     assert len(public.server.pages[path].body) > 9000

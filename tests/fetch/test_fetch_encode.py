@@ -101,6 +101,7 @@ def test_a_span_of_a_video_is_its_frames_and_no_others(tmp_path, span):
 @pytest.mark.parametrize(
     "tick_s", [Fraction(1001, 30_000), Fraction(1001, 24_000), Fraction(1, 50), Fraction(1001, 60_000)], ids=str
 )
+@pytest.mark.slow
 def test_a_span_at_the_rates_of_television(tmp_path, tick_s):
     count = round(8 / tick_s)
     video = timed_video(tmp_path / "v.mp4", list(range(count)), tick_s, **B_FRAMES)

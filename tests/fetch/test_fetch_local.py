@@ -59,6 +59,7 @@ def clips_in(folder: Path, names: Any = NAMES, **how: Any) -> Path:
 @pytest.mark.parametrize(
     "layout", ["{name}.mp4", "train/{name}.mp4", "train/tying necktie/{name}.mp4", "val/tying_necktie/{name}.mp4"]
 )
+@pytest.mark.slow
 def test_clips_named_by_their_span_in_any_layout(fetch, small, tmp_path, layout):
     for place, name in enumerate(NAMES):
         clip_file(tmp_path / "clips" / layout.format(name=name), first=100 * place)
@@ -96,6 +97,7 @@ def test_ids_that_differ_in_case_or_begin_with_a_dash(fetch, k710, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["with space", 'it\'s "quoted"', "100% of %05d", "a:b", "back\\slash", "[x]*?", "ü-ö"])
+@pytest.mark.slow
 def test_folders_with_names_that_something_might_take_for_an_instruction(fetch, small, tmp_path, name):
     folder = clips_in(tmp_path / name / "-y", NAMES[:1])
     clip_file(folder / name / f"{VAL[0][0]}.mp4", seconds=6)  # the demuxer and the cut see the name too
@@ -495,6 +497,7 @@ def test_choices_that_cannot_be(k710, small, tmp_path, more, message):
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_a_limit_is_a_sample_that_grows(k710, tmp_path):
     many = [(f"many-{number:06d}", 0, 2) for number in range(60)]
     manifest = build(k710, tmp_path, {("k400", "train"): many, ("k400", "val"): VAL})

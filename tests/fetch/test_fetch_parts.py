@@ -121,6 +121,7 @@ def fetch(k710, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_parts_of_a_folder_make_up_the_whole(k710, fetch, small, clips, tmp_path):
     store = Store(tmp_path / "store", "h264")
     before: set[str] = set()
@@ -192,6 +193,7 @@ def test_the_same_part_twice_at_once(k710, world, tmp_path):  # noqa: F811
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_part_that_is_killed_goes_on(k710, world, tmp_path):  # noqa: F811
     manifest = world.copy(tmp_path)
     with Fetch(manifest, world.origin, more=("--part", "1/2")) as first:
@@ -251,6 +253,7 @@ def test_parts_of_youtube_make_up_the_whole(small, tmp_path_factory, of, failure
 
 
 @pytest.mark.parametrize("of", [2, 3, 7])
+@pytest.mark.slow
 def test_archives_fall_into_parts_and_later_ones_wait_for_the_earlier(fetch, three_stages, tmp_path, of):
     manifest, public, asked = three_stages  # noqa: F811
     unread = set(asked["k600"])
@@ -317,6 +320,7 @@ def test_a_clip_that_another_part_finds_in_a_folder_is_left_to_it(k710, fetch, p
     assert Store(tmp_path / "store", "h264").rows().num_rows == 11
 
 
+@pytest.mark.slow
 def test_what_a_folder_could_not_give_waits_for_the_archives_of_others(k710, fetch, public, tmp_path):  # noqa: F811
     """The other way round: a clip is asked of the folder once all archives that may hold it are read."""
     ids = [f"late-{number:06d}" for number in range(10)]

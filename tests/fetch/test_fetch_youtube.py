@@ -139,6 +139,7 @@ def test_a_second_run_asks_nobody(fetch, youtube, tmp_path):
     assert youtube.asked() == ["private-one"]
 
 
+@pytest.mark.slow
 def test_parts_share_the_videos_out(fetch, youtube, tmp_path):
     """Each video is asked for by one part, whichever of its clips are wanted; none is asked for twice."""
     ids = [f"part-vid-{number:02d}" for number in range(6)]
@@ -246,6 +247,7 @@ def test_a_connection_that_breaks_is_taken_up(fetch, youtube, tmp_path):
     assert youtube.downloads() == 3
 
 
+@pytest.mark.slow
 def test_a_download_that_takes_too_long_is_given_up(fetch, youtube, tmp_path, monkeypatch):
     monkeypatch.setattr("k710.fetch.origins.youtube.downloads._GRACE_S", 5.0)
     stalls = youtube.format(134, BODY, 64, 48)
@@ -323,6 +325,7 @@ def test_an_unknown_answer_settles_nothing(fetch, youtube, tmp_path):
         ("This content isn't available, try again later.", "wait some hours, give longer --youtube-sleep"),
     ],
 )
+@pytest.mark.slow
 def test_a_session_that_is_refused_ends_politely_and_goes_on_later(fetch, youtube, tmp_path, said, advice):
     wanted = [f"blocked-{n:03}" for n in range(8)]
     for youtube_id in wanted:
@@ -401,6 +404,7 @@ def ago(store: Path, hours: float) -> None:
         pa.parquet.write_table(table, file)
 
 
+@pytest.mark.slow
 def test_gone_needs_two_verdicts_an_hour_apart(fetch, youtube, tmp_path):
     store = tmp_path / "store"
     youtube.serve(ALIVE, youtube.format(134, BODY, 64, 48))
@@ -446,6 +450,7 @@ def test_a_verdict_needs_a_living_video_that_answers(fetch, youtube, tmp_path):
     assert youtube.downloads() == 0  # it is only looked at
 
 
+@pytest.mark.slow
 def test_a_blocked_session_that_calls_all_videos_gone_records_nothing(fetch, youtube, tmp_path):
     youtube.serve(ALIVE, youtube.format(134, BODY, 64, 48))
     fetch(some(ALIVE, "other-other", "third-third"), code=1)  # the pages of two are missing: no answer
@@ -503,6 +508,7 @@ def test_every_clip_is_in_one_unit_with_the_others_of_its_video(clips):
 MEDIA = pa.schema([MEDIA_SCHEMA.field(name) for name in ("clip_id", "failure", "origin", "settled_at")]).empty_table()
 
 
+@pytest.mark.slow
 def test_what_a_later_origin_brings_is_no_video_without_an_answer(fetch, youtube, tmp_path):
     """Nor is an archive that could not be read, once nothing of it is wanted any more."""
     first, second = "later-bring", "nobody-has-"
@@ -523,6 +529,7 @@ def test_what_a_later_origin_brings_is_no_video_without_an_answer(fetch, youtube
     assert "not read" not in told.stderr
 
 
+@pytest.mark.slow
 def test_whole_videos_need_room_too(fetch, youtube, tmp_path, monkeypatch):
     """One that comes and one in each of two units that is cut, but no more than there are."""
     monkeypatch.setattr(estimate, "_free_bytes", lambda folder: 2_900_000_000)
@@ -724,6 +731,7 @@ def test_sigterm_commits_what_has_come_and_ends_the_download(process, youtube, f
 
 
 @pytest.mark.skipif(not PROC, reason="the processes that are left are looked for in /proc")
+@pytest.mark.slow
 def test_after_sigkill_nothing_runs_on_and_the_next_run_goes_on(process, youtube, fetch, tmp_path):
     wanted = [f"video-{n:05}" for n in range(4)]
     for youtube_id in wanted[:3]:

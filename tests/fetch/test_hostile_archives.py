@@ -65,6 +65,7 @@ def kinds() -> list[object]:
 
 
 @pytest.mark.parametrize("name", kinds())
+@pytest.mark.slow
 def test_an_archive_gives_what_it_must_and_nothing_else(name):
     kind: Archive = ARCHIVES[name]
     archive = kind.build(CLIPS)

@@ -20,6 +20,8 @@ from tests.helpers.hostile_media import CLIP_NAME, KINDS, REACHING, SECRET_SIZE_
 from tests.helpers.media_bytes import FPS, base, body, boxes, edit
 from tests.helpers.tar_bytes import EVIL, GIB, MIB, Clips, members, zeros
 
+pytestmark = pytest.mark.slow
+
 OUTCOMES = {"ok", "not_video", "undecodable", "corrupt", "short", "mismatch"}
 FLAGS = {"short", "trimmed", "frozen", "black"}
 

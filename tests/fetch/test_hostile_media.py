@@ -12,6 +12,8 @@ from k710.maintenance.verify import read_media
 from k710.store.store import Store
 from tests.helpers.hostile_media import CLIP_NAME, KINDS, SECRET_SIZE_PX, SPAN_S, build
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(KINDS)
 IDS = {name: f"kind-{number:06d}" for number, name in enumerate(NAMES)}
 START_S = 10

@@ -249,6 +249,7 @@ def test_two_undisturbed_runs_make_the_same_tars(k710, world, tmp_path):
     assert tars(Store(manifest / "store", "h264")) == world.tars
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_waste_work_and_break_nothing(k710, world, tmp_path):
     manifest = world.copy(tmp_path)
     with Fetch(manifest, world.origin) as one, Fetch(manifest, world.origin) as other:
@@ -318,6 +319,7 @@ def test_interrupted_once(k710, world, tmp_path, slow_ffmpeg, number):
 
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.slow
 def test_interrupted_twice(k710, world, tmp_path, slow_ffmpeg, number):
     """It ends at once, though no clip would be done for a long time, and takes its processes along."""
     manifest = world.copy(tmp_path)
@@ -342,6 +344,7 @@ def test_interrupted_twice(k710, world, tmp_path, slow_ffmpeg, number):
 
 
 @needs_proc
+@pytest.mark.slow
 def test_nothing_is_left_running_after_an_undisturbed_run(world, tmp_path):
     with Fetch(world.copy(tmp_path), world.origin) as fetch:
         until(lambda: fetch.processes("k710.fetch.encode.clip_process"))
@@ -393,6 +396,7 @@ def test_an_ffmpeg_that_does_not_work_is_no_clips_fault(k710, world, tmp_path, u
 
 
 @needs_proc
+@pytest.mark.slow
 def test_an_interrupt_during_the_first_check_is_no_broken_ffmpeg(world, tmp_path, slow_ffmpeg):
     slow = slow_ffmpeg(0)
     slow.write_text(slow.read_text().replace('exec "', 'case "$*" in *self-check.mp4) sleep 1.7 ;; esac\nexec "'))
@@ -429,6 +433,7 @@ def test_a_clip_whose_process_dies_every_time(world, tmp_path, monkeypatch, slow
 
 
 @needs_proc
+@pytest.mark.slow
 def test_the_ffmpeg_of_a_killed_process_goes_with_it(world, tmp_path, monkeypatch, slow_ffmpeg):
     """Or it would go on writing the file that the next process begins anew."""
     mark = uuid.uuid4().hex
@@ -473,6 +478,7 @@ def test_an_ffmpeg_that_hangs_has_its_time(world, tmp_path, monkeypatch):
     assert time.monotonic() - begin_s < 20
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_is_killed(world, tmp_path, monkeypatch):
     """A pipe that nobody writes to stands for what never returns. One that hangs is not tried again."""
     monkeypatch.setattr(helper_pool, "GRACE_S", 0.5)
@@ -553,6 +559,7 @@ def noisy(tmp_path_factory, k710):
     return manifest_of(k710, folder, clips), folder / "clips"
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up(k710, noisy, disk, monkeypatch):
     """What is settled is kept; with more room the same command goes on."""
     manifest, origin = noisy

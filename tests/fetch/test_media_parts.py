@@ -84,6 +84,7 @@ def video(folder: Path, kind: str, *, sound: bool, late_s: float = 0.0, seconds:
     ("kind", "sound"),
     [(kind, sound) for kind in VIDEOS for sound in (False, True) if (kind, sound) != ("fragmented", True)],
 )
+@pytest.mark.slow
 def test_a_span_is_its_frames_in_every_container(tmp_path, kind, sound):
     file = video(tmp_path, kind, sound=sound)
     fps = 25 if kind == "mpeg" else 10
@@ -95,6 +96,7 @@ def test_a_span_is_its_frames_in_every_container(tmp_path, kind, sound):
 
 @pytest.mark.parametrize("late_s", [0.4, 1.0])
 @pytest.mark.parametrize("kind", ["mp4", "mp4 b-frames", "mov", "mkv", "ts", "flv"])
+@pytest.mark.slow
 def test_pictures_that_begin_late_are_all_kept(tmp_path, kind, late_s):
     file = video(tmp_path, kind, sound=True, late_s=late_s, seconds=4)
     for profile in PROFILES:

@@ -443,6 +443,7 @@ HEADER = b"label,youtube_id,time_start,time_end,split\n"
 @example((HEADER + b'archery,abcdefghijk,1,2,"v\nal"\n', "val"))
 @example((HEADER + b"archery,abcdefghijk,1,00000000000000000000000000002,val\n", "val"))
 @example((b'"' + b"x" * 200_000 + b'",' + HEADER, "val"))  # a field that Python's csv refuses
+@pytest.mark.slow
 def test_the_fast_reader_differs_nowhere(case: tuple[bytes, str]) -> None:
     assert_no_difference(*case)
 

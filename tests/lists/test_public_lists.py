@@ -79,6 +79,7 @@ def test_without_a_network_the_message_names_the_address_and_the_way_out(k710, p
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_a_few_bad_rows_of_an_official_list_are_dropped_and_listed(k710, public, tmp_path, monkeypatch):
     header, *rows = (LISTS / "k400_train.csv").read_text().splitlines()
     many = [f"abseiling,{number:011d},0,10,train,0" for number in range(2_000)]
@@ -101,6 +102,7 @@ def test_a_few_bad_rows_of_an_official_list_are_dropped_and_listed(k710, public,
     assert not (tmp_path / "m2").exists()
 
 
+@pytest.mark.slow
 def test_more_than_one_bad_row_in_a_thousand_stops_the_build(k710, public, tmp_path, monkeypatch):
     rows = [f"abseiling,{number:011d},0,10,train" for number in range(1_997)]
     rows += ["abseiling,too-short,0,10,train"] * 3

@@ -246,6 +246,7 @@ def test_it_pickles_to_a_path(numbered):
     assert isinstance(again.index, ClipIndex)
 
 
+@pytest.mark.slow
 def test_public_names_are_imported_when_first_used():
     script = (
         "import sys, k710\nassert not {'torch', 'pyarrow', 'numpy'} & set(sys.modules)\n"
@@ -266,6 +267,7 @@ def test_a_manifest_is_named_by_its_path_or_version(numbered, tmp_path):
         open_dataset(tmp_path, **K400)
 
 
+@pytest.mark.slow
 def test_a_script_ends_without_a_word(numbered):
     """Modules are taken down before what they hold: a file that is closed by then was reported as an error."""
     script = (

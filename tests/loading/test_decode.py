@@ -92,6 +92,7 @@ def test_every_decoder_shows_the_frames_that_are_asked_for(file_of, name, decode
 @pytest.mark.parametrize("name", ["released", "open_gop", "h264"])
 @given(wanted=st.lists(st.integers(0, NUM_FRAMES - 1), min_size=1, max_size=12))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
 def test_jumping_gives_what_decoding_everything_gives(file_of, name, wanted):
     media = file_of(name)
     with av.open(io.BytesIO(media)) as opened:

@@ -70,6 +70,7 @@ def assert_shows(media: bytes, shown: list[int | None]) -> None:
 
 
 @pytest.mark.parametrize(("codec", "number"), VARIANTS)
+@pytest.mark.slow
 def test_a_pair_shows_what_ffmpeg_shows(tmp_path, codec, number):
     if codec not in encoders():
         pytest.skip(f"this ffmpeg has no {codec}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -260,6 +261,22 @@ def test_a_clip_that_fails_is_one_error_or_a_weight(own, workers):
     assert batch.targets[partner, batch.class_ids[partner]] == 1, "nothing black was mixed into its partner"
 
 
+def test_the_workers_of_a_loader_that_failed_end_at_once(own):
+    """They waited for 5 s each."""
+    break_clip(own, 3)
+    gc.disable()
+    try:
+        loader = ClipLoader(open_dataset(own, **K400, profile="frames"), batch_size=4, num_workers=2, augment=PLAIN)
+        error_of(loader)
+        workers = loader._loader._iterator._workers
+        begin_s = time.monotonic()
+        del loader
+        assert time.monotonic() - begin_s < 5
+        assert [worker.exitcode for worker in workers] == [0, 0]
+    finally:
+        gc.enable()
+
+
 @pytest.mark.slow
 def test_clips_that_fail_one_after_another_raise_all_the_same(own):
     """A pair in a small batch may: with two clips a GPU, that would end a long run by bad luck."""
@@ -302,6 +319,7 @@ def test_a_worker_outlives_the_signals_of_others(dataset, number):
     assert worker.exitcode == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_one_error_and_the_position_is_kept(dataset, monkeypatch):
     load = ClipReader.load
     monkeypatch.setattr(ClipReader, "load", lambda *arguments: time.sleep(0.2) or load(*arguments))
@@ -400,6 +418,7 @@ def test_an_epoch_that_cannot_be_is_refused(manifest, dataset):
         ClipLoader(open_dataset(manifest, view="k400", split="val", profile="frames"), batch_size=2, epoch=0)
 
 
+@pytest.mark.slow
 def test_training_clips_asked_for_by_number_epoch_after_epoch_are_reported(dataset):
     """As torch's own DataLoader asks."""
     first = [dataset[number] for number in range(len(dataset))]

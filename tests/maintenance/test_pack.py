@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -24,6 +22,7 @@ from k710.manifest.read import open_manifest
 from k710.manifest.views import view
 from k710.store.store import Store
 from k710.text import data_size
+from tests.helpers.killed import MOST_STEPS, kill_at_every_step
 from tests.helpers.small_stores import clips_of, fake_media, film, manifest_of, members, put, stored, tars
 
 CANONICAL, OTHERS = class_names("k400"), class_names("k400", "uniformerv2")
@@ -405,50 +404,19 @@ def test_an_interrupted_pack_leaves_what_was_there(k710, manifest, tmp_path, mon
         assert contents(out) == before
 
 
-# Packs into S.0/shards, S.1/shards, … in processes of their own, each killed at one more of its steps that touch S.
-KILLER = """
-import itertools, os, signal, sys
-import k710.cli.pack, k710.maintenance.pack, pyarrow.dataset
-from k710.cli import main
-
-def killed_at(step, folder):
-    seen = 0
-    def hook(event, arguments):
-        nonlocal seen
-        here = any(folder in str(each) for each in arguments)
-        if here and event.split(".")[0] in ("open", "os", "shutil", "tempfile"):
-            seen += 1
-            if seen > step:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(hook)
-    main(["pack", *sys.argv[2:], "--out", folder + "/shards", "--force"], prog_name="k710")
-
-for step in itertools.count():
-    if not (child := os.fork()):
-        sys.stdout = open(os.devnull, "w")
-        killed_at(step, f"{sys.argv[1]}.{step}")
-    if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
-        print(step)
-        break
-"""
-MANY = 120  # more steps than a pack has
-
-
 @pytest.mark.parametrize("there", [False, True], ids=["new", "over old shards"])
 @pytest.mark.slow
 def test_a_pack_killed_at_any_step_leaves_nothing_partial(k710, manifest, tmp_path, there):
     old, new = tmp_path / "old", tmp_path / "new"
     assert k710("pack", manifest, *OPTIONS, "--out", old, "--seed", 7).exit_code == 0
     assert k710("pack", manifest, *OPTIONS, "--out", new).exit_code == 0
-    for step in range(MANY):
+    for step in range(MOST_STEPS):
         (tmp_path / f"k.{step}").mkdir()
         if there:
             shutil.copytree(old, tmp_path / f"k.{step}" / "shards")
-    command = [sys.executable, "-c", KILLER, str(tmp_path / "k"), str(manifest), *map(str, OPTIONS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    steps = int(done.stdout)
-    assert 15 < steps < MANY
+    command = ("pack", str(manifest), *map(str, OPTIONS), "--out", "{folder}/shards", "--force")
+    steps = kill_at_every_step(tmp_path / "k", command, imports=("k710.cli.pack", "k710.maintenance.pack"))
+    assert steps > 15
     outcomes = []
     for step in range(steps + 1):
         folder = tmp_path / f"k.{step}"

@@ -7,8 +7,6 @@ import hashlib
 import io
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Callable
@@ -24,6 +22,7 @@ from k710.fetch.scratch import scratch_folder
 from k710.maintenance import verify
 from k710.store.store import Store, read_unit
 from k710.text import counted
+from tests.helpers.killed import MOST_STEPS, kill_at_every_step
 from tests.helpers.small_stores import (
     clips_of,
     copy_of,
@@ -162,6 +161,7 @@ DAMAGES = (
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.slow
 def test_a_damage_is_found_mended_and_fetched(k710, fetched, manifest, store, damage):
     before, tars_before = stored(store), tars(store)
     file = unit_of(store, NOT_VIDEO)
@@ -491,35 +491,6 @@ def test_the_scratch_of_a_run_that_failed_is_gone(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-# Repairs M.0, M.1, … in processes of their own, each killed at one more of its steps that touch M.
-KILLER = """
-import itertools, os, signal, sys
-import k710.cli.verify, k710.maintenance.verify, k710.manifest.read, pyarrow.dataset
-from k710.cli import main
-
-def killed_at(step, folder):
-    seen = 0
-    def hook(event, arguments):
-        nonlocal seen
-        here = any(folder in str(each) for each in arguments)
-        if here and event.split(".")[0] in ("open", "os", "shutil", "tempfile"):
-            seen += 1
-            if seen > step:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(hook)
-    main(["verify", folder, "--repair", "--workers", "1"], prog_name="k710")
-
-for step in itertools.count():
-    if not (child := os.fork()):
-        sys.stdout = open(os.devnull, "w")
-        killed_at(step, f"{sys.argv[1]}.{step}")
-    if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
-        print(step)
-        break
-"""
-MANY = 120  # more steps than a repair has
-
-
 @pytest.mark.slow
 def test_a_repair_killed_at_any_step_loses_no_intact_clip(k710, manifest, store, tmp_path):
     """The new unit is there before the old one goes."""
@@ -528,13 +499,12 @@ def test_a_repair_killed_at_any_step_loses_no_intact_clip(k710, manifest, store,
         row = rows_of(store, file)[0]
         flip(store.tars_folder / row["tar"], row["offset"] + 20 * number)
         del intact[row["clip_id"]]
-    for step in range(MANY):
+    for step in range(MOST_STEPS):
         shutil.copytree(manifest, tmp_path / f"k.{step}")
-    command = [sys.executable, "-c", KILLER, str(tmp_path / "k")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    steps = int(done.stdout)
-    assert 30 < steps < MANY
+    imports = ("k710.cli.verify", "k710.maintenance.verify", "k710.manifest.read")
+    command = ("verify", "{folder}", "--repair", "--workers", "1")
+    steps = kill_at_every_step(tmp_path / "k", command, imports=imports)
+    assert steps > 30
     states = set()
     for step in range(steps + 1):
         left = Store(tmp_path / f"k.{step}" / "store", "h264")

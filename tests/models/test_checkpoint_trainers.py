@@ -150,6 +150,7 @@ except CheckpointError as error:
 """
 
 
+@pytest.mark.slow
 def test_sharded_tensors_are_named_with_the_way_out(tmp_path: Path):
     if not torch.distributed.is_available():
         pytest.skip("this torch has no torch.distributed")

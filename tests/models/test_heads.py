@@ -62,6 +62,7 @@ def write_bare(folder: Path, rows: int, name: str = "weights.pyth") -> Path:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.slow
 def test_rows_follow_their_classes_between_all_label_sets_and_dialects(form: str, tmp_path: Path):
     write, name, _ = FORMS[form]
     orders = list(itertools.product(DIALECTS, DIALECTS))

@@ -1,4 +1,4 @@
-"""What transformers itself saves: each of its video models with a head is recognised, and nameless rows are asked about."""
+"""Each video model that transformers saves with a head is recognised, and rows without names are asked about."""
 
 from __future__ import annotations
 

@@ -57,6 +57,7 @@ def randomised(config: UniFormerV2Config) -> UniFormerV2:
 
 
 @pytest.mark.parametrize("name", ONE_GRAPH)
+@pytest.mark.slow
 def test_one_graph(name: str):
     """`fullgraph` raises at the first break; drop paths and dropouts on, in training."""
     config = replace(ONE_GRAPH[name], drop_path=0.2, global_drop_path=0.2, mlp_dropout=0.5, head_dropout=0.5)

@@ -109,6 +109,7 @@ COUNTED = [
 
 
 @pytest.mark.parametrize("config", COUNTED, ids=lambda config: f"{config.backbone} {config.local}")
+@pytest.mark.slow
 def test_the_closed_form_is_what_torch_counts(config: UniFormerV2Config):
     """Of the published layout, which folds nothing; without memory, at full size."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:

@@ -298,6 +298,7 @@ def test_no_manifest(k710, tmp_path):
     assert "no manifest there" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_clip_without_anything_to_see_is_not_called_compared(k710, tmp_path):
     clips = [each.clip for each in PLANTED[:2]]
     manifest = manifest_of(k710, tmp_path, clips)
@@ -418,6 +419,7 @@ def test_clips_that_do_not_decode_are_named_and_not_fatal(k710, manifest, no_pro
     assert "1 do not decode" in again.stdout, "it is on record"
 
 
+@pytest.mark.slow
 def test_clips_that_cannot_be_read_are_tried_again(k710, made, tmp_path):
     manifest = Path(shutil.copytree(made, tmp_path / "m"))
     store = Store(manifest / "store", "h264")
@@ -432,6 +434,7 @@ def test_clips_that_cannot_be_read_are_tried_again(k710, made, tmp_path):
     assert "16 of 16 clips compared" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_says_nothing_of_its_clip(k710, made, tmp_path, monkeypatch):
     """Of memory that ran out, or of a disk that hung: the next run may do better."""
     manifest = Path(shutil.copytree(made, tmp_path / "m"))
@@ -475,6 +478,7 @@ def until(found: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_where_it_was(k710, made, searched, tmp_path):
     manifest = Path(shutil.copytree(made, tmp_path / "m"))
     folder = manifest / "store" / "signatures" / "h264"
@@ -491,6 +495,7 @@ def test_killed_it_goes_on_where_it_was(k710, made, searched, tmp_path):
     assert pairs_of(manifest) == pairs_of(searched)
 
 
+@pytest.mark.slow
 def test_interrupted_it_keeps_what_is_done(k710, made, tmp_path):
     manifest = Path(shutil.copytree(made, tmp_path / "m"))
     folder = manifest / "store" / "signatures" / "h264"
@@ -506,6 +511,7 @@ def test_interrupted_it_keeps_what_is_done(k710, made, tmp_path):
     assert not (manifest / PAIRS_FILE).exists()
 
 
+@pytest.mark.slow
 def test_at_a_url(k710, searched, s3, no_process):
     """Signatures, pairs and the new version are put there; nothing is decoded that has a signature."""
     for path in searched.rglob("*"):
@@ -521,6 +527,7 @@ def test_at_a_url(k710, searched, s3, no_process):
     assert open_manifest(f"{s3.url}/m@{before.content_hash[:8]}").clips.equals(before.clips)
 
 
+@pytest.mark.slow
 def test_signatures_are_made_at_a_url(k710, made, searched, s3):
     for path in made.rglob("*"):
         if path.is_file():
@@ -794,6 +801,7 @@ def test_a_store_that_changes_meanwhile(searched, tmp_path):
 # Equal bytes, and stores that are only read.
 
 
+@pytest.mark.slow
 def test_the_same_bytes_under_two_ids_are_a_pair_however_plain(k710, tmp_path):
     held_out, twin, other = (Planted(name, split, "plain").clip for name, split in TWINS)
     manifest = manifest_of(k710, tmp_path, [held_out, twin, other])

@@ -27,6 +27,7 @@ def numbered(tmp_path_factory, k710):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.slow
 def test_the_frames_of_the_clip_from_the_first_to_the_last_part(numbered, profile):
     store = Store(numbered.manifest.path / "store", profile)
     ids = store.best_rows(("clip_id",))["clip_id"].to_pylist()[::-3]

@@ -107,6 +107,7 @@ def test_a_store_without_one_clip_of_the_manifest(k710, tmp_path, out):
 
 
 @pytest.mark.parametrize("sources", ["k600", "k700_2020", "k400,k700_2020"])
+@pytest.mark.slow
 def test_a_manifest_of_other_releases(k710, tmp_path, out, sources):
     manifest = tmp_path / "m"
     built = k710("build", "--sources", sources, "--annotations", "sample", "--out", manifest)

@@ -15,6 +15,8 @@ from k710.report.parts import Filmstrip, Gallery, Link, Section, Table, Tiles
 from tests.helpers.report_pages import ATTACKS, hostile_manifest, ids_unchecked, start_browser, write_run
 from tests.helpers.small_stores import LABELS, clips_of, film, manifest_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser():

@@ -117,6 +117,7 @@ def motion_statistics(frames: np.ndarray) -> np.ndarray:
     return np.array([*place, np.median(growth), np.median(changed)])
 
 
+@pytest.mark.slow
 def test_one_frame_does_not_tell_the_class(clips):
     frames, classes = clips
     pixels = frames[:, :, ::4, ::4].reshape(len(frames), 8, -1).astype(float)
@@ -142,6 +143,7 @@ def test_of_one_frame_every_class_has_the_same_means(clips):
         assert np.abs(means - values.mean()).max() < 3.5 * error, name
 
 
+@pytest.mark.slow
 def test_eight_frames_tell_the_class(clips):
     frames, classes = clips
     assert nearest_centroid(np.stack([motion_statistics(clip) for clip in frames]), classes) > 0.95
@@ -330,6 +332,7 @@ def test_the_samples_clips_are_the_builds(sample):
 
 
 @pytest.mark.parametrize("source", ["k400", "k600", "k700"])
+@pytest.mark.slow
 def test_a_clip_shows_the_same_in_every_release(source, sample):
     of_all = {clip.clip_id: motion_of(clip.shown_label) for clip in sample_clips()}
     clips = sample_clips(source)
@@ -342,6 +345,7 @@ def test_a_clip_shows_the_same_in_every_release(source, sample):
         assert motion_of(of_view[clip_id].shown_label) == of_all[clip_id]
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     result = CliRunner().invoke(
         main, [str(tmp_path / "k400"), "--source", "k400", "--look", "tiny", "--layout", "class"]

@@ -30,6 +30,8 @@ from tests.helpers.s3_service import environment, forget_connections, moto_serve
 from tests.helpers.small_stores import clips_of, manifest_of
 from tests.helpers.small_stores import put as settle
 
+pytestmark = pytest.mark.slow
+
 NAMES = st.text("abc-_.[]*? é", min_size=1, max_size=6).filter(lambda name: name not in (".", "..") and name.strip())
 
 
@@ -523,6 +525,7 @@ def test_every_command_that_reads_a_manifest_reads_one_at_a_url(s3, k710, sample
     assert (tmp_path / "here/val.csv").read_bytes() == (tmp_path / "there/val.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_datasets_cards_and_reports_at_a_url(s3, k710, sample, tmp_path):
     """With a store beside the manifest, of failures alone: nothing is to be decoded."""
     build(k710, f"{s3.url}/m")
@@ -590,6 +593,7 @@ def test_the_commit_is_put_last(s3, k710):
     assert len(put) == 2
 
 
+@pytest.mark.slow
 def test_a_build_that_breaks_leaves_the_old_manifest(s3, k710, monkeypatch):
     before = build(k710, f"{s3.url}/m")
     monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "1")

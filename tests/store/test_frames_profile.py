@@ -52,6 +52,7 @@ def test_the_first_and_the_last_frame_are_stored_and_the_gaps_are_even():
         assert len(gaps) == 0 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
 
 
+@pytest.mark.slow
 def test_every_stored_jpeg_is_the_frame_that_its_row_says(fetched):
     _, store = fetched
     rows = store.best_rows().to_pylist()

@@ -67,6 +67,7 @@ def check_store(s3: S3) -> None:
 # Fetching into it.
 
 
+@pytest.mark.slow
 def test_fetch_into_a_url_gives_what_fetch_into_a_folder_gives(s3, k710, local):
     command = ("fetch", local, "--from", origin(local), "--store", f"{s3.url}/store", "--workers", 2)
     result = k710(*command)
@@ -334,6 +335,7 @@ def test_a_tar_without_rows_is_left_alone_while_it_is_young(s3, k710, local, mon
 
 @pytest.mark.parametrize("name", ["../../../other/x.tar", "/etc/passwd", "x/y.tar", "x.txt", ""])
 @pytest.mark.parametrize("at", ["url", "disk"])
+@pytest.mark.slow
 def test_rows_that_name_another_place_are_refused(s3, k710, local, at, name, tmp_path):
 
     root = location(f"{s3.url}/store" if at == "url" else tmp_path / "store")

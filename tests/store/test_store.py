@@ -205,6 +205,7 @@ def test_a_relative_folder_that_looks_like_something_else(k710, settled, tmp_pat
     assert "k400 val         1         1             0   100.0%" in k710("status", manifest, f"--store={name}").stdout
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_passes_for_data(store):
     """Parquet's own check sums are optional and leave its footer out, which may even name other columns."""
     put(store, {IDS[0]: fake_media(IDS[0]), IDS[1]: "corrupt"})
@@ -494,6 +495,7 @@ def on_disk(monkeypatch: pytest.MonkeyPatch, room: int) -> Disk:
 
 
 @pytest.mark.parametrize("tar_bytes", [1 << 30, 3000], ids=["one tar", "several tars"])
+@pytest.mark.slow
 def test_a_full_disk_costs_the_clips_that_did_not_fit(tmp_path, monkeypatch, tar_bytes):
     """Wherever the room ends, in a header, in a clip or in padding: the rest is cut off, what was settled is there."""
     monkeypatch.setattr(store_unit, "TAR_BYTES", tar_bytes)

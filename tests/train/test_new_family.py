@@ -121,6 +121,7 @@ def test_its_layers_have_rates_of_their_own(recipe, experiment, tmp_path):
     assert scales["classifier.weight"] == 1
 
 
+@pytest.mark.slow
 def test_an_objective_without_labels_trains_validates_and_resumes(recipe, experiment, tmp_path):
     changes = ("objective=guess_brightness", "lr=5e-2")
     train(run(recipe, experiment, tmp_path / "whole", *changes))
@@ -185,4 +186,4 @@ def test_a_checkpoint_of_no_family_is_refused_by_name(tmp_path, k710, experiment
         "--dialect", "canonical",
     )  # fmt: skip
     assert result.exit_code == 1
-    assert "not of a model and a size that k710 can build: uniformerv2, small_cnn" in result.stderr
+    assert "not of a model and a size that k710 can build: uniformerv2, videomaev2, small_cnn" in result.stderr

@@ -63,6 +63,7 @@ def test_the_same_run_twice_is_the_same(start, uninterrupted):
 
 
 @pytest.mark.parametrize("after", [2, 4, 7])
+@pytest.mark.slow
 def test_sigterm_and_resume_is_the_uninterrupted_run(start, uninterrupted, after):
     """In the middle of an epoch, and at its end before the validation."""
 
@@ -84,6 +85,7 @@ def test_sigterm_and_resume_is_the_uninterrupted_run(start, uninterrupted, after
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.slow
 def test_sigkill_and_resume_is_the_uninterrupted_run(experiment, uninterrupted, tmp_path):
     out = tmp_path / "killed"
     program = subprocess.Popen(
@@ -101,6 +103,7 @@ def test_sigkill_and_resume_is_the_uninterrupted_run(experiment, uninterrupted, 
     assert not list(out.glob("**/.tmp-*"))
 
 
+@pytest.mark.slow
 def test_a_terminated_command_says_so_and_exits_as_the_signal_would(experiment, tmp_path):
     out = tmp_path / "terminated"
     program = subprocess.Popen([sys.executable, *command(experiment, out)], stderr=subprocess.PIPE, text=True)
@@ -140,6 +143,7 @@ def test_a_run_goes_on_with_another_number_of_processes(experiment, start, tmp_p
     assert losses(tmp_path / "two") == losses(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_pieces_change_nothing_but_rounding(start, uninterrupted):
     """Without dropout: which pieces a batch is cut into shows in the last digits alone."""
     off = ("mlp_dropout=0", "head_dropout=0", "epochs=1")
@@ -327,6 +331,7 @@ def test_the_average_is_the_textbooks():
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.slow
 def test_less_precision_trains_too(start, precision):
     run = start("run", f"precision={precision}", "epochs=1", "warmup_epochs=0", "checkpoint_blocks=2", "clip_grad=0")
     train(run)
@@ -357,6 +362,7 @@ def test_the_batch_is_kept_on_any_number_of_gpus(batch_size, gpu, world, expecte
     assert pieces.num_pieces * pieces.piece_size * world == batch_size
 
 
+@pytest.mark.slow
 def test_memory_is_counted_without_any():
     from k710.models.uniformerv2.config import preset
 

@@ -40,6 +40,8 @@ from k710.train.step import Stepper
 from k710.train.stop import StoppedError
 from tests.helpers.small_runs import command, torchrun, wait_for_step, weights
 
+pytestmark = pytest.mark.slow
+
 CLASSIFY = OBJECTIVES["classify"]
 pytest_plugins = ("tests.helpers.run_fixtures",)
 
@@ -309,6 +311,7 @@ def test_val_clips_that_cannot_be_read_are_named(start, experiment, tmp_path):
     assert any(line.startswith("validation after epoch 1: 1 clip could not be read") for line in said)
 
 
+@pytest.mark.slow
 def test_val_clips_without_a_label_are_not_scored(start, monkeypatch):
     run = start("run", *ONE)
     seen = []
@@ -338,6 +341,7 @@ def test_a_gpu_without_room_for_a_batch_of_views_says_so(start, monkeypatch):
 # Numbers.
 
 
+@pytest.mark.slow
 def test_gradients_that_stay_infinite_under_a_scaler_stop_the_run(start, monkeypatch):
     """A scaler leaves such steps out, all of them if need be: a week of nothing."""
     monkeypatch.setattr(outcomes, "_SKIPPED_IN_ROW", 3)
@@ -421,6 +425,7 @@ def test_a_gpu_that_imitates_bf16_is_refused(start, monkeypatch):
     check_precision(recipe.replace({"optim.precision": "fp16"}), torch.device("cuda", 0))
 
 
+@pytest.mark.slow
 def test_what_fits_is_tried_as_the_run_would(start, monkeypatch):
     """In the run's precision, beside the moments that AdamW has yet to make."""
     run, seen = start("run", *ONE), []
@@ -562,6 +567,7 @@ def test_settings_that_cannot_be_are_refused_before_a_run_is_there(start, tmp_pa
         read_train_recipe("tiny-k710", [f"seed={10**400}"])
 
 
+@pytest.mark.slow
 def test_the_average_is_shared_before_it_is_validated(start, monkeypatch):
     """Processes' averages of batch norm's statistics differ; that of the first is the one that is kept."""
     run = start("run", *ONE, "ema_decay=0.9", "local=double")

@@ -1,4 +1,4 @@
-"""Training recipes: complete, sourced, and the numbers of the released scripts and of the paper's Table 11."""
+"""UniFormerV2's recipes: complete, sourced, and the numbers of the released scripts and of the paper's Table 11."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from k710.train.read_recipe import parse_changes, read_train_recipe, train_recip
 from k710.train.recipe import TrainRecipe
 
 HERE = Path(__file__).parent
-GIVEN = recipe_files("train")
+GIVEN = {name: path for name, path in recipe_files("train").items() if "videomae" not in name}
 PUBLISHED = [name for name in GIVEN if not name.startswith("tiny-")]
 BASES = {True: "uniformerv2", False: "tiny"}
 
@@ -79,6 +79,7 @@ def test_a_recipe_is_what_it_was_when_recipes_were_flat(name, flat):
     assert train_recipe_from(recipe(name).as_dict(), "written whole") == recipe(name)
 
 
+@pytest.mark.slow
 def test_a_whole_recipe_is_the_recipe(tmp_path):
     for name in GIVEN:
         path = tmp_path / f"{name}.yaml"

@@ -128,14 +128,24 @@ class TorchFile:
         payload.update(entries or {})
         for name in dropped:
             del payload[name]
-        commented = _Commented(file, b"" if self.legacy or len(comment) > _COMMENT_BYTES else comment)
         try:
-            torch.save(payload, cast("IO[bytes]", commented), _use_new_zipfile_serialization=not self.legacy)
-            commented.finish()
+            write_torch(file, payload, comment=comment, legacy=self.legacy)
         except CheckpointError as error:
             raise CheckpointError(f"{self.path}: {error}") from None
-        except RuntimeError as error:  # torch hides the system's reason inside its own
-            raise OSError(f"torch could not write it ({_first_line(error)}); is the disk full?") from None
+
+
+def write_torch(file: Sink, payload: Any, *, comment: bytes = b"", legacy: bool = False) -> None:
+    """Write a file of `torch.save`; `comment` stands at its end, where no loader looks and a zip file has room.
+
+    The form before torch 1.6 (`legacy`) has no room for one, nor for a longer one than a zip file can hold: then there
+    is none. Raises OSError where torch cannot write it.
+    """
+    commented = _Commented(file, b"" if legacy or len(comment) > _COMMENT_BYTES else comment)
+    try:
+        torch.save(payload, cast("IO[bytes]", commented), _use_new_zipfile_serialization=not legacy)
+        commented.finish()
+    except RuntimeError as error:  # torch hides the system's reason inside its own
+        raise OSError(f"torch could not write it ({_first_line(error)}); is the disk full?") from None
 
 
 def _renewed(state: dict[str, Any], tensors: Mapping[str, torch.Tensor], prefix: str = "") -> Any:
