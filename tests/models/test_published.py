@@ -21,6 +21,7 @@ from k710.models.checkpoints.checkpoint import open_checkpoint
 from k710.models.checkpoints.formats import Contents, bare_shapes, recognise
 from k710.models.checkpoints.layouts import LAYOUTS
 from k710.models.checkpoints.published_models import PROVEN, PUBLISHED_MODELS, UNKNOWN, Order
+from k710.models.convert.recognise import find_model
 from k710.models.describe import describe
 from k710.models.families import FAMILIES, family_of
 from k710.models.heads.heads import find_head, twin_heads
@@ -479,3 +480,10 @@ def test_the_page_has_every_published_model_with_its_orders_and_sources():
         sources = "; ".join(dict.fromkeys(order.source for order in model.orders)) or DASH
         line = f"| `{model.name}` | {model.title}, {model.repository} | {' | '.join(cells)} | {sources} |"
         assert line in page, line
+
+
+def test_a_foreign_model_with_the_names_of_another_is_not_converted(tmp_path: Path):
+    path = tmp_path / "umt.pth"
+    write(path, {"model": state_of("umt", 400)})
+    with pytest.raises(CheckpointError, match="UMT needs its model"):
+        find_model(open_checkpoint(path))
