@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from k710.errors import CheckpointError
+from k710.errors import CheckpointError, UsageError
 from k710.lists.labels import DIALECTS
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.checkpoints.formats import bare
@@ -86,11 +86,13 @@ class Likeness:
 def compare_heads(path: Path, like: Path, *, head: str | None = None, family: str | None = None) -> Likeness:
     """The order of the head of `path`, from its rows beside those of the head of `like`, whose order is known.
 
-    `family` says whose published model `path` is, where several published such tensors.
-    Raises CheckpointError where the bodies differ, where nothing tells the order of `like`, and where the rows do not
-    decide between the known orders.
+    `family` says whose published model `path` is, where several published such tensors. Raises CheckpointError where
+    the bodies differ, where nothing tells the order of `like`, and where the rows do not decide between the known
+    orders; UsageError where both are one file.
     """
     checkpoint, other = open_checkpoint(path), open_checkpoint(like)
+    if path.samefile(like):
+        raise UsageError(f"--like {like}: is the checkpoint itself, beside which its rows tell nothing")
     ours, theirs = find_head(checkpoint, name=head), find_head(other)
     if ours.width != theirs.width:
         raise CheckpointError(

@@ -72,6 +72,15 @@ def test_what_transformers_saved_comes_back_with_every_bit(tmp_path):
     assert bits(back) == bits(start)
 
 
+def test_shards_of_transformers_are_read(tmp_path):
+    start = released(tmp_path / "vit.pth", "videomaev2", tiny_state("videomaev2"))
+    model = load(to_folder(start, tmp_path / "folder"))
+    model.save_pretrained(tmp_path / "saved", max_shard_size="200KB")
+    assert len(list((tmp_path / "saved").glob("model-*.safetensors"))) > 2
+    back, _ = write_conversion(plan_conversion(tmp_path / "saved", to="videomaev2"), tmp_path / "back.pth")
+    assert bits(back) == bits(start)
+
+
 def test_a_model_that_was_made_in_transformers_runs_here(tmp_path):
     torch.manual_seed(0)
     names = dict(enumerate(class_names("k400")))

@@ -218,6 +218,8 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(k710, tmp_path):
     assert (result.exit_code, result.stdout) == (1, "")
     assert "not the model of" in result.stderr
     assert "comparable on one body alone" in result.stderr
+    result = k710("inspect", ours, "--like", ours.parent / "." / ours.name)
+    assert (result.exit_code, "is the checkpoint itself" in result.stderr) == (2, True)
     local = released(tmp_path / "local.pyth", "uniformerv2", tiny_state("uniformerv2", local="single"))
     with pytest.raises(CheckpointError, match=r"lmhra1\..* more differ"):
         compare_heads(ours, local)
