@@ -71,14 +71,14 @@ def command(
     folder: Path | None,
     as_json: bool,
 ) -> None:
-    """Label video files, or keep what a model says of a split's clips.
+    """Label video files, or a split's clips.
 
     The frames are spread over the whole video, which should be one action long.
 
     \b
     Example:
       k710 predict clips/sample-0000_000010_000020.mp4 --checkpoint runs/tiny/best.pt --top 3
-      k710 predict --checkpoint runs/tiny/best.pt --manifest manifests/k710 --logits store/tiny.parquet
+      k710 predict --checkpoint runs/tiny/best.pt --manifest manifests/k710 --logits tiny.parquet
     """
     step = steps()
     if (logits is None) != (manifest is None) or bool(files) == (logits is not None):
@@ -86,6 +86,8 @@ def command(
     if logits is not None and manifest is not None:
         if logits.suffix != ".parquet":
             raise click.UsageError(f"--logits {logits}: want a name that ends in .parquet")
+        if not logits.absolute().parent.is_dir():  # known before a pass that may take hours
+            raise click.UsageError(f"--logits {logits}: there is no folder {logits.parent}")
         media = media_of(store, profile, folder, cache, cache_gb)
         _keep_logits(
             step, logits, checkpoint, manifest, media, device, view=view, split=split, num_clips=num_clips,

@@ -21,12 +21,15 @@ from k710.models.checkpoints.checkpoint import open_checkpoint
 from k710.models.checkpoints.formats import Contents, bare_shapes, recognise
 from k710.models.checkpoints.layouts import LAYOUTS
 from k710.models.checkpoints.published_models import PROVEN, PUBLISHED_MODELS, UNKNOWN, Order
+from k710.models.convert.recognise import find_model
 from k710.models.describe import describe
 from k710.models.families import FAMILIES, family_of
 from k710.models.heads.heads import find_head, twin_heads
 from k710.models.heads.published_order import published_order
 from k710.models.heads.remap import plan_remap
 from k710.models.heads.remap_write import write_remap
+from k710.train.read_recipe import read_train_recipe
+from k710.train.start import Origin, start_model
 from tests.helpers import CHECKOUT
 from tests.helpers.checkpoints import huggingface
 from tests.helpers.published_checkpoints import (
@@ -427,6 +430,15 @@ def test_an_evaluation_of_a_foreign_model_says_what_it_needs(model: str, tmp_pat
         assert "--dialect" not in str(caught.value)
 
 
+def test_a_training_does_not_start_from_a_foreign_model(tmp_path: Path):
+    path = write_published(tmp_path, "timesformer", 400)
+    tiny = ["preset=tiny", "size_px=32", "num_frames=4", "checkpoint_blocks=0", "start=checkpoint"]
+    recipe = read_train_recipe("pretrain-k710-b16", tiny)[0]
+    with pytest.raises(CheckpointError, match="TimeSformer needs its model") as caught:
+        start_model(recipe, Origin(init=path))
+    assert "--dialect" not in str(caught.value)
+
+
 def test_a_family_with_the_same_names_does_not_take_a_foreign_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """UMT's tensors have the names of VideoMAE's, and it wants other frames."""
     greedy = replace(
@@ -468,3 +480,10 @@ def test_the_page_has_every_published_model_with_its_orders_and_sources():
         sources = "; ".join(dict.fromkeys(order.source for order in model.orders)) or DASH
         line = f"| `{model.name}` | {model.title}, {model.repository} | {' | '.join(cells)} | {sources} |"
         assert line in page, line
+
+
+def test_a_foreign_model_with_the_names_of_another_is_not_converted(tmp_path: Path):
+    path = tmp_path / "umt.pth"
+    write(path, {"model": state_of("umt", 400)})
+    with pytest.raises(CheckpointError, match="UMT needs its model"):
+        find_model(open_checkpoint(path))

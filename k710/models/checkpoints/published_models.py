@@ -329,7 +329,7 @@ PUBLISHED_MODELS = (
         "hf-videomae",
         "VideoMAE of transformers",
         "huggingface/transformers",
-        "16 frames, what preprocessor_config.json says",
+        "16 frames, what preprocessor_config.json says; k710 convert --to videomaev2 makes a form that k710 can run",
         (
             Order(
                 400,

@@ -10,7 +10,7 @@ from k710.errors import CheckpointError
 from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.checkpoints.formats import bare, model_name
 from k710.models.convert.forms import FORMS, Form, Table
-from k710.models.families import FAMILIES
+from k710.models.families import FAMILIES, refuse_foreign
 from k710.models.family import Family
 
 # Of the model's own tensors: the file's tensors that hold it, its parts in order.
@@ -22,6 +22,9 @@ MOST_POSITIONS = 1 << 16
 # Tables that were computed in other ways differ in their last digits.
 _TABLE_TOLERANCE = 1e-4
 
+# Layouts that are of no family's name, and of which a form has the tensors.
+_RENAMED = ("mmaction2", "hf-videomae")
+
 
 def find_model(checkpoint: Checkpoint) -> tuple[Family, Any, Form, Parts]:
     """The family whose tensors a checkpoint holds, its configuration, the form of the names, and each tensor's parts.
@@ -29,6 +32,8 @@ def find_model(checkpoint: Checkpoint) -> tuple[Family, Any, Form, Parts]:
     Raises CheckpointError that says what the file is where it is of no family here, and which tensors lack or are too
     many where it is not whole.
     """
+    if checkpoint.layout and checkpoint.layout.name not in _RENAMED:
+        refuse_foreign(checkpoint)  # UMT's tensors have VideoMAE's names, and are not known to be that model
     for form in FORMS:
         parts = _parts(checkpoint, form)
         if parts is None or form.family not in FAMILIES:
