@@ -83,6 +83,7 @@ class TrainRecipe:
             raise RecipeError(f"{where}: optim.batch_size {optim.batch_size} must be a multiple of data.num_repeats")
         try:
             self.model.config(self.data, num_classes=1)
+            mix_of(self)
             FrameSampling(self.data.num_frames, **self.sampling.options())
         except UsageError as error:
             raise RecipeError(f"{where}: {error}") from None
@@ -171,4 +172,8 @@ def augment_of(recipe: TrainRecipe) -> Augment:
 def mix_of(recipe: TrainRecipe) -> Mix | None:
     """How a recipe mixes clips, or None. Raises UsageError for numbers that cannot be."""
     given = recipe.augment
-    return Mix(given.mixup_alpha, given.cutmix_alpha) if given.mixup_alpha or given.cutmix_alpha else None
+    return (
+        Mix(given.mixup_alpha, given.cutmix_alpha, per=given.mix_per)
+        if given.mixup_alpha or given.cutmix_alpha
+        else None
+    )
