@@ -10,7 +10,8 @@ from typing import Any
 
 from k710.errors import RecipeError, UsageError
 from k710.loading.augment.augment import Augment
-from k710.loading.augment.mix import Mix
+from k710.loading.augment.boxes import CROPS
+from k710.loading.augment.mix import PER, Mix
 from k710.loading.sampling import FrameSampling
 from k710.models.families import FAMILIES
 from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family, Sampling
@@ -58,6 +59,8 @@ class TrainRecipe:
             "model.start": starts,
             "model.head": HEADS,
             "optim.precision": PRECISIONS,
+            "augment.crop": CROPS,
+            "augment.mix_per": PER,
             "objective": tuple(OBJECTIVES),
         }
         values = self.flat()
@@ -83,7 +86,6 @@ class TrainRecipe:
             raise RecipeError(f"{where}: optim.batch_size {optim.batch_size} must be a multiple of data.num_repeats")
         try:
             self.model.config(self.data, num_classes=1)
-            mix_of(self)
             FrameSampling(self.data.num_frames, **self.sampling.options())
         except UsageError as error:
             raise RecipeError(f"{where}: {error}") from None
