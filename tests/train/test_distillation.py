@@ -138,14 +138,18 @@ def test_what_a_teacher_cannot_be(begin, uninterrupted, tmp_path):
 
 def test_a_resume_has_the_teacher_that_it_began_with(begin, uninterrupted, small):
     origin = Origin(teacher=uninterrupted / "best.pt")
-    whole = begin("tiny-videomae-distill", "whole", *SHORT, origin=origin)
+    whole = begin("tiny-videomae-distill", "whole", *SHORT, "epochs=1", origin=origin)
     train(whole)
     with pytest.raises(StoppedError):
-        train(begin("tiny-videomae-distill", "run", *SHORT, origin=origin, say=stopping_after(3), report_every=1))
+        train(
+            begin(
+                "tiny-videomae-distill", "run", *SHORT, "epochs=1", origin=origin, say=stopping_after(3), report_every=1
+            )
+        )
     other = Origin(teacher=small)
     with pytest.raises(CheckpointError, match="learns from another teacher"):
-        begin("tiny-videomae-distill", "run", *SHORT, origin=other, resume=True)
-    resumed = begin("tiny-videomae-distill", "run", *SHORT, origin=origin, resume=True)
+        begin("tiny-videomae-distill", "run", *SHORT, "epochs=1", origin=other, resume=True)
+    resumed = begin("tiny-videomae-distill", "run", *SHORT, "epochs=1", origin=origin, resume=True)
     train(resumed)
     assert losses(resumed.out) == losses(whole.out)
     assert same_weights(resumed.out / "best.pt", whole.out / "best.pt")
@@ -206,12 +210,14 @@ def test_kept_logits_that_do_not_fit(kept, begin, tmp_path, k710):
     table = pa.parquet.read_table(kept)
     pa.parquet.write_table(table.slice(3), tmp_path / "fewer.parquet")
     with pytest.raises(UsageError, match="has no logits of 3 train clips of 38, such as mini"):
-        begin("tiny-videomae-distill", "run", *SHORT, origin=Origin(teacher=tmp_path / "fewer.parquet"))
+        begin("tiny-videomae-distill", "run", *SHORT, "epochs=1", origin=Origin(teacher=tmp_path / "fewer.parquet"))
     pa.parquet.write_table(table.replace_schema_metadata({}), tmp_path / "bare.parquet")
     (tmp_path / "text.parquet").write_text("no parquet")
     for name in ("bare", "text"):
         with pytest.raises(CheckpointError, match="no logits of k710 predict --logits"):
-            begin("tiny-videomae-distill", "run", *SHORT, origin=Origin(teacher=tmp_path / f"{name}.parquet"))
+            begin(
+                "tiny-videomae-distill", "run", *SHORT, "epochs=1", origin=Origin(teacher=tmp_path / f"{name}.parquet")
+            )
     for words in (("--logits", "x.parquet"), ("--logits", "x.npy", "--manifest", tmp_path), ()):
         result = k710("predict", "--checkpoint", kept, *words)
         assert result.exit_code == 2
