@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import ANY_PATH, NamesWithDash, print_json, steps
+from k710.cli.common import ANY_PATH, CLIP_WEIGHTS, NamesWithDash, print_json, steps
 from k710.text import counted, printable
 
 
@@ -19,6 +19,7 @@ from k710.text import counted, printable
 @click.option("--frames", "num_frames", type=click.IntRange(min=1), help="Frames of a view, where nothing tells it.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to print.")
 @click.option("--dialect", help="Index order of the head, where the file does not tell it.")
+@CLIP_WEIGHTS
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [a GPU where there is one]")
 @click.option("--json", "as_json", is_flag=True, help="Every class and its probability, for machines.")
 def command(
@@ -29,6 +30,7 @@ def command(
     num_frames: int | None,
     top: int,
     dialect: str | None,
+    clip_weights: str | None,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -47,7 +49,7 @@ def command(
     from k710.evaluation.predict import predict_file
     from k710.evaluation.view_model import model_as_it_is
 
-    model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames)
+    model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames, weights=clip_weights)
     step.end()
     for sentence in model.messages:
         click.echo(sentence, err=True)

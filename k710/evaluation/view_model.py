@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 from k710.evaluation.frames_of import choose_frames
 from k710.manifest.views import check_view
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from k710.models.checkpoints.recorded_runs import runs_of
 from k710.models.families import family_of
 from k710.models.family import Family
 from k710.models.heads.head_labels import Labels, source_labels
@@ -19,15 +19,13 @@ from k710.models.heads.heads import find_head
 from k710.models.heads.remap import new_head, plan_remap
 from k710.models.weights import load_into
 
-_MOST_RUNS = 20  # of one checkpoint, whatever a forged record says
-
 
 @dataclass(frozen=True)
 class ViewModel:
     """A model for evaluation whose outputs are `labels`, in order; `messages` say what it is and how that is known.
 
     `head` are the labels by which its head was read, and `runs` the records of the k710 runs that it comes from, the
-    last one first (see `runs_of`).
+    last one first (k710.models.checkpoints.recorded_runs).
     """
 
     family: Family
@@ -39,20 +37,23 @@ class ViewModel:
     runs: tuple[dict[str, Any], ...] = ()
 
 
-def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
+def model_for_view(
+    path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None, weights: str | None = None
+) -> ViewModel:
     """The checkpoint with a head of the view's classes in canonical order, as a manifest numbers them.
 
     Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
-    index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8. Raises
-    CheckpointError for a model of no family, and where a class has no row or nothing tells the order, UsageError for
-    an unknown view.
+    index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8.
+    `weights` is the source of what the checkpoint leaves out (k710.models.left_out). Raises CheckpointError for a model
+    of no family, and where a class has no row or nothing tells the order, UsageError for an unknown view.
     """
     # What its record says it is, it is, whether it was remapped before or not.
     remap = plan_remap([path], to=check_view(view), dialects=[dialect] if dialect else [], again=True)
     checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
     family, model, config_message = _model(checkpoint, len(remap.rows), num_frames)
-    load_into(family, model, checkpoint, head_rows=rows)
+    loaded = load_into(family, model, checkpoint, head_rows=rows, weights=weights)
     messages = [
+        *loaded.completed,
         *remap.sources[0].messages,
         f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}",
     ]
@@ -61,21 +62,26 @@ def model_for_view(path: Path, view: str, *, dialect: str | None = None, num_fra
     return ViewModel(family, model.eval(), model.config, remap.target, (config_message, *messages), head, runs)
 
 
-def model_as_it_is(path: Path, *, dialect: str | None = None, num_frames: int | None = None) -> ViewModel:
+def model_as_it_is(
+    path: Path, *, dialect: str | None = None, num_frames: int | None = None, weights: str | None = None
+) -> ViewModel:
     """The checkpoint with its own head and its own labels. Raises CheckpointError as `model_for_view`."""
     checkpoint = open_checkpoint(path)
     head = find_head(checkpoint)
     labels, messages = source_labels(checkpoint, head, dialect=dialect, again=True)
     family, model, config_message = _model(checkpoint, head.rows, num_frames)
-    load_into(family, model, checkpoint)
-    return ViewModel(family, model.eval(), model.config, labels, (config_message, *messages))
+    loaded = load_into(family, model, checkpoint, weights=weights)
+    all_messages = (config_message, *loaded.completed, *messages)
+    return ViewModel(family, model.eval(), model.config, labels, all_messages)
 
 
-def model_with_any_head(path: Path, *, num_frames: int | None = None) -> tuple[Family, nn.Module]:
+def model_with_any_head(
+    path: Path, *, num_frames: int | None = None, weights: str | None = None
+) -> tuple[Family, nn.Module]:
     """The checkpoint with its own head, whatever its rows mean. Raises CheckpointError where it is of no family."""
     checkpoint = open_checkpoint(path)
     family, model, _ = _model(checkpoint, find_head(checkpoint).rows, num_frames)
-    load_into(family, model, checkpoint)
+    load_into(family, model, checkpoint, weights=weights)
     return family, model.eval()
 
 
@@ -84,14 +90,3 @@ def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> 
     known, why = choose_frames(checkpoint, wanted=num_frames, size_px=config.size_px)
     config = replace(config, num_classes=num_classes, num_frames=known or config.num_frames)
     return family, family.build(config), f"{config.title}, {config.num_frames} frames ({why})"
-
-
-def runs_of(record: Any) -> Iterator[dict[str, Any]]:
-    """The records of the runs that a checkpoint comes from: its own, then that of the checkpoint it started from, and
-    so on, as far as they are recorded."""
-    for _ in range(_MOST_RUNS):
-        if not isinstance(record, dict):
-            return
-        yield record
-        start = record.get("start")
-        record = start.get("run") if isinstance(start, dict) else None

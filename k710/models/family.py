@@ -19,7 +19,7 @@ from k710.models.checkpoints.checkpoint import Checkpoint
 FROM_CHECKPOINT, FROM_NOTHING = "checkpoint", "nothing"
 
 # Fields of every configuration that a recipe gives by its section `data`, or that follow from it.
-_GIVEN_BY_DATA = ("size_px", "num_frames", "num_classes")
+GIVEN_BY_DATA = ("size_px", "num_frames", "num_classes")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -89,6 +89,9 @@ class Family:
     `tensor_names(checkpoint)` maps the model's names to the file's. `positions` names the position embedding, if it can
     be resized; `resize_positions(tensor, config, where)` does it.
 
+    `completed_by` is the start that gives the weights which a model's state dict leaves out (k710.models.left_out), if
+    it leaves any out.
+
     `not_in_shapes` are fields of the configuration that change what a model computes but no shape of a tensor. k710's
     own checkpoints record them in their recipe; others are taken to have the default.
 
@@ -111,6 +114,7 @@ class Family:
     starts: Mapping[str, Start]
     no_decay: frozenset[str] = frozenset()
     sampling: Sampling = Sampling()
+    completed_by: str = ""
     not_in_shapes: tuple[str, ...] = ()
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None
@@ -133,4 +137,4 @@ class Family:
     def option_types(self) -> dict[str, Any]:
         """The keys that a recipe's section `model` may have beside its own, and their types."""
         hints = get_type_hints(self.config_class)
-        return {name: kind for name, kind in hints.items() if name not in _GIVEN_BY_DATA}
+        return {name: kind for name, kind in hints.items() if name not in GIVEN_BY_DATA}
