@@ -9,10 +9,11 @@ import torch
 
 from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoints.checkpoint import Checkpoint
+from k710.models.evl.family import EVL
 from k710.models.family import Family
 from k710.models.uniformerv2.family import UNIFORMERV2
 
-FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2}
+FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2, "evl": EVL}
 
 
 def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
@@ -40,7 +41,7 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
 
 def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:
     """The configuration with what no shape tells, where the recipe of a k710 checkpoint does."""
-    recorded = checkpoint.recorded("model")
+    recorded = {**checkpoint.recorded("data"), **checkpoint.recorded("model")}
     known = {name: recorded[name] for name in family.not_in_shapes if recorded.get(name) is not None}
     try:
         return replace(config, **known)

@@ -65,8 +65,8 @@ def golden_clips(config: UniFormerV2Config) -> torch.Tensor:
     return torch.from_numpy(np.sin(0.013 * i + 1e-4 * i * i)).float().view(2, 3, config.num_frames, 32, 32)
 
 
-def released_shapes() -> dict[str, list[tuple[str, tuple[int, ...]]]]:
-    """Name and shape of every tensor of each released model, in order, from `uniformerv2_names.txt`."""
+def released_shapes(file: str = "uniformerv2_names.txt") -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+    """Name and shape of every tensor of each released model, in order."""
     sections: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
     repeated: list[tuple[str, tuple[int, ...]]] = []
     numbers = ""
@@ -79,12 +79,12 @@ def released_shapes() -> dict[str, list[tuple[str, tuple[int, ...]]]]:
 
     current: list[tuple[str, tuple[int, ...]]] = []
     part = ""
-    for line in (HERE / "uniformerv2_names.txt").read_text().splitlines():
+    for line in (HERE / file).read_text().splitlines():
         if line.startswith("#") or not line:
             continue
         head = re.match(r"\[(\w+)\]", line)
         name, _, size = line.partition(" ")
-        found = re.match(r"(transformer\.\w+)\.\{(\d+\.\.\d+)\}", name)
+        found = re.match(r"([\w.]+)\.\{(\d+\.\.\d+)\}", name)
         if (found[1] if found else "") != part:
             flush()
             part, numbers = (found[1], found[2]) if found else ("", "")

@@ -306,8 +306,8 @@ class Evl(nn.Module):
         self.init_weights()
         self.backbone.requires_grad_(not config.frozen)
         if config.frozen and not config.keeps_backbone:
-            self.register_state_dict_post_hook(_without_backbone)
-            self.register_load_state_dict_post_hook(_misses_no_backbone)
+            self.register_state_dict_post_hook(_without_backbone)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(_misses_no_backbone)  # type: ignore[no-untyped-call]
 
     def forward(self, clips: Tensor) -> Tensor:
         return self.classify(self.see(clips))
@@ -323,7 +323,9 @@ class Evl(nn.Module):
 
     def _check(self, clips: Tensor) -> None:
         side, frames = self.config.size_px, self.config.num_frames
-        frames_fit = clips.ndim == 5 and clips.shape[2] in ((frames,) if self.config.temporal_positions else clips.shape)
+        frames_fit = clips.ndim == 5 and clips.shape[2] in (
+            (frames,) if self.config.temporal_positions else clips.shape
+        )
         if not frames_fit or clips.shape[1] != 3 or tuple(clips.shape[3:]) != (side, side) or not clips.shape[2]:
             number = str(frames) if self.config.temporal_positions else "frames"
             raise UsageError(
