@@ -53,7 +53,7 @@ def predict_file(
     """
     device = device or torch.device("cpu")
     config, net = model.config, model.model.to(device)
-    sampling = FrameSampling(config.num_frames, **model.family.sampling.options())
+    sampling = FrameSampling(**model.frames)
     views = evaluation_views(num_clips, num_crops)
 
     def choose(num_source_frames: int) -> npt.NDArray[np.int64]:

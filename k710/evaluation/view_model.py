@@ -25,7 +25,8 @@ class ViewModel:
     """A model for evaluation whose outputs are `labels`, in order; `messages` say what it is and how that is known.
 
     `head` are the labels by which its head was read, and `runs` the records of the k710 runs that it comes from, the
-    last one first (k710.models.checkpoints.recorded_runs).
+    last one first (k710.models.checkpoints.recorded_runs). `frames` are which frames of a clip it sees, as the options
+    of a dataset and of FrameSampling.
     """
 
     family: Family
@@ -33,6 +34,7 @@ class ViewModel:
     config: Any  # the family's
     labels: Labels
     messages: tuple[str, ...]
+    frames: dict[str, Any]
     head: Labels | None = None
     runs: tuple[dict[str, Any], ...] = ()
 
@@ -59,7 +61,8 @@ def model_for_view(
     ]
     runs = tuple(runs_of(checkpoint.payload.get("run")))
     head = remap.sources[0].labels
-    return ViewModel(family, model.eval(), model.config, remap.target, (config_message, *messages), head, runs)
+    all_messages, frames = (config_message, *messages), _frames(family, model, checkpoint)
+    return ViewModel(family, model.eval(), model.config, remap.target, all_messages, frames, head, runs)
 
 
 def model_as_it_is(
@@ -72,17 +75,26 @@ def model_as_it_is(
     family, model, config_message = _model(checkpoint, head.rows, num_frames)
     loaded = load_into(family, model, checkpoint, weights=weights)
     all_messages = (config_message, *loaded.completed, *messages)
-    return ViewModel(family, model.eval(), model.config, labels, all_messages)
+    frames = _frames(family, model, checkpoint)
+    return ViewModel(family, model.eval(), model.config, labels, all_messages, frames)
 
 
 def model_with_any_head(
     path: Path, *, num_frames: int | None = None, weights: str | None = None
-) -> tuple[Family, nn.Module]:
-    """The checkpoint with its own head, whatever its rows mean. Raises CheckpointError where it is of no family."""
+) -> tuple[Family, nn.Module, dict[str, Any]]:
+    """The checkpoint with its own head, whatever its rows mean, and which frames it sees (ViewModel's `frames`).
+
+    Raises CheckpointError where it is of no family.
+    """
     checkpoint = open_checkpoint(path)
     family, model, _ = _model(checkpoint, find_head(checkpoint).rows, num_frames)
     load_into(family, model, checkpoint, weights=weights)
-    return family, model.eval()
+    return family, model.eval(), _frames(family, model, checkpoint)
+
+
+def _frames(family: Family, model: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
+    config: Any = model.config
+    return family.sampling.options(config.num_frames, checkpoint.recorded("data"))
 
 
 def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[Family, nn.Module, str]:

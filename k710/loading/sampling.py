@@ -118,7 +118,11 @@ def _sparse_test(sampling: FrameSampling, num_source_frames: int, clip: int, num
 
 
 def _dense_train(sampling: FrameSampling, num_source_frames: int, draws: Draws) -> Ints:
-    return _window(sampling, num_source_frames, draws.integer(0, _room(sampling, num_source_frames)))
+    frames = _window(sampling, num_source_frames, draws.integer(0, _room(sampling, num_source_frames)))
+    # In training, the release shows the last frame of a too short clip that a stride reaches; in testing, the very last.
+    assert sampling.stride is not None
+    short = _room(sampling, num_source_frames) == 0
+    return np.minimum(frames, (num_source_frames - 1) // sampling.stride * sampling.stride) if short else frames
 
 
 def _dense_test(sampling: FrameSampling, num_source_frames: int, clip: int, num_clips: int) -> Ints:

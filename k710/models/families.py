@@ -19,8 +19,8 @@ FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2, "evl": EVL}
 def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     """The family whose tensors a checkpoint holds, and the configuration that their shapes tell.
 
-    Shapes do not tell frames or dropouts: those are as published. Raises CheckpointError where no family, or more than
-    one, has such tensors.
+    Shapes do not tell frames, dropouts or, of some families, the size: those are as published, or as the recipe of a
+    k710 checkpoint says. Raises CheckpointError where no family, or more than one, has such tensors.
     """
     found = []
     for family in FAMILIES.values():
@@ -41,8 +41,11 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
 
 def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:
     """The configuration with what no shape tells, where the recipe of a k710 checkpoint does."""
-    recorded = {**checkpoint.recorded("data"), **checkpoint.recorded("model")}
+    recorded = checkpoint.recorded("model")
     known = {name: recorded[name] for name in family.not_in_shapes if recorded.get(name) is not None}
+    size_px = checkpoint.recorded("data").get("size_px")
+    if not family.size_in_shapes and size_px is not None:
+        known["size_px"] = size_px
     try:
         return replace(config, **known)
     except (UsageError, TypeError) as error:

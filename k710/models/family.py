@@ -6,7 +6,7 @@ A new model is a folder beside this file and a row in `families.py`. Training an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
@@ -19,7 +19,7 @@ from k710.models.checkpoints.checkpoint import Checkpoint
 FROM_CHECKPOINT, FROM_NOTHING = "checkpoint", "nothing"
 
 # Fields of every configuration that a recipe gives by its section `data`, or that follow from it.
-GIVEN_BY_DATA = ("size_px", "num_frames", "num_classes")
+_GIVEN_BY_DATA = ("size_px", "num_frames", "num_classes")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -34,14 +34,21 @@ class Cost:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a clip a model sees: `method` and `stride` of k710.loading.sampling.FrameSampling."""
+    """Which frames of a clip a model sees: `method` and `stride` of k710.loading.sampling.FrameSampling.
+
+    `strides` has other strides by number of frames.
+    """
 
     method: str = "sparse"
     stride: int | None = None
+    strides: Mapping[int, int] = field(default_factory=dict)
 
-    def options(self) -> dict[str, Any]:
-        """As the options of a dataset and of FrameSampling."""
-        return {"method": self.method, "stride": self.stride}
+    def options(self, num_frames: int, data: Mapping[str, Any]) -> dict[str, Any]:
+        """As the options of a dataset and of FrameSampling, with what the section `data` of a recipe says."""
+        method, stride = data.get("sampling"), data.get("stride")
+        if stride is None and method in (None, self.method):
+            stride = self.strides.get(num_frames, self.stride)
+        return {"num_frames": num_frames, "method": method or self.method, "stride": stride}
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,12 @@ class Family:
     it leaves any out.
 
     `not_in_shapes` are fields of the configuration that change what a model computes but no shape of a tensor. k710's
-    own checkpoints record them in their recipe; others are taken to have the default.
+    own checkpoints record them in their recipe; others are taken to have the default. `size_in_shapes`: whether shapes
+    tell the size of the frames; where they do not, the recipe of a k710 checkpoint does, and others are taken to have
+    the published size.
 
-    `mean` and `std` normalise pixels in 0 to 1, one number a channel. `sampling` says which frames of a clip it sees.
+    `mean` and `std` normalise pixels in 0 to 1, one number a channel. `sampling` says which frames of a clip it sees,
+    unless a recipe says otherwise.
     """
 
     name: str
@@ -116,6 +126,7 @@ class Family:
     sampling: Sampling = Sampling()
     completed_by: str = ""
     not_in_shapes: tuple[str, ...] = ()
+    size_in_shapes: bool = True
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None
 
@@ -137,4 +148,4 @@ class Family:
     def option_types(self) -> dict[str, Any]:
         """The keys that a recipe's section `model` may have beside its own, and their types."""
         hints = get_type_hints(self.config_class)
-        return {name: kind for name, kind in hints.items() if name not in GIVEN_BY_DATA}
+        return {name: kind for name, kind in hints.items() if name not in _GIVEN_BY_DATA}

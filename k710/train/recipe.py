@@ -11,6 +11,7 @@ from typing import Any
 from k710.errors import RecipeError, UsageError
 from k710.loading.augment.augment import Augment
 from k710.loading.augment.mix import Mix
+from k710.loading.sampling import METHODS, FrameSampling
 from k710.models.families import FAMILIES
 from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family
 from k710.sources.known import VIEWS
@@ -48,6 +49,7 @@ class TrainRecipe:
         starts = (*self.family.starts, FROM_CHECKPOINT, FROM_NOTHING)
         choices = {
             "data.view": VIEWS,
+            "data.sampling": (None, *METHODS),
             "model.preset": tuple(self.family.presets),
             "model.start": starts,
             "model.head": HEADS,
@@ -56,13 +58,19 @@ class TrainRecipe:
         }
         for key, allowed in choices.items():
             if (value := self.value(key)) not in allowed:
-                raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
+                names = ", ".join(name or "null" for name in allowed)
+                raise RecipeError(f"{where}: {key} must be one of {names}, not {value!r}")
         for key, (low, high) in _RANGES.items():
             value = self.value(key)
             if not low <= value <= high:  # nor is NaN
                 raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
         optim = self.optim
-        if optim.warmup_epochs > optim.epochs:
+        if (optim.epochs > 0) == (optim.steps > 0):
+            raise RecipeError(
+                f"{where}: optim.epochs is {optim.epochs} and optim.steps {optim.steps}; one of them says how long the "
+                "training is, and the other must be 0"
+            )
+        if optim.epochs and optim.warmup_epochs > optim.epochs:
             raise RecipeError(
                 f"{where}: optim.warmup_epochs is {optim.warmup_epochs}, and there are {optim.epochs} epochs"
             )
@@ -75,10 +83,15 @@ class TrainRecipe:
         if optim.batch_size % self.data.num_repeats:
             raise RecipeError(f"{where}: optim.batch_size {optim.batch_size} must be a multiple of data.num_repeats")
         try:
+            FrameSampling(**self.frames())
             self.model.config(self.data, num_classes=1)
         except UsageError as error:
             raise RecipeError(f"{where}: {error}") from None
         return self
+
+    def frames(self) -> dict[str, Any]:
+        """Which frames of a clip the model sees, as the options of a dataset and of FrameSampling."""
+        return self.family.sampling.options(self.data.num_frames, dataclasses.asdict(self.data))
 
     def value(self, key: str) -> Any:
         """The value of `section.key`, or of a key without a section. Raises KeyError for an unknown one."""
@@ -124,7 +137,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "data.num_repeats": (1, 64),
     "optim.batch_size": (1, 10**6),
     "optim.gpu_batch_size": (1, 10**6),
-    "optim.epochs": (1, 10**5),
+    "optim.epochs": (0, 10**5),
+    "optim.steps": (0, 10**9),
     "optim.warmup_epochs": (0, 10**5),
     "optim.lr": (0, 10),
     "optim.start_lr": (0, 10),

@@ -17,6 +17,8 @@ class DataRecipe:
     num_frames: int
     size_px: int
     num_repeats: int = 1  # samples of each decoded clip
+    sampling: str | None = None  # of k710.loading.sampling, None: the family's
+    stride: int | None = None  # source frames from one frame to the next, None: the family's
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,19 @@ class ModelRecipe:
 class OptimRecipe:
     """Section `optim`: batch, epochs, AdamW and its schedule.
 
-    Values with a default are off in the published runs, or are these projects' usual values.
+    Either `epochs` or `steps` say when a training ends, and the other is 0. Values with a default are off in the
+    published runs, or are these projects' usual values.
     """
 
     batch_size: int  # of all GPUs and pieces together
     gpu_batch_size: int  # what one GPU takes at once; the rest is accumulated
-    epochs: int
+    epochs: int  # 0: `steps` say it
     warmup_epochs: float
     lr: float
     start_lr: float = 1e-6
     end_lr: float = 1e-6
     weight_decay: float = 0.05
+    decay_vectors: bool = False  # also biases, norms and other tensors of one dimension
     beta1: float = 0.9
     beta2: float = 0.999
     clip_grad: float = 20.0  # 0: no clipping
@@ -67,6 +71,7 @@ class OptimRecipe:
     ema_decay: float = 0.0  # 0: no average
     label_smoothing: float = 0.0
     precision: str = "bf16"
+    steps: int = 0  # 0: `epochs` say it; else the training ends after so many, in the middle of an epoch too
 
 
 @dataclass(frozen=True)

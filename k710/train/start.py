@@ -13,7 +13,7 @@ from torch import nn
 from k710.errors import CheckpointError, UsageError
 from k710.lists.labels import class_names
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, GIVEN_BY_DATA, Family
+from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family
 from k710.models.heads.head_labels import labels_of_set
 from k710.models.heads.remap import new_head, plan_remap
 from k710.models.left_out import complete, left_out
@@ -117,8 +117,6 @@ def _check_not_in_shapes(recipe: TrainRecipe, model: nn.Module, checkpoint: Chec
         return
     recorded, config = checkpoint.recorded("model"), model.config
     for name in recipe.family.not_in_shapes:
-        if name in GIVEN_BY_DATA:
-            continue
         default = getattr(recipe.family.presets[recipe.model.preset], name)
         theirs, ours = recorded.get(name) or default, getattr(config, name)
         if theirs != ours:

@@ -13,6 +13,7 @@ import torch
 
 from k710.models.uniformerv2.config import UniFormerV2Config, preset
 from k710.models.uniformerv2.model import UniFormerV2
+from tests.helpers.released_names import Named, read_shapes
 
 HERE = Path(__file__).parent
 
@@ -65,36 +66,9 @@ def golden_clips(config: UniFormerV2Config) -> torch.Tensor:
     return torch.from_numpy(np.sin(0.013 * i + 1e-4 * i * i)).float().view(2, 3, config.num_frames, 32, 32)
 
 
-def released_shapes(file: str = "uniformerv2_names.txt") -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+def released_shapes() -> dict[str, Named]:
     """Name and shape of every tensor of each released model, in order."""
-    sections: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
-    repeated: list[tuple[str, tuple[int, ...]]] = []
-    numbers = ""
-
-    def flush() -> None:
-        first, last = map(int, numbers.split("..")) if numbers else (0, -1)
-        for number in range(first, last + 1):
-            current.extend((name.replace(f"{{{numbers}}}", str(number)), shape) for name, shape in repeated)
-        repeated.clear()
-
-    current: list[tuple[str, tuple[int, ...]]] = []
-    part = ""
-    for line in (HERE / file).read_text().splitlines():
-        if line.startswith("#") or not line:
-            continue
-        head = re.match(r"\[(\w+)\]", line)
-        name, _, size = line.partition(" ")
-        found = re.match(r"([\w.]+)\.\{(\d+\.\.\d+)\}", name)
-        if (found[1] if found else "") != part:
-            flush()
-            part, numbers = (found[1], found[2]) if found else ("", "")
-        if head:
-            current = sections.setdefault(head[1], [])
-            continue
-        shape = tuple(int(n) for n in size.split("x")) if size != "scalar" else ()
-        (repeated if found else current).append((name, shape))
-    flush()
-    return sections
+    return read_shapes(HERE / "uniformerv2_names.txt")
 
 
 def released_file(path: Path, name: str, *, num_classes: int | None = None) -> Path:

@@ -124,9 +124,10 @@ EVL = Family(
     mean=(0.48145466, 0.4578275, 0.40821073),
     std=(0.26862954, 0.26130258, 0.27577711),
     starts={"clip": _CLIP},
-    sampling=Sampling("dense", 16),
+    sampling=Sampling("dense", 16, strides={32: 8}),  # of the release's scripts, and Appendix A
     completed_by="clip",
-    not_in_shapes=("activation", "decoder_heads", "size_px"),
+    not_in_shapes=("activation", "decoder_heads"),
+    size_in_shapes=False,  # temporal cross attention tells it; without that, nothing does
     positions=f"{BACKBONE}{_POSITIONS}",
     resize_positions=_resize_positions,
 )
