@@ -119,7 +119,7 @@ def _sparse_test(sampling: FrameSampling, num_source_frames: int, clip: int, num
 
 def _dense_train(sampling: FrameSampling, num_source_frames: int, draws: Draws) -> Ints:
     frames = _window(sampling, num_source_frames, draws.integer(0, _room(sampling, num_source_frames)))
-    # In training, the release shows the last frame of a too short clip that a stride reaches; in testing, the very last.
+    # Of a clip that is too short, the release shows the last frame that a stride reaches; in testing, the very last.
     assert sampling.stride is not None
     short = _room(sampling, num_source_frames) == 0
     return np.minimum(frames, (num_source_frames - 1) // sampling.stride * sampling.stride) if short else frames

@@ -45,9 +45,7 @@ def complete(family: Family, model: nn.Module, record: Any, given: str | None, w
     missing, start = left_out(model), family.starts.get(family.completed_by)
     if not missing or start is None:
         if given is not None:
-            raise UsageError(
-                f"{where}: has all of its weights; --clip-weights {given} is for a checkpoint without some"
-            )
+            raise UsageError(f"{where}: has all of its weights, and needs no --clip-weights {given}")
         return []
     runs = list(runs_of(record))
     expected = next((run[SHA256] for run in runs if isinstance(run.get(SHA256), str)), None)

@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from k710.models.evl.config import PRESETS, EvlConfig
 from k710.models.evl.model import Evl
+from tests.helpers.released_names import Named, read_shapes
 
 HERE = Path(__file__).parent
 
@@ -138,6 +139,11 @@ def _offsets_looked_at(weights: Mapping[str, Tensor], name: str, q: Tensor, k: T
                 ]
                 out[:, frame, 1 + query] += shares[:, query] @ weights[f"{name}.{part}"][rows]
     return out
+
+
+def released_shapes() -> dict[str, Named]:
+    """Name and shape of every tensor of each released model, in order, from `evl_names.txt`."""
+    return read_shapes(HERE / "evl_names.txt")
 
 
 def released_config(name: str) -> EvlConfig:

@@ -23,11 +23,11 @@ from tests.helpers.published_evl import (
     golden_clips,
     plain_logits,
     released_config,
+    released_shapes,
 )
-from tests.helpers.published_uniformerv2 import released_shapes
 
 TINY = replace(PRESETS["tiny"], num_frames=3, num_classes=10)
-NAMES = released_shapes("evl_names.txt")
+NAMES = released_shapes()
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,8 @@ class EvlConfig:
 
     @property
     def title(self) -> str:
-        return f"EVL-{self.backbone} at {self.size_px} px, {self.decoder_layers} decoder layers"
+        parts = f"{self.decoder_layers} decoder layers, {self.num_classes} classes"
+        return f"EVL-{self.backbone} at {self.size_px} px, {parts}"
 
     def _want(self, holds: bool, name: str, allowed: str) -> None:
         if not holds:
