@@ -269,12 +269,12 @@ def _which_dialect(
     from k710.manifest.read import open_manifest
     from k710.models.heads.heads import class_counts
 
-    family, model, frames = model_with_any_head(checkpoint, num_frames=num_frames, weights=clip_weights)
+    family, model, sampling = model_with_any_head(checkpoint, num_frames=num_frames, weights=clip_weights)
     config: Any = model.config
     label_set = class_counts().get(config.num_classes)
     if label_set is None:
         raise click.UsageError(f"its head has {config.num_classes} rows, which is no published label set")
-    clip_options = ClipOptions(on_error="zero_weight", **frames)
+    clip_options = ClipOptions(num_frames=config.num_frames, on_error="zero_weight", **sampling.options())
     dataset = media.dataset(open_manifest(manifest), clip_options, view=view, split=split, training=False)
     scores, class_ids = raw_scores(family, model, dataset, limit=limit, device=device)
     step.end()

@@ -134,10 +134,11 @@ def _dataset(
     model: ViewModel, manifest: Manifest, media: Media, view: str, split: str, options: EvalOptions
 ) -> ClipDataset:
     clip_options = ClipOptions(
+        num_frames=model.config.num_frames,
         num_clips=options.num_clips,
         num_crops=options.num_crops,
         on_error="zero_weight",
-        **model.frames,
+        **model.sampling.options(),
     )
     dataset = media.dataset(manifest, clip_options, view=view, split=split, training=False)
     if len(model.labels.names) != len(dataset.labels):

@@ -53,7 +53,7 @@ def predict_file(
     """
     device = device or torch.device("cpu")
     config, net = model.config, model.model.to(device)
-    sampling = FrameSampling(**model.frames)
+    sampling = FrameSampling(config.num_frames, **model.sampling.options())
     views = evaluation_views(num_clips, num_crops)
 
     def choose(num_source_frames: int) -> npt.NDArray[np.int64]:

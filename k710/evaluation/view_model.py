@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
+from k710.errors import CheckpointError
 from k710.evaluation.frames_of import choose_frames
+from k710.loading.sampling import METHODS
 from k710.manifest.views import check_view
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.checkpoints.recorded_runs import runs_of
 from k710.models.families import family_of
-from k710.models.family import Family
+from k710.models.family import Family, Sampling
 from k710.models.heads.head_labels import Labels, source_labels
 from k710.models.heads.heads import find_head
 from k710.models.heads.remap import new_head, plan_remap
@@ -25,8 +27,7 @@ class ViewModel:
     """A model for evaluation whose outputs are `labels`, in order; `messages` say what it is and how that is known.
 
     `head` are the labels by which its head was read, and `runs` the records of the k710 runs that it comes from, the
-    last one first (k710.models.checkpoints.recorded_runs). `frames` are which frames of a clip it sees, as the options
-    of a dataset and of FrameSampling.
+    last one first (k710.models.checkpoints.recorded_runs).
     """
 
     family: Family
@@ -34,9 +35,14 @@ class ViewModel:
     config: Any  # the family's
     labels: Labels
     messages: tuple[str, ...]
-    frames: dict[str, Any]
     head: Labels | None = None
     runs: tuple[dict[str, Any], ...] = ()
+    recorded_sampling: Sampling | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a clip it sees: as its recipe says, else as its family."""
+        return self.recorded_sampling or self.family.sampling.of(self.config.num_frames)
 
 
 def model_for_view(
@@ -61,8 +67,8 @@ def model_for_view(
     ]
     runs = tuple(runs_of(checkpoint.payload.get("run")))
     head = remap.sources[0].labels
-    all_messages, frames = (config_message, *messages), _frames(family, model, checkpoint)
-    return ViewModel(family, model.eval(), model.config, remap.target, all_messages, frames, head, runs)
+    all_messages, sampling = (config_message, *messages), _sampling(family, model, checkpoint)
+    return ViewModel(family, model.eval(), model.config, remap.target, all_messages, head, runs, sampling)
 
 
 def model_as_it_is(
@@ -75,26 +81,31 @@ def model_as_it_is(
     family, model, config_message = _model(checkpoint, head.rows, num_frames)
     loaded = load_into(family, model, checkpoint, weights=weights)
     all_messages = (config_message, *loaded.completed, *messages)
-    frames = _frames(family, model, checkpoint)
-    return ViewModel(family, model.eval(), model.config, labels, all_messages, frames)
+    sampling = _sampling(family, model, checkpoint)
+    return ViewModel(family, model.eval(), model.config, labels, all_messages, recorded_sampling=sampling)
 
 
 def model_with_any_head(
     path: Path, *, num_frames: int | None = None, weights: str | None = None
-) -> tuple[Family, nn.Module, dict[str, Any]]:
-    """The checkpoint with its own head, whatever its rows mean, and which frames it sees (ViewModel's `frames`).
+) -> tuple[Family, nn.Module, Sampling]:
+    """The checkpoint with its own head, whatever its rows mean, and which frames it sees.
 
     Raises CheckpointError where it is of no family.
     """
     checkpoint = open_checkpoint(path)
     family, model, _ = _model(checkpoint, find_head(checkpoint).rows, num_frames)
     load_into(family, model, checkpoint, weights=weights)
-    return family, model.eval(), _frames(family, model, checkpoint)
+    return family, model.eval(), _sampling(family, model, checkpoint)
 
 
-def _frames(family: Family, model: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
-    config: Any = model.config
-    return family.sampling.options(config.num_frames, checkpoint.recorded("data"))
+def _sampling(family: Family, model: nn.Module, checkpoint: Checkpoint) -> Sampling:
+    """Which frames a model was trained on, by the recipe of a k710 checkpoint; else its family's."""
+    data, config = checkpoint.recorded("data"), cast(Any, model.config)
+    method, stride = data.get("sampling"), data.get("stride")
+    fits = (method is None or method in METHODS) and (stride is None or isinstance(stride, int))
+    if not fits:
+        raise CheckpointError(f"{checkpoint.path}: its recipe is damaged: sampling {method!r}, stride {stride!r}")
+    return family.sampling.of(config.num_frames).changed(method, stride)
 
 
 def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[Family, nn.Module, str]:

@@ -43,12 +43,19 @@ class Sampling:
     stride: int | None = None
     strides: Mapping[int, int] = field(default_factory=dict)
 
-    def options(self, num_frames: int, data: Mapping[str, Any]) -> dict[str, Any]:
-        """As the options of a dataset and of FrameSampling, with what the section `data` of a recipe says."""
-        method, stride = data.get("sampling"), data.get("stride")
-        if stride is None and method in (None, self.method):
-            stride = self.strides.get(num_frames, self.stride)
-        return {"num_frames": num_frames, "method": method or self.method, "stride": stride}
+    def options(self) -> dict[str, Any]:
+        """As the options of a dataset and of FrameSampling."""
+        return {"method": self.method, "stride": self.stride}
+
+    def of(self, num_frames: int) -> Sampling:
+        """With the stride for so many frames."""
+        return Sampling(self.method, self.strides.get(num_frames, self.stride))
+
+    def changed(self, method: str | None, stride: int | None) -> Sampling:
+        """With what a recipe's section `data` says, where it says something: a method with its stride, or a stride."""
+        if method is not None:
+            return Sampling(method, stride)
+        return self if stride is None else replace(self, stride=stride)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def train(run: Run) -> Progress:
             for _ in range(min(len(loader) // run.pieces.num_pieces, num_steps - progress.step)):
                 begin_s = time.perf_counter()
                 place = progress.step % run.steps_per_epoch
-                rate = learning_rate(recipe.optim, epoch + place / run.steps_per_epoch, run.length_epochs)
+                rate = learning_rate(recipe.optim, epoch + place / run.steps_per_epoch, epochs=run.length_epochs)
                 set_learning_rate(optimizer, rate)
                 result = _take(stepper, progress.step + 1, batches, run)
                 progress.step += 1

@@ -89,7 +89,7 @@ class Average:
             self.tensors[name].copy_(tensor)
 
 
-def learning_rate(recipe: OptimRecipe, epoch: float, epochs: float | None = None) -> float:
+def learning_rate(recipe: OptimRecipe, epoch: float, *, epochs: float | None = None) -> float:
     """The rate at a point of the training, `epoch` counting parts too (2.5 is halfway through the third).
 
     `epochs` is how long the training is, None for as long as the recipe's epochs.

@@ -141,8 +141,8 @@ def open_clips(
 
     A clip that cannot be decoded keeps its place with weight 0 and is counted; it does not stop the run.
     """
-    view = recipe.data.view
-    options = ClipOptions(on_error="zero_weight", **recipe.frames())
+    view, sampling = recipe.data.view, recipe.sampling.options()
+    options = ClipOptions(num_frames=recipe.data.num_frames, on_error="zero_weight", **sampling)
     needs_labels = recipe.chosen_objective.needs_labels
     of_train = replace(options, seed=recipe.seed)
     train = media.dataset(manifest, of_train, view=view, split="train", needs_labels=needs_labels)

@@ -11,9 +11,9 @@ from typing import Any
 from k710.errors import RecipeError, UsageError
 from k710.loading.augment.augment import Augment
 from k710.loading.augment.mix import Mix
-from k710.loading.sampling import METHODS, FrameSampling
+from k710.loading.sampling import FrameSampling
 from k710.models.families import FAMILIES
-from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family
+from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family, Sampling
 from k710.sources.known import VIEWS
 from k710.train.objectives import OBJECTIVES, Objective
 from k710.train.sections import AugmentRecipe, DataRecipe, ModelRecipe, OptimRecipe, ValidateRecipe
@@ -42,6 +42,11 @@ class TrainRecipe:
     def family(self) -> Family:
         return FAMILIES[self.model.family]
 
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a clip the model sees."""
+        return self.family.sampling.of(self.data.num_frames).changed(self.data.sampling, self.data.stride)
+
     def checked(self, where: Path | str) -> TrainRecipe:
         """The recipe itself. Raises RecipeError, naming the file and the key, for a value that cannot be."""
         if self.model.family not in FAMILIES:
@@ -49,7 +54,6 @@ class TrainRecipe:
         starts = (*self.family.starts, FROM_CHECKPOINT, FROM_NOTHING)
         choices = {
             "data.view": VIEWS,
-            "data.sampling": (None, *METHODS),
             "model.preset": tuple(self.family.presets),
             "model.start": starts,
             "model.head": HEADS,
@@ -58,8 +62,7 @@ class TrainRecipe:
         }
         for key, allowed in choices.items():
             if (value := self.value(key)) not in allowed:
-                names = ", ".join(name or "null" for name in allowed)
-                raise RecipeError(f"{where}: {key} must be one of {names}, not {value!r}")
+                raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
         for key, (low, high) in _RANGES.items():
             value = self.value(key)
             if not low <= value <= high:  # nor is NaN
@@ -83,15 +86,11 @@ class TrainRecipe:
         if optim.batch_size % self.data.num_repeats:
             raise RecipeError(f"{where}: optim.batch_size {optim.batch_size} must be a multiple of data.num_repeats")
         try:
-            FrameSampling(**self.frames())
             self.model.config(self.data, num_classes=1)
+            FrameSampling(self.data.num_frames, **self.sampling.options())
         except UsageError as error:
             raise RecipeError(f"{where}: {error}") from None
         return self
-
-    def frames(self) -> dict[str, Any]:
-        """Which frames of a clip the model sees, as the options of a dataset and of FrameSampling."""
-        return self.family.sampling.options(self.data.num_frames, dataclasses.asdict(self.data))
 
     def value(self, key: str) -> Any:
         """The value of `section.key`, or of a key without a section. Raises KeyError for an unknown one."""

@@ -17,8 +17,8 @@ class DataRecipe:
     num_frames: int
     size_px: int
     num_repeats: int = 1  # samples of each decoded clip
-    sampling: str | None = None  # of k710.loading.sampling, None: the family's
-    stride: int | None = None  # source frames from one frame to the next, None: the family's
+    sampling: str | None = None  # which frames: None for the family's; see k710.loading.sampling
+    stride: int | None = None  # in source frames; None for the family's, or none
 
 
 @dataclass(frozen=True)

@@ -146,11 +146,15 @@ def test_it_is_evaluated_predicts_and_is_remapped(experiment, trained, k710):
 
 
 def test_the_frames_of_an_evaluation_are_the_recipes(trained, tmp_path):
-    assert model_as_it_is(trained / "best.pt").frames == {"num_frames": 8, "method": "sparse", "stride": None}
+    assert model_as_it_is(trained / "best.pt").sampling.options() == {"method": "sparse", "stride": None}
     content = read_checkpoint(trained / "best.pt")
     content["run"]["recipe"]["data"] |= {"sampling": "dense", "stride": 3}
     torch.save(content, tmp_path / "dense.pt")
-    assert model_for_view(tmp_path / "dense.pt", "k400").frames == {"num_frames": 8, "method": "dense", "stride": 3}
+    assert model_for_view(tmp_path / "dense.pt", "k400").sampling.options() == {"method": "dense", "stride": 3}
+    content["run"]["recipe"]["data"]["stride"] = "3"
+    torch.save(content, tmp_path / "damaged.pt")
+    with pytest.raises(CheckpointError, match=r"its recipe is damaged: sampling 'dense', stride '3'"):
+        model_as_it_is(tmp_path / "damaged.pt")
 
 
 def test_a_finetune_starts_from_it_and_knows_the_tower(experiment, trained, tmp_path):

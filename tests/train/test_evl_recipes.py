@@ -38,10 +38,10 @@ def test_a_recipe_is_what_the_released_script_ran(name):
     config = given.model.config(given.data, 400)
     assert (config.backbone, config.num_frames, config.decoder_layers) == (backbone, frames, 4)
     assert (config.qkv_width, config.decoder_heads) == {"B/16": (768, 12), "L/14": (1024, 16)}[backbone]
-    assert given.frames() == {"num_frames": frames, "method": "dense", "stride": stride}
+    assert given.sampling.options() == {"method": "dense", "stride": stride}
     assert given.optim.batch_size == 256 == given.optim.gpu_batch_size * split * 8
     assert (given.validate.clips, given.validate.crops, given.augment.flip_prob) == (clips, crops, 0.0)
-    assert EVL.sampling.options(frames, {}) == given.frames(), "a released checkpoint is seen as it was trained"
+    assert EVL.sampling.of(frames) == given.sampling, "a released checkpoint is seen as it was trained"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,11 +78,11 @@ def test_the_rate_is_the_releases_cosine_of_steps():
     theirs = torch.optim.AdamW([weight], lr=4e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=50000)
     for step in range(4000):
-        rate = learning_rate(optim, step // per_epoch + step % per_epoch / per_epoch, 50000 / per_epoch)
+        rate = learning_rate(optim, step // per_epoch + step % per_epoch / per_epoch, epochs=50000 / per_epoch)
         assert rate == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-9)
         theirs.step()
         schedule.step()
-    assert learning_rate(optim, 49999 / per_epoch, 50000 / per_epoch) == pytest.approx(
+    assert learning_rate(optim, 49999 / per_epoch, epochs=50000 / per_epoch) == pytest.approx(
         2e-4 * (1 + math.cos(math.pi * 49999 / 50000)), rel=1e-6
     )
 

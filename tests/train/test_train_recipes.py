@@ -259,7 +259,7 @@ def test_the_rate_is_scaled_only_when_the_user_changes_the_batch():
         ("epochs=-1", "--set: optim.epochs must lie between 0 and 100000, not -1"),
         ("epochs=0", "--set: optim.epochs is 0 and optim.steps 0; one of them says how long"),
         ("steps=100", "--set: optim.epochs is 55 and optim.steps 100; one of them says how long"),
-        ("sampling=uniform", "--set: data.sampling must be one of null, sparse, dense, not 'uniform'"),
+        ("sampling=uniform", "--set: unknown frame sampling 'uniform'; known: sparse, dense"),
         ("sampling=dense", "--set: stride is None; dense sampling needs one of at least 1"),
         ("stride=4", "--set: stride is 4; dense sampling needs one of at least 1, sparse takes none"),
         ("warmup_epochs=60", "--set: optim.warmup_epochs is 60.0, and there are 55 epochs"),
