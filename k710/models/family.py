@@ -111,7 +111,8 @@ class Family:
     tell the size of the frames; where they do not, the recipe of a k710 checkpoint does, and others are taken to have
     the published size.
 
-    `mean` and `std` normalise pixels in 0 to 1, one number a channel. `sampling` says which frames of a clip it sees,
+    `mean` and `std` normalise pixels in 0 to 1, one number a channel; `in_integers` is how the crops of an evaluation
+    are rounded (k710.loading.augment.evaluation_crops). `sampling` says which frames of a clip it sees,
     unless a recipe says otherwise.
     """
 
@@ -134,6 +135,7 @@ class Family:
     completed_by: str = ""
     not_in_shapes: tuple[str, ...] = ()
     size_in_shapes: bool = True
+    in_integers: bool = False
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None
 
@@ -150,7 +152,7 @@ class Family:
 
     def crops(self, size_px: int) -> dict[str, Any]:
         """The size and normalisation of its pixels, as `Augment` and `evaluation_crops` take them."""
-        return {"crop_px": size_px, "mean": self.mean, "std": self.std}
+        return {"crop_px": size_px, "mean": self.mean, "std": self.std, "in_integers": self.in_integers}
 
     def option_types(self) -> dict[str, Any]:
         """The keys that a recipe's section `model` may have beside its own, and their types."""

@@ -62,6 +62,7 @@ class Augment:
     the whole frame and crops then; "crop_first" crops, resizes and rounds first, which costs less and leaves the fill
     of moved frames inside the crop. `color_jitter` j: brightness, contrast and colour each by a factor of 1-j to 1+j,
     in random order (listed as 0.4 in the paper, never applied by the released code). `erase_prob`: of random erasing.
+    `in_integers` is evaluation_crops': how its crops are rounded.
     """
 
     crop_px: int = 224
@@ -74,6 +75,7 @@ class Augment:
     order: str = "published"
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
+    in_integers: bool = False
 
     def __post_init__(self) -> None:
         if self.order not in _ORDERS:

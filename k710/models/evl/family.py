@@ -126,6 +126,7 @@ EVL = Family(
     starts={"clip": _CLIP},
     sampling=Sampling("dense", 16, strides={32: 8}),  # of the release's scripts, and Appendix A
     completed_by="clip",
+    in_integers=True,
     not_in_shapes=("activation", "decoder_heads"),
     size_in_shapes=False,  # temporal cross attention tells it; without that, nothing does
     positions=f"{BACKBONE}{_POSITIONS}",
