@@ -65,12 +65,13 @@ class Start:
     `load(model, source, interpolate_positions, options)` puts the weights into the model and returns messages on what
     it loaded; `options` are those of the recipe's section `model`, for what the file does not tell. It raises
     CheckpointError or DownloadError, and then leaves the model as it was. `title` says what `source` is; `wants` also
-    says with which option it is given.
+    says with which option it is given. `names` are the sources that k710 itself knows where to get.
     """
 
     load: Callable[[nn.Module, str | Path, bool, Mapping[str, Any]], list[str]]
     title: str
     wants: str
+    names: frozenset[str] = frozenset()
 
 
 class Config(Protocol):

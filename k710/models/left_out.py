@@ -7,6 +7,7 @@ what loads a checkpoint gets them from there again, and checks that they are the
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +39,8 @@ def left_out_sha256(model: nn.Module) -> str | None:
 def complete(family: Family, model: nn.Module, record: Any, given: str | None, where: str) -> list[str]:
     """Load what the checkpoint `where` leaves out, from `given`, or from where its run had it. Returns messages.
 
-    `record` is the checkpoint's record of its run, None where it has none. Raises UsageError where `given` is not
+    `record` is the checkpoint's record of its run, None where it has none. Of what it names, files of this machine and
+    sources that k710 knows are looked at, no other address. Raises UsageError where `given` is not
     needed, CheckpointError where nothing tells the source, it cannot be loaded, or it has other weights than the run
     recorded.
     """
@@ -54,6 +56,11 @@ def complete(family: Family, model: nn.Module, record: Any, given: str | None, w
         raise CheckpointError(
             f"{where}: leaves out {counted(len(missing), 'tensor')} that its training never changed, and does not tell "
             f"where they are from: they are those of {start.wants}"
+        )
+    if given is None and source not in start.names and not Path(source).is_absolute():
+        raise CheckpointError(
+            f"{where}: its {start.title} is {source}, and what a checkpoint names is fetched from nowhere unless you "
+            f"say so: --clip-weights {source}"
         )
     config: Any = model.config
     options = {name: getattr(config, name) for name in family.not_in_shapes if hasattr(config, name)}

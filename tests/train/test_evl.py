@@ -230,6 +230,15 @@ def test_a_whole_model_of_the_public_finetuning_is_read(tmp_path):
     assert torch.equal(again(x), own(x))
 
 
+@pytest.mark.parametrize("source", ["http://127.0.0.1:9/x.pt", "owner/tower", "tower.pt"])
+def test_an_address_that_a_checkpoint_names_is_not_fetched(source, trained, tmp_path):
+    content = read_checkpoint(trained / "best.pt")
+    content["run"]["start"]["clip_weights"] = source
+    torch.save(content, tmp_path / "elsewhere.pt")
+    with pytest.raises(CheckpointError, match=rf"fetched from nowhere unless you say so: --clip-weights {source}"):
+        model_from_checkpoint(tmp_path / "elsewhere.pt")
+
+
 @pytest.mark.parametrize("forged", [7, [], {"start": 3}, {"start": {"clip_weights": 7}}, {"left_out_sha256": 7}])
 def test_a_forged_record_of_the_tower_is_no_tower(forged, trained, tmp_path):
     content = read_checkpoint(trained / "best.pt")

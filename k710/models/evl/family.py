@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from k710.errors import CheckpointError
 from k710.models.checkpoints.checkpoint import Checkpoint
-from k710.models.clip_towers import DROPPED, Tower, tower_for
+from k710.models.clip_towers import DROPPED, OPENAI_TOWERS, Tower, tower_for
 from k710.models.evl.config import PRESETS, EvlConfig, config_from_shapes, preset_name
 from k710.models.evl.cost import BACKBONE_PARTS, multiply_adds
 from k710.models.evl.model import BACKBONE, Evl
@@ -106,6 +106,7 @@ _CLIP = Start(
     _from_clip,
     "CLIP image tower",
     "a CLIP image tower: --clip-weights FILE (ViT-B/16, ViT-L/14 and ViT-L/14@336px fetch OpenAI's)",
+    frozenset(OPENAI_TOWERS),
 )
 
 EVL = Family(
