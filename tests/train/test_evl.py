@@ -30,7 +30,7 @@ from k710.train.start import Origin
 from k710.train.stop import StoppedError
 from tests.helpers.clip_files import huggingface, openai, tower
 from tests.helpers.published_evl import released_file
-from tests.helpers.small_runs import losses, same_weights
+from tests.helpers.small_runs import losses, same_weights, torchrun
 
 pytest_plugins = ("tests.helpers.run_fixtures",)
 
@@ -265,3 +265,19 @@ def test_a_dry_run_says_what_it_needs(experiment, clip_file, tmp_path, k710):
     assert result.exit_code == 0, result.stderr
     assert "48 in 2 epochs" in result.stdout
     assert "from the image tower" in result.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_that_accumulates(experiment, clip_file, tmp_path):
+    """Also where the tower is in no state dict, and every decoder tensor must have its gradient."""
+    manifest, clips = experiment
+    few = (*FEW, "steps=2", "gpu_batch_size=4")
+    train(run(experiment, tmp_path / "one", "steps=2", "gpu_batch_size=4", origin=Origin(weights=str(clip_file))))
+    changes = [word for change in few for word in ("--set", change)]
+    result = torchrun(
+        "-m", "k710", "train", "--recipe", "tiny-evl-k710", "--manifest", str(manifest.path), "--folder", str(clips),
+        "--out", str(tmp_path / "two"), "--clip-weights", str(clip_file), "--workers", "0", *changes,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert losses(tmp_path / "two") == losses(tmp_path / "one")
+    assert same_weights(tmp_path / "two/best.pt", tmp_path / "one/best.pt")
