@@ -161,8 +161,9 @@ def _parent_path(kind: str, name: str, child: Path) -> Path:
 def _read_file(path: Path) -> RecipeText:
     try:
         text = recipe_text(path)
-        content = yaml.safe_load(text)
-        node = yaml.compose(text, yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        content = None if node is None else loader.construct_document(node)
     except YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}: line {mark.line + 1}" if mark else str(path)

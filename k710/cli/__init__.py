@@ -20,7 +20,7 @@ from k710.version import __version__
 COMMANDS = (
     *("build", "audit", "explain", "diff", "card", "export", "labels", "recipes", "versions", "prune"),
     *("fetch", "status", "verify", "pack", "show", "near-duplicates", "stats", "report"),
-    *("remap-head", "inspect"),
+    *("remap-head", "convert", "inspect"),
     *("train", "eval", "predict"),
     "doctor",
 )

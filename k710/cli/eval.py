@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 @click.option("--clips", "num_clips", type=click.IntRange(min=1), default=4, show_default=True, help="Temporal clips.")
 @click.option("--crops", "num_crops", type=click.IntRange(1, 3), default=3, show_default=True, help="Crops: 1 or 3.")
 @click.option("--frames", "num_frames", type=click.IntRange(min=1), help="Frames of a view, where nothing tells it.")
+@click.option("--size", "size_px", type=click.IntRange(min=1), help="Side of a frame in px, where nothing tells it.")
 @click.option("--dialect", help="Index order of the head, where the file does not tell it.")
 @CLIP_WEIGHTS
 @click.option("--which-dialect", is_flag=True, help="Tell from labelled clips which index order the head has.")
@@ -74,6 +75,7 @@ def command(
     num_clips: int,
     num_crops: int,
     num_frames: int | None,
+    size_px: int | None,
     dialect: str | None,
     clip_weights: str | None,
     which_dialect: bool,
@@ -131,7 +133,8 @@ def command(
                     stack.enter_context(held_folder(out))
             _evaluate(
                 step, process, checkpoint, manifest, media, options, view=view, split=split, num_frames=num_frames,
-                dialect=dialect, clip_weights=clip_weights, common_with=common_with, out=out, as_json=as_json,
+                size_px=size_px, dialect=dialect, clip_weights=clip_weights, common_with=common_with, out=out,
+                as_json=as_json,
             )  # fmt: skip
 
 
@@ -146,6 +149,7 @@ def _evaluate(
     view: str,
     split: str,
     num_frames: int | None,
+    size_px: int | None,
     dialect: str | None,
     clip_weights: str | None,
     common_with: Path | None,
@@ -161,7 +165,9 @@ def _evaluate(
         other = read_predictions(common_with) if common_with else None
         if other is not None:
             check_comparable(other, view)
-        model = model_for_view(checkpoint, view, dialect=dialect, num_frames=num_frames, weights=clip_weights)
+        model = model_for_view(
+            checkpoint, view, dialect=dialect, num_frames=num_frames, size_px=size_px, weights=clip_weights
+        )
         opened = open_manifest(manifest)
     if process.is_first:
         for message in model.messages:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     help="The head's classes; told by its rows if left out.",
 )
 @click.option("--dialect", "dialects", multiple=True, help="Index order of the head; told by the file if left out.")
+@click.option("--family", "families", multiple=True, help="Whose model it is, where several published such tensors.")
 @click.option("--to-dialect", help="Index order of the new head: canonical (the default), uniformerv2, videomaev2.")
 @click.option("--out", type=ANY_PATH, help="Where to write.  [NAME.LABELS.SUFFIX beside it]")
 @click.option("--new-rows", type=click.Choice(["zero", "mean"]), help="Make rows for classes that no checkpoint knows.")
@@ -39,6 +40,7 @@ def command(
     to: str,
     label_sets: tuple[str, ...],
     dialects: tuple[str, ...],
+    families: tuple[str, ...],
     to_dialect: str | None,
     out: Path | None,
     new_rows: str | None,
@@ -68,6 +70,7 @@ def command(
         to=to,
         label_sets=label_sets,
         dialects=dialects,
+        families=families,
         to_dialect=to_dialect,
         new_rows=new_rows,
         head=head,
@@ -105,7 +108,8 @@ def _report(remap: Remap) -> None:
 
 
 def _notes(remap: Remap) -> list[str]:
-    from k710.lists.labels import DIALECTS, Alignment
+    from k710.lists.labels import DIALECTS, LABEL_SETS, Alignment
+    from k710.models.heads.head_labels import labels_of_set
     from k710.models.heads.remap import unknown_names
 
     # A misspelt name would else pass for a class of one's own.
@@ -113,7 +117,10 @@ def _notes(remap: Remap) -> list[str]:
     first = remap.sources[0]
     if len(remap.sources) > 1:
         notes.append(f"the body is that of {first.checkpoint.path}; the other heads were trained on other bodies")
-    if first.labels.dialect not in ("canonical", remap.target.dialect) and remap.target.dialect == "canonical":
+    changes = first.labels.dialect not in ("canonical", remap.target.dialect) and remap.target.dialect == "canonical"
+    if first.labels.label_set in LABEL_SETS:  # two dialects can be one order
+        changes = changes and first.labels.keys != labels_of_set(first.labels.label_set, "canonical").keys
+    if changes:
         keeps = f" (--to-dialect {first.labels.dialect} keeps it)" if first.labels.dialect in DIALECTS else ""
         notes.append(
             f"the order changes from {first.labels.dialect} to canonical; lists in the old order no longer fit{keeps}"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @click.option("--clip-weights", metavar="FILE|NAME", help="The CLIP image tower to start from.")
 @click.option("--init", type=ANY_PATH, help="The checkpoint to start from.")
 @click.option("--dialect", help="Index order of --init's head, where the file does not tell it.")
+@click.option("--teacher", type=ANY_PATH, help="The checkpoint that a distillation learns from, of any family.")
+@click.option("--teacher-dialect", help="Index order of the teacher's head, where its file does not tell it.")
 @click.option("--interpolate-positions", is_flag=True, help="Resize position embeddings of another size.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe; may be given again.")
 @click.option("--store", type=FOLDER_OR_URL, help="Where the clips are.  [MANIFEST/store]")
@@ -52,6 +54,8 @@ def command(
     clip_weights: str | None,
     init: Path | None,
     dialect: str | None,
+    teacher: Path | None,
+    teacher_dialect: str | None,
     interpolate_positions: bool,
     changes: tuple[str, ...],
     store: Location | None,
@@ -92,7 +96,7 @@ def command(
                 step.say(message)
         out = out or Path("runs") / Path(recipe).stem
         media = media_of(store, profile, folder, cache, cache_gb)
-        origin = Origin(clip_weights, init, dialect, interpolate_positions)
+        origin = Origin(clip_weights, init, dialect, interpolate_positions, teacher, teacher_dialect)
         options = RunOptions(workers or 0, compiled, keep, save_every * 60, report_every, tensorboard)
         if dry_run:
             _print_needs(step, chosen, manifest, out, origin, media, options, resume, device, rate)

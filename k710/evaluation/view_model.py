@@ -8,13 +8,13 @@ from typing import Any, cast
 
 from torch import nn
 
-from k710.errors import CheckpointError
+from k710.errors import CheckpointError, UsageError
 from k710.evaluation.frames_of import choose_frames
 from k710.loading.sampling import METHODS
 from k710.manifest.views import check_view
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.checkpoints.recorded_runs import runs_of
-from k710.models.families import family_of
+from k710.models.families import family_of, refuse_foreign
 from k710.models.family import Family, Sampling
 from k710.models.heads.head_labels import Labels, source_labels
 from k710.models.heads.heads import find_head
@@ -46,39 +46,53 @@ class ViewModel:
 
 
 def model_for_view(
-    path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None, weights: str | None = None
+    path: Path,
+    view: str,
+    *,
+    dialect: str | None = None,
+    num_frames: int | None = None,
+    size_px: int | None = None,
+    weights: str | None = None,
 ) -> ViewModel:
     """The checkpoint with a head of the view's classes in canonical order, as a manifest numbers them.
 
     Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
-    index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8.
-    `weights` is the source of what the checkpoint leaves out (k710.models.left_out). Raises CheckpointError for a model
-    of no family, and where a class has no row or nothing tells the order, UsageError for an unknown view.
+    index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8;
+    `size_px` the side of its frames, of a family whose tensors do not tell it; `weights` the source of what the
+    checkpoint leaves out (k710.models.left_out). Raises CheckpointError for a model of no family, and where a class has
+    no row or nothing tells the order, UsageError for an unknown view, and for a size that is not its tensors'.
     """
+    refuse_foreign(open_checkpoint(path))  # before any question on its head
     # What its record says it is, it is, whether it was remapped before or not.
     remap = plan_remap([path], to=check_view(view), dialects=[dialect] if dialect else [], again=True)
     checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
-    family, model, config_message = _model(checkpoint, len(remap.rows), num_frames)
+    family, model, config_message = _model(checkpoint, len(remap.rows), num_frames, size_px)
     loaded = load_into(family, model, checkpoint, head_rows=rows, weights=weights)
     messages = [
         *loaded.completed,
         *remap.sources[0].messages,
         f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}",
     ]
-    runs = tuple(runs_of(checkpoint.payload.get("run")))
+    runs, sampling = tuple(runs_of(checkpoint.payload.get("run"))), _sampling(family, model, checkpoint)
     head = remap.sources[0].labels
-    all_messages, sampling = (config_message, *messages), _sampling(family, model, checkpoint)
+    all_messages = (config_message, *messages)
     return ViewModel(family, model.eval(), model.config, remap.target, all_messages, head, runs, sampling)
 
 
 def model_as_it_is(
-    path: Path, *, dialect: str | None = None, num_frames: int | None = None, weights: str | None = None
+    path: Path,
+    *,
+    dialect: str | None = None,
+    num_frames: int | None = None,
+    size_px: int | None = None,
+    weights: str | None = None,
 ) -> ViewModel:
     """The checkpoint with its own head and its own labels. Raises CheckpointError as `model_for_view`."""
     checkpoint = open_checkpoint(path)
+    refuse_foreign(checkpoint)  # before any question on its head
     head = find_head(checkpoint)
     labels, messages = source_labels(checkpoint, head, dialect=dialect, again=True)
-    family, model, config_message = _model(checkpoint, head.rows, num_frames)
+    family, model, config_message = _model(checkpoint, head.rows, num_frames, size_px)
     loaded = load_into(family, model, checkpoint, weights=weights)
     all_messages = (config_message, *loaded.completed, *messages)
     sampling = _sampling(family, model, checkpoint)
@@ -108,8 +122,13 @@ def _sampling(family: Family, model: nn.Module, checkpoint: Checkpoint) -> Sampl
     return family.sampling.of(config.num_frames).changed(method, stride)
 
 
-def _model(checkpoint: Checkpoint, num_classes: int, num_frames: int | None) -> tuple[Family, nn.Module, str]:
+def _model(
+    checkpoint: Checkpoint, num_classes: int, num_frames: int | None, size_px: int | None = None
+) -> tuple[Family, nn.Module, str]:
     family, config = family_of(checkpoint)
+    if size_px is not None and family.size_in_shapes and size_px != config.size_px:
+        raise UsageError(f"{checkpoint.path}: its tensors are of frames of {config.size_px} px, not {size_px}")
+    config = replace(config, size_px=size_px or config.size_px)
     known, why = choose_frames(checkpoint, wanted=num_frames, size_px=config.size_px)
     config = replace(config, num_classes=num_classes, num_frames=known or config.num_frames)
     return family, family.build(config), f"{config.title}, {config.num_frames} frames ({why})"

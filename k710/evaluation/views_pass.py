@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from k710.engine.torch_process import DTYPES, Process
 from k710.errors import TrainError
@@ -35,6 +35,11 @@ class Predictions:
     failed: dict[str, str]
 
 
+def softmax(logits: Tensor) -> Tensor:
+    """Probabilities of logits (views, classes)."""
+    return logits.softmax(-1)
+
+
 @torch.no_grad()
 def predict_views(
     model: nn.Module,
@@ -47,13 +52,15 @@ def predict_views(
     num_workers: int = 0,
     precision: str = "fp32",
     on_progress: Callable[[int], None] = lambda done: None,
+    answer: Callable[[Tensor], Tensor] = softmax,
 ) -> Predictions:
     """Look at every view of every clip once, clips shared out between the processes; the same answer on all of them.
 
     As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `augment` gives
     crop size, mean and std. Each process takes `batch_size` views at once, and calls `on_progress` with the number of
-    its clips that are done. Raises LoadError where a loader's worker dies, TrainError where a GPU has no room for the
-    views or a score is not finite, and what `on_progress` raises.
+    its clips that are done. `answer` makes of float32 logits (views, classes) what is averaged over a clip's views.
+    Raises LoadError where a loader's worker dies, TrainError where a GPU has no room for the views or a score is not
+    finite, and what `on_progress` raises.
     """
     was_training, num_views = model.training, len(dataset.views)
     model.eval()
@@ -75,7 +82,7 @@ def predict_views(
         for batch in loader:
             with torch.autocast(process.device.type, dtype, enabled=dtype != torch.float32):
                 logits = model(batch.pixels)
-            probabilities = logits.float().softmax(-1).double().cpu().numpy()
+            probabilities = answer(logits.float()).double().cpu().numpy()
             failed |= batch.errors
             _check_scores(batch, probabilities, precision)
             for row, sample, clip_id in zip(probabilities, batch.samples, batch.clip_ids, strict=True):

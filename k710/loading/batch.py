@@ -56,6 +56,7 @@ class Batch:
 
     `class_ids`: (B,) int64, -1 without label; `targets`: (B, classes) where clips are mixed, else None; `weights`: (B,)
     1, or 0 for a clip that failed, whose error is in `errors` by clip_id. `samples`: the Sample of each.
+    `teacher_logits`: (B, classes), where another model has seen the same pixels.
     """
 
     pixels: Tensor
@@ -65,6 +66,7 @@ class Batch:
     samples: list[Sample]
     errors: dict[str, str]
     targets: Tensor | None = None
+    teacher_logits: Tensor | None = None
 
 
 def pack_clips(loaded: Sequence[LoadedClip]) -> PackedBatch:

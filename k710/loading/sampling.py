@@ -2,7 +2,8 @@
 
 `sparse` is what UniFormerV2 was trained and measured with (released code, Kinetics loader): the clip in equal segments,
 a random frame of each in training, the middle of each in evaluation. `dense` is a window of frames a fixed stride
-apart, as EVL's released code samples.
+apart, as EVL's released code samples. `window` is a window of `num_frames` x `stride` frames, as VideoMAE's released
+code samples; only its views of an evaluation are exactly `stride` apart.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy.typing as npt
 from k710.errors import UsageError
 from k710.random_key import Draws, Ints
 
-METHODS = ("sparse", "dense")
+METHODS = ("sparse", "dense", "window")
 CENTRE_CROP = 1
+_MOST_STRIDE = 10**6
 
 
 class View(NamedTuple):
@@ -33,7 +35,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameSampling:
-    """How the frames of a view are chosen. `stride` counts source frames and belongs to `dense` alone.
+    """How the frames of a view are chosen. `stride` counts source frames; `dense` and `window` have one.
 
     Raises UsageError where the values contradict each other.
     """
@@ -47,8 +49,12 @@ class FrameSampling:
             raise UsageError(f"num_frames is {self.num_frames}; a view has at least 1")
         if self.method not in METHODS:
             raise UsageError(f"unknown frame sampling {self.method!r}; known: {', '.join(METHODS)}")
-        if (self.method == "dense") != (self.stride is not None) or (self.stride is not None and self.stride < 1):
-            raise UsageError(f"stride is {self.stride}; dense sampling needs one of at least 1, sparse takes none")
+        if (self.method != "sparse") != (self.stride is not None) or (
+            self.stride is not None and not 1 <= self.stride <= _MOST_STRIDE
+        ):
+            raise UsageError(
+                f"stride is {self.stride}; dense and window sampling need one of at least 1, sparse takes none"
+            )
 
     def train(self, num_source_frames: int, draws: Draws) -> Ints:
         """(num_frames,) source frame indices of a random view, never decreasing."""
@@ -118,33 +124,78 @@ def _sparse_test(sampling: FrameSampling, num_source_frames: int, clip: int, num
 
 
 def _dense_train(sampling: FrameSampling, num_source_frames: int, draws: Draws) -> Ints:
-    frames = _window(sampling, num_source_frames, draws.integer(0, _room(sampling, num_source_frames)))
+    frames = _apart(sampling, num_source_frames, draws.integer(0, _room(sampling, num_source_frames)))
     # Of a clip that is too short, the release shows the last frame that a stride reaches; in testing, the very last.
-    assert sampling.stride is not None
-    short = _room(sampling, num_source_frames) == 0
-    return np.minimum(frames, (num_source_frames - 1) // sampling.stride * sampling.stride) if short else frames
+    stride, short = _stride(sampling), _room(sampling, num_source_frames) == 0
+    return np.minimum(frames, (num_source_frames - 1) // stride * stride) if short else frames
 
 
 def _dense_test(sampling: FrameSampling, num_source_frames: int, clip: int, num_clips: int) -> Ints:
     room = _room(sampling, num_source_frames)
     start = room // 2 if num_clips == 1 else round(room / (num_clips - 1) * clip)
-    return _window(sampling, num_source_frames, start)
+    return _apart(sampling, num_source_frames, start)
 
 
-_TRAIN: dict[str, Callable[[FrameSampling, int, Draws], Ints]] = {"sparse": _sparse_train, "dense": _dense_train}
-_TEST: dict[str, Callable[[FrameSampling, int, int, int], Ints]] = {"sparse": _sparse_test, "dense": _dense_test}
+def _window_train(sampling: FrameSampling, num_source_frames: int, draws: Draws) -> Ints:
+    spare = num_source_frames - _window_length(sampling)
+    # The release draws the window's end below the last frame, so that frame is never in one.
+    return _in_window(sampling, num_source_frames, draws.integer(0, spare - 1) if spare > 0 else 0)
 
 
-def _window(sampling: FrameSampling, num_source_frames: int, start: int) -> Ints:
-    """Frames `stride` apart from `start`; a clip that is too short shows its last frame until the view is full."""
+def _window_test(sampling: FrameSampling, num_source_frames: int, clip: int, num_clips: int) -> Ints:
+    """One view is the release's validation: the window in the middle. Several are its test: windows of frames exactly
+    `stride` apart, spread over the clip."""
+    stride, num_frames = _stride(sampling), sampling.num_frames
+    if num_clips == 1:
+        return _in_window(sampling, num_source_frames, max(num_source_frames - _window_length(sampling), 0) // 2)
+    num_shown = -(-num_source_frames // stride)
+    start = int(clip * max((num_shown - num_frames) / (num_clips - 1), 0))
+    return np.asarray(np.minimum(start + np.arange(num_frames), num_shown - 1) * stride, np.int64)
+
+
+_TRAIN: dict[str, Callable[[FrameSampling, int, Draws], Ints]] = {
+    "sparse": _sparse_train,
+    "dense": _dense_train,
+    "window": _window_train,
+}
+_TEST: dict[str, Callable[[FrameSampling, int, int, int], Ints]] = {
+    "sparse": _sparse_test,
+    "dense": _dense_test,
+    "window": _window_test,
+}
+
+
+def _in_window(sampling: FrameSampling, num_source_frames: int, start: int) -> Ints:
+    """Frames spread over the window from `start`, both ends included, truncated, and the end kept inside: mean steps of
+    64 / 15 for 16 x 4. A clip that is no longer than the window has so many as it has strides, then its last frame.
+    """
+    length, num_frames = _window_length(sampling), sampling.num_frames
+    if num_source_frames <= length:
+        num_spread = num_source_frames // _stride(sampling)
+        points = np.linspace(0, num_source_frames, num_spread)
+        points = np.append(points, np.full(num_frames - num_spread, num_source_frames))
+        return np.minimum(points, num_source_frames - 1).astype(np.int64)
+    return np.minimum(np.linspace(start, start + length, num_frames), start + length - 1).astype(np.int64)
+
+
+def _window_length(sampling: FrameSampling) -> int:
+    return sampling.num_frames * _stride(sampling)
+
+
+def _stride(sampling: FrameSampling) -> int:
     assert sampling.stride is not None
-    return np.minimum(start + sampling.stride * np.arange(sampling.num_frames), num_source_frames - 1)
+    return sampling.stride
+
+
+def _apart(sampling: FrameSampling, num_source_frames: int, start: int) -> Ints:
+    """Frames `stride` apart from `start`; a clip that is too short shows its last frame until the view is full."""
+    frames = start + _stride(sampling) * np.arange(sampling.num_frames)
+    return np.minimum(frames, num_source_frames - 1)
 
 
 def _room(sampling: FrameSampling, num_source_frames: int) -> int:
     """The last frame at which a window can start and still fit; 0 where none fits."""
-    assert sampling.stride is not None
-    return max(num_source_frames - (sampling.num_frames - 1) * sampling.stride - 1, 0)
+    return max(num_source_frames - (sampling.num_frames - 1) * _stride(sampling) - 1, 0)
 
 
 def _segment_length(num_source_frames: int, num_frames: int) -> float:

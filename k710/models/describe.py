@@ -7,6 +7,7 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from k710.errors import CheckpointError
 from k710.lists.labels import DIALECTS, LABEL_SETS
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.checkpoints.formats import model_name
+from k710.models.checkpoints.published_models import size_of
 from k710.models.checkpoints.torch_files import TorchFile
 from k710.models.families import family_of
 from k710.models.heads.head_labels import current_record, source_labels
-from k710.models.heads.heads import Head, find_head
+from k710.models.heads.heads import Head, find_head, twin_heads
+from k710.models.heads.published_order import chosen_models, needs
 
 # Statistics of batch norm, which are stored like parameters and are none.
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -39,10 +42,13 @@ _CONFIG_LINE = re.compile(
 )
 
 
-def describe(path: Path, *, head: str | None = None) -> dict[str, Any]:
+def describe(path: Path, *, head: str | None = None, family: str | None = None) -> dict[str, Any]:
     """Format, model, parameters, dtypes, head, labels and traces of the training, in plain values.
 
-    A head that cannot be found, or whose classes nothing tells, is described under `head` or `labels`, not raised.
+    `published` are the published models that it can be of, each with the order of its head as far as that is known;
+    `needs` says what an evaluation would need that k710 does not have. A head that cannot be found, or whose classes
+    nothing tells, is described under `head` or `labels`, not raised. `family` is the user's word on whose model it is;
+    raises UsageError where it cannot be.
     """
     checkpoint = open_checkpoint(path)
     tensors = checkpoint.tensors
@@ -54,24 +60,28 @@ def describe(path: Path, *, head: str | None = None) -> dict[str, Any]:
         "size_bytes": sum(file.path.stat().st_size for file in checkpoint.files),
         "format": checkpoint.format.title,
         "why": checkpoint.why,
-        "model": model_name(checkpoint.bare_shapes()) or title or _architecture(checkpoint),
+        "model": model_name(checkpoint.layout, checkpoint.bare_shapes()) or title or _architecture(checkpoint),
         "preset": preset,
         "tensors": len(tensors),
         "parameters": sum(math.prod(shape) for shape in parameters.values()),
         "dtypes": dict(Counter(dtype for dtype, _, _ in tensors.values())),
-        **_labels(checkpoint, head),
+        **_labels(checkpoint, head, family),
+        "needs": "" if title else needs(checkpoint, family),
         "trained_on": _training(checkpoint),
         "other_entries": _other_entries(checkpoint),
     }
     return found
 
 
-def _labels(checkpoint: Checkpoint, name: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"head": None, "label_set": None, "dialect": None, "known_by": []}
+def _labels(checkpoint: Checkpoint, name: str | None, family: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"head": None, "twin_heads": [], "label_set": None, "dialect": None, "known_by": []}
+    found["published"] = _published(checkpoint, None, family)
     try:
         head = find_head(checkpoint, name=name)
         found["head"] = _head(head)
-        labels, known_by = source_labels(checkpoint, head, again=True)
+        found["published"] = _published(checkpoint, head, family)
+        found["twin_heads"] = [twin.name for twin in twin_heads(checkpoint, head)]
+        labels, known_by = source_labels(checkpoint, head, family=family, again=True)
     except CheckpointError as error:
         found["known_by"] = [str(error).removeprefix(f"{checkpoint.path}: ")]
         return found
@@ -95,6 +105,17 @@ def _head(head: Head) -> dict[str, Any]:
         "dtype": head.dtype,
         "bias": head.bias is not None,
     }
+
+
+def _published(checkpoint: Checkpoint, head: Head | None, family: str | None) -> list[dict[str, Any]]:
+    """The published models that the checkpoint can be of; `order` is what is known of the order of such a head."""
+    width = size_of(checkpoint.layout, checkpoint.bare_shapes())[0]
+    found = []
+    for model in chosen_models(checkpoint, family):
+        order = model.order(head.rows, width) if head else None
+        known = asdict(order) | {"known": str(order)} if order else None
+        found.append({"name": model.name, "title": model.title, "repository": model.repository, "order": known})
+    return found
 
 
 def _model(checkpoint: Checkpoint) -> tuple[str | None, str | None]:
@@ -161,8 +182,8 @@ def _plain(value: Any) -> Any:
 
 def _other_entries(checkpoint: Checkpoint) -> list[str]:
     first = checkpoint.files[0]
-    entry = first.entry if isinstance(first, TorchFile) else None
-    return [_printable(str(key)) for key in checkpoint.payload if key != entry]
+    own = first.entries if isinstance(first, TorchFile) else ()
+    return [_printable(str(key)) for key in checkpoint.payload if key not in own]
 
 
 def _printable(text: str) -> str:

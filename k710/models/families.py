@@ -11,9 +11,11 @@ from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.evl.family import EVL
 from k710.models.family import Family
+from k710.models.heads.published_order import needs
 from k710.models.uniformerv2.family import UNIFORMERV2
+from k710.models.videomaev2.family import VIDEOMAEV2
 
-FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2, "evl": EVL}
+FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2, "videomaev2": VIDEOMAEV2, "evl": EVL}
 
 
 def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
@@ -22,8 +24,10 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     Shapes do not tell frames, dropouts or, of some families, the size: those are as published, or as the recipe of a
     k710 checkpoint says. Raises CheckpointError where no family, or more than one, has such tensors.
     """
-    found = []
-    for family in FAMILIES.values():
+    found, foreign = [], _foreign(checkpoint)
+    # A published model that k710 does not have can have the names of one that it has, as UMT has VideoMAE's, and yet it
+    # wants other frames.
+    for family in FAMILIES.values() if not foreign or checkpoint.format.name == "mmaction2" else ():
         names = family.tensor_names(checkpoint)
         config = family.config_from_shapes({name: checkpoint.tensors[key][1] for name, key in names.items()})
         if config is not None:
@@ -31,12 +35,25 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:
     if not found:
         raise CheckpointError(
             f"{checkpoint.path}: not of a model and a size that k710 can build: {', '.join(FAMILIES)} "
-            f"({checkpoint.format.title})"
+            f"({checkpoint.format.title}){foreign}"
         )
     if len(found) > 1:
         names_found = " and ".join(family.name for family, _ in found)
         raise CheckpointError(f"{checkpoint.path}: its tensors fit {names_found}; have it saved with its configuration")
     return found[0]
+
+
+def refuse_foreign(checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError for a checkpoint of a published model that k710 does not have, with what it would need."""
+    if _foreign(checkpoint):
+        family_of(checkpoint)
+
+
+def _foreign(checkpoint: Checkpoint) -> str:
+    """What it takes to run a published model that k710 does not have; empty for its own, which are named alike."""
+    if checkpoint.layout is None or checkpoint.layout.name in FAMILIES:
+        return ""
+    return f". {needs(checkpoint)}. Its head can be remapped all the same: k710 remap-head"
 
 
 def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:

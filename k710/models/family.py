@@ -74,6 +74,19 @@ class Start:
     names: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """What a checkpoint that was pretrained without classes has for a classifier.
+
+    `names` maps the model's names to the file's. `left` are the beginnings of the file's other names, `new` those of
+    the model's names that the file has nothing for.
+    """
+
+    names: Mapping[str, str]
+    left: tuple[str, ...]
+    new: tuple[str, ...]
+
+
 class Config(Protocol):
     """What every family's configuration has; it is a frozen dataclass. `title` is the model in words."""
 
@@ -105,7 +118,8 @@ class Family:
     be resized; `resize_positions(tensor, config, where)` does it.
 
     `completed_by` is the start that gives the weights which a model's state dict leaves out (k710.models.left_out), if
-    it leaves any out.
+    it leaves any out. `encoder_of(checkpoint, config)` is the encoder of a checkpoint that was pretrained without
+    classes, None for any other; families that are not pretrained so have none.
 
     `not_in_shapes` are fields of the configuration that change what a model computes but no shape of a tensor. k710's
     own checkpoints record them in their recipe; others are taken to have the default. `size_in_shapes`: whether shapes
@@ -136,6 +150,7 @@ class Family:
     completed_by: str = ""
     not_in_shapes: tuple[str, ...] = ()
     size_in_shapes: bool = True
+    encoder_of: Callable[[Checkpoint, Any], Encoder | None] | None = None
     in_integers: bool = False
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None

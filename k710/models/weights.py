@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.checkpoints.formats import bare
-from k710.models.family import Family
+from k710.models.family import Encoder, Family
 from k710.models.left_out import complete
 
 PROBLEMS = ("missing", "unexpected", "misshapen")
@@ -75,6 +75,19 @@ def load_into(
     )  # fmt: skip
     check_weights(model, checkpoint.path)
     return replace(loaded, completed=tuple(completed))
+
+
+def load_encoder(model: nn.Module, checkpoint: Checkpoint, encoder: Encoder) -> Loaded:
+    """The encoder of a checkpoint that was pretrained without classes into `model`; the rest stays as it is.
+
+    Raises CheckpointError as `load_into`.
+    """
+    found = {name: checkpoint.tensor(key) for name, key in encoder.names.items()}
+    wanted = {name for name in model.state_dict() if not name.startswith(encoder.new)}
+    config: Any = model.config
+    loaded = fit(model, found, wanted, str(checkpoint.path), title=config.title)
+    check_weights(model, checkpoint.path)
+    return loaded
 
 
 @dataclass(frozen=True)

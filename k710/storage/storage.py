@@ -86,6 +86,34 @@ def replacing(path: Location) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a folder: an empty one that gets the name `path` when the block ends without an error.
+
+    What is at `path` is removed then. An OSError names `path`.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=path.parent) as private:
+            whole, old = Path(private) / "new", Path(private) / "old"
+            whole.mkdir()  # so with the permissions that folders have here
+            yield whole
+            for file in whole.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as written:
+                        os.fsync(written.fileno())
+            try:
+                if path.exists():
+                    path.rename(old)
+                whole.rename(path)
+            except BaseException:
+                if old.exists() and not path.exists():
+                    old.rename(path)
+                raise
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def alone(lock: Path, *, needed: bool = True) -> Iterator[None]:
     """Wait until no other process is in such a block with the same `lock`, a file that exists during the block.
 

@@ -34,7 +34,7 @@ def train(run: Run) -> Progress:
     saved = Saved(run, model, average, optimizer, scaler, loader, progress)
     if run.resumed is not None:
         saved.restore(run.resumed)
-    stepper = Stepper(_called(model, run), model, optimizer, scaler, recipe, run.pieces, process)
+    stepper = Stepper(_called(model, run), model, optimizer, scaler, recipe, run.pieces, process, run.teacher)
     num_steps, measures = run.num_steps, recipe.chosen_objective.measures
     log = RunLog(run.out, num_steps, measures, run.options.report_every, run.options.tensorboard, run.say)
     outcomes = Outcomes(run, log)
@@ -51,7 +51,8 @@ def train(run: Run) -> Progress:
             for _ in range(min(len(loader) // run.pieces.num_pieces, num_steps - progress.step)):
                 begin_s = time.perf_counter()
                 place = progress.step % run.steps_per_epoch
-                rate = learning_rate(recipe.optim, epoch + place / run.steps_per_epoch, epochs=run.length_epochs)
+                position = epoch + place / run.steps_per_epoch
+                rate = learning_rate(recipe.optim, position, run.steps_per_epoch, epochs=run.length_epochs)
                 set_learning_rate(optimizer, rate)
                 result = _take(stepper, progress.step + 1, batches, run)
                 progress.step += 1

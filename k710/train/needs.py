@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import torch
+
 from k710.loading.clip_source import Media
 from k710.manifest.read import open_manifest
 from k710.models.families import num_parameters
@@ -15,6 +17,7 @@ from k710.train.memory import estimate_memory
 from k710.train.prepare import check_recipe, open_clips
 from k710.train.recipe import TrainRecipe
 from k710.train.start import Origin, check_start, config_of_recipe, start_model
+from k710.train.teacher import check_teacher, open_teacher
 
 # The rate that is assumed for one GPU where none is given: half of an A100's peak in bf16.
 _ASSUMED_FLOPS = 156e12
@@ -51,6 +54,14 @@ def needs(
     train, val, messages = open_clips(recipe, opened, media)
     pieces = check_recipe(recipe, opened, train, world_size=world_size)
     start = check_origin(recipe, origin)
+    check_teacher(recipe, origin.teacher)
+    teacher: list[str] = []
+    if origin.teacher is not None:
+        clip_ids = train.index.clip_ids.to_pylist()
+        found = open_teacher(recipe, origin.teacher, origin.teacher_dialect, torch.device("cpu"), clip_ids)
+        teacher = [*found.messages]
+        if found.num_bytes:
+            teacher.append(f"the teacher takes {found.num_bytes / 2**30:.1f} GiB more, and a forward pass of each clip")
     memory = estimate_memory(family, config, precision=recipe.optim.precision, average=recipe.optim.ema_decay > 0)
     forward, step = sum(cost.forward.values()), cost.training
     batch_size = recipe.optim.batch_size
@@ -63,6 +74,7 @@ def needs(
         f"{forward / 1e9:,.1f} G multiply-adds forward, {step / 1e9:,.1f} G for training, per clip",
         f"memory of a GPU: {memory.of(pieces.piece_size) / 2**30:.1f} GiB: the model {memory.model_bytes / 2**30:.1f}, "
         f"each of {pieces.piece_size} clips {memory.clip_bytes / 2**30:.2f}; CUDA itself needs 1 to 2 GiB more",
+        *teacher,
         str(pieces),
         *messages,
         f"clips: {len(train):,} train ({train.counts.missing:,} missing), "

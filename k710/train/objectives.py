@@ -31,12 +31,13 @@ class Objective:
 
     `measures` are the values that a log shows beside the loss: a format string for each name. `needs_labels`: every
     clip must have a class, and a validation is scored by top-1. Without it, clips need no class, and a validation is
-    scored by the loss, of which less is better.
+    scored by the loss, of which less is better. `needs_teacher`: the batch must have `teacher_logits`.
     """
 
     of_batch: Callable[[nn.Module, Batch, Sequence[RandomKey], OptimRecipe], Measured]
     measures: Mapping[str, str]
     needs_labels: bool
+    needs_teacher: bool = False
 
     def measure(self, net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: OptimRecipe) -> Measured:
         """The losses and measures of a batch; all are 0 for a clip that could not be read."""
@@ -64,6 +65,26 @@ def _classify(net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: O
     return Measured(losses, {"accuracy": is_right.float()})
 
 
+def _distill(net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: OptimRecipe) -> Measured:
+    """The divergence of Kullback and Leibler from the teacher's answer to the model's, both softened by the temperature
+    (VideoMAE V2 paper, supplement, Table 10: 3), times its square, which keeps the gradients' size (Hinton et al.,
+    2015). The teacher saw the same pixels; labels count for the measures alone. `agreement`: both say the same class.
+    """
+    assert batch.teacher_logits is not None, "the run has a teacher, or was refused"
+    logits, temperature = net(batch.pixels).float(), recipe.distill_temperature
+    answer, wanted = ((one / temperature).log_softmax(-1) for one in (logits, batch.teacher_logits.float()))
+    losses = functional.kl_div(answer, wanted, reduction="none", log_target=True).sum(-1) * temperature**2
+    likeliest = logits.detach().argmax(-1)
+    is_right, agrees = likeliest == batch.class_ids, likeliest == wanted.argmax(-1)
+    return Measured(losses, {"accuracy": is_right.float(), "agreement": agrees.float()})
+
+
 OBJECTIVES = {
     "classify": Objective(_classify, {"accuracy": "top-1 {:.1%}"}, needs_labels=True),
+    "distill": Objective(
+        _distill,
+        {"accuracy": "top-1 {:.1%}", "agreement": "as the teacher {:.1%}"},
+        needs_labels=True,
+        needs_teacher=True,
+    ),
 }

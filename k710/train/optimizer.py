@@ -89,16 +89,22 @@ class Average:
             self.tensors[name].copy_(tensor)
 
 
-def learning_rate(recipe: OptimRecipe, epoch: float, *, epochs: float | None = None) -> float:
+def learning_rate(
+    recipe: OptimRecipe, epoch: float, steps_per_epoch: int | None = None, *, epochs: float | None = None
+) -> float:
     """The rate at a point of the training, `epoch` counting parts too (2.5 is halfway through the third).
 
     `epochs` is how long the training is, None for as long as the recipe's epochs.
 
     As the released code computes it, once per iteration: from `start_lr` in a straight line to `lr` over the warmup,
-    then along half a cosine (Loshchilov and Hutter, 2017) to `end_lr`.
+    then along half a cosine (Loshchilov and Hutter, 2017) to `end_lr`. Where `warmup_reaches_lr`, the last of the
+    warmup's steps has `lr`, as VideoMAE V2's code has it; that takes `steps_per_epoch`.
     """
     if epoch < recipe.warmup_epochs:
-        return recipe.start_lr + (recipe.lr - recipe.start_lr) * epoch / recipe.warmup_epochs
+        length = recipe.warmup_epochs
+        if recipe.warmup_reaches_lr and steps_per_epoch is not None:
+            length = max(length - 1 / steps_per_epoch, 1 / steps_per_epoch)
+        return recipe.start_lr + (recipe.lr - recipe.start_lr) * epoch / length
     length = max((recipe.epochs if epochs is None else epochs) - recipe.warmup_epochs, 1e-12)
     done = min((epoch - recipe.warmup_epochs) / length, 1.0)
     return recipe.end_lr + (recipe.lr - recipe.end_lr) * 0.5 * (1 + math.cos(math.pi * done))

@@ -26,6 +26,7 @@ from k710.train.run import DEFAULT_OPTIONS, Run, RunOptions
 from k710.train.run_log import check_tensorboard
 from k710.train.start import Origin, start_model
 from k710.train.step import Pieces, cut
+from k710.train.teacher import check_teacher, open_teacher
 
 
 def prepare(
@@ -93,6 +94,7 @@ def _checked_run(
     pieces = check_recipe(recipe, manifest, train, world_size=process.world_size)
     if options.tensorboard:
         check_tensorboard()
+    check_teacher(recipe, origin.teacher)
     started = start_model(recipe, origin, resumed=resumed)
     model, head = started.model, started.head
     for message in started.messages:
@@ -104,9 +106,15 @@ def _checked_run(
         facts[SHA256] = sha256
     if resumed is None and origin.init is not None:
         facts["start"]["run"] = open_checkpoint(origin.init).payload.get("run")  # the record of the run it comes from
+    teacher = None
+    if origin.teacher is not None:
+        clip_ids = train.index.clip_ids.to_pylist()
+        teacher = open_teacher(recipe, origin.teacher, origin.teacher_dialect, process.device, clip_ids)
+        facts["teacher"] = teacher.record
+        messages = [*messages, *teacher.messages]
     for message in (*messages, *_counts(recipe, train, val), str(pieces)):
         say(message)
-    return Run(out, recipe, model, head, train, val, pieces, process, facts, options, resumed, say)
+    return Run(out, recipe, model, head, train, val, pieces, process, facts, options, resumed, say, teacher)
 
 
 def check_recipe(recipe: TrainRecipe, manifest: Manifest, train: ClipDataset, *, world_size: int) -> Pieces:

@@ -60,11 +60,12 @@ class TrainRecipe:
             "optim.precision": PRECISIONS,
             "objective": tuple(OBJECTIVES),
         }
+        values = self.flat()
         for key, allowed in choices.items():
-            if (value := self.value(key)) not in allowed:
+            if (value := values[key]) not in allowed:
                 raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
         for key, (low, high) in _RANGES.items():
-            value = self.value(key)
+            value = values[key]
             if not low <= value <= high:  # nor is NaN
                 raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
         optim = self.optim
@@ -149,6 +150,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "optim.layer_decay": (1e-3, 1),
     "optim.ema_decay": (0, 0.9999999),
     "optim.label_smoothing": (0, 0.999),
+    "optim.distill_temperature": (1e-3, 1e3),
     "augment.max_aspect": (1e-3, 1e3),
     "seed": (0, 2**63 - 1),
     "validate.every_epochs": (1, 10**5),
@@ -161,6 +163,7 @@ def augment_of(recipe: TrainRecipe) -> Augment:
     given = recipe.augment
     return Augment(
         **recipe.family.crops(recipe.data.size_px),
+        crop=given.crop,
         area=(given.min_area, given.max_area),
         aspect=(given.min_aspect, given.max_aspect),
         flip_prob=given.flip_prob,

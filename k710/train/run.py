@@ -18,6 +18,7 @@ from k710.loading.loader import ClipLoader
 from k710.train import run_folder
 from k710.train.recipe import TrainRecipe, augment_of, mix_of
 from k710.train.step import Pieces
+from k710.train.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Run:
 
     `head` is the record of the head (docs/heads.md); `facts` are those of run.json; `resumed` is the content of the
     checkpoint to go on from. `val` is None where the view has no val clips. `say` prints a line for the user.
+    `teacher` is the model that a distillation learns from.
     """
 
     out: Path
@@ -60,6 +62,7 @@ class Run:
     options: RunOptions = DEFAULT_OPTIONS
     resumed: dict[str, Any] | None = None
     say: Callable[[str], None] = print
+    teacher: Teacher | None = None
 
     @property
     def steps_per_epoch(self) -> int:

@@ -287,6 +287,12 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
                 f"{out}: the run there is on other {split} clips ({counts[0]}, now {counts[1]}): the manifest, the "
                 "store or the profile has changed since. Go on with the old ones, or start anew with another --out"
             )
+    was, now = (set((one.get("teacher") or {}).get("sha256", {}).values()) for one in (old, facts))
+    if was != now:
+        raise CheckpointError(
+            f"{out}: the run there learns from another teacher, {(old.get('teacher') or {}).get('file')}, whose bytes "
+            "are not those of this one"
+        )
     if old["labels"] != facts["labels"]:
         raise CheckpointError(f"{out}: the run there has other labels: {old['labels']}, not {facts['labels']}")
 

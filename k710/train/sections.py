@@ -62,6 +62,7 @@ class OptimRecipe:
     lr: float
     start_lr: float = 1e-6
     end_lr: float = 1e-6
+    warmup_reaches_lr: bool = False  # whether the warmup's last step already has lr (numpy.linspace), not the next one
     weight_decay: float = 0.05
     decay_vectors: bool = False  # also biases, norms and other tensors of one dimension
     beta1: float = 0.9
@@ -70,6 +71,7 @@ class OptimRecipe:
     layer_decay: float = 1.0  # 1: one rate for all layers
     ema_decay: float = 0.0  # 0: no average
     label_smoothing: float = 0.0
+    distill_temperature: float = 3.0  # of the objective `distill`
     precision: str = "bf16"
     steps: int = 0  # 0: `epochs` say it; else the training ends after so many, in the middle of an epoch too
 
@@ -78,6 +80,7 @@ class OptimRecipe:
 class AugmentRecipe:
     """Section `augment`: what is done to the pixels of a training batch (k710.loading.augment)."""
 
+    crop: str = "random_resized"
     min_area: float = 0.08
     max_area: float = 1.0
     min_aspect: float = 0.75

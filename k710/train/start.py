@@ -13,11 +13,12 @@ from torch import nn
 from k710.errors import CheckpointError, UsageError
 from k710.lists.labels import class_names
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family
+from k710.models.families import refuse_foreign
+from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Encoder, Family
 from k710.models.heads.head_labels import labels_of_set
 from k710.models.heads.remap import new_head, plan_remap
 from k710.models.left_out import complete, left_out
-from k710.models.weights import load_into
+from k710.models.weights import load_encoder, load_into
 from k710.text import counted
 from k710.train.recipe import TrainRecipe
 from k710.version import __version__
@@ -28,13 +29,16 @@ class Origin:
     """What a run starts from, as the user gives it.
 
     `weights` are for a start of the family, such as a CLIP image tower; `init` is a checkpoint, and `dialect` the index
-    order of its head, where the file does not tell it.
+    order of its head, where the file does not tell it. `teacher` is the checkpoint that a distillation learns from,
+    `teacher_dialect` the index order of its head.
     """
 
     weights: str | None = None
     init: Path | None = None
     dialect: str | None = None
     interpolate_positions: bool = False
+    teacher: Path | None = None
+    teacher_dialect: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,10 @@ def _check_not_in_shapes(recipe: TrainRecipe, model: nn.Module, checkpoint: Chec
 def _from_checkpoint(model: nn.Module, recipe: TrainRecipe, init: Path, origin: Origin) -> list[str]:
     """Load the body as it is, and of the head the rows of the view's classes, picked by name, or none."""
     checkpoint = open_checkpoint(init)
+    encoder = recipe.family.encoder_of(checkpoint, model.config) if recipe.family.encoder_of else None
+    if encoder is not None:
+        return _from_encoder(model, recipe, checkpoint, encoder)
+    refuse_foreign(checkpoint)
     _check_not_in_shapes(recipe, model, checkpoint)
     if recipe.model.head == "new":
         rows, messages = None, ["the head is new: its rows are random"]
@@ -149,3 +157,16 @@ def _from_checkpoint(model: nn.Module, recipe: TrainRecipe, init: Path, origin: 
     )  # fmt: skip
     whole = f"from {init}: {counted(len(loaded.loaded), 'tensor')} ({checkpoint.format.title})"
     return [whole, *loaded.completed, *messages]
+
+
+def _from_encoder(model: nn.Module, recipe: TrainRecipe, checkpoint: Checkpoint, encoder: Encoder) -> list[str]:
+    """Load the encoder of a checkpoint that was pretrained without classes. Raises CheckpointError where the recipe
+    wants rows of its head, and where a tensor does not fit."""
+    if recipe.model.head != "new":
+        raise CheckpointError(f"{checkpoint.path}: was pretrained without classes and has no head: --set head=new")
+    loaded = load_encoder(model, checkpoint, encoder)
+    left = f"; left out: {', '.join(encoder.left)}" if encoder.left else ""
+    return [
+        f"from the encoder of {checkpoint.path}: {counted(len(loaded.loaded), 'tensor')}{left}",
+        f"new, as they begin: {', '.join(encoder.new)}",
+    ]

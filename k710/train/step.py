@@ -20,6 +20,7 @@ from k710.text import counted
 from k710.train.objectives import Measured
 from k710.train.optimizer import clip_gradients
 from k710.train.recipe import TrainRecipe
+from k710.train.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Stepper:
     recipe: TrainRecipe
     pieces: Pieces
     process: Process
+    teacher: Teacher | None = None
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> StepResult:
         """Take step `step` (from 1) with the next pieces of `batches`."""
@@ -105,6 +107,8 @@ class Stepper:
             for sample, clip_id in zip(batch.samples, batch.clip_ids, strict=True)
         ]
         with torch.autocast(self.process.device.type, dtype, enabled=dtype != torch.float32):
+            if self.teacher is not None:
+                batch = self.teacher.answered(batch)
             return self.recipe.chosen_objective.measure(self.net, batch, keys, self.recipe.optim)
 
     def _first_clip(self, number: int) -> int:

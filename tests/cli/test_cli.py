@@ -22,6 +22,7 @@ from k710.sample.footage import sample_clips, write_footage
 from k710.sample.motions import LOOKS
 from tests.helpers import CHECKOUT
 from tests.helpers.checkpoints import uniformerv2
+from tests.helpers.tiny_models import released, tiny_state
 
 HEAVY = {
     "av",
@@ -107,6 +108,7 @@ def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, rows in (("k710_uniformerv2_b16_8x224", 710), ("k400", 400), ("k600", 600), ("k700", 700)):
         torch.save(uniformerv2(rows), f"{name}.pyth")
+    released(Path("uniformerv2_k710.pyth"), "uniformerv2", tiny_state("uniformerv2"))
     Path("my_train.txt").write_text("sample-0001\n")
     Path("my_val.csv").write_text("sample-0002_000010_000020.mp4 3\n")
     assert k710("build", "--annotations", "sample").exit_code == 0  # manifests/k710

@@ -15,6 +15,7 @@ import torch
 
 from k710.storage import storage
 from tests.helpers.checkpoints import huggingface, training, uniformerv2
+from tests.helpers.published_checkpoints import write_published
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def test_a_remap_says_what_it_recognised_and_what_it_did(k710, released: Path):
         f"{released}: UniFormerV2 weights (names transformer.temporal_cls_token and others, as a bare state dict)",
         "  head backbone.transformer.proj.2: 710 rows x 4, float32: k710 (uniformerv2)",
         "  label set k710 by its 710 rows",
-        "  dialect uniformerv2 by its form (UniFormerV2 weights)",
+        "  dialect uniformerv2, proven for UniFormerV2 (label_mixto600.json and label_mixto700.json pick the rows of a "
+        "710-row head)",
         "to k400 (canonical): 400 rows, 400 picked",
         f"wrote {out}",
     ]
@@ -175,6 +177,40 @@ def test_inspect(k710, released: Path):
     assert f"remapped from {released.name}, k710 (uniformerv2)" in result.stdout
     torch.save({"w": torch.zeros(3)}, out.with_name("w.pth"))
     assert "head        none" in k710("inspect", out.with_name("w.pth")).stdout
+
+
+def test_a_foreign_model_is_inspected_with_its_evidence(k710, tmp_path: Path):
+    path = write_published(tmp_path, "umt", 400)
+    shown = k710("inspect", path).stdout
+    proven = "run_class_finetuning.py keeps rows 0-399 of a 710-row head"
+    assert f"published   UMT, OpenGVLab/unmasked_teacher: uniformerv2, proven ({proven})" in shown
+    assert f"            dialect uniformerv2, proven for UMT ({proven})" in shown
+    assert "to run it   UMT needs its model (OpenGVLab/unmasked_teacher), and as published 8 or 16 sparse" in shown
+    found = json.loads(k710("inspect", path, "--json").stdout)
+    (model,) = found["published"]
+    assert (model["name"], model["order"]["name"], model["order"]["certainty"]) == ("umt", "uniformerv2", "proven")
+    result = k710("remap-head", path, "--to", "k400", "--dry-run")
+    assert "no row moves" not in result.stderr
+    assert "k400 (uniformerv2)" in result.stdout
+    assert k710("inspect", path, "--family", "videomae").exit_code == 2
+
+
+def test_whose_a_head_is_can_be_answered(k710, tmp_path: Path):
+    path = write_published(tmp_path, "videomae", 400)
+    result = k710("inspect", path)
+    assert result.exit_code == 0
+    assert (
+        "            MVD, ruiwang2021/mvd: canonical, likely but unproven (its list is not published)" in result.stdout
+    )
+    assert "labels      unknown" in result.stdout
+    assert "labels      k400 (canonical)" in k710("inspect", path, "--family", "videomae").stdout
+    remap = ("remap-head", path, "--to", "k400")
+    assert k710(*remap).exit_code == 1
+    result = k710(*remap, "--family", "videomaev2")
+    assert result.exit_code == 0
+    assert "note: no row moves" in result.stderr
+    assert "the order changes" not in result.stderr
+    assert k710(*remap, "--family", "umt", "--force").exit_code == 2
 
 
 def test_a_write_that_fails_leaves_nothing(k710, released: Path, monkeypatch: pytest.MonkeyPatch):

@@ -16,8 +16,8 @@ from k710.maintenance.pack import Packing, pack
 from k710.manifest.read import open_manifest
 from k710.storage.storage import held, location, replacing
 from k710.store.store import Store
-from tests.helpers.checkpoints import uniformerv2
 from tests.helpers.small_stores import clips_of, fake_media, manifest_of, put
+from tests.helpers.tiny_models import released, tiny_state
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,7 @@ def commands(manifest: Path, tmp_path: Path) -> dict[str, tuple[tuple[object, ..
         "fiftyone": (("export", manifest, "--format", "fiftyone", "--out", out), out, out / ".lock"),
         "report": (("report", manifest, "--gallery", 0, "--out", out), out, None),
         "card": (("card", manifest, "--out", out), out, None),
+        "convert": (("convert", torch_file, "--to", "mmaction2", "--out", out), out, None),
         "remap-head": (("remap-head", torch_file, "--to", "k400", "--out", out), out, None),
         "eval": (
             ("eval", "--checkpoint", torch_file, "--manifest", manifest, "--view", "k400", "--out", out),
@@ -116,10 +117,8 @@ def commands(manifest: Path, tmp_path: Path) -> dict[str, tuple[tuple[object, ..
 
 @pytest.mark.parametrize("name", commands(Path(), Path()))
 def test_every_command_that_writes_a_place_holds_it(k710, manifest, tmp_path, name):
-    import torch
-
     words, place, lock = commands(manifest, tmp_path)[name]
-    torch.save(uniformerv2(710), tmp_path / "k710.pt")
+    released(tmp_path / "k710.pt", "uniformerv2", tiny_state("uniformerv2"))
     with held(place, lock):
         before = sorted(path for path in tmp_path.rglob("*"))
         result = k710(*words)

@@ -67,11 +67,19 @@ def huggingface_names(layers: int = 2) -> list[str]:
     return [*names, "fc_norm.weight", "fc_norm.bias"]
 
 
+_SHAPES = {
+    "conv1.weight": (768, 1, 1, 1, 1),
+    "backbone.conv1.weight": (768, 1, 1, 1, 1),
+    "patch_embed.proj.weight": (768, 1, 2, 1, 16),
+    "blocks.0.attn.qkv.weight": (9, 3),
+    "videomae.embeddings.patch_embeddings.projection.weight": (3, 1, 2, 1, 1),
+}
+
+
 def body(names: list[str], dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
-    """A small random tensor for each name; convolutions have the dimensions by which models are told."""
+    """A small random tensor for each name; those by which models are recognised have the dimensions for it."""
     generator = torch.Generator().manual_seed(0)
-    shapes = dict.fromkeys(("conv1.weight", "backbone.conv1.weight", "patch_embed.proj.weight"), (768, 1, 1, 1, 1))
-    return {name: torch.randn(shapes.get(name, (3,)), generator=generator).to(dtype) for name in names}
+    return {name: torch.randn(_SHAPES.get(name, (3,)), generator=generator).to(dtype) for name in names}
 
 
 def with_head(

@@ -63,3 +63,21 @@ def uninterrupted(experiment, tmp_path_factory) -> Path:
     origin, media = Origin(), Media(folder=clips)
     train(prepare(recipe, manifest.path, out, process, origin=origin, media=media, say=lambda line: None))
     return out
+
+
+@pytest.fixture
+def begin(experiment, tmp_path):
+    """`begin("recipe", "name", "key=value", …)` is a run that can begin."""
+    manifest, clips = experiment
+
+    def begin_run(recipe: str, name: str, *changes: str, **options) -> Run:
+        chosen, _ = read_train_recipe(recipe, changes)
+        options = {"say": lambda line: None, "origin": Origin()} | options
+        carried = {field.name for field in dataclasses.fields(RunOptions)} & options.keys()
+        run_options = RunOptions(**{name: options.pop(name) for name in carried})
+        return prepare(
+            chosen, manifest.path, tmp_path / name, Process(torch.device("cpu")), media=Media(folder=clips),
+            options=run_options, **options,
+        )  # fmt: skip
+
+    return begin_run

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,6 +21,14 @@ SMALL = (
     "mlp_dropout=0.5", "head_dropout=0.5", "every_epochs=1",
 )  # fmt: skip
 STEPS = 12
+
+# Of VideoMAE V2: two epochs of 9 steps, since each clip comes twice.
+SHORT = ("epochs=2", "warmup_epochs=1", "batch_size=8", "gpu_batch_size=8", "lr=1e-3", "every_epochs=1")
+EVERYTHING = (
+    *SHORT, "ema_decay=0.9", "head_dropout=0.2", "layer_decay=0.8", "checkpoint_blocks=1", "layer_scale=0.1",
+    "crop=multi_scale", "randaugment=rand-m7-n4-mstd0.5-inc1", "mixup_alpha=0.8", "cutmix_alpha=1.0", "erase_prob=0.25",
+    "label_smoothing=0.1", "drop_path=0.1",
+)  # fmt: skip
 
 
 def losses(run: Path) -> list[tuple[int, float]]:
@@ -41,6 +52,16 @@ def command(experiment, out: Path, *options: str) -> list[str]:
         "-m", "k710", "train", "--recipe", "tiny-k710", "--manifest", str(manifest.path), "--folder", str(clips),
         "--out", str(out), *changes, *options,
     ]  # fmt: skip
+
+
+def stopping_after(step: int) -> Callable[[str], None]:
+    """A `say` that ends the run by a signal after a step; the run must report every step."""
+
+    def terminate(line: str) -> None:
+        if line.startswith(f"step {step} "):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return terminate
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:

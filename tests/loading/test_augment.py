@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from k710.errors import UsageError
-from k710.loading.augment.augment import Augment, Box, Choices, augment, choose_box
+from k710.loading.augment.augment import Augment, Choices, augment
+from k710.loading.augment.boxes import Box, choose_box
 from k710.loading.augment.evaluation_crops import crop_box, evaluation_crops, resized_size
 from k710.loading.augment.mix import Mix, MixChoice, mix
 from k710.random_key import RandomKey

@@ -46,7 +46,7 @@ sizes = st.integers(1, 2000)
 frames = st.integers(1, 64)
 samplings = st.one_of(
     st.builds(FrameSampling, frames),
-    st.builds(FrameSampling, frames, method=st.just("dense"), stride=st.integers(1, 20)),
+    st.builds(FrameSampling, frames, method=st.sampled_from(["dense", "window"]), stride=st.integers(1, 20)),
 )
 keys = st.builds(RandomKey, st.integers(0, 2**64 - 1), st.integers(0, 1000), st.text(max_size=30), st.integers(0, 9))
 
@@ -202,3 +202,56 @@ def test_sixty_four_stored_frames_of_three_hundred_are_at_most_two_off():
 def test_values_that_make_no_sense_are_refused(make, says):
     with pytest.raises(UsageError, match=says):
         make()
+
+
+# VideoMAE's window of 64 frames, by hand: floor(64 i / 15), the last one kept inside.
+WINDOW = [0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63]
+
+
+def test_a_window_is_spread_and_truncated():
+    sampling = FrameSampling(16, method="window", stride=4)
+    seen = Counter()
+    for epoch in range(3000):
+        indices = sampling.train(70, RandomKey(0, epoch, "clip").draws("frames"))
+        assert (indices - indices[0]).tolist() == WINDOW
+        seen[int(indices[0])] += 1
+    assert sorted(seen) == [0, 1, 2, 3, 4, 5], "the window's end is drawn from 64 to 69"
+    assert max(seen.values()) < 600
+
+
+def test_the_window_of_validation_is_in_the_middle():
+    sampling = FrameSampling(16, method="window", stride=4)
+    assert sampling.test(300).tolist() == [118 + index for index in WINDOW]  # ends at (64 + 300) // 2
+    assert sampling.test(65).tolist() == WINDOW
+
+
+@pytest.mark.parametrize("source", [64, 63, 40, 6, 3, 1])
+def test_a_clip_no_longer_than_its_window(source):
+    """As many frames as it has strides, spread over all of it; then the last one."""
+    sampling = FrameSampling(16, method="window", stride=4)
+    number = source // 4
+    spread = [min(int(source * i / (number - 1)), source - 1) for i in range(number)] if number > 1 else [0] * number
+    expected = spread + [source - 1] * (16 - number)
+    assert sampling.test(source).tolist() == expected
+    assert sampling.train(source, RandomKey(0, 0, "clip").draws("frames")).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "starts"),
+    [
+        (300, [0, 14, 29, 44, 59]),  # 75 frames at stride 4, room for 59: 0, 14.75, 29.5, 44.25, 59
+        (250, [0, 11, 23, 35, 47]),  # 63, 47
+        (64, [0, 0, 0, 0, 0]),
+    ],
+)
+def test_the_views_of_a_test_are_exactly_a_stride_apart(source, starts):
+    sampling = FrameSampling(16, method="window", stride=4)
+    for clip, start in enumerate(starts):
+        expected = [4 * (start + index) for index in range(16)]
+        assert sampling.test(source, clip=clip, num_clips=5).tolist() == expected
+    assert len(evaluation_views(5, 3)) == 15
+
+
+def test_a_short_clip_in_a_test_repeats_its_last_shown_frame():
+    indices = FrameSampling(16, method="window", stride=4).test(30, clip=4, num_clips=5).tolist()
+    assert indices == [0, 4, 8, 12, 16, 20, 24] + [28] * 9

@@ -206,6 +206,17 @@ def test_the_released_form_is_read_inspected_and_remapped(trained, clip_file, tm
     assert remapped["next_step"] == 50000
 
 
+def test_a_released_head_of_kinetics_400_has_the_canonical_order(clip_file, tmp_path, k710):
+    own = Evl(replace(PRESETS["tiny"], num_classes=400))
+    path = released_file(tmp_path / "k400_tiny_8f_dec4x64.pth", own.state_dict())
+    found = json.loads(k710("inspect", path, "--json").stdout)
+    assert found["format"] == "EVL checkpoint"
+    assert (found["head"]["name"], found["label_set"], found["dialect"]) == ("module.proj.2", "k400", "canonical")
+    model = model_for_view(path, "k400", weights=str(clip_file))
+    assert model.sampling.options() == {"method": "dense", "stride": 16}
+    assert torch.equal(model.model.state_dict()["proj.2.weight"], own.state_dict()["proj.2.weight"])
+
+
 def test_a_tower_that_no_file_gives_is_kept_or_refused(experiment, tmp_path):
     with pytest.raises(UsageError, match="--set keeps_backbone=true keeps them"):
         run(experiment, tmp_path / "no", "start=nothing", origin=Origin())

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from k710.errors import UsageError
+from k710.loading.augment.boxes import CROPS, Box, choose_box, multi_scale_box
 from k710.loading.augment.operations import apply_operations
 from k710.loading.augment.randaugment import Operation, RandAugment
 from k710.random_key import Draws, RandomKey
@@ -27,21 +28,10 @@ from k710.text import counted
 MEAN = (0.45, 0.45, 0.45)
 STD = (0.225, 0.225, 0.225)
 
-_CROP_TRIES = 10
-
 # Of random erasing: the part of the crop that a box covers, and its height by its width.
 _ERASED_AREA = (0.02, 1 / 3)
 _ERASED_ASPECT = (0.3, 1 / 0.3)
 _ERASE_TRIES = 10
-
-
-class Box(NamedTuple):
-    """A rectangle of pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 class EraseBox(NamedTuple):
@@ -61,7 +51,8 @@ class Augment:
     `randaugment` is a spec such as `rand-m7-n4-mstd0.5-inc1`, or None. `order`: "published" applies the operations to
     the whole frame and crops then; "crop_first" crops, resizes and rounds first, which costs less and leaves the fill
     of moved frames inside the crop. `color_jitter` j: brightness, contrast and colour each by a factor of 1-j to 1+j,
-    in random order (listed as 0.4 in the paper, never applied by the released code). `erase_prob`: of random erasing.
+    in random order (listed as 0.4 in the paper, never applied by the released code). `crop`: "random_resized" draws an
+    area and an aspect; "multi_scale" takes one of TSN's few sizes and places instead. `erase_prob`: of random erasing.
     `in_integers` is evaluation_crops': how its crops are rounded.
     """
 
@@ -73,6 +64,7 @@ class Augment:
     color_jitter: float = 0.0
     erase_prob: float = 0.0
     order: str = "published"
+    crop: str = "random_resized"
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     in_integers: bool = False
@@ -80,6 +72,8 @@ class Augment:
     def __post_init__(self) -> None:
         if self.order not in _ORDERS:
             raise UsageError(f"unknown augment order {self.order!r}; known: {', '.join(_ORDERS)}")
+        if self.crop not in CROPS:
+            raise UsageError(f"unknown crop {self.crop!r}; known: {', '.join(CROPS)}")
         if self.crop_px < 1 or not 0 < self.area[0] <= self.area[1] <= 1 or not 0 < self.aspect[0] <= self.aspect[1]:
             raise UsageError(
                 f"crop of {self.crop_px} px, area {self.area}, aspect {self.aspect}; allowed: at least 1 px, "
@@ -98,8 +92,12 @@ class Augment:
         operations = _choose_jitter(self.color_jitter, key.draws("jitter")) if self.color_jitter else ()
         if self.randaugment is not None:
             operations += RandAugment.parse(self.randaugment).draw(key.draws("randaugment"))
+        if self.crop == "multi_scale":
+            box = multi_scale_box(height, width, self.crop_px, key.draws("crop"))
+        else:
+            box = choose_box(height, width, self.area, self.aspect, key.draws("crop"))
         return Choices(
-            box=choose_box(height, width, self.area, self.aspect, key.draws("crop")),
+            box=box,
             flip=key.draws("flip").uniform() < self.flip_prob,
             operations=operations,
             erase=choose_erase(self.crop_px, self.erase_prob, key.draws("erase")) if self.erase_prob else None,
@@ -135,22 +133,6 @@ def augment(
         if choice.erase is not None:
             erase(batch[number], choice.erase)
     return batch.to(dtype)
-
-
-def choose_box(height: int, width: int, area: tuple[float, float], aspect: tuple[float, float], draws: Draws) -> Box:
-    """Inception-style crop (Szegedy et al., 2015): an area and an aspect (log-uniform) that fit, or after ten tries the
-    largest central box whose aspect is allowed.
-    """
-    for _ in range(_CROP_TRIES):
-        target = height * width * draws.uniform(*area)
-        ratio = math.exp(draws.uniform(math.log(aspect[0]), math.log(aspect[1])))
-        box_width, box_height = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
-        if 0 < box_width <= width and 0 < box_height <= height:
-            top, left = draws.integer(0, height - box_height), draws.integer(0, width - box_width)
-            return Box(top, left, box_height, box_width)
-    box_height = max(min(height, round(width / aspect[0])), 1)
-    box_width = max(min(width, round(height * aspect[1])), 1)
-    return Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
 
 
 def choose_erase(crop_px: int, prob: float, draws: Draws) -> EraseBox | None:

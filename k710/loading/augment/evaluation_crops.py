@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from k710.errors import UsageError
-from k710.loading.augment.augment import MEAN, STD, Box, check_clips, normalise, planes, resize
+from k710.loading.augment.augment import MEAN, STD, check_clips, normalise, planes, resize
+from k710.loading.augment.boxes import Box
 from k710.loading.sampling import CENTRE_CROP
 from k710.text import counted
 

@@ -17,12 +17,12 @@ from k710.models.checkpoints.formats import (
     OWN_VERSION,
     Contents,
     Format,
-    Shape,
     bare,
-    body_dialect,
+    bare_shapes,
     recognise,
 )
 from k710.models.checkpoints.safetensors_files import SafetensorsFile, read_safetensors
+from k710.models.checkpoints.signatures import Layout, Shape
 from k710.models.checkpoints.torch_files import LEGACY_MAGIC, ZIP_MAGIC, TorchFile, read_torch
 from k710.recipes import recorded_section
 
@@ -47,15 +47,16 @@ class Checkpoint:
 
     `files` hold the weights (several where they are sharded), `tensors` maps each tensor's name to its dtype, shape and
     file; `config` is a Hugging Face folder's config.json; `record` is what k710 wrote of the head, if it did, and
-    `record_in` where it stands: "sidecar", "k710" (its own form), "config", or "weights".
+    `record_in` where it stands: "sidecar", "k710" (its own form), "config", or "weights". `layout` is the published set
+    of names that its tensors have, if they do, and `why` says by what it and the form are known.
     """
 
     path: Path
     files: tuple[TorchFile | SafetensorsFile, ...]
     config: dict[str, Any] | None
     format: Format = field(init=False)
+    layout: Layout | None = field(init=False)
     why: str = field(init=False)
-    dialect: str | None = field(init=False)
     tensors: dict[str, tuple[str, Shape, int]] = field(init=False)
     record: dict[str, Any] | None = field(init=False)
     record_in: str | None = field(init=False)
@@ -71,13 +72,13 @@ class Checkpoint:
         first = self.files[0]
         payload = first.payload if isinstance(first, TorchFile) and first.entry is not None else {}
         contents = Contents(
-            self.bare_shapes(),
-            first.entry if isinstance(first, TorchFile) else None,
+            bare_shapes((key, shape) for key, (_, shape, _) in self.tensors.items()),
+            (" and ".join(first.entries) or None) if isinstance(first, TorchFile) else None,
             frozenset(payload),
             self.config is not None,
         )
-        self.format, self.why = recognise(contents)
-        self.dialect = self.format.dialect or body_dialect(contents)
+        found = recognise(contents)
+        self.format, self.layout, self.why = found.format, found.layout, found.why
         if self.format.name == "k710" and payload[OWN_MARK] != OWN_VERSION:
             raise CheckpointError(
                 f"{self.path}: {OWN_MARK} is {payload[OWN_MARK]!r}, and this k710 reads {OWN_VERSION}; "
@@ -150,7 +151,10 @@ def _read(path: Path) -> TorchFile | SafetensorsFile:
     elif start.lstrip()[:1] == b"<":
         guess = "a web page, not a checkpoint; the download was answered by a page, fetch it again"
     elif start.startswith(b"\x80"):
-        guess = "a Python pickle, but not one of torch.save, or cut short; pickles can run code, so it is not opened"
+        guess = (
+            "a Python pickle, but not one of torch.save (PySlowFast's old .pkl files are of Caffe2), or cut short; "
+            "pickles can run code, so it is not opened"
+        )
     else:
         guess = "not a checkpoint: neither a file of torch.save nor safetensors"
     raise CheckpointError(f"{path}: {guess}")

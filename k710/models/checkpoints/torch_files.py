@@ -7,7 +7,7 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -22,8 +22,12 @@ from k710.models.checkpoints.safetensors_files import Sink
 LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")
 ZIP_MAGIC = b"PK\x03\x04"
 
-# Where training code keeps its state dict, in the order in which they are looked for.
-ENTRIES = ("model_state", "state_dict", "module", "model", "model_state_dict")
+# Where training code keeps its state dict, in the order in which they are looked for. V-JEPA's has a `classifier`, and
+# V-JEPA 2's a list `classifiers`, one for each set of hyper-parameters.
+ENTRIES = ("model_state", "state_dict", "module", "model", "model_state_dict", "classifier", "classifiers")
+
+# Entries that hold one state dict between them, as Omnivore's do.
+TOGETHER = ("trunk", "heads")
 
 # A tensor larger than its file repeats what is there; one that is not larger than this does no harm.
 _REPEATED_BYTES = 1 << 30
@@ -44,7 +48,9 @@ _COMMENT_BYTES = 0xFFFF
 class TorchFile:
     """A file of `torch.save`. `state` is its state dict, found under `payload[entry]`, or `payload` itself.
 
-    The tensors of a zip file stay on disk (memory-mapped) until they are used.
+    Several state dicts that belong together (a list of them, or TOGETHER) are one `state`, each tensor under the name
+    of its place: `classifiers.0.linear.weight`, `trunk.norm.weight`. The tensors of a zip file stay on disk
+    (memory-mapped) until they are used.
     """
 
     path: Path
@@ -53,9 +59,21 @@ class TorchFile:
     legacy: bool
 
     @property
+    def entries(self) -> tuple[str, ...]:
+        """The top-level entries that hold the state dict; none where the file is one."""
+        if self.entry is None:
+            return ()
+        return TOGETHER if self.entry == TOGETHER[0] else (self.entry,)
+
+    @property
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = self.payload if self.entry is None else self.payload[self.entry]
-        return state
+        if self.entry is None:
+            return self.payload
+        return dict(_flat(self.payload, self.entries)) if self._is_split else self.payload[self.entry]
+
+    @property
+    def _is_split(self) -> bool:
+        return self.entry is not None and (len(self.entries) > 1 or isinstance(self.payload[self.entry], list))
 
     @property
     def comment(self) -> bytes:
@@ -95,29 +113,77 @@ class TorchFile:
         `state_metadata` joins the `_metadata` that an OrderedDict of `Module.state_dict` carries; others have none.
         `comment` stands at the end of a zip file, where it has room; the form before torch 1.6 has none.
         """
-        state = copy.copy(self.state)  # keeps the type and, of an OrderedDict, the attribute _metadata
-        for key, tensor in tensors.items():
-            old = state[key]
-            state[key] = (
-                torch.nn.Parameter(tensor, old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
-            )
-        if state_metadata and hasattr(state, "_metadata"):
-            state._metadata = copy.copy(state._metadata)
-            state._metadata.update(state_metadata)
-        payload = state if self.entry is None else copy.copy(self.payload)
-        if self.entry is not None:
-            payload[self.entry] = state
+        payload = copy.copy(self.payload)
+        if self._is_split:
+            payload.update(_with_tensors(self.payload, self.entries, tensors))
+        else:
+            state = _renewed(self.state, tensors)
+            if state_metadata and hasattr(state, "_metadata"):
+                state._metadata = copy.copy(state._metadata)
+                state._metadata.update(state_metadata)
+            if self.entry is None:
+                payload = state
+            else:
+                payload[self.entry] = state
         payload.update(entries or {})
         for name in dropped:
             del payload[name]
-        commented = _Commented(file, b"" if self.legacy or len(comment) > _COMMENT_BYTES else comment)
         try:
-            torch.save(payload, cast("IO[bytes]", commented), _use_new_zipfile_serialization=not self.legacy)
-            commented.finish()
+            write_torch(file, payload, comment=comment, legacy=self.legacy)
         except CheckpointError as error:
             raise CheckpointError(f"{self.path}: {error}") from None
-        except RuntimeError as error:  # torch hides the system's reason inside its own
-            raise OSError(f"torch could not write it ({_first_line(error)}); is the disk full?") from None
+
+
+def write_torch(file: Sink, payload: Any, *, comment: bytes = b"", legacy: bool = False) -> None:
+    """Write a file of `torch.save`; `comment` stands at its end, where no loader looks and a zip file has room.
+
+    The form before torch 1.6 (`legacy`) has no room for one, nor for a longer one than a zip file can hold: then there
+    is none. Raises OSError where torch cannot write it.
+    """
+    commented = _Commented(file, b"" if legacy or len(comment) > _COMMENT_BYTES else comment)
+    try:
+        torch.save(payload, cast("IO[bytes]", commented), _use_new_zipfile_serialization=not legacy)
+        commented.finish()
+    except RuntimeError as error:  # torch hides the system's reason inside its own
+        raise OSError(f"torch could not write it ({_first_line(error)}); is the disk full?") from None
+
+
+def _renewed(state: dict[str, Any], tensors: Mapping[str, torch.Tensor], prefix: str = "") -> Any:
+    """A copy of a state dict with those of `tensors` in it whose names begin with `prefix`."""
+    new: Any = copy.copy(state)  # keeps the type and, of an OrderedDict, the attribute _metadata
+    for key, old in state.items():
+        if (tensor := tensors.get(prefix + key)) is not None:
+            is_parameter = isinstance(old, torch.nn.Parameter)
+            new[key] = torch.nn.Parameter(tensor, old.requires_grad) if is_parameter else tensor
+    return new
+
+
+def _flat(payload: Mapping[str, Any], entries: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """The tensors of several state dicts, each under the name of its place."""
+    for prefix, state in _places(payload, entries):
+        for key, value in state.items():
+            yield prefix + key, value
+
+
+def _places(payload: Mapping[str, Any], entries: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for entry in entries:
+        if isinstance(payload[entry], list):
+            yield from ((f"{entry}.{number}.", state) for number, state in enumerate(payload[entry]))
+        else:
+            yield f"{entry}.", payload[entry]
+
+
+def _with_tensors(
+    payload: Mapping[str, Any], entries: tuple[str, ...], tensors: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    """The entries with `tensors` in place of their own."""
+    renewed = {prefix: _renewed(state, tensors, prefix) for prefix, state in _places(payload, entries)}
+    return {
+        entry: [renewed[f"{entry}.{number}."] for number in range(len(payload[entry]))]
+        if isinstance(payload[entry], list)
+        else renewed[f"{entry}."]
+        for entry in entries
+    }
 
 
 class _Commented(io.RawIOBase):
@@ -166,7 +232,7 @@ def read_torch(path: Path) -> TorchFile:
             raise CheckpointError(f"{path}: {_why_refused(path, legacy, error)}") from None
     if not isinstance(payload, dict):
         raise CheckpointError(f"{path}: holds a {type(payload).__name__}, not a state dict; nothing to remap in it")
-    entry = next((name for name in ENTRIES if _holds_tensors(payload.get(name))), None)
+    entry = _find_entry(payload)
     if entry is None and not _holds_tensors(payload):
         names = ", ".join(map(repr, list(payload)[:8])) or "nothing"
         raise CheckpointError(f"{path}: no state dict in it; it holds {names}, and none of {', '.join(ENTRIES)}")
@@ -189,6 +255,17 @@ def _check_sizes(file: TorchFile) -> None:
             raise CheckpointError(
                 f"{file.path}: {key} has the shape {shape}, and the file only {size_bytes:,} bytes; it is damaged"
             )
+
+
+def _find_entry(payload: dict[str, Any]) -> str | None:
+    """The entry that holds the state dict, or the first of several that do."""
+    for name in ENTRIES:
+        value = payload.get(name)
+        if isinstance(value, list) and value and all(map(_holds_tensors, value)):
+            return name
+        if _holds_tensors(value):
+            return name
+    return TOGETHER[0] if all(_holds_tensors(payload.get(name)) for name in TOGETHER) else None
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -20,9 +20,18 @@ from k710.lists.labels import (
     label_key,
     label_list_sha256,
 )
+from k710.lists.orders import partial_orders
 from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.heads.heads import Head, class_counts, likely_cause
+from k710.models.heads.published_order import (
+    PublishedOrder,
+    chosen_models,
+    compared_with_known_rows,
+    published_order,
+    question,
+)
 from k710.sources.known import UNION
+from k710.text import counted
 
 # The order of a list that is no published one.
 OWN_ORDER = "own order"
@@ -112,19 +121,34 @@ def _csv_names(path: Path, text: str) -> list[str]:
 
 
 def check_dialect(dialect: str) -> str:
+    if dialect in partial_orders():
+        part = partial_orders()[dialect]
+        raise UsageError(
+            f"{dialect}: of this order of {part.label_set} only {counted(len(part.names), 'row')} are known "
+            f"({part.file}; {part.source}); give the whole list: k710 remap-head --from LABELFILE"
+        )
     if dialect not in DIALECTS:
         raise UsageError(f"unknown dialect {dialect!r}; known: {', '.join(DIALECTS)}")
     return dialect
 
 
 def source_labels(
-    checkpoint: Checkpoint, head: Head, *, label_set: str | None = None, dialect: str | None = None, again: bool = False
+    checkpoint: Checkpoint,
+    head: Head,
+    *,
+    label_set: str | None = None,
+    dialect: str | None = None,
+    family: str | None = None,
+    again: bool = False,
 ) -> tuple[Labels, list[str]]:
     """The classes of a head's rows, and the sentences that say how that is known.
 
-    `label_set` (a name or a file) and `dialect` are the user's word. Raises CheckpointError where the head cannot be
-    that, where the checkpoint was remapped already (unless `again`), and where nothing tells the order.
+    `label_set` (a name or a file), `dialect`, and `family` (by which published model it is) are the user's word. Raises
+    CheckpointError where the head cannot be that, where the checkpoint was remapped already (unless `again`), and where
+    nothing tells the order; UsageError for a family that does not have these tensors.
     """
+    if family is not None:
+        chosen_models(checkpoint, family)
     if dialect is not None:
         check_dialect(dialect)
     stale = why_stale(checkpoint, head)
@@ -136,15 +160,16 @@ def source_labels(
             raise UsageError(f"--dialect {dialect} and the list {label_set}: a list has its own order")
         labels = read_label_file(Path(label_set))
         _check_rows(checkpoint, head, labels.label_set, len(labels.names))
-        return labels, [*messages, f"rows named by {label_set}"]
+        compared = compared_with_known_rows(checkpoint, labels.names, family=family)
+        return labels, [*messages, f"rows named by {label_set}", *compared]
     if label_set is not None:
         _check_rows(checkpoint, head, label_set, len(class_names(label_set)))
     names = config_names(checkpoint, head.rows) if _names_count(checkpoint, head, stale) else None
     if names and dialect is None:
-        named = _from_names(checkpoint, names, messages)
+        named = _from_names(checkpoint, names, messages, family)
         if named:
             return named, messages
-    return _from_rows(checkpoint, head, label_set, dialect, messages)
+    return _from_rows(checkpoint, head, label_set, dialect, messages, family)
 
 
 def current_record(checkpoint: Checkpoint, head: Head) -> dict[str, Any] | None:
@@ -208,7 +233,12 @@ def _are_placeholders(names: Sequence[str]) -> bool:
 
 
 def _from_rows(
-    checkpoint: Checkpoint, head: Head, label_set: str | None, dialect: str | None, messages: list[str]
+    checkpoint: Checkpoint,
+    head: Head,
+    label_set: str | None,
+    dialect: str | None,
+    messages: list[str],
+    family: str | None,
 ) -> tuple[Labels, list[str]]:
     chosen = label_set or class_counts().get(head.rows)
     if chosen is None:
@@ -220,19 +250,19 @@ def _from_rows(
         )
     if label_set is None:
         messages.append(f"label set {chosen} by its {head.rows} rows")
-    if dialect is None:
-        stale = why_stale(checkpoint, head)
-        dialect = checkpoint.dialect if stale is None else None  # it is no longer what was published
-        if dialect is None:
-            why = stale or f"{checkpoint.format.title}: {checkpoint.why}"
-            raise CheckpointError(
-                f"{checkpoint.path}: nothing tells the index order of its {head.rows} rows ({why}); say it with "
-                f"--dialect {'|'.join(DIALECTS)}, or give the names: k710 remap-head --from LABELFILE"
-            )
-        messages.append(f"dialect {dialect} by its form ({checkpoint.format.title})")
-    else:
+    stale = why_stale(checkpoint, head)
+    published = published_order(checkpoint, head.rows, chosen, family=family)
+    if stale is not None:  # it is no longer what was published
+        published = PublishedOrder(head.rows, (), doubt=stale)
+    if dialect is not None:
         messages.append(f"dialect {dialect} as you say")
-    return labels_of_set(chosen, dialect), messages
+        if published.dialect and k710_classes_of(chosen, dialect) != k710_classes_of(chosen, published.dialect):
+            messages.append(f"as it was published, another: {published.evidence[-1]}")
+        return labels_of_set(chosen, dialect), messages
+    if published.dialect is None:
+        raise question(checkpoint, published)
+    messages += published.evidence
+    return labels_of_set(chosen, published.dialect), messages
 
 
 def _from_record(
@@ -292,7 +322,9 @@ def config_names(checkpoint: Checkpoint, rows: int) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _from_names(checkpoint: Checkpoint, names: tuple[str, ...], messages: list[str]) -> Labels | None:
+def _from_names(
+    checkpoint: Checkpoint, names: tuple[str, ...], messages: list[str], family: str | None
+) -> Labels | None:
     """Labels by the file's own names where these are Kinetics classes, after a check against the published orders."""
     labels = labels_of_names("own", names)
     if _are_placeholders(names):
@@ -304,17 +336,16 @@ def _from_names(checkpoint: Checkpoint, names: tuple[str, ...], messages: list[s
     if label_set is None:
         messages.append("rows named by the file's own class names")
         return labels
-    # The form's own dialect first, since several can be one order (canonical and videomaev2 of K400).
-    for dialect in dict.fromkeys(filter(None, (checkpoint.dialect, *DIALECTS))):
+    published = published_order(checkpoint, len(names), label_set, family=family).dialect
+    # The published model's own dialect first, since several can be one order (canonical and videomaev2 of K400).
+    for dialect in dict.fromkeys(filter(None, (published, *DIALECTS))):
         known = labels_of_set(label_set, dialect)
         if known.keys == labels.keys:
             messages.append(f"{known} by its class names")
-            if checkpoint.dialect and k710_classes_of(label_set, checkpoint.dialect) != known.keys:
-                messages.append(
-                    f"published in this form, it would be {checkpoint.dialect}; --dialect overrides the names"
-                )
+            if published and k710_classes_of(label_set, published) != known.keys:
+                messages.append(f"published in this form, it would be {published}; --dialect overrides the names")
             return known
-    meant = _misnamed(checkpoint, label_set, labels, messages)
+    meant = _misnamed(checkpoint, label_set, labels, published, messages)
     if meant:
         return meant
     if set(labels.keys) == set(k710_classes_of(label_set)):
@@ -323,7 +354,9 @@ def _from_names(checkpoint: Checkpoint, names: tuple[str, ...], messages: list[s
     return labels
 
 
-def _misnamed(checkpoint: Checkpoint, label_set: str, labels: Labels, messages: list[str]) -> Labels | None:
+def _misnamed(
+    checkpoint: Checkpoint, label_set: str, labels: Labels, published: str | None, messages: list[str]
+) -> Labels | None:
     """Names made for OpenGVLab's order with errors in them, as in VideoMAE V2's published name file; None for others.
 
     A name is proved wrong where its class is in other releases than the row is (by the published row lists of K400,
@@ -343,7 +376,7 @@ def _misnamed(checkpoint: Checkpoint, label_set: str, labels: Labels, messages: 
             f"{len(rows)} rows, and either may be wrong; say the order with --dialect uniformerv2, or stand by the "
             "names with k710 remap-head --from LABELFILE"
         )
-    order = (name for name in (checkpoint.dialect, "videomaev2", "uniformerv2") if name)
+    order = (name for name in (published, "videomaev2", "uniformerv2") if name)
     dialect = next(name for name in order if k710_classes_of(label_set, name) == shuffled.keys)
     row = proved[-1]
     messages.append(

@@ -77,7 +77,8 @@ def likely_cause(rows: int) -> str:
 def find_head(checkpoint: Checkpoint, *, name: str | None = None) -> Head:
     """The head, found by the name its form gives it and by having as many rows as a label set or the labels told.
 
-    `name` picks one where there are two. Raises CheckpointError for none, two, and a dtype whose rows cannot be picked.
+    Of heads that are published together (see `twin_heads`) it is the first; of two others, `name` picks one. Raises
+    CheckpointError for none, two, and a dtype whose rows cannot be picked.
     """
     candidates = _candidates(checkpoint)
     recorded = (checkpoint.record or {}).get("head")
@@ -92,7 +93,9 @@ def find_head(checkpoint: Checkpoint, *, name: str | None = None) -> Head:
         raise CheckpointError(
             f"{checkpoint.path}: no classification head in it ({checkpoint.format.title}).{_why_none(checkpoint)}"
         )
-    if len(candidates) > 1:
+    if len(candidates) > 1 and all(_is_published(checkpoint, candidate) for candidate in candidates):
+        candidates.sort(key=lambda candidate: _published_names(checkpoint).index(_bare_name(candidate)))
+    elif len(candidates) > 1:
         raise CheckpointError(
             f"{checkpoint.path}: {len(candidates)} heads in it: {_list(candidates, checkpoint)}; pick one: "
             "k710 remap-head --head NAME"
@@ -100,9 +103,42 @@ def find_head(checkpoint: Checkpoint, *, name: str | None = None) -> Head:
     return _head(checkpoint, candidates[0])
 
 
+def twin_heads(checkpoint: Checkpoint, head: Head) -> tuple[Head, ...]:
+    """The heads that are published together with `head`, of the same classes in the same order: those of the two kinds
+    of token in UniFormer's light models, those of V-JEPA 2's several probes. A remap moves them all.
+
+    Raises CheckpointError where they have other numbers of rows, so that they cannot be of the same classes.
+    """
+    if not _is_published(checkpoint, head.name):
+        return ()
+    names = [name for name in _candidates(checkpoint) if name != head.name and _is_published(checkpoint, name)]
+    twins = tuple(_head(checkpoint, name) for name in names)
+    if other := next((twin for twin in twins if twin.rows != head.rows), None):
+        raise CheckpointError(
+            f"{checkpoint.path}: {head.name} has {head.rows} rows and {other.name} {other.rows}; in a "
+            f"{checkpoint.format.title} the two are of the same classes. One of them was replaced, or remapped by "
+            "other means; have the checkpoint saved with the right one alone"
+        )
+    return twins
+
+
+def _published_names(checkpoint: Checkpoint) -> tuple[str, ...]:
+    return checkpoint.layout.heads if checkpoint.layout else ()
+
+
+def _is_published(checkpoint: Checkpoint, name: str) -> bool:
+    return _bare_name(name) in _published_names(checkpoint)
+
+
+def _bare_name(name: str) -> str:
+    """A head's name without what wrappers put before it or behind it."""
+    return bare(f"{name}.weight").removesuffix(".weight")
+
+
 def other_heads(checkpoint: Checkpoint, head: Head) -> list[str]:
     """What else could be a head, with its rows: a remap leaves it as it is."""
-    return [f"{name} ({_rows(checkpoint, name)} rows)" for name in _candidates(checkpoint) if name != head.name]
+    moved = {head.name, *(twin.name for twin in twin_heads(checkpoint, head))}
+    return [f"{name} ({_rows(checkpoint, name)} rows)" for name in _candidates(checkpoint) if name not in moved]
 
 
 def _rows(checkpoint: Checkpoint, name: str) -> int:
@@ -110,7 +146,7 @@ def _rows(checkpoint: Checkpoint, name: str) -> int:
 
 
 def _candidates(checkpoint: Checkpoint) -> list[str]:
-    known_names = set(checkpoint.format.heads)
+    known_names = {*checkpoint.format.heads, *_published_names(checkpoint)}
     rows = set(class_counts())
     if checkpoint.record:
         rows.add(len(checkpoint.record["labels"]))
@@ -121,7 +157,7 @@ def _candidates(checkpoint: Checkpoint) -> list[str]:
         if name == key or len(shape) < 2 or any(size != 1 for size in shape[2:]):
             continue
         has_bias = checkpoint.tensors.get(f"{name}.bias", ("", (), 0))[1] == shape[:1]
-        if bare(name) in known_names or (shape[0] in rows and has_bias):
+        if _bare_name(name) in known_names or (shape[0] in rows and has_bias):
             found.append(name)
     return found
 
@@ -150,6 +186,8 @@ def _list(names: list[str], checkpoint: Checkpoint | None = None) -> str:
 
 def _why_none(checkpoint: Checkpoint) -> str:
     shapes = checkpoint.bare_shapes()
+    if checkpoint.layout and not checkpoint.layout.heads:
+        return " Its classes come in as text, so there are no rows to pick."
     if "visual.proj" in shapes or "text_projection" in shapes:
         return " It looks like the whole of CLIP, whose projection is no classification head."
     if "embeddings.class_embedding" in shapes or "vision_model.embeddings.class_embedding" in shapes:

@@ -25,7 +25,7 @@ from k710.models.heads.head_labels import (
     read_label_file,
     source_labels,
 )
-from k710.models.heads.heads import Head, find_head, other_heads
+from k710.models.heads.heads import Head, find_head, other_heads, twin_heads
 from k710.text import counted
 
 NEW_ROWS = ("zero", "mean")
@@ -36,12 +36,17 @@ Rows = tuple[tuple[tuple[int, int], ...], ...]
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint that gives rows; `messages` say how its labels are known."""
+    """A checkpoint that gives rows; `messages` say how its labels are known, `twins` are heads of the same classes."""
 
     checkpoint: Checkpoint
     head: Head
     labels: Labels
     messages: tuple[str, ...]
+    twins: tuple[Head, ...] = ()
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        return self.head, *self.twins
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def plan_remap(
     to: str,
     label_sets: Sequence[str] = (),
     dialects: Sequence[str] = (),
+    families: Sequence[str] = (),
     to_dialect: str | None = None,
     new_rows: str | None = None,
     head: str | None = None,
@@ -72,21 +78,30 @@ def plan_remap(
 ) -> Remap:
     """Open the checkpoints, learn what their rows mean, and find a row for every class of `to`.
 
-    `to` and `label_sets` are names of label sets or files of class names; `label_sets` and `dialects` are the user's
-    word on the sources: none, one for all, or one for each. Raises CheckpointError, LabelError and UsageError.
+    `to` and `label_sets` are names of label sets or files of class names; `label_sets`, `dialects` and `families`
+    (names of published models) are the user's word on the sources: none, one for all, or one for each. Raises
+    CheckpointError, LabelError and UsageError.
     """
     if new_rows not in (None, *NEW_ROWS):
         raise UsageError(f"unknown way to make new rows {new_rows!r}; known: {', '.join(NEW_ROWS)}")
     target = target_labels(to, to_dialect)
     sources = []
-    for path, label_set, dialect in zip(
-        paths, _one_each(label_sets, paths, "--from"), _one_each(dialects, paths, "--dialect"), strict=True
+    for path, label_set, dialect, family in zip(
+        paths,
+        _one_each(label_sets, paths, "--from"),
+        _one_each(dialects, paths, "--dialect"),
+        _one_each(families, paths, "--family"),
+        strict=True,
     ):
         checkpoint = open_checkpoint(path)
         found = find_head(checkpoint, name=head)
-        labels, messages = source_labels(checkpoint, found, label_set=label_set, dialect=dialect, again=again)
+        twins = twin_heads(checkpoint, found)
+        labels, messages = source_labels(
+            checkpoint, found, label_set=label_set, dialect=dialect, family=family, again=again
+        )
+        messages += [f"remapped with it, a head of the same classes: {twin.name}" for twin in twins]
         messages += [f"stays as it is, another head: {other}" for other in other_heads(checkpoint, found)]
-        sources.append(Source(checkpoint, found, labels, tuple(messages)))
+        sources.append(Source(checkpoint, found, labels, tuple(messages), twins))
     _check_together(sources)
     rows = find_rows([source.labels for source in sources], target)
     if new_rows is None:
@@ -144,16 +159,16 @@ def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def new_head(remap: Remap) -> dict[str, torch.Tensor]:
-    """The tensors of the first checkpoint that change, by name: the head's weight and, where it has one, its bias."""
-    first = remap.sources[0].head
-    tensors = {
-        first.weight: fill(
-            remap.rows, [source.checkpoint.tensor(source.head.weight) for source in remap.sources], remap.new_rows
-        )
-    }
-    if first.bias:
-        biases = [source.checkpoint.tensor(source.head.bias) for source in remap.sources if source.head.bias]
-        tensors[first.bias] = fill(remap.rows, biases, remap.new_rows)
+    """The tensors of the first checkpoint that change, by name: weight and, where it has one, bias of the head and of
+    its twins."""
+    tensors = {}
+    for place, first in enumerate(remap.sources[0].heads):
+        heads = [(source.checkpoint, source.heads[place]) for source in remap.sources]
+        weights = [checkpoint.tensor(head.weight) for checkpoint, head in heads]
+        tensors[first.weight] = fill(remap.rows, weights, remap.new_rows)
+        if first.bias:
+            biases = [checkpoint.tensor(head.bias) for checkpoint, head in heads if head.bias]
+            tensors[first.bias] = fill(remap.rows, biases, remap.new_rows)
     return tensors
 
 
@@ -221,15 +236,18 @@ def _one_each(given: Sequence[str], paths: Sequence[Path], option: str) -> list[
 def _check_together(sources: Sequence[Source]) -> None:
     first = sources[0]
     for other in sources[1:]:
-        for what, ours, theirs in (
-            ("width", first.head.width, other.head.width),
-            ("dtype", first.head.dtype, other.head.dtype),
-            ("bias", bool(first.head.bias), bool(other.head.bias)),
-        ):
-            if ours != theirs:
+        compared: list[tuple[str, object, object]] = [("number of heads", len(first.heads), len(other.heads))]
+        for ours, theirs in zip(first.heads, other.heads, strict=False):
+            compared += [
+                ("width", ours.width, theirs.width),
+                ("dtype", ours.dtype, theirs.dtype),
+                ("bias", bool(ours.bias), bool(theirs.bias)),
+            ]
+        for what, of_first, of_other in compared:
+            if of_first != of_other:
                 raise CheckpointError(
-                    f"{other.checkpoint.path}: its head cannot join that of {first.checkpoint.path}: {what} {theirs}, "
-                    f"not {ours}; only heads of one model can be combined"
+                    f"{other.checkpoint.path}: its head cannot join that of {first.checkpoint.path}: {what} "
+                    f"{of_other}, not {of_first}; only heads of one model can be combined"
                 )
 
 

@@ -45,7 +45,7 @@ class OtherEntries:
         source = remap.sources[0]
         self._remap, self._keep = remap, keep_optimizer
         self._path, self._labels, self._rows = source.checkpoint.path, source.labels, source.head.rows
-        keys = filter(None, (source.head.weight, source.head.bias))
+        keys = filter(None, (key for head in source.heads for key in (head.weight, head.bias)))
         self._keys = {bare(key): key for key in keys}
         self._shapes = {name: source.checkpoint.tensors[key][1] for name, key in self._keys.items()}
         self._seen: dict[int, Any] = {}  # a few lists of lists can have more places than anyone can visit
@@ -56,9 +56,9 @@ class OtherEntries:
         self.notes: list[str] = []
         self._stay: list[str] = []
         first = source.checkpoint.files[0]
-        own = first.entry if isinstance(first, TorchFile) else None
+        own = first.entries if isinstance(first, TorchFile) else ()
         for name, entry in source.checkpoint.payload.items():
-            if name != own:
+            if name not in own:
                 self._take(name, entry)
         if self._keep:
             self._check_moments()

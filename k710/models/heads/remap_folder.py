@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import torch
 
 from k710.errors import CheckpointError
 from k710.models.checkpoints.checkpoint import RECORD, Checkpoint, read_json, weights_name
-from k710.storage.storage import TEMPORARY_PREFIX, replacing
+from k710.storage.storage import replacing, replacing_folder
 
 # Copies of the weights in other forms, which would keep the old head; and what a trainer leaves beside them.
 _OTHER_WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*", "tf_model*.h5*", "flax_model*.msgpack*", "*.onnx")
@@ -49,29 +47,22 @@ def write_folder(
     index = weights_name(folder)
     index = index if index and index.endswith(".index.json") else None
     stale = [name for name in names if _is_weight(name) and name not in (*weights, index)]
-    _check_replaceable(out, {*names})
-    try:
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as private:
-            whole = Path(private) / "new"  # made by mkdir, so with the permissions that folders have here
-            whole.mkdir()
-            for name in names:
-                if name not in (*stale, *optimizers):
-                    _copy(folder / name, whole / name)
-            _write_weights(checkpoint, whole, tensors)
-            with replacing(whole / "config.json") as file:
-                file.write(json_bytes(_new_config(checkpoint.config, record)))
-            if index:
-                with replacing(whole / index) as file:
-                    file.write(json_bytes(_new_index(checkpoint, folder / index, tensors)))
-            _take_name(whole, out, Path(private) / "old")
-    except OSError as error:
-        error.filename = str(out)
-        raise
+    check_replaceable(out, {*names})
+    with replacing_folder(out) as whole:
+        for name in names:
+            if name not in (*stale, *optimizers):
+                _copy(folder / name, whole / name)
+        _write_weights(checkpoint, whole, tensors)
+        with replacing(whole / "config.json") as file:
+            file.write(json_bytes(_new_config(checkpoint.config, record)))
+        if index:
+            with replacing(whole / index) as file:
+                file.write(json_bytes(_new_index(checkpoint, folder / index, tensors)))
     notes = [f"left out, since they hold the old head: {', '.join(stale)}"] if stale else []
     return [*notes, *(f"{name} dropped" for name in optimizers)]
 
 
-def _check_replaceable(out: Path, names: set[str]) -> None:
+def check_replaceable(out: Path, names: set[str]) -> None:
     """Raises CheckpointError where `out` is there and has what is in no checkpoint's folder: it would be lost."""
     others = sorted(path.name for path in out.iterdir()) if out.exists() else []
     lost = [name for name in others if name not in names and not _is_weight(name) and name not in _OPTIMIZERS]
@@ -120,18 +111,3 @@ def _new_index(checkpoint: Checkpoint, path: Path, tensors: Mapping[str, torch.T
         grown = sum(tensor.nbytes - checkpoint.tensor(key).nbytes for key, tensor in tensors.items())
         index["metadata"] = {**metadata, "total_size": metadata["total_size"] + grown}
     return index
-
-
-def _take_name(whole: Path, out: Path, old: Path) -> None:
-    for path in whole.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    try:
-        if out.exists():
-            out.rename(old)
-        whole.rename(out)
-    except BaseException:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        raise

@@ -1,0 +1,1 @@
+"""One model, several forms: checkpoints rewritten from one published form to another."""

@@ -1,0 +1,1 @@
+"""VideoMAE V2 (Wang et al., 2023)."""

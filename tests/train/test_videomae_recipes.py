@@ -1,0 +1,133 @@
+"""VideoMAE V2's recipes: complete, sourced, and the numbers of the released scripts and of the supplement's tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from k710.lists.labels import class_names
+from k710.loading.augment.mix import Mix
+from k710.models.families import FAMILIES
+from k710.models.videomaev2.config import PRESETS
+from k710.models.videomaev2.family import VIDEOMAEV2
+from k710.models.videomaev2.model import VideoMAEV2
+from k710.recipes import read_recipe_text, recipe_files, resource
+from k710.train.optimizer import learning_rate, parameter_groups
+from k710.train.read_recipe import read_train_recipe, train_recipe_from
+from k710.train.recipe import TrainRecipe, augment_of, mix_of
+
+GIVEN = {name: path for name, path in recipe_files("train").items() if "videomae" in name}
+
+
+def recipe(name: str, *changes: str) -> TrainRecipe:
+    return read_train_recipe(name, changes)[0]
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_every_value_stands_there_with_its_source(name):
+    found, given = read_recipe_text("train", name), recipe(name).flat()
+    assert found.values.keys() - {"augment.randaugment"} == given.keys() - {"augment.randaugment"}
+    assert found.title.startswith("VideoMAE V2")
+    assert all(value.comment for value in found.values.values()), "a value without its source"
+    base = "videomaev2-tiny" if name.startswith("tiny") else "videomaev2"
+    shared = read_recipe_text("train", str(resource("pipelines", "train", f"base/{base}.yaml"))).values
+    own = {key: value for key, value in found.values.items() if value.file == GIVEN[name]}
+    assert all(key not in shared or shared[key].text != value.text for key, value in own.items())
+    assert train_recipe_from(recipe(name).as_dict(), "written whole") == recipe(name)
+
+
+# Script's rate, videos of a step, epochs, warmup, decay of weights and layers, drop path, dropout, clipping.
+RELEASED = {
+    "videomae-k710-b": (7e-4, 512, 90, 5, 0.05, 0.75, 0.1, 0.0, 0.0),
+    "videomae-k710-h": (1e-3, 128, 40, 5, 0.05, 0.8, 0.2, 0.5, 0.0),
+    "videomae-k710-g": (1e-3, 96, 35, 5, 0.1, 0.9, 0.3, 0.0, 5.0),
+    "videomae-k400-g": (1e-5, 96, 3, 1, 0.1, 0.9, 0.25, 0.0, 0.0),
+    "videomae-k600-g": (1e-5, 96, 3, 1, 0.1, 0.9, 0.25, 0.0, 0.0),
+    "videomae-k700-g": (1e-5, 96, 3, 1, 0.1, 0.9, 0.25, 0.0, 0.0),
+}
+# The supplement's Tables 3, 5 and 10: the same columns.
+PAPER = {
+    "videomae-k710-h-paper": (1e-3, 128, 40, 5, 0.05, 0.8, 0.2, 0.5, 0.0),
+    "videomae-k710-g-paper": (1e-3, 128, 35, 5, 0.1, 0.9, 0.3, 0.0, 5.0),
+    "videomae-k400-g-paper": (1e-5, 32, 3, 0, 0.05, 0.9, 0.3, 0.5, 0.0),
+    "videomae-k400-g-64f-266-paper": (1e-4, 32, 5, 0, 0.05, 0.9, 0.35, 0.5, 0.0),
+}
+TABLE_10 = (1e-3, 1024, 100, 5, 0.05, 0.75, 0.1, 0.0, 1.0)
+
+
+def numbers(given: TrainRecipe) -> tuple[float, ...]:
+    """The same columns, of a recipe: its rates are the script's times the videos of a step over 256."""
+    optim, videos = given.optim, given.optim.batch_size // given.data.num_repeats
+    assert optim.end_lr == pytest.approx(1e-6 * videos / 256)
+    return (
+        optim.lr * 256 / videos, videos, optim.epochs, optim.warmup_epochs, optim.weight_decay, optim.layer_decay,
+        given.model.options["drop_path"], given.model.options["head_dropout"], optim.clip_grad,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*RELEASED, *PAPER])
+def test_a_finetune_is_what_was_released_or_printed(name):
+    given = recipe(name)
+    assert numbers(given) == pytest.approx((RELEASED | PAPER)[name])
+    assert given.augment.crop == ("multi_scale" if name in PAPER else "random_resized")
+    assert (given.optim.beta1, given.optim.beta2, given.optim.label_smoothing) == (0.9, 0.999, 0.1)
+    assert (given.augment.mixup_alpha, given.augment.cutmix_alpha, given.augment.erase_prob) == (0.8, 1.0, 0.25)
+    assert (given.data.num_repeats, given.optim.start_lr, given.seed) == (2, 0.0, 0)
+    assert given.model.head == ("new" if "k710" in name else "remap")
+    assert (given.validate.clips, given.validate.crops) == ((2 if "64f" in name else 5), 3)
+    assert FAMILIES["videomaev2"].sampling.options() == {"method": "window", "stride": 4}
+
+
+@pytest.mark.parametrize("size", ["", "-paper", "-64f-266-paper"])
+def test_releases_are_finetuned_alike(size):
+    first = recipe(f"videomae-k400-g{size}")
+    for view in ("k600", "k700"):
+        assert recipe(f"videomae-{view}-g{size}") == first.replace({"data.view": view})
+        assert len(class_names(view)) == int(view[1:])
+
+
+@pytest.mark.parametrize(("letter", "preset"), [("s", "small"), ("b", "base")])
+def test_distillation_is_table_10(letter, preset):
+    given = recipe(f"videomae-distill-k710-{letter}")
+    assert numbers(given) == pytest.approx(TABLE_10)
+    assert (given.objective, given.optim.distill_temperature, given.model.preset) == ("distill", 3.0, preset)
+    assert (given.augment.mixup_alpha, given.augment.cutmix_alpha, given.augment.crop) == (0.8, 1.0, "multi_scale")
+    assert given.data.num_repeats == 1
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_it_can_be_augmented(name):
+    given = recipe(name)
+    assert augment_of(given).mean == (0.485, 0.456, 0.406)
+    mix = None if name.startswith("tiny") else Mix(0.8, 1.0)
+    assert mix_of(given) == mix
+
+
+def test_learning_rates_are_the_released_codes():
+    """utils.cosine_scheduler: numpy.linspace over the warmup's steps, both ends included, then half a cosine."""
+    given, steps = recipe("videomae-k710-b").optim, 7
+    warmup = np.linspace(0, given.lr, int(given.warmup_epochs) * steps)
+    length = (given.epochs - int(given.warmup_epochs)) * steps
+    cosine = [given.end_lr + 0.5 * (given.lr - given.end_lr) * (1 + np.cos(np.pi * i / length)) for i in range(length)]
+    expected = [*warmup, *cosine]
+    found = [learning_rate(given, step // steps + step % steps / steps, steps) for step in range(len(expected))]
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert found[34] == pytest.approx(given.lr), "the last step of the warmup has the rate"
+    one_step = replace(given, warmup_epochs=1.0)
+    assert learning_rate(one_step, 0.0, 1) == 0, "linspace of one point is its start"
+
+
+def test_groups_are_the_published_ones():
+    """Everything of one dimension is not decayed; rates fall by the layer's distance from the head."""
+    model = VideoMAEV2(replace(PRESETS["tiny"], layer_scale=0.1))
+    groups = parameter_groups(model, VIDEOMAEV2, recipe("videomae-k710-g").optim)
+    facts = {name: (group["weight_decay"], group["lr_scale"]) for group in groups for name in group["names"]}
+    assert facts.keys() == dict(model.named_parameters()).keys()
+    for name, parameter in model.named_parameters():
+        assert facts[name][0] == (0.1 if parameter.ndim > 1 else 0.0), name
+    assert facts["head.weight"][1] == facts["fc_norm.weight"][1] == 1
+    assert facts["blocks.2.attn.q_bias"][1] == pytest.approx(0.9)
+    assert facts["blocks.0.mlp.fc1.weight"][1] == pytest.approx(0.9**3)
+    assert facts["patch_embed.proj.weight"][1] == pytest.approx(0.9**4)
