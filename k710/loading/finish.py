@@ -34,7 +34,7 @@ class Finish:
         sizes = [clip.pixels.shape[1:3] for clip in loaded]
         packed.choices = [self.augment.choose(key, *size) for key, size in zip(keys, sizes, strict=True)]
         if self.mix is not None:
-            mixing = [self.mix.choose(key, self.augment.crop_px) for key in keys]
+            mixing = self.mix.choose_all(keys, self.augment.crop_px)
             # A clip that failed is not mixed: its black frames must not get into its partner.
             pairs = zip(mixing, loaded, reversed(loaded), strict=True)
             packed.mixing = [m if a.weight and b.weight else MixChoice(1.0) for m, a, b in pairs]

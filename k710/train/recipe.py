@@ -10,7 +10,8 @@ from typing import Any
 
 from k710.errors import RecipeError, UsageError
 from k710.loading.augment.augment import Augment
-from k710.loading.augment.mix import Mix
+from k710.loading.augment.boxes import CROPS
+from k710.loading.augment.mix import PER, Mix
 from k710.loading.sampling import FrameSampling
 from k710.models.families import FAMILIES
 from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family, Sampling
@@ -58,6 +59,8 @@ class TrainRecipe:
             "model.start": starts,
             "model.head": HEADS,
             "optim.precision": PRECISIONS,
+            "augment.crop": CROPS,
+            "augment.mix_per": PER,
             "objective": tuple(OBJECTIVES),
         }
         values = self.flat()
@@ -177,4 +180,8 @@ def augment_of(recipe: TrainRecipe) -> Augment:
 def mix_of(recipe: TrainRecipe) -> Mix | None:
     """How a recipe mixes clips, or None. Raises UsageError for numbers that cannot be."""
     given = recipe.augment
-    return Mix(given.mixup_alpha, given.cutmix_alpha) if given.mixup_alpha or given.cutmix_alpha else None
+    return (
+        Mix(given.mixup_alpha, given.cutmix_alpha, per=given.mix_per)
+        if given.mixup_alpha or given.cutmix_alpha
+        else None
+    )

@@ -92,6 +92,7 @@ class AugmentRecipe:
     erase_prob: float = 0.0
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
+    mix_per: str = "clip"  # a choice for each clip, or one for all that a GPU takes at once (`batch`)
 
 
 @dataclass(frozen=True)

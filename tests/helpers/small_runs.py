@@ -27,7 +27,7 @@ SHORT = ("epochs=2", "warmup_epochs=1", "batch_size=8", "gpu_batch_size=8", "lr=
 EVERYTHING = (
     *SHORT, "ema_decay=0.9", "head_dropout=0.2", "layer_decay=0.8", "checkpoint_blocks=1", "layer_scale=0.1",
     "crop=multi_scale", "randaugment=rand-m7-n4-mstd0.5-inc1", "mixup_alpha=0.8", "cutmix_alpha=1.0", "erase_prob=0.25",
-    "label_smoothing=0.1", "drop_path=0.1",
+    "label_smoothing=0.1", "drop_path=0.1", "mix_per=batch",
 )  # fmt: skip
 
 

@@ -212,6 +212,13 @@ def test_the_distribution_of_mixing():
     assert Mix().choose(KEYS[0], 32) == MixChoice(1.0)
 
 
+def test_a_batch_is_mixed_by_clip_or_alike():
+    by_clip, alike = (Mix(0.8, 1.0, per=per).choose_all(KEYS, 32) for per in ("clip", "batch"))
+    assert by_clip == [Mix(0.8, 1.0).choose(key, 32) for key in KEYS]
+    assert alike == [by_clip[0]] * len(KEYS)
+    assert len(set(by_clip)) > 1
+
+
 # Frames, and where the released code cuts a crop of 224 once the short side has 224: resized size, place of crop 1, 2.
 @pytest.mark.parametrize(
     ("frames", "size", "middle", "last"),
@@ -287,6 +294,7 @@ CLIP = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
         (lambda: Augment(std=(0.2, 0.0, 0.2)), "allowed: above 0"),
         (lambda: Augment(randaugment="rand"), "cannot read the RandAugment 'rand'"),
         (lambda: Mix(mixup_alpha=2.0), "mixup_alpha is 2.0"),
+        (lambda: Mix(per="pair"), "mixed per 'pair'; known: clip, batch"),
         (lambda: augmented(CLIP.float()), "torch.float32"),
         (lambda: augmented(CLIP[..., :1]), r"needed: torch.uint8 \(T, H, W, 3\)"),
         (lambda: augmented(CLIP, CLIP[:1]), r"\[2, 1\] frames in one batch"),

@@ -209,6 +209,21 @@ def test_a_file_that_is_not_whole_is_refused_with_what_lacks(tmp_path, family):
         plan_conversion(twice, to="k710")
 
 
+@settings(max_examples=25)
+@given(family=st.sampled_from(sorted(FAMILIES)), number=st.integers(0, 1000), change=st.sampled_from(["lost", "named"]))
+def test_no_model_with_a_tensor_lost_or_named_otherwise_is_taken_for_whole(tmp_path_factory, family, number, change):
+    state = tiny_state(family)
+    # Without it, a UniFormerV2 is a whole one: the variant with a frozen backbone.
+    names = [name for name in state if name != "transformer.balance"]
+    name = names[number % len(names)]
+    tensor = state.pop(name)
+    if change == "named":
+        state[f"{name}_"] = tensor
+    start = released(tmp_path_factory.mktemp("convert") / "start", family, state)
+    with pytest.raises(CheckpointError):
+        plan_conversion(start, to="k710")
+
+
 def test_missing_and_unexpected_tensors_are_named(tmp_path):
     state = tiny_state("uniformerv2")
     state["extra.weight"] = state.pop("ln_pre.bias")
@@ -372,3 +387,26 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
         convert(start, "huggingface", folder)
     assert bits(folder) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "start.pth"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_folder_that_cannot_take_its_name_leaves_the_old_one(tmp_path, monkeypatch, failing):
+    start = released(tmp_path / "start.pth", "videomaev2", tiny_state("videomaev2"))
+    folder = convert(start, "huggingface", tmp_path / "folder")
+    before, renamed = bits(folder), Path.rename
+    newer = released(tmp_path / "newer.pth", "videomaev2", tiny_state("videomaev2", seed=1))
+    calls = itertools.count(1)
+
+    def rename(self: Path, target: Path) -> Path:
+        if next(calls) == failing:
+            raise PermissionError(13, "Permission denied", str(self))
+        return renamed(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(PermissionError) as caught:
+        convert(newer, "huggingface", folder)
+    assert caught.value.filename == str(folder)
+    monkeypatch.undo()
+    assert bits(folder) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "newer.pth", "start.pth"]
+    assert bits(convert(newer, "huggingface", folder)) != before

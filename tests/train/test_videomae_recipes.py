@@ -101,7 +101,7 @@ def test_distillation_is_table_10(letter, preset):
 def test_it_can_be_augmented(name):
     given = recipe(name)
     assert augment_of(given).mean == (0.485, 0.456, 0.406)
-    mix = None if name.startswith("tiny") else Mix(0.8, 1.0)
+    mix = None if name.startswith("tiny") else Mix(0.8, 1.0, per="batch")
     assert mix_of(given) == mix
 
 

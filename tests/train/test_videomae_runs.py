@@ -94,6 +94,8 @@ def test_evaluation_sees_the_frames_that_the_recipe_says(begin, post_pretrained,
         (("sampling=sparse",), "sparse takes none"),
         (("sampling=every",), "unknown frame sampling 'every'; known: sparse, dense, window"),
         (("stride=0",), "stride is 0"),
+        (("mix_per=pair",), "augment.mix_per must be one of clip, batch, not 'pair'"),
+        (("crop=centre",), "augment.crop must be one of random_resized, multi_scale, not 'centre'"),
     ):
         with pytest.raises(UsageError, match=message):
             read_train_recipe("tiny-videomae-k710", changes)

@@ -1,7 +1,8 @@
 """Mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019): clips of a batch and their labels, mixed in pairs.
 
 Off in UniFormerV2's recipes; VideoMAE V2 uses both (0.8 and 1.0). The first clip of a batch is paired with the last,
-and so on inwards: which clip is the partner follows from the batch, all else from the clip's own random key.
+and so on inwards: which clip is the partner follows from the batch, all else from the clip's own random key; or, as
+in VideoMAE V2's released code, from that of the first clip, the same for all that a GPU takes at once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from k710.errors import UsageError
 from k710.loading.augment.pixel_ops import to_device
 from k710.random_key import Draws, RandomKey
 
+PER = ("clip", "batch")
+
 
 class MixChoice(NamedTuple):
     """How much of a clip stays, 0 to 1, and which box (top, left, height, width) comes from its partner.
@@ -33,17 +36,28 @@ class MixChoice(NamedTuple):
 @dataclass(frozen=True)
 class Mix:
     """How clips are mixed: the Beta distributions of both ways (0 switches one off), and how often CutMix is taken
-    where both are on. Raises UsageError for numbers outside 0..1.
+    where both are on. `per`: whether each clip has a choice of its own, or a batch one. Raises UsageError for numbers
+    outside 0..1.
     """
 
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     cutmix_prob: float = 0.5
+    per: str = "clip"
 
     def __post_init__(self) -> None:
         for name in ("mixup_alpha", "cutmix_alpha", "cutmix_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+
+        if self.per not in PER:
+            raise UsageError(f"clips are mixed per {self.per!r}; known: {', '.join(PER)}")
+
+    def choose_all(self, keys: Sequence[RandomKey], crop_px: int) -> list[MixChoice]:
+        """What happens to each clip of a batch, which has these keys."""
+        if self.per == "batch":
+            return [self.choose(keys[0], crop_px)] * len(keys)
+        return [self.choose(key, crop_px) for key in keys]
 
     def choose(self, key: RandomKey, crop_px: int) -> MixChoice:
         """What happens to the clip of this key, in a crop of `crop_px` x `crop_px`."""
