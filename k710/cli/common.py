@@ -43,6 +43,12 @@ ANY_PATH = OfThisMachine(path_type=Path)  # the library reports what is wrong wi
 FILE = OfThisMachine(path_type=Path, dir_okay=False)
 FOLDER = OfThisMachine(path_type=Path, file_okay=False)
 
+CLIP_WEIGHTS = click.option(
+    "--clip-weights",
+    metavar="FILE|NAME",
+    help="The CLIP image tower of a checkpoint that leaves it out, as EVL's.",
+)
+
 
 class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """`a,b` as a tuple. The library checks the items."""

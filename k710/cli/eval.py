@@ -13,6 +13,7 @@ from k710.cli.common import (
     ANY_PATH,
     CACHE,
     CACHE_GB,
+    CLIP_WEIGHTS,
     FOLDER,
     FOLDER_OR_URL,
     SPLIT,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @click.option("--frames", "num_frames", type=click.IntRange(min=1), help="Frames of a view, where nothing tells it.")
 @click.option("--size", "size_px", type=click.IntRange(min=1), help="Side of a frame in px, where nothing tells it.")
 @click.option("--dialect", help="Index order of the head, where the file does not tell it.")
+@CLIP_WEIGHTS
 @click.option("--which-dialect", is_flag=True, help="Tell from labelled clips which index order the head has.")
 @click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Clips for --which-dialect.")
 @click.option("--common-with", type=ANY_PATH, help="Compare with another evaluation's --out.")
@@ -75,6 +77,7 @@ def command(
     num_frames: int | None,
     size_px: int | None,
     dialect: str | None,
+    clip_weights: str | None,
     which_dialect: bool,
     limit: int,
     common_with: Path | None,
@@ -112,7 +115,17 @@ def command(
             if which_dialect:
                 if process.is_first:  # a few hundred clips are work for one process
                     _which_dialect(
-                        step, checkpoint, manifest, media, process.device, view, split, num_frames, limit, as_json
+                        step,
+                        checkpoint,
+                        manifest,
+                        media,
+                        process.device,
+                        view,
+                        split,
+                        num_frames,
+                        clip_weights,
+                        limit,
+                        as_json,
                     )
                 return
             with process.together():
@@ -120,7 +133,8 @@ def command(
                     stack.enter_context(held_folder(out))
             _evaluate(
                 step, process, checkpoint, manifest, media, options, view=view, split=split, num_frames=num_frames,
-                size_px=size_px, dialect=dialect, common_with=common_with, out=out, as_json=as_json,
+                size_px=size_px, dialect=dialect, clip_weights=clip_weights, common_with=common_with, out=out,
+                as_json=as_json,
             )  # fmt: skip
 
 
@@ -137,6 +151,7 @@ def _evaluate(
     num_frames: int | None,
     size_px: int | None,
     dialect: str | None,
+    clip_weights: str | None,
     common_with: Path | None,
     out: Path | None,
     as_json: bool,
@@ -150,7 +165,9 @@ def _evaluate(
         other = read_predictions(common_with) if common_with else None
         if other is not None:
             check_comparable(other, view)
-        model = model_for_view(checkpoint, view, dialect=dialect, num_frames=num_frames, size_px=size_px)
+        model = model_for_view(
+            checkpoint, view, dialect=dialect, num_frames=num_frames, size_px=size_px, weights=clip_weights
+        )
         opened = open_manifest(manifest)
     if process.is_first:
         for message in model.messages:
@@ -248,6 +265,7 @@ def _which_dialect(
     view: str,
     split: str,
     num_frames: int | None,
+    clip_weights: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -257,12 +275,12 @@ def _which_dialect(
     from k710.manifest.read import open_manifest
     from k710.models.heads.heads import class_counts
 
-    family, model = model_with_any_head(checkpoint, num_frames=num_frames)
+    family, model, sampling = model_with_any_head(checkpoint, num_frames=num_frames, weights=clip_weights)
     config: Any = model.config
     label_set = class_counts().get(config.num_classes)
     if label_set is None:
         raise click.UsageError(f"its head has {config.num_classes} rows, which is no published label set")
-    clip_options = ClipOptions(num_frames=config.num_frames, on_error="zero_weight", **family.sampling.options())
+    clip_options = ClipOptions(num_frames=config.num_frames, on_error="zero_weight", **sampling.options())
     dataset = media.dataset(open_manifest(manifest), clip_options, view=view, split=split, training=False)
     scores, class_ids = raw_scores(family, model, dataset, limit=limit, device=device)
     step.end()

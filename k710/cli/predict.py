@@ -11,6 +11,7 @@ from k710.cli.common import (
     ANY_PATH,
     CACHE,
     CACHE_GB,
+    CLIP_WEIGHTS,
     FOLDER,
     FOLDER_OR_URL,
     SPLIT,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--size", "size_px", type=click.IntRange(min=1), help="Side of a frame in px, where nothing tells it.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to print.")
 @click.option("--dialect", help="Index order of the head, where the file does not tell it.")
+@CLIP_WEIGHTS
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [a GPU where there is one]")
 @click.option("--logits", type=ANY_PATH, help="Keep the logits of a split's clips in this Parquet file instead.")
 @click.option("--manifest", type=FOLDER_OR_URL, help="The manifest of --logits.")
@@ -59,6 +61,7 @@ def command(
     size_px: int | None,
     top: int,
     dialect: str | None,
+    clip_weights: str | None,
     device: str | None,
     logits: Path | None,
     manifest: Location | None,
@@ -91,7 +94,7 @@ def command(
         media = media_of(store, profile, folder, cache, cache_gb)
         _keep_logits(
             step, logits, checkpoint, manifest, media, device, view=view, split=split, num_clips=num_clips,
-            num_crops=num_crops, num_frames=num_frames, size_px=size_px, dialect=dialect,
+            num_crops=num_crops, num_frames=num_frames, size_px=size_px, dialect=dialect, clip_weights=clip_weights,
         )  # fmt: skip
         return
     step("loading PyTorch and the checkpoint")
@@ -100,7 +103,7 @@ def command(
     from k710.evaluation.predict import predict_file
     from k710.evaluation.view_model import model_as_it_is
 
-    model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames, size_px=size_px)
+    model = model_as_it_is(checkpoint, dialect=dialect, num_frames=num_frames, size_px=size_px, weights=clip_weights)
     step.end()
     for sentence in model.messages:
         click.echo(sentence, err=True)
@@ -143,6 +146,7 @@ def _keep_logits(
     num_frames: int | None,
     size_px: int | None,
     dialect: str | None,
+    clip_weights: str | None,
 ) -> None:
     step("loading PyTorch, the checkpoint and the clips' index, then looking at the clips")
     from k710.engine.torch_process import Process, pick_device
@@ -154,7 +158,9 @@ def _keep_logits(
     from k710.manifest.read import open_manifest
 
     opened = open_manifest(manifest)
-    model = model_for_view(checkpoint, view, dialect=dialect, num_frames=num_frames, size_px=size_px)
+    model = model_for_view(
+        checkpoint, view, dialect=dialect, num_frames=num_frames, size_px=size_px, weights=clip_weights
+    )
     for sentence in model.messages:
         step.say(sentence)
     config, process = model.config, Process(pick_device(device))

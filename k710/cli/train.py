@@ -140,7 +140,7 @@ def _train(
         best = progress.best or {}
         scores = {name: value for name, value in best.items() if isinstance(value, float)}
         words = f", {scores_text(scores, recipe.chosen_objective.measures)}" if scores else ""
-        click.echo(f"{out / 'best.pt'}: epoch {best.get('epoch')} of {recipe.optim.epochs}{words}")
+        click.echo(f"{out / 'best.pt'}: epoch {best.get('epoch')} of {run.num_epochs}{words}")
 
 
 def _print_needs(

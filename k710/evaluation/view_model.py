@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -14,6 +13,7 @@ from k710.evaluation.frames_of import choose_frames
 from k710.loading.sampling import METHODS
 from k710.manifest.views import check_view
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from k710.models.checkpoints.recorded_runs import runs_of
 from k710.models.families import family_of, refuse_foreign
 from k710.models.family import Family, Sampling
 from k710.models.heads.head_labels import Labels, source_labels
@@ -21,15 +21,13 @@ from k710.models.heads.heads import find_head
 from k710.models.heads.remap import new_head, plan_remap
 from k710.models.weights import load_into
 
-_MOST_RUNS = 20  # of one checkpoint, whatever a forged record says
-
 
 @dataclass(frozen=True)
 class ViewModel:
     """A model for evaluation whose outputs are `labels`, in order; `messages` say what it is and how that is known.
 
     `head` are the labels by which its head was read, and `runs` the records of the k710 runs that it comes from, the
-    last one first (see `runs_of`).
+    last one first (k710.models.checkpoints.recorded_runs).
     """
 
     family: Family
@@ -44,39 +42,50 @@ class ViewModel:
     @property
     def sampling(self) -> Sampling:
         """Which frames of a clip it sees: as its recipe says, else as its family."""
-        return self.recorded_sampling or self.family.sampling
+        return self.recorded_sampling or self.family.sampling.of(self.config.num_frames)
 
 
 def model_for_view(
-    path: Path, view: str, *, dialect: str | None = None, num_frames: int | None = None, size_px: int | None = None
+    path: Path,
+    view: str,
+    *,
+    dialect: str | None = None,
+    num_frames: int | None = None,
+    size_px: int | None = None,
+    weights: str | None = None,
 ) -> ViewModel:
     """The checkpoint with a head of the view's classes in canonical order, as a manifest numbers them.
 
     Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
     index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8;
-    `size_px` the side of its frames, of a family whose tensors do not tell it. Raises CheckpointError for a model of no
-    family, and where a class has no row or nothing tells the order, UsageError for an unknown view, and for a size that
-    is not its tensors'.
+    `size_px` the side of its frames, of a family whose tensors do not tell it; `weights` the source of what the
+    checkpoint leaves out (k710.models.left_out). Raises CheckpointError for a model of no family, and where a class has
+    no row or nothing tells the order, UsageError for an unknown view, and for a size that is not its tensors'.
     """
     refuse_foreign(open_checkpoint(path))  # before any question on its head
     # What its record says it is, it is, whether it was remapped before or not.
     remap = plan_remap([path], to=check_view(view), dialects=[dialect] if dialect else [], again=True)
     checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
     family, model, config_message = _model(checkpoint, len(remap.rows), num_frames, size_px)
-    load_into(family, model, checkpoint, head_rows=rows)
+    loaded = load_into(family, model, checkpoint, head_rows=rows, weights=weights)
     messages = [
+        *loaded.completed,
         *remap.sources[0].messages,
         f"{len(remap.rows)} of the head's {remap.sources[0].head.rows} rows: {view}",
     ]
-    runs, sampling = tuple(runs_of(checkpoint.payload.get("run"))), _sampling(family, checkpoint)
+    runs, sampling = tuple(runs_of(checkpoint.payload.get("run"))), _sampling(family, model, checkpoint)
     head = remap.sources[0].labels
-    return ViewModel(
-        family, model.eval(), model.config, remap.target, (config_message, *messages), head, runs, sampling
-    )
+    all_messages = (config_message, *messages)
+    return ViewModel(family, model.eval(), model.config, remap.target, all_messages, head, runs, sampling)
 
 
 def model_as_it_is(
-    path: Path, *, dialect: str | None = None, num_frames: int | None = None, size_px: int | None = None
+    path: Path,
+    *,
+    dialect: str | None = None,
+    num_frames: int | None = None,
+    size_px: int | None = None,
+    weights: str | None = None,
 ) -> ViewModel:
     """The checkpoint with its own head and its own labels. Raises CheckpointError as `model_for_view`."""
     checkpoint = open_checkpoint(path)
@@ -84,19 +93,33 @@ def model_as_it_is(
     head = find_head(checkpoint)
     labels, messages = source_labels(checkpoint, head, dialect=dialect, again=True)
     family, model, config_message = _model(checkpoint, head.rows, num_frames, size_px)
-    load_into(family, model, checkpoint)
-    sampling = _sampling(family, checkpoint)
-    return ViewModel(
-        family, model.eval(), model.config, labels, (config_message, *messages), recorded_sampling=sampling
-    )
+    loaded = load_into(family, model, checkpoint, weights=weights)
+    all_messages = (config_message, *loaded.completed, *messages)
+    sampling = _sampling(family, model, checkpoint)
+    return ViewModel(family, model.eval(), model.config, labels, all_messages, recorded_sampling=sampling)
 
 
-def model_with_any_head(path: Path, *, num_frames: int | None = None) -> tuple[Family, nn.Module]:
-    """The checkpoint with its own head, whatever its rows mean. Raises CheckpointError where it is of no family."""
+def model_with_any_head(
+    path: Path, *, num_frames: int | None = None, weights: str | None = None
+) -> tuple[Family, nn.Module, Sampling]:
+    """The checkpoint with its own head, whatever its rows mean, and which frames it sees.
+
+    Raises CheckpointError where it is of no family.
+    """
     checkpoint = open_checkpoint(path)
     family, model, _ = _model(checkpoint, find_head(checkpoint).rows, num_frames)
-    load_into(family, model, checkpoint)
-    return family, model.eval()
+    load_into(family, model, checkpoint, weights=weights)
+    return family, model.eval(), _sampling(family, model, checkpoint)
+
+
+def _sampling(family: Family, model: nn.Module, checkpoint: Checkpoint) -> Sampling:
+    """Which frames a model was trained on, by the recipe of a k710 checkpoint; else its family's."""
+    data, config = checkpoint.recorded("data"), cast(Any, model.config)
+    method, stride = data.get("sampling"), data.get("stride")
+    fits = (method is None or method in METHODS) and (stride is None or isinstance(stride, int))
+    if not fits:
+        raise CheckpointError(f"{checkpoint.path}: its recipe is damaged: sampling {method!r}, stride {stride!r}")
+    return family.sampling.of(config.num_frames).changed(method, stride)
 
 
 def _model(
@@ -109,24 +132,3 @@ def _model(
     known, why = choose_frames(checkpoint, wanted=num_frames, size_px=config.size_px)
     config = replace(config, num_classes=num_classes, num_frames=known or config.num_frames)
     return family, family.build(config), f"{config.title}, {config.num_frames} frames ({why})"
-
-
-def _sampling(family: Family, checkpoint: Checkpoint) -> Sampling:
-    """Which frames a model was trained on, by the recipe of a k710 checkpoint; else its family's."""
-    data = checkpoint.recorded("data")
-    method, stride = data.get("sampling"), data.get("stride")
-    fits = (method is None or method in METHODS) and (stride is None or isinstance(stride, int))
-    if not fits:
-        raise CheckpointError(f"{checkpoint.path}: its recipe is damaged: sampling {method!r}, stride {stride!r}")
-    return family.sampling.changed(method, stride)
-
-
-def runs_of(record: Any) -> Iterator[dict[str, Any]]:
-    """The records of the runs that a checkpoint comes from: its own, then that of the checkpoint it started from, and
-    so on, as far as they are recorded."""
-    for _ in range(_MOST_RUNS):
-        if not isinstance(record, dict):
-            return
-        yield record
-        start = record.get("start")
-        record = start.get("run") if isinstance(start, dict) else None

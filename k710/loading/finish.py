@@ -52,6 +52,7 @@ class Finish:
                 crop_px=settings.crop_px,
                 mean=settings.mean,
                 std=settings.std,
+                in_integers=settings.in_integers,
                 dtype=self.dtype,
             )
         if packed.mixing is not None:

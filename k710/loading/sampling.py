@@ -124,7 +124,10 @@ def _sparse_test(sampling: FrameSampling, num_source_frames: int, clip: int, num
 
 
 def _dense_train(sampling: FrameSampling, num_source_frames: int, draws: Draws) -> Ints:
-    return _apart(sampling, num_source_frames, draws.integer(0, _room(sampling, num_source_frames)))
+    frames = _apart(sampling, num_source_frames, draws.integer(0, _room(sampling, num_source_frames)))
+    # Of a clip that is too short, the release shows the last frame that a stride reaches; in testing, the very last.
+    stride, short = _stride(sampling), _room(sampling, num_source_frames) == 0
+    return np.minimum(frames, (num_source_frames - 1) // stride * stride) if short else frames
 
 
 def _dense_test(sampling: FrameSampling, num_source_frames: int, clip: int, num_clips: int) -> Ints:

@@ -1,4 +1,4 @@
-"""CLIP's image towers, from which UniFormerV2 starts: files of OpenAI, Hugging Face and OpenCLIP, to one set of names.
+"""CLIP's image towers, from which UniFormerV2 and EVL start: files of OpenAI, Hugging Face, OpenCLIP.
 
 What is taken, dropped and inflated is as in the release: the visual tower without `proj` and `ln_post`, the patch
 convolution's 2D weight in the middle frame of the 3D one.
@@ -99,13 +99,18 @@ def load_clip(
     px). `activation` is the user's word on what the tower was trained with, for the files that nothing tells it of (see
     `activation_of`). Raises CheckpointError, DownloadError, or UsageError, and leaves the model as it was.
     """
-    config: Any = model.config
-    tower = open_tower(source, sha256=sha256, cache=cache)
-    wanted = [name for name in model.state_dict() if _of_clip(name)]
     if strange := sorted(set(allow) - {*PROBLEMS, "activation"}):
         raise UsageError(f"allow={strange}: want some of {', '.join(PROBLEMS)}, activation")
-    if "activation" not in allow:
-        _check_activation(tower, config.activation, activation)
+    config: Any = model.config
+    tower = tower_for(
+        source,
+        None if "activation" in allow else config.activation,
+        activation,
+        type(config).__name__,
+        sha256=sha256,
+        cache=cache,
+    )
+    wanted = [name for name in model.state_dict() if _of_clip(name)]
     found = {name: tensor for name, tensor in tower.tensors.items() if name not in DROPPED}
     if "conv1.weight" in found:
         found["conv1.weight"] = inflate(found["conv1.weight"], model.get_parameter("conv1.weight").shape[2])
@@ -117,7 +122,27 @@ def load_clip(
     return replace(loaded, dropped=tuple(name for name in DROPPED if name in tower.tensors))
 
 
-def _check_activation(tower: Tower, ours: str, stated: str | None) -> None:
+def tower_for(
+    source: str | Path,
+    activation: str | None,
+    stated: str | None,
+    config_name: str,
+    *,
+    sha256: str | None = None,
+    cache: str | Path | None = None,
+) -> Tower:
+    """A tower for a model of this `activation`, None for one of any; see `load_clip` for the rest.
+
+    `config_name` is the class of the model's configuration, for the message of a refusal. Raises CheckpointError or
+    DownloadError.
+    """
+    tower = open_tower(source, sha256=sha256, cache=cache)
+    if activation is not None:
+        _check_activation(tower, activation, stated, config_name)
+    return tower
+
+
+def _check_activation(tower: Tower, ours: str, stated: str | None, config_name: str) -> None:
     """Raises CheckpointError unless the tower was trained with the model's activation, by the file or by the user."""
     theirs = tower.activation or stated
     if theirs is None:
@@ -136,8 +161,8 @@ def _check_activation(tower: Tower, ours: str, stated: str | None) -> None:
         why = f" ({tower.activation_said})" if tower.activation else ""
         raise CheckpointError(
             f"{tower.source}: was trained with {theirs}{why}, and this model has {ours}; make the model with "
-            f"activation={theirs}: k710 train --set activation={theirs}; in Python UniFormerV2Config(activation="
-            f'"{theirs}"), or allow={["activation"]}'
+            f"activation={theirs}: k710 train --set activation={theirs}; in Python {config_name}(activation="
+            f'"{theirs}")'
         )
 
 

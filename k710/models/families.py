@@ -9,12 +9,13 @@ import torch
 
 from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoints.checkpoint import Checkpoint
+from k710.models.evl.family import EVL
 from k710.models.family import Family
 from k710.models.heads.published_order import needs
 from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.videomaev2.family import VIDEOMAEV2
 
-FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2, "videomaev2": VIDEOMAEV2}
+FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2, "videomaev2": VIDEOMAEV2, "evl": EVL}
 
 
 def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:

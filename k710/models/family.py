@@ -6,7 +6,7 @@ A new model is a folder beside this file and a row in `families.py`. Training an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
@@ -34,14 +34,22 @@ class Cost:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a clip a model sees: `method` and `stride` of k710.loading.sampling.FrameSampling."""
+    """Which frames of a clip a model sees: `method` and `stride` of k710.loading.sampling.FrameSampling.
+
+    `strides` has other strides by number of frames.
+    """
 
     method: str = "sparse"
     stride: int | None = None
+    strides: Mapping[int, int] = field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
         """As the options of a dataset and of FrameSampling."""
         return {"method": self.method, "stride": self.stride}
+
+    def of(self, num_frames: int) -> Sampling:
+        """With the stride for so many frames."""
+        return Sampling(self.method, self.strides.get(num_frames, self.stride))
 
     def changed(self, method: str | None, stride: int | None) -> Sampling:
         """With what a recipe's section `data` says, where it says something: a method with its stride, or a stride."""
@@ -57,12 +65,13 @@ class Start:
     `load(model, source, interpolate_positions, options)` puts the weights into the model and returns messages on what
     it loaded; `options` are those of the recipe's section `model`, for what the file does not tell. It raises
     CheckpointError or DownloadError, and then leaves the model as it was. `title` says what `source` is; `wants` also
-    says with which option it is given.
+    says with which option it is given. `names` are the sources that k710 itself knows where to get.
     """
 
     load: Callable[[nn.Module, str | Path, bool, Mapping[str, Any]], list[str]]
     title: str
     wants: str
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -108,15 +117,18 @@ class Family:
     `tensor_names(checkpoint)` maps the model's names to the file's. `positions` names the position embedding, if it can
     be resized; `resize_positions(tensor, config, where)` does it.
 
+    `completed_by` is the start that gives the weights which a model's state dict leaves out (k710.models.left_out), if
+    it leaves any out. `encoder_of(checkpoint, config)` is the encoder of a checkpoint that was pretrained without
+    classes, None for any other; families that are not pretrained so have none.
+
     `not_in_shapes` are fields of the configuration that change what a model computes but no shape of a tensor. k710's
     own checkpoints record them in their recipe; others are taken to have the default. `size_in_shapes`: whether shapes
     tell the size of the frames; where they do not, the recipe of a k710 checkpoint does, and others are taken to have
     the published size.
 
-    `encoder_of(checkpoint, config)` is the encoder of a checkpoint that was pretrained without classes, None for any
-    other; families that are not pretrained so have none.
-
-    `mean` and `std` normalise pixels in 0 to 1, one number a channel. `sampling` says which frames of a clip it sees.
+    `mean` and `std` normalise pixels in 0 to 1, one number a channel; `in_integers` is how the crops of an evaluation
+    are rounded (k710.loading.augment.evaluation_crops). `sampling` says which frames of a clip it sees,
+    unless a recipe says otherwise.
     """
 
     name: str
@@ -135,9 +147,11 @@ class Family:
     starts: Mapping[str, Start]
     no_decay: frozenset[str] = frozenset()
     sampling: Sampling = Sampling()
+    completed_by: str = ""
     not_in_shapes: tuple[str, ...] = ()
     size_in_shapes: bool = True
     encoder_of: Callable[[Checkpoint, Any], Encoder | None] | None = None
+    in_integers: bool = False
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None
 
@@ -154,7 +168,7 @@ class Family:
 
     def crops(self, size_px: int) -> dict[str, Any]:
         """The size and normalisation of its pixels, as `Augment` and `evaluation_crops` take them."""
-        return {"crop_px": size_px, "mean": self.mean, "std": self.std}
+        return {"crop_px": size_px, "mean": self.mean, "std": self.std, "in_integers": self.in_integers}
 
     def option_types(self) -> dict[str, Any]:
         """The keys that a recipe's section `model` may have beside its own, and their types."""

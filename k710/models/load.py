@@ -16,7 +16,12 @@ from k710.models.weights import Loaded, load_into
 
 
 def load_checkpoint(
-    model: nn.Module, path: str | Path, *, allow: Collection[str] = (), interpolate_positions: bool = False
+    model: nn.Module,
+    path: str | Path,
+    *,
+    allow: Collection[str] = (),
+    interpolate_positions: bool = False,
+    weights: str | None = None,
 ) -> Loaded:
     """A checkpoint into a model of its family; see `k710.models.weights.load_into`.
 
@@ -26,17 +31,22 @@ def load_checkpoint(
     if family is None:
         raise UsageError(f"{type(model).__name__} is of no family of k710: {', '.join(FAMILIES)}")
     checkpoint = open_checkpoint(Path(path))
-    return load_into(family, model, checkpoint, allow=allow, interpolate_positions=interpolate_positions)
+    return load_into(
+        family, model, checkpoint, allow=allow, interpolate_positions=interpolate_positions, weights=weights
+    )
 
 
-def model_from_checkpoint(path: str | Path, *, interpolate_positions: bool = False, **changes: Any) -> nn.Module:
+def model_from_checkpoint(
+    path: str | Path, *, interpolate_positions: bool = False, weights: str | None = None, **changes: Any
+) -> nn.Module:
     """A model as the checkpoint's shapes tell, with its weights; `changes` are fields of the family's configuration.
 
     Shapes do not tell frames, dropouts, or where UniFormerV2's global blocks are: those are as published unless
-    changed. Raises CheckpointError where the file is of no family.
+    changed. `weights` is the source of what the file leaves out, such as EVL's image tower. Raises
+    CheckpointError where the file is of no family.
     """
     checkpoint = open_checkpoint(Path(path))
     family, config = family_of(checkpoint)
     model = family.build(replace(config, **changes))
-    load_into(family, model, checkpoint, interpolate_positions=interpolate_positions)
+    load_into(family, model, checkpoint, interpolate_positions=interpolate_positions, weights=weights)
     return model

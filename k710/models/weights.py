@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,17 @@ from k710.errors import CheckpointError, UsageError
 from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.checkpoints.formats import bare
 from k710.models.family import Encoder, Family
+from k710.models.left_out import complete
 
 PROBLEMS = ("missing", "unexpected", "misshapen")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load did, by tensor name; the last three are empty unless they were allowed."""
+    """What a load did, by tensor name; the last three of these are empty unless they were allowed.
+
+    `completed` says where the weights came from that the checkpoint leaves out.
+    """
 
     source: str
     loaded: tuple[str, ...]
@@ -31,6 +35,7 @@ class Loaded:
     unexpected: tuple[str, ...] = ()
     misshapen: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
 
 
 def load_into(
@@ -42,13 +47,15 @@ def load_into(
     without_head: bool = False,
     allow: Collection[str] = (),
     interpolate_positions: bool = False,
+    weights: str | None = None,
 ) -> Loaded:
     """A checkpoint of the family (any published form of docs/heads.md) into `model`.
 
     `head_rows` are the head's tensors by the file's names, in place of its own; `without_head` leaves the model's head
     as it is. `allow` names what is let through of PROBLEMS: tensors that do not fit keep the model's values.
-    `interpolate_positions` resizes the position embedding. Raises CheckpointError with every tensor that has no place,
-    and leaves the model as it was; also where a loaded weight is NaN or infinite.
+    `interpolate_positions` resizes the position embedding. What the checkpoint leaves out comes from `weights`, or from
+    where its run had it (k710.models.left_out). Raises CheckpointError with every tensor that has no place, and leaves
+    the model as it was; also where a loaded weight is NaN or infinite.
     """
     names, rows, wanted = family.tensor_names(checkpoint), head_rows or {}, set(model.state_dict())
     if without_head:
@@ -61,12 +68,13 @@ def load_into(
     positions = None
     if family.positions and resize:
         positions = Positions(family.positions, lambda tensor: resize(tensor, config, where))
+    completed = complete(family, model, checkpoint.payload.get("run"), weights, where)
     loaded = fit(
         model, found, wanted, where, title=config.title, allow=allow, positions=positions,
         interpolate_positions=interpolate_positions,
     )  # fmt: skip
     check_weights(model, checkpoint.path)
-    return loaded
+    return replace(loaded, completed=tuple(completed))
 
 
 def load_encoder(model: nn.Module, checkpoint: Checkpoint, encoder: Encoder) -> Loaded:

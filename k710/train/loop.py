@@ -35,23 +35,24 @@ def train(run: Run) -> Progress:
     if run.resumed is not None:
         saved.restore(run.resumed)
     stepper = Stepper(_called(model, run), model, optimizer, scaler, recipe, run.pieces, process, run.teacher)
-    num_steps, measures = recipe.optim.epochs * run.steps_per_epoch, recipe.chosen_objective.measures
+    num_steps, measures = run.num_steps, recipe.chosen_objective.measures
     log = RunLog(run.out, num_steps, measures, run.options.report_every, run.options.tensorboard, run.say)
     outcomes = Outcomes(run, log)
 
     with run.alone(), StopRequest() as stop, log.opened(progress, here=process.is_first):
         while True:
-            if loader.epoch > progress.settled_epochs:
+            if saved.num_epochs > progress.settled_epochs:
                 saved.write()  # a validation is long; a stop that is asked for meanwhile should not wait for it
                 validate(saved, log, stop)
                 saved.write()
-            if loader.epoch == recipe.optim.epochs:
+            if progress.step == num_steps:
                 return progress
             epoch, batches = loader.epoch, iter(loader)
-            for _ in range(len(loader) // run.pieces.num_pieces):
+            for _ in range(min(len(loader) // run.pieces.num_pieces, num_steps - progress.step)):
                 begin_s = time.perf_counter()
                 place = progress.step % run.steps_per_epoch
-                rate = learning_rate(recipe.optim, epoch + place / run.steps_per_epoch, run.steps_per_epoch)
+                position = epoch + place / run.steps_per_epoch
+                rate = learning_rate(recipe.optim, position, run.steps_per_epoch, epochs=run.length_epochs)
                 set_learning_rate(optimizer, rate)
                 result = _take(stepper, progress.step + 1, batches, run)
                 progress.step += 1
@@ -67,7 +68,8 @@ def train(run: Run) -> Progress:
                     saved.write()
                 if asked:
                     raise StoppedError(stop.name, progress.step)
-            next(batches, None)  # lets the loader end its epoch
+            if progress.step % run.steps_per_epoch == 0:
+                next(batches, None)  # lets the loader end its epoch
             outcomes.settle_all(epoch, progress.step)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -63,8 +64,10 @@ def needs(
             teacher.append(f"the teacher takes {found.num_bytes / 2**30:.1f} GiB more, and a forward pass of each clip")
     memory = estimate_memory(family, config, precision=recipe.optim.precision, average=recipe.optim.ema_decay > 0)
     forward, step = sum(cost.forward.values()), cost.training
-    batch_size, epochs = recipe.optim.batch_size, recipe.optim.epochs
-    num_clips = epochs * (len(train) * recipe.data.num_repeats // batch_size) * batch_size
+    batch_size = recipe.optim.batch_size
+    per_epoch = len(train) * recipe.data.num_repeats // batch_size
+    steps = recipe.optim.steps or recipe.optim.epochs * per_epoch
+    num_clips, epochs = steps * batch_size, math.ceil(steps / per_epoch)
     return [
         start,
         f"model: {parameters['total']:,} parameters, {parameters['trainable']:,} trained; "

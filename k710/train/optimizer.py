@@ -16,8 +16,9 @@ def parameter_groups(model: nn.Module, family: Family, recipe: OptimRecipe) -> l
     """AdamW's groups of the parameters that are trained, each with `names`, `weight_decay` and `lr_scale`.
 
     Batch norms, tensors of one dimension (biases, layer norms, UniFormerV2's class_embedding and balance) and what the
-    family names in `no_decay` are not decayed; all others are. One rate for all, unless `layer_decay` is below 1: then
-    each layer has that part of the rate of the layer above it (Bao et al., 2021).
+    family names in `no_decay` are not decayed; all others are. With `decay_vectors`, all are. One rate for
+    all, unless `layer_decay` is below 1: then each layer has that part of the rate of the layer above it (Bao et al.,
+    2021).
     """
     config = model.config
     topmost = family.num_layers(config)
@@ -32,7 +33,7 @@ def parameter_groups(model: nn.Module, family: Family, recipe: OptimRecipe) -> l
         if not parameter.requires_grad:
             continue
         kept = parameter.ndim <= 1 or name in norms or name in family.no_decay
-        decay = 0.0 if kept else recipe.weight_decay
+        decay = 0.0 if kept and not recipe.decay_vectors else recipe.weight_decay
         scale = recipe.layer_decay ** (topmost - family.layer_of(name, config))
         facts = {"weight_decay": decay, "lr_scale": scale, "lr": recipe.lr * scale}
         group = groups.setdefault((decay, scale), {"params": [], "names": [], **facts})
@@ -88,8 +89,12 @@ class Average:
             self.tensors[name].copy_(tensor)
 
 
-def learning_rate(recipe: OptimRecipe, epoch: float, steps_per_epoch: int | None = None) -> float:
+def learning_rate(
+    recipe: OptimRecipe, epoch: float, steps_per_epoch: int | None = None, *, epochs: float | None = None
+) -> float:
     """The rate at a point of the training, `epoch` counting parts too (2.5 is halfway through the third).
+
+    `epochs` is how long the training is, None for as long as the recipe's epochs.
 
     As the released code computes it, once per iteration: from `start_lr` in a straight line to `lr` over the warmup,
     then along half a cosine (Loshchilov and Hutter, 2017) to `end_lr`. Where `warmup_reaches_lr`, the last of the
@@ -100,6 +105,6 @@ def learning_rate(recipe: OptimRecipe, epoch: float, steps_per_epoch: int | None
         if recipe.warmup_reaches_lr and steps_per_epoch is not None:
             length = max(length - 1 / steps_per_epoch, 1 / steps_per_epoch)
         return recipe.start_lr + (recipe.lr - recipe.start_lr) * epoch / length
-    length = max(recipe.epochs - recipe.warmup_epochs, 1e-12)
+    length = max((recipe.epochs if epochs is None else epochs) - recipe.warmup_epochs, 1e-12)
     done = min((epoch - recipe.warmup_epochs) / length, 1.0)
     return recipe.end_lr + (recipe.lr - recipe.end_lr) * 0.5 * (1 + math.cos(math.pi * done))

@@ -17,6 +17,7 @@ from k710.loading.dataset import ClipDataset
 from k710.loading.load_clip import ClipOptions
 from k710.manifest.read import Manifest, open_manifest
 from k710.models.checkpoints.checkpoint import open_checkpoint
+from k710.models.left_out import SHA256, left_out_sha256
 from k710.storage.storage import Location
 from k710.text import counted
 from k710.train import run_folder
@@ -70,7 +71,8 @@ def prepare(
     if resumed is not None:
         say(f"{out}: going on after step {resumed['step']:,}")
         given, run.facts["start"] = run.facts["start"], resumed["run"]["start"]
-        if ignored := run_folder.ignored_start(given, run.facts["start"]):
+        ignored = run_folder.ignored_start(given, run.facts["start"])
+        if ignored and SHA256 not in run.facts:  # a source of what is left out has been looked at
             say(ignored)
     return run
 
@@ -93,13 +95,15 @@ def _checked_run(
     if options.tensorboard:
         check_tensorboard()
     check_teacher(recipe, origin.teacher)
-    started = start_model(recipe, origin, resumed=resumed is not None)
+    started = start_model(recipe, origin, resumed=resumed)
     model, head = started.model, started.head
     for message in started.messages:
         say(message)
     if process.is_first:
         run_folder.check_room(out, run_folder.needed_bytes(model, recipe, keep=options.keep))
     facts = run_folder.facts_of(recipe, manifest, media, train, val, head, origin)
+    if sha256 := left_out_sha256(model):
+        facts[SHA256] = sha256
     if resumed is None and origin.init is not None:
         facts["start"]["run"] = open_checkpoint(origin.init).payload.get("run")  # the record of the run it comes from
     teacher = None

@@ -46,7 +46,7 @@ class TrainRecipe:
     @property
     def sampling(self) -> Sampling:
         """Which frames of a clip the model sees."""
-        return self.family.sampling.changed(self.data.sampling, self.data.stride)
+        return self.family.sampling.of(self.data.num_frames).changed(self.data.sampling, self.data.stride)
 
     def checked(self, where: Path | str) -> TrainRecipe:
         """The recipe itself. Raises RecipeError, naming the file and the key, for a value that cannot be."""
@@ -72,7 +72,12 @@ class TrainRecipe:
             if not low <= value <= high:  # nor is NaN
                 raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
         optim = self.optim
-        if optim.warmup_epochs > optim.epochs:
+        if (optim.epochs > 0) == (optim.steps > 0):
+            raise RecipeError(
+                f"{where}: optim.epochs is {optim.epochs} and optim.steps {optim.steps}; one of them says how long the "
+                "training is, and the other must be 0"
+            )
+        if optim.epochs and optim.warmup_epochs > optim.epochs:
             raise RecipeError(
                 f"{where}: optim.warmup_epochs is {optim.warmup_epochs}, and there are {optim.epochs} epochs"
             )
@@ -135,7 +140,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "data.num_repeats": (1, 64),
     "optim.batch_size": (1, 10**6),
     "optim.gpu_batch_size": (1, 10**6),
-    "optim.epochs": (1, 10**5),
+    "optim.epochs": (0, 10**5),
+    "optim.steps": (0, 10**9),
     "optim.warmup_epochs": (0, 10**5),
     "optim.lr": (0, 10),
     "optim.start_lr": (0, 10),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -67,6 +68,21 @@ class Run:
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch; its incomplete last batch is dropped."""
         return len(self.train) * self.recipe.data.num_repeats // self.recipe.optim.batch_size
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.recipe.optim.steps or self.recipe.optim.epochs * self.steps_per_epoch
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of the whole run; the last one may be a part."""
+        return math.ceil(self.length_epochs)
+
+    @property
+    def length_epochs(self) -> float:
+        """Epochs of the whole run, with the part of the last one."""
+        return self.num_steps / self.steps_per_epoch
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

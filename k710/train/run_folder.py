@@ -299,7 +299,7 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
 
 def needed_bytes(model: nn.Module, recipe: TrainRecipe, *, keep: int) -> int:
     """The most bytes that a run's checkpoints take: those that are kept, one that is being written, and the best."""
-    weights = sum(parameter.numel() * 4 for parameter in model.parameters())
+    weights = sum(int(tensor.numel()) * 4 for tensor in model.state_dict().values())
     trained = sum(parameter.numel() * 4 for parameter in model.parameters() if parameter.requires_grad)
     each = weights + 2 * trained + (weights if recipe.optim.ema_decay else 0)
     return (keep + 1) * each + 2 * weights

@@ -27,6 +27,11 @@ class Saved:
     loader: ClipLoader
     progress: Progress
 
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that are over; the last one is over with the last step, though that may be in the middle of it."""
+        return self.run.num_epochs if self.progress.step == self.run.num_steps else self.loader.epoch
+
     def write(self) -> None:
         """Save the state after a step. The first process writes; the others wait until it is done.
 

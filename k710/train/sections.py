@@ -51,18 +51,20 @@ class ModelRecipe:
 class OptimRecipe:
     """Section `optim`: batch, epochs, AdamW and its schedule.
 
-    Values with a default are off in the published runs, or are these projects' usual values.
+    Either `epochs` or `steps` say when a training ends, and the other is 0. Values with a default are off in the
+    published runs, or are these projects' usual values.
     """
 
     batch_size: int  # of all GPUs and pieces together
     gpu_batch_size: int  # what one GPU takes at once; the rest is accumulated
-    epochs: int
+    epochs: int  # 0: `steps` say it
     warmup_epochs: float
     lr: float
     start_lr: float = 1e-6
     end_lr: float = 1e-6
     warmup_reaches_lr: bool = False  # whether the warmup's last step already has lr (numpy.linspace), not the next one
     weight_decay: float = 0.05
+    decay_vectors: bool = False  # also biases, norms and other tensors of one dimension
     beta1: float = 0.9
     beta2: float = 0.999
     clip_grad: float = 20.0  # 0: no clipping
@@ -71,6 +73,7 @@ class OptimRecipe:
     label_smoothing: float = 0.0
     distill_temperature: float = 3.0  # of the objective `distill`
     precision: str = "bf16"
+    steps: int = 0  # 0: `epochs` say it; else the training ends after so many, in the middle of an epoch too
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from k710.models.families import refuse_foreign
 from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Encoder, Family
 from k710.models.heads.head_labels import labels_of_set
 from k710.models.heads.remap import new_head, plan_remap
+from k710.models.left_out import complete, left_out
 from k710.models.weights import load_encoder, load_into
 from k710.text import counted
 from k710.train.recipe import TrainRecipe
@@ -76,26 +77,35 @@ def check_start(recipe: TrainRecipe, origin: Origin) -> None:
     } | {name: way.wants for name, way in recipe.family.starts.items()}
     given = {"--clip-weights": origin.weights is not None, "--init": origin.init is not None}
     wanted = {"--clip-weights": start in recipe.family.starts, "--init": start == FROM_CHECKPOINT}
+    if start == FROM_CHECKPOINT and recipe.family.completed_by:
+        wanted["--clip-weights"] = given["--clip-weights"]  # the checkpoint may leave out what they give
     if given != wanted:
         found = " and ".join(option for option, is_given in given.items() if is_given) or "neither"
         raise UsageError(f"the recipe starts from {wants[start]}; {found} is given (--set start=… changes it)")
 
 
-def start_model(recipe: TrainRecipe, origin: Origin, *, resumed: bool = False) -> StartedModel:
-    """The model of a recipe with its first weights; of a run that is `resumed`, the model alone, since all its weights
-    are in the checkpoint.
+def start_model(recipe: TrainRecipe, origin: Origin, *, resumed: dict[str, Any] | None = None) -> StartedModel:
+    """The model of a recipe with its first weights; of a run that is `resumed`, the model with what its checkpoint
+    leaves out, since all other weights are in the checkpoint.
 
     What no weight is loaded for is initialised from the recipe's seed. Raises UsageError, and CheckpointError where the
     file is of another size, has classes or an order that nothing tells, or lacks classes of the view.
     """
     head = head_record(recipe.family, recipe.data.view)
-    if resumed:
-        return StartedModel(recipe.family.build(config_of_recipe(recipe)), head)
+    if resumed is not None:
+        model = recipe.family.build(config_of_recipe(recipe))
+        given = origin.weights if left_out(model) else None
+        return StartedModel(model, head, tuple(complete(recipe.family, model, resumed["run"], given, "the run")))
     check_start(recipe, origin)
     torch.manual_seed(recipe.seed)
     model = recipe.family.build(config_of_recipe(recipe))
     messages: Sequence[str] = ("from nothing: all weights are random",)
-    if origin.weights is not None:
+    if recipe.model.start == FROM_NOTHING and left_out(model):
+        raise UsageError(
+            "the recipe starts from nothing, and the checkpoints of a run would leave out the frozen weights, which "
+            "nothing could give again; --set keeps_backbone=true keeps them"
+        )
+    if origin.weights is not None and recipe.model.start in recipe.family.starts:
         load = recipe.family.starts[recipe.model.start].load
         messages = load(model, origin.weights, origin.interpolate_positions, recipe.model.options)
     if origin.init is not None:
@@ -143,9 +153,10 @@ def _from_checkpoint(model: nn.Module, recipe: TrainRecipe, init: Path, origin: 
         messages = [*source.messages, rows_picked]
     loaded = load_into(
         recipe.family, model, checkpoint, head_rows=rows, without_head=rows is None,
-        interpolate_positions=origin.interpolate_positions,
+        interpolate_positions=origin.interpolate_positions, weights=origin.weights,
     )  # fmt: skip
-    return [f"from {init}: {counted(len(loaded.loaded), 'tensor')} ({checkpoint.format.title})", *messages]
+    whole = f"from {init}: {counted(len(loaded.loaded), 'tensor')} ({checkpoint.format.title})"
+    return [whole, *loaded.completed, *messages]
 
 
 def _from_encoder(model: nn.Module, recipe: TrainRecipe, checkpoint: Checkpoint, encoder: Encoder) -> list[str]:

@@ -27,8 +27,8 @@ def validate(saved: Saved, log: RunLog, stop: StopRequest) -> None:
     Raises StoppedError where `stop` is asked for meanwhile, so the model must have been saved before.
     """
     run, model, progress = saved.run, saved.model, saved.progress
-    epoch = progress.settled_epochs = saved.loader.epoch
-    if epoch % run.recipe.validate.every_epochs and epoch != run.recipe.optim.epochs:
+    epoch = progress.settled_epochs = saved.num_epochs
+    if epoch % run.recipe.validate.every_epochs and epoch != run.num_epochs:
         return
     trained = None
     if saved.average is not None:

@@ -13,11 +13,12 @@ from k710.errors import CheckpointError
 from k710.evaluation.doubts import doubts
 from k710.evaluation.evaluate import Evaluation
 from k710.evaluation.trained_on import overlap_notes, overlaps, unrecorded
-from k710.evaluation.view_model import model_as_it_is, model_for_view, runs_of
+from k710.evaluation.view_model import model_as_it_is, model_for_view
 from k710.evaluation.views_pass import Predictions
 from k710.lists.labels import class_names, row_map
 from k710.manifest.read import Manifest, open_manifest
 from k710.manifest.views import split_of, view
+from k710.models.checkpoints.recorded_runs import runs_of
 from k710.models.heads.head_labels import labels_of_set
 from k710.models.uniformerv2.config import preset
 from k710.models.uniformerv2.family import UNIFORMERV2

@@ -308,3 +308,18 @@ CLIP = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
 def test_values_that_make_no_sense_are_refused(make, says):
     with pytest.raises(UsageError, match=says):
         make()
+
+
+def test_evls_crops_are_rounded_in_whole_numbers():
+    """As EVL's loader: the longer side by integer division, the middle down."""
+    assert (resized_size(112, 115, 224), resized_size(112, 115, 224, in_integers=True)) == ((224, 229), (224, 230))
+    for height, width in ((224, 229), (229, 224)):
+        up, down = (crop_box(height, width, 224, 1, in_integers=exact) for exact in (False, True))
+        assert (max(up[:2]), max(down[:2])) == (3, 2)
+        ends = [crop_box(height, width, 224, crop, in_integers=True) for crop in (0, 2)]
+        assert [max(box[:2]) for box in ends] == [0, 5]
+    clip = torch.arange(24 * 29 * 3, dtype=torch.uint8).view(1, 24, 29, 3)
+    plain = {"crop_px": 24, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    found = evaluation_crops([clip], [1], in_integers=True, **plain)
+    torch.testing.assert_close(found[0, :, 0], clip[0, :, 2:26].permute(2, 0, 1).float() / 255)
+    assert not torch.equal(found, evaluation_crops([clip], [1], **plain))

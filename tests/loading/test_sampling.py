@@ -148,6 +148,10 @@ def test_dense_windows():
     starts = [int(sampling.test(300, clip=clip, num_clips=3)[0]) for clip in range(3)]
     assert starts == [0, 94, 187]
     assert sampling.test(50).tolist() == [0, 16, 32, 48, 49, 49, 49, 49]
+    assert sampling.test(50, clip=2, num_clips=3).tolist() == [0, 16, 32, 48, 49, 49, 49, 49]
+    draws = RandomKey(0, 0, 7).draws("frames")
+    assert sampling.train(50, draws).tolist() == [0, 16, 32, 48, 48, 48, 48, 48]
+    assert sampling.train(113, draws).tolist() == [0, 16, 32, 48, 64, 80, 96, 112], "it just fits"
     starts = {int(sampling.train(116, RandomKey(0, epoch, 7).draws("frames"))[0]) for epoch in range(200)}
     assert starts == {0, 1, 2, 3}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from k710.errors import RecipeError, UsageError
 from k710.lists.labels import class_names
@@ -25,8 +26,9 @@ from k710.train.recipe import TrainRecipe
 
 HERE = Path(__file__).parent
 GIVEN = {name: path for name, path in recipe_files("train").items() if "videomae" not in name}
-PUBLISHED = [name for name in GIVEN if not name.startswith("tiny-")]
-BASES = {True: "uniformerv2", False: "tiny"}
+FAMILY_OF = {name: read_recipe_text("train", name).content["model"]["family"] for name in GIVEN}
+PUBLISHED = [name for name in GIVEN if FAMILY_OF[name] == "uniformerv2" and not name.startswith("tiny-")]
+TITLES = {"uniformerv2": "UniFormerV2", "evl": "EVL"}
 
 
 def recipe(name: str, *changes: str) -> TrainRecipe:
@@ -55,11 +57,14 @@ def test_every_value_stands_there_with_its_source(name):
     given = recipe(name).flat()
     without_null = {key for key, value in found.values.items() if value.text != "null" or key in given}
     assert without_null == given.keys(), "no value is left to the code's defaults"
-    assert found.title.startswith("UniFormerV2")
+    assert found.title.startswith(TITLES[FAMILY_OF[name]])
     assert all(value.comment for value in found.values.values()), "a value without its source"
     assert all(len(line) <= 120 for line in GIVEN[name].read_text(encoding="utf-8").splitlines())
     own = [key for key, value in found.values.items() if value.file == GIVEN[name]]
-    base = read_recipe_text("train", str(resource("pipelines", "train", f"base/{BASES[name in PUBLISHED]}.yaml")))
+    extends = yaml.safe_load(GIVEN[name].read_text(encoding="utf-8")).get("extends")
+    if extends is None:
+        return
+    base = read_recipe_text("train", str(resource("pipelines", "train", f"{extends}.yaml")))
     repeated = [
         key for key in own if base.values.get(key, found.values[key]) != found.values[key] or key not in base.values
     ]
@@ -90,8 +95,9 @@ def test_a_whole_recipe_is_the_recipe(tmp_path):
 @pytest.mark.parametrize("name", GIVEN)
 def test_every_recipe_can_be_used(name):
     given = recipe(name)
-    config = preset(given.model.preset)
-    assert (config.size_px, config.frozen) == (given.data.size_px, given.model.options["frozen"])
+    config = given.family.config(given.model.preset)
+    assert config.size_px == given.data.size_px
+    assert config.frozen == given.model.options["frozen"] or name.startswith("tiny-")
     assert given.optim.batch_size % given.optim.gpu_batch_size == 0
     assert class_names(given.data.view)
 
@@ -250,7 +256,12 @@ def test_the_rate_is_scaled_only_when_the_user_changes_the_batch():
         ("randaugment=7", "--set: augment.randaugment must be str or nothing (null), not 7"),
         ("view=k500", "--set: data.view must be one of k710, k400, k600, k700, k700_2020, not 'k500'"),
         ("precision=int8", "--set: optim.precision must be one of bf16, fp16, fp32, not 'int8'"),
-        ("epochs=0", "--set: optim.epochs must lie between 1 and 100000, not 0"),
+        ("epochs=-1", "--set: optim.epochs must lie between 0 and 100000, not -1"),
+        ("epochs=0", "--set: optim.epochs is 0 and optim.steps 0; one of them says how long"),
+        ("steps=100", "--set: optim.epochs is 55 and optim.steps 100; one of them says how long"),
+        ("sampling=uniform", "--set: unknown frame sampling 'uniform'; known: sparse, dense"),
+        ("sampling=dense", "--set: stride is None; dense and window sampling need one of at least 1"),
+        ("stride=4", "--set: stride is 4; dense and window sampling need one of at least 1, sparse takes none"),
         ("warmup_epochs=60", "--set: optim.warmup_epochs is 60.0, and there are 55 epochs"),
         ("crops=2", "--set: validate.crops must be 1 or 3, not 2"),
         ("head=remap", "--set: model.head: remap takes rows of a checkpoint's head, and model.start is clip"),
@@ -314,7 +325,8 @@ def test_a_recipe_that_cannot_be_is_refused(text, message, tmp_path):
 
 def test_the_list_names_every_recipe(k710):
     result = k710("recipes")
-    assert all(re.search(rf"^  {name}  +UniFormerV2", result.output, re.MULTILINE) for name in GIVEN)
+    for name in GIVEN:
+        assert re.search(rf"^  {name}  +{TITLES[FAMILY_OF[name]]}", result.output, re.MULTILINE)
     printed = k710("recipes", "finetune-k400-b16").output
     assert printed == read_recipe_text("train", "finetune-k400-b16").whole()
     assert re.search(r"^  seed: |^seed: 6666 +# RNG_SEED \[uniformerv2\]$", printed, re.MULTILINE)

@@ -53,6 +53,7 @@ class Augment:
     of moved frames inside the crop. `color_jitter` j: brightness, contrast and colour each by a factor of 1-j to 1+j,
     in random order (listed as 0.4 in the paper, never applied by the released code). `crop`: "random_resized" draws an
     area and an aspect; "multi_scale" takes one of TSN's few sizes and places instead. `erase_prob`: of random erasing.
+    `in_integers` is evaluation_crops': how its crops are rounded.
     """
 
     crop_px: int = 224
@@ -66,6 +67,7 @@ class Augment:
     crop: str = "random_resized"
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
+    in_integers: bool = False
 
     def __post_init__(self) -> None:
         if self.order not in _ORDERS:
