@@ -56,6 +56,8 @@ def command(
         return
     if skip_unnamed:
         raise click.UsageError("--skip-unnamed needs --train and --eval")
+    from k710.sources.known import KINETICS
+
     if manifest is not None:
         from k710.manifest.read import open_manifest
 
@@ -64,16 +66,17 @@ def command(
                 f"{manifest} is not a manifest; to audit a folder of lists, use --annotations {manifest}"
             )
         opened = open_manifest(manifest)
-        clips, counts = opened.clips, opened.about.get("counts") or {}
+        clips, counts, catalogue = opened.clips, opened.about.get("counts") or {}, opened.catalogue
     else:
         clips, counts = _clips_of_lists(annotations, sources, splits, synonyms)
+        catalogue = KINETICS
     from k710.curation.attrition import list_warnings
     from k710.curation.audit import audit
     from k710.curation.list_identity import misnamed
     from k710.errors import ManifestError
 
     try:
-        found = audit(clips, counts.get("leaked_rows"))
+        found = audit(clips, counts.get("leaked_rows"), catalogue)
         warnings = list(list_warnings(counts.get("lists", ()), misnamed(clips)).values())
     except (KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{manifest}: dataset.json is damaged: its counts lack a part ({error!r})") from None

@@ -15,7 +15,11 @@ from k710.text import counted
 
 @click.command("build")
 @click.option("--recipe", default="k710", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
-@click.option("--sources", type=COMMA_LIST, help="Releases to build from: k400, k600, k700, k700_2020.")
+@click.option(
+    "--sources",
+    type=COMMA_LIST,
+    help="What to build from: k400, k600, k700, k700_2020, and NAME=PATH for lists of your own.",
+)
 @click.option("--splits", type=COMMA_LIST, help="Lists to read: train, val, test.")
 @click.option(
     "--leak-policy", metavar="POLICY", help="train-purge or val-purge: the side that loses its videos of the other."
@@ -62,20 +66,30 @@ def command(
     from k710.cli.fetch import fetch_and_print, fetch_options, store_of
     from k710.curation.build import CurationRecipe, build
     from k710.lists.labels import read_synonyms
+    from k710.lists.own_lists import read_own
+    from k710.lists.own_source import own_specs
     from k710.manifest.write import check_output
     from k710.recipes import read_recipe
+    from k710.sources.known import KINETICS
 
     # Arrow and numpy cannot use each other's free memory. With one allocator for both, the peak is a third lower.
     pa.set_memory_pool(pa.system_memory_pool())
     given = {name: value for name, value in choices.items() if value is not None}
     if "holdout" in given:
         given.setdefault("splits", ())  # so that the lists to hold out are read
-    chosen = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given).checked()
+    found = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given)
+    names, specs = own_specs(found.sources)
+    known = read_synonyms(synonyms) if synonyms else ()
+    own = [read_own(spec, known) for spec in specs]
+    catalogue = KINETICS.and_own(one.source for one in own)
+    chosen = dataclasses.replace(found, sources=names).checked(catalogue)
     check_output(out, force=force)  # before anything is downloaded
     fetching = fetch_options(origins) if origins else None
-    files = annotation_files(annotations, chosen.sources, chosen.splits)
-    own = read_synonyms(synonyms) if synonyms else ()
-    manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
+    for note in (note for one in own for note in one.notes):
+        click.echo(note, err=True)
+    released = tuple(name for name in chosen.sources if not catalogue[name].is_own)
+    files = annotation_files(annotations, released, chosen.splits) if released else []
+    manifest = build(chosen, files, out, synonyms=known, strict=strict, force=force, fates=fates, own=own)
     _print_attrition(manifest.about)
     _print_comparison_with_paper(manifest.about)
     click.echo(
@@ -90,7 +104,8 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
     from k710.curation.curate import FATES
 
     counts, recipe = dataset["counts"], dataset["recipe"]
-    shown = [fate for fate in FATES if fate not in ("malformed", "near_duplicate") or counts["fates"][fate]]
+    seldom = ("malformed", "near_duplicate", "other_classes")
+    shown = [fate for fate in FATES if fate not in seldom or counts["fates"].get(fate)]
     rows = [[f"{e['source']} {e['split']}", e["rows"], *(e[fate] for fate in shown)] for e in counts["lists"]]
     total = ["all lists", counts["rows"], *(counts["fates"][fate] for fate in shown)]
     policy = f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}"

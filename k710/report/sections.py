@@ -68,7 +68,8 @@ def _attrition(figures: Figures, draw: bool) -> Section:
     if draw and attrition["flows"]:
         from k710.report.charts import attrition_chart
 
-        blocks[0] = attrition_chart(attrition)
+        own = figures.manifest.get("own_sources", ())
+        blocks[0] = attrition_chart(attrition, {entry["source"]: entry["colour"] for entry in own})
     blocks += attrition["list_warnings"]
     if (malformed := tables.malformed_table(attrition)) is not None:
         blocks.append(malformed)

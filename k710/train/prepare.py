@@ -93,7 +93,7 @@ def _checked_run(
     if options.tensorboard:
         check_tensorboard()
     check_teacher(recipe, origin.teacher)
-    started = start_model(recipe, origin, resumed=resumed is not None)
+    started = start_model(recipe, origin, sources=manifest.catalogue, resumed=resumed is not None)
     model, head = started.model, started.head
     for message in started.messages:
         say(message)

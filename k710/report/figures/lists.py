@@ -13,6 +13,8 @@ from k710.curation.overlap import overlaps
 from k710.errors import ManifestError
 from k710.manifest.read import Manifest
 from k710.near_duplicates.sides import taken_out
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 
 SHOWN_MALFORMED = 50
 
@@ -69,15 +71,17 @@ def row_flows(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return flows
 
 
-def overlap_figures(clips: pa.Table, leaked_rows: dict[str, int] | None = None) -> dict[str, Any]:
+def overlap_figures(
+    clips: pa.Table, leaked_rows: dict[str, int] | None = None, sources: Catalogue = KINETICS
+) -> dict[str, Any]:
     """What every two lists share, and what each policy would make of these lists. Needs curation's columns, and
-    `leaked_rows` of a build's counts where they have it."""
+    `leaked_rows` of a build's counts where they have it. `sources`: the catalogue of the manifest."""
     found = overlaps(clips)
     return {
         "lists": [f"{source} {split}" for source, split in found.lists],
         "by_id": found.by_id.tolist(),
         "by_clip": found.by_clip.tolist(),
         "ids_by_splits": ids_by_splits(clips),
-        "policies": leaks_by_policy(clips, leaked_rows),
+        "policies": leaks_by_policy(clips, leaked_rows, sources),
         "near_duplicates": len(taken_out(clips)),
     }
