@@ -127,13 +127,13 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
 
 
 def _print_comparison_with_paper(dataset: dict[str, Any]) -> None:
-    from k710.curation.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
+    from k710.curation.attrition import beside_the_printed, list_warnings, why_it_differs, why_not_compared
 
     warnings = list_warnings(dataset["counts"]["lists"], dataset["counts"].get("misnamed", {}))
     for warning in warnings.values():
         click.echo(f"Warning: {warning}", err=True)
-    if is_miniature(dataset["counts"]):
-        click.echo(f"{MINIATURE}\n")
+    if reason := why_not_compared(dataset["counts"]):
+        click.echo(f"{reason}\n")
         return
     rows = [
         [row.what, row.here, row.published, row.paper, "" if row.difference is None else f"{row.difference:+,}"]

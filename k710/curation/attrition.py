@@ -75,18 +75,19 @@ class PrintedCount:
         return None if self.paper is None else self.here - self.paper
 
 
-MINIATURE = "These lists are a miniature of the releases'; a build of real lists shows the paper's counts here."
+_MINIATURE = "These lists are a miniature of the releases'; a build of real lists shows the paper's counts here."
+_NO_RELEASE = "No list is one of a Kinetics release, so there are no printed counts to compare with."
 
 
-def is_miniature(counts: dict[str, Any]) -> bool:
-    """Whether no list has a hundredth of the rows that were first published: the paper's counts beside such lists say
-    nothing."""
-    for entry in counts["lists"]:
-        release = KNOWN_SOURCES.get(entry["source"])
-        published = release.published_rows.get(entry["split"]) if release else None
+def why_not_compared(counts: dict[str, Any]) -> str:
+    """Why the paper's counts beside these lists would say nothing: no list of a release has a hundredth of the rows
+    that were first published, or there is no such list. Empty where they say something."""
+    of_releases = [entry for entry in counts["lists"] if entry["source"] in KNOWN_SOURCES]
+    for entry in of_releases:
+        published = KNOWN_SOURCES[entry["source"]].published_rows.get(entry["split"])
         if published is None or entry["rows"] >= published / 100:
-            return False
-    return True
+            return ""
+    return _MINIATURE if of_releases else _NO_RELEASE
 
 
 def beside_the_printed(counts: dict[str, Any]) -> list[PrintedCount]:

@@ -119,9 +119,8 @@ def _from_yaml(name: str, path: Path) -> OwnSpec:
     lists = _lists(path, content["lists"])
     reader = content.get("reader") or _reader_of(path, next(iter(lists.values())))
     files: dict[str, Any] = {key: path.parent / content[key] for key in ("classes", "synonyms") if key in content}
-    texts: dict[str, Any] = {
-        key: str(value).strip() for key, value in content.items() if key not in ("lists", "reader", *files)
-    }
+    others = ("lists", "reader", *files)
+    texts: dict[str, Any] = {key: value.strip() for key, value in content.items() if key not in others}
     return replace(OwnSpec(name, path, lists, reader, **texts), **files)
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import pyarrow.compute as pc
 
-from k710.lists.clip_paths import ClipName
+from k710.lists.clip_paths import ClipName, clip_in_path
 from k710.manifest.read import Manifest
 from k710.sources.source import STEM, YOUTUBE, Source
 from k710.sources.video_ids import own_video_id, split_clip_id
@@ -37,6 +37,17 @@ def names_of_files(manifest: Manifest) -> Names:
         return tuple(found) or youtube_name(inside)
 
     return names
+
+
+def name_in(manifest: Manifest, text: str) -> ClipName | None:
+    """The clip or video that a user means by a clip_id, a file name, an address or an ID as the lists have it; None
+    where it can be none."""
+    found = names_of_files(manifest)(text)
+    if found:
+        return found[0]
+    if written := split_clip_id(text):
+        return ClipName(*written)
+    return clip_in_path(text)
 
 
 def _own_name(source: Source, path: PurePosixPath, known: set[str]) -> ClipName | None:

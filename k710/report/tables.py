@@ -167,6 +167,19 @@ def imbalance_table(classes: dict[str, Any]) -> Table:
     return Table(columns, rows, "How even the classes are")
 
 
+def beside_tables(classes: dict[str, Any]) -> list[Table]:
+    """A table of the classes of each source that stands beside K710."""
+    return [
+        Table(
+            ("class", *one["splits"]),
+            [(row["label"], *(row["clips"][split] for split in one["splits"])) for row in one["rows"]],
+            f"Classes of {one['title']}, which are none of K710's",
+            searchable=True,
+        )
+        for one in classes.get("beside", ())
+    ]
+
+
 def class_table(classes: dict[str, Any]) -> Table:
     """All classes; with the states of their K710 clips if there is a store."""
     splits, rows = classes["splits"], classes["rows"]

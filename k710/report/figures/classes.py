@@ -14,7 +14,7 @@ from k710.lists.labels import union_classes_of
 from k710.manifest.listings import classes_in, masks_of
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS, UNION
-from k710.sources.source import SPLITS
+from k710.sources.source import SPLITS, Source
 from k710.store.failures import OF_THE_VIDEO
 
 _NO_CLASS = -1
@@ -46,7 +46,19 @@ def class_figures(
         for number, label in enumerate(labels)
         if any(counts[number] for counts in columns.values())
     ]
-    return {"splits": list(columns), "rows": rows, "imbalance": [_spread(name, c) for name, c in columns.items()]}
+    beside = [_beside(clips, source) for source in sources.own if not source.in_union]
+    spreads = [_spread(name, c) for name, c in columns.items()]
+    return {"splits": list(columns), "rows": rows, "imbalance": spreads, **({"beside": beside} if beside else {})}
+
+
+def _beside(clips: pa.Table, source: Source) -> dict[str, Any]:
+    """The clips of each class of a source whose classes are none of K710's, by split."""
+    by_split = _by_split(clips, source.name, None, len(source.classes))
+    rows = [
+        {"label": label, "clips": {split: int(counts[number]) for split, counts in by_split.items()}}
+        for number, label in enumerate(source.classes)
+    ]
+    return {"source": source.name, "title": source.title, "splits": list(by_split), "rows": rows}
 
 
 def _own(clips: pa.Table) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from k710.curation.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
+from k710.curation.attrition import beside_the_printed, list_warnings, why_it_differs, why_not_compared
 from k710.curation.audit import ids_by_splits, leaks_by_policy
 from k710.curation.curate import FATES
 from k710.curation.overlap import overlaps
@@ -33,6 +33,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
             for entry in manifest.about["sources"]
             for bad in entry.get("malformed", ())
         ]
+        not_compared = why_not_compared(counts)
         beside = [
             {
                 "what": one.what,
@@ -41,7 +42,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
                 "paper": one.paper,
                 "difference": one.difference,
             }
-            for one in (() if is_miniature(counts) else beside_the_printed(counts))
+            for one in (() if not_compared else beside_the_printed(counts))
         ]
         warnings = list_warnings(counts["lists"], counts.get("misnamed", {}))
         return {
@@ -51,7 +52,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
             "fates": counts["fates"],
             "flows": row_flows(counts["lists"]),
             "beside_the_printed": beside,
-            "why_it_differs": MINIATURE if is_miniature(counts) else why_it_differs(recipe, warnings),
+            "why_it_differs": not_compared or why_it_differs(recipe, warnings),
             "list_warnings": list(warnings.values()),
             "malformed": malformed[:SHOWN_MALFORMED],
             "num_malformed": len(malformed),
