@@ -66,8 +66,7 @@ def command(
     from k710.cli.fetch import fetch_and_print, fetch_options, store_of
     from k710.curation.build import CurationRecipe, build
     from k710.lists.labels import read_synonyms
-    from k710.lists.own_lists import read_own
-    from k710.lists.own_source import own_specs
+    from k710.lists.published_lists import read_sources
     from k710.manifest.write import check_output
     from k710.recipes import read_recipe
     from k710.sources.known import KINETICS
@@ -78,9 +77,9 @@ def command(
     if "holdout" in given:
         given.setdefault("splits", ())  # so that the lists to hold out are read
     found = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given)
-    names, specs = own_specs(found.sources)
     known = read_synonyms(synonyms) if synonyms else ()
-    own = [read_own(spec, known) for spec in specs]
+    folder = None if annotations in (None, "sample") else Path(annotations)
+    names, own = read_sources(found.sources, folder, known)
     catalogue = KINETICS.and_own(one.source for one in own)
     chosen = dataclasses.replace(found, sources=names).checked(catalogue)
     check_output(out, force=force)  # before anything is downloaded

@@ -70,7 +70,8 @@ def _where_it_is(video: str, sources: Catalogue) -> str:
     source, raw = raw_id(video)
     if not source:
         return f"https://www.youtube.com/watch?v={video}"
-    return f"{raw!r} of {sources[source].title}"
+    titles = dict.fromkeys(one.title for one in sources.own if one.space == source)
+    return f"{raw!r} of {', '.join(titles) or source}"
 
 
 def _where(clip: dict[str, Any], sources: Catalogue) -> str:

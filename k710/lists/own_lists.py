@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -15,7 +15,7 @@ from k710.lists.annotation_rows import MAX_LABEL_LENGTH, MAX_TIME_S, BadRow, is_
 from k710.lists.annotations import AnnotationList, ListFile, describe_bad_rows
 from k710.lists.labels import Alignment, Synonym, read_synonyms
 from k710.lists.list_bytes import list_text
-from k710.lists.own_rows import READERS, VIDEO_SUFFIXES, RawRow
+from k710.lists.own_rows import READERS, VIDEO_SUFFIXES, RawList, RawRow
 from k710.lists.own_source import ALIGNED, OwnSpec
 from k710.sources.own import MAX_CLASSES, own_source
 from k710.sources.source import (
@@ -31,6 +31,9 @@ from k710.sources.source import (
     Source,
 )
 from k710.sources.video_ids import MAX_ID_CHARS, own_video_id
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,30 @@ def read_own(spec: OwnSpec, synonyms: Sequence[Synonym] = ()) -> OwnLists:
     rows that cannot be used, LabelError for a label that is no class.
     """
     raw = {split: READERS[spec.reader](path) for split, path in spec.lists.items()}
-    names = _class_list(spec)
+    return read_rows(spec, raw, _class_list(spec), synonyms)
+
+
+def read_rows(
+    spec: OwnSpec,
+    raw: Mapping[str, RawList],
+    names: tuple[str, ...],
+    synonyms: Sequence[Synonym] = (),
+    *,
+    tolerated_share: float = 0.0,
+) -> OwnLists:
+    """The source of these rows, by split; an empty split is that of rows that name their own.
+
+    `names` are its classes in index order, none where the rows are to decide. Up to `tolerated_share` of the rows of a
+    list may be bad; they are reported as malformed. Raises as `read_own`.
+    """
     ids = spec.ids or (YOUTUBE if all(one.id_column == "youtube_id" for one in raw.values()) else STEM)
     files: dict[Path, list[_Row]] = {}
+    malformed: dict[tuple[Path, str], tuple[BadRow, ...]] = {}
+    known = frozenset(names)
     for split, one in raw.items():
-        checked = [_checked(row, split, ids, spec, names) for row in one.rows]
-        bad = tuple(row for row in checked if isinstance(row, BadRow))
-        if bad:
+        checked = [_checked(row, split, ids, spec, names, known) for row in one.rows]
+        bad = malformed[one.path, split] = tuple(row for row in checked if isinstance(row, BadRow))
+        if len(bad) > tolerated_share * len(checked):
             raise ListError(describe_bad_rows(one.path, bad, len(checked)))
         files[one.path] = [row for row in checked if isinstance(row, _Row)]
         if not files[one.path]:
@@ -85,8 +105,14 @@ def read_own(spec: OwnSpec, synonyms: Sequence[Synonym] = ()) -> OwnLists:
         colour=spec.colour,
         ids=ids,
         spans=spans,
+        id_space=spec.id_space,
     )
-    lists = [_annotation_list(source, path, rows, split) for path, rows in files.items() for split in SPLITS]
+    hashes = {one.path: one.sha256 or _sha256(one.path, files[one.path]) for one in raw.values()}
+    lists = [
+        _annotation_list(source, path, rows, split, malformed.get((path, split), ()), hashes[path])
+        for path, rows in files.items()
+        for split in SPLITS
+    ]
     return OwnLists(source, tuple(one for one in lists if one.num_rows), _notes(spec, files))
 
 
@@ -107,7 +133,9 @@ def _class_list(spec: OwnSpec) -> tuple[str, ...]:
     return names
 
 
-def _checked(row: RawRow | BadRow, split: str, ids: str, spec: OwnSpec, names: tuple[str, ...]) -> _Row | BadRow:
+def _checked(
+    row: RawRow | BadRow, split: str, ids: str, spec: OwnSpec, names: tuple[str, ...], known: frozenset[str]
+) -> _Row | BadRow:
     """The row after all checks that need no other row."""
     if isinstance(row, BadRow):
         return row
@@ -123,11 +151,11 @@ def _checked(row: RawRow | BadRow, split: str, ids: str, spec: OwnSpec, names: t
         if int(label) >= len(names):
             return BadRow(row.line, f"class {label}; {spec.classes} names 0 to {len(names) - 1}")
         label = names[int(label)]
-    elif label and names and label not in names and spec.labels != ALIGNED:
+    elif label and names and label not in known and spec.labels != ALIGNED:
         return BadRow(row.line, f"label {quoted(label)} is none of the classes in {spec.classes}")
     if not label and own_split != "test":
         return BadRow(row.line, "no label")
-    if len(label) > MAX_LABEL_LENGTH or not is_utf8(label) or any(ord(char) < 32 for char in label):
+    if len(label) > MAX_LABEL_LENGTH or not is_utf8(label) or _CONTROL.search(label):
         return BadRow(row.line, f"label {quoted(label)} is too long, not UTF-8 or not printable")
     raw = _raw_id(row.video.strip(), ids)
     if not raw or not is_utf8(raw):
@@ -135,7 +163,7 @@ def _checked(row: RawRow | BadRow, split: str, ids: str, spec: OwnSpec, names: t
     if ids == YOUTUBE and not re.fullmatch(YOUTUBE_ID, raw):
         youtube = "11 characters of the YouTube alphabet (A-Z a-z 0-9 _ -)"
         return BadRow(row.line, f"ID {quoted(raw)} is not {youtube}; for other IDs say `ids: stem` in a source.yaml")
-    video = raw if ids == YOUTUBE else own_video_id(spec.name, raw)
+    video = raw if ids == YOUTUBE else own_video_id(spec.id_space or spec.name, raw)
     if len(video) > MAX_ID_CHARS:
         return BadRow(row.line, f"ID {quoted(raw)} makes a name of {len(video)} characters; at most {MAX_ID_CHARS}")
     if row.times is None or spec.spans == NONE:
@@ -158,8 +186,8 @@ def _raw_id(text: str, ids: str) -> str:
     text = text.replace("\\", "/")
     if ids == YOUTUBE:
         return text
-    suffix = PurePosixPath(text).suffix
-    text = text.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES else text
+    stem, dot, suffix = text.rpartition(".")
+    text = stem if f"{dot}{suffix}".lower() in VIDEO_SUFFIXES else text
     return text.removeprefix("./") if ids == PATH else text.rstrip("/").rsplit("/", 1)[-1]
 
 
@@ -252,7 +280,9 @@ def _check_classes(spec: OwnSpec, classes: tuple[str, ...]) -> None:
         raise ListError(f"{spec.where}: {len(classes):,} classes; at most {MAX_CLASSES:,}")
 
 
-def _annotation_list(source: Source, path: Path, rows: Iterable[_Row], split: str) -> AnnotationList:
+def _annotation_list(
+    source: Source, path: Path, rows: Iterable[_Row], split: str, malformed: tuple[BadRow, ...], sha256: str
+) -> AnnotationList:
     rows = [row for row in rows if row.split == split]
     time = pa.float64() if source.spans == FRACTIONAL else pa.int32()
     spans = [row.span_s or (None, None) for row in rows]
@@ -267,7 +297,7 @@ def _annotation_list(source: Source, path: Path, rows: Iterable[_Row], split: st
             "line": pa.array([row.line for row in rows], pa.int32()),
         }
     )
-    return AnnotationList(ListFile(source.name, split, path), table, (), _sha256(path, rows))
+    return AnnotationList(ListFile(source.name, split, path), table, malformed, sha256)
 
 
 def _sha256(path: Path, rows: list[_Row]) -> str:

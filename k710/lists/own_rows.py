@@ -36,11 +36,13 @@ class RawRow:
 
 @dataclass(frozen=True)
 class RawList:
-    """The rows of one file, or of one folder. `id_column` is the name of the column of IDs where there is one."""
+    """The rows of one file, or of one folder. `id_column` is the name of the column of IDs where there is one, `sha256`
+    that of the list where it is not that of the file."""
 
     path: Path
     rows: list[RawRow | BadRow]
     id_column: str = ""
+    sha256: str = ""
 
 
 def csv_list(path: Path) -> RawList:

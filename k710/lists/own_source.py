@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ _TABLES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class OwnSpec:
-    """A source.yaml, read: its keys are these fields, without `name` and `where`.
+    """A source.yaml, read: its keys are these fields, without `name`, `where` and `id_space` (see Source).
 
     `lists` are files or folders by split; the split is empty for one that names the splits itself. `reader` is one of
     READERS; `ids` one of ID_RULES and `spans` one of SPAN_RULES, each empty where the lists are to decide. `labels`:
@@ -45,6 +45,7 @@ class OwnSpec:
     licence: str = ""
     citation: str = ""
     colour: str = DEFAULT_COLOUR
+    id_space: str = ""
 
 
 def parse_own(text: str) -> tuple[str, Path] | None:
@@ -59,17 +60,6 @@ def parse_own(text: str) -> tuple[str, Path] | None:
     if not path:
         raise UsageError(f"{text}: no path; want {name}=PATH, a CSV file, a folder of class folders, or a {SPEC}")
     return name, Path(path)
-
-
-def own_specs(sources: Iterable[str]) -> tuple[tuple[str, ...], list[OwnSpec]]:
-    """The names of all sources of `--sources`, and what `NAME=PATH` means of each own one. Raises as `own_spec`."""
-    names, specs = [], []
-    for text in sources:
-        own = parse_own(text)
-        names.append(text if own is None else own[0])
-        if own is not None:
-            specs.append(own_spec(*own))
-    return tuple(names), specs
 
 
 def own_spec(name: str, path: Path) -> OwnSpec:
@@ -104,7 +94,7 @@ def _from_yaml(name: str, path: Path) -> OwnSpec:
         raise ListError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(content, dict):
         raise ListError(f"{path}: want keys and values, such as `lists: mine.csv`")
-    known = [key for key in OwnSpec.__dataclass_fields__ if key not in ("name", "where")]
+    known = [key for key in OwnSpec.__dataclass_fields__ if key not in ("name", "where", "id_space")]
     for key, value in content.items():
         if key not in known:
             raise unknown_key(path, key, known)

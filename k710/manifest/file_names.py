@@ -22,7 +22,7 @@ def names_of_files(manifest: Manifest) -> Names:
     A file of a source with other IDs is named by its ID, as the lists have it, by its ID and a span, or by its clip_id
     (`mine~ID`). Such a name counts where the manifest has the video; without one, the name may still hold a YouTube ID.
     """
-    own = [source for source in manifest.catalogue.own if source.ids != YOUTUBE]
+    own = list({(one.space, one.ids): one for one in manifest.catalogue.own if one.ids != YOUTUBE}.values())
     if not own:
         return youtube_name
     ids = manifest.read_clips(["youtube_id"])["youtube_id"]
@@ -55,8 +55,8 @@ def _own_name(source: Source, path: PurePosixPath, known: set[str]) -> ClipName 
     parts = (*path.parts[:-1], path.stem)
     for first in range(len(parts) - 1 if source.ids == STEM else 0, len(parts)):
         raw = "/".join(parts[first:])
-        if (video := own_video_id(source.name, raw)) in known:
+        if (video := own_video_id(source.space, raw)) in known:
             return ClipName(video)
-        if (match := _WITH_SPAN.fullmatch(raw)) and (video := own_video_id(source.name, match[1])) in known:
+        if (match := _WITH_SPAN.fullmatch(raw)) and (video := own_video_id(source.space, match[1])) in known:
             return ClipName(video, (int(match[2]), int(match[3])))
     return None

@@ -11,7 +11,7 @@ from k710.sources.video_ids import SOURCE_NAME
 DEFAULT_COLOUR = "#b0567a"
 MAX_CLASSES = 32_767  # class indices are numbers of 16 bits
 _RESERVED = ("other",)  # its columns would be called like others
-_TEXTS = ("name", "title", "citation", "licence", "colour", "ids", "spans")
+_TEXTS = ("name", "title", "citation", "licence", "colour", "ids", "spans", "id_space")
 
 
 def name_problem(name: str) -> str | None:
@@ -39,6 +39,8 @@ def from_plain(plain: Any) -> Source:
         raise ValueError("a value of an own source is not text")
     if problem := name_problem(texts["name"]):
         raise ValueError(problem)
+    if texts["id_space"] and (problem := name_problem(texts["id_space"])):
+        raise ValueError(problem)
     if texts["ids"] not in ID_RULES or texts["spans"] not in SPAN_RULES:
         raise ValueError(f"ids {texts['ids']!r}, spans {texts['spans']!r}")
     if not re.fullmatch("#[0-9a-fA-F]{6}", texts["colour"]):
@@ -61,6 +63,7 @@ def own_source(
     colour: str = DEFAULT_COLOUR,
     ids: str,
     spans: str,
+    id_space: str = "",
 ) -> Source:
     """A source that a manifest describes. Its class names are its label set."""
     return Source(
@@ -73,6 +76,7 @@ def own_source(
         colour=colour,
         ids=ids,
         spans=spans,
+        id_space=id_space,
         classes=classes,
         union_classes=union_classes or (-1,) * len(classes),
     )

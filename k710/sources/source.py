@@ -61,6 +61,7 @@ class Source:
     Table 10). `twin` is a source with nearly the same val list. `archives` are asked in their order. `citation` is
     BibTeX, `licence` a sentence in Markdown, `colour` that of its lines and bars in a report. `id_pattern` is a regular
     expression for its video IDs, without groups. `ids` is one of ID_RULES, `spans` one of SPAN_RULES.
+    Sources that are several splits of one data set name the same `id_space`: an ID is the same video in all of them.
 
     A user's own source has its `classes`, in index order, in its manifest instead of a file of `labelmaps/`, with the
     class of the union that each of them means in `union_classes` (-1: none). A source whose classes mean none of the
@@ -82,9 +83,15 @@ class Source:
     twin: str = ""
     id_pattern: str = YOUTUBE_ID
     ids: str = YOUTUBE
+    id_space: str = ""
     spans: str = WHOLE
     classes: tuple[str, ...] = ()
     union_classes: tuple[int, ...] = ()
+
+    @property
+    def space(self) -> str:
+        """What stands before its IDs where they are not YouTube's."""
+        return self.id_space or self.name
 
     @property
     def is_own(self) -> bool:

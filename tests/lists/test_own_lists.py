@@ -9,7 +9,8 @@ import pytest
 from k710.errors import LabelError, ListError, UsageError
 from k710.lists.labels import class_names
 from k710.lists.own_lists import read_own
-from k710.lists.own_source import own_spec, own_specs, parse_own
+from k710.lists.own_source import own_spec, parse_own
+from k710.lists.published_lists import read_sources
 from k710.manifest.read import open_manifest
 
 
@@ -177,11 +178,11 @@ def test_names_that_a_source_cannot_have(k710, tmp_path, name):
 
 def test_names_and_paths_are_told_apart():
     assert parse_own("k400") is None
-    assert own_specs(("k400", "k600")) == (("k400", "k600"), [])
+    assert read_sources(("k400", "k600"), None) == (("k400", "k600"), [])
     with pytest.raises(UsageError, match="no path; want mine=PATH"):
         parse_own("mine=")
     with pytest.raises(ListError, match="no such file or folder, for the source mine"):
-        own_specs(("mine=/nowhere/list.csv",))
+        read_sources(("mine=/nowhere/list.csv",), None)
 
 
 def test_an_aligned_source_joins_kinetics_710_and_its_val_is_held_out(k710, tmp_path):
