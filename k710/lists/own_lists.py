@@ -32,7 +32,6 @@ from k710.sources.source import (
 )
 from k710.sources.video_ids import MAX_ID_CHARS, own_video_id
 
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
