@@ -66,7 +66,7 @@ def command(
     from k710.cli.fetch import fetch_and_print, fetch_options, store_of
     from k710.curation.build import CurationRecipe, build
     from k710.lists.labels import read_synonyms
-    from k710.lists.published_lists import read_sources
+    from k710.lists.published.read import read_sources
     from k710.manifest.write import check_output
     from k710.recipes import read_recipe
     from k710.sources.known import KINETICS

@@ -10,7 +10,7 @@ from k710.errors import LabelError, ListError, UsageError
 from k710.lists.labels import class_names
 from k710.lists.own_lists import read_own
 from k710.lists.own_source import own_spec, parse_own
-from k710.lists.published_lists import read_sources
+from k710.lists.published.read import read_sources
 from k710.manifest.read import open_manifest
 
 

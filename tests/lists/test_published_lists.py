@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from k710.errors import K710Error, ListError
-from k710.lists.published_lists import read_published
+from k710.lists.published.read import read_published
 from k710.manifest.listings import is_in
 from k710.manifest.read import open_manifest
 from k710.sources.known import KINETICS
