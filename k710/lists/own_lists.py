@@ -56,6 +56,9 @@ class _Row:
     span_s: tuple[float, float] | None
 
 
+_Files = dict[tuple[Path, str], list[_Row]]  # by file and by the split that it was given for, empty for all
+
+
 def read_own(spec: OwnSpec, synonyms: Sequence[Synonym] = ()) -> OwnLists:
     """Read the lists of an own source.
 
@@ -80,7 +83,7 @@ def read_rows(
     list may be bad; they are reported as malformed. Raises as `read_own`.
     """
     ids = spec.ids or (YOUTUBE if all(one.id_column == "youtube_id" for one in raw.values()) else STEM)
-    files: dict[Path, list[_Row]] = {}
+    files: _Files = {}
     malformed: dict[tuple[Path, str], tuple[BadRow, ...]] = {}
     known = frozenset(names)
     for split, one in raw.items():
@@ -88,8 +91,8 @@ def read_rows(
         bad = malformed[one.path, split] = tuple(row for row in checked if isinstance(row, BadRow))
         if len(bad) > tolerated_share * len(checked):
             raise ListError(describe_bad_rows(one.path, bad, len(checked)))
-        files[one.path] = [row for row in checked if isinstance(row, _Row)]
-        if not files[one.path]:
+        files[one.path, split] = [row for row in checked if isinstance(row, _Row)]
+        if not files[one.path, split]:
             raise ListError(f"{one.path}: the list is empty")
     spans = _span_rule(spec, files)
     _check_stems(spec, files)
@@ -106,11 +109,11 @@ def read_rows(
         spans=spans,
         id_space=spec.id_space,
     )
-    hashes = {one.path: one.sha256 or _sha256(one.path, files[one.path]) for one in raw.values()}
+    hashes = {one.path: one.sha256 or _sha256(one.path, files[one.path, split]) for split, one in raw.items()}
     lists = [
-        _annotation_list(source, path, rows, split, malformed.get((path, split), ()), hashes[path])
-        for path, rows in files.items()
-        for split in SPLITS
+        _annotation_list(source, path, rows, split, malformed[path, named], hashes[path])
+        for (path, named), rows in files.items()
+        for split in ([named] if named else SPLITS)
     ]
     return OwnLists(source, tuple(one for one in lists if one.num_rows), _notes(spec, files))
 
@@ -206,12 +209,12 @@ def _seconds(times: tuple[str, str]) -> tuple[float, float] | str:
     return found[0], found[1]
 
 
-def _span_rule(spec: OwnSpec, files: dict[Path, list[_Row]]) -> str:
+def _span_rule(spec: OwnSpec, files: _Files) -> str:
     """The rule that the source's spans follow. Raises ListError where rows break the rule that the user gave, or where
     only some have a span."""
     first: dict[bool, str] = {}
     fraction = ""
-    for path, rows in files.items():
+    for (path, _), rows in files.items():
         for row in rows:
             where = f"{path}: line {row.line}"
             first.setdefault(row.span_s is not None, where)
@@ -226,10 +229,10 @@ def _span_rule(spec: OwnSpec, files: dict[Path, list[_Row]]) -> str:
     return spec.spans or (NONE if True not in first else FRACTIONAL if fraction else WHOLE)
 
 
-def _check_stems(spec: OwnSpec, files: dict[Path, list[_Row]]) -> None:
+def _check_stems(spec: OwnSpec, files: _Files) -> None:
     """Raise ListError where two paths give one ID: they may be two videos."""
     seen: dict[str, tuple[str, str]] = {}
-    for path, rows in files.items():
+    for (path, _), rows in files.items():
         for row in rows:
             raw, where = seen.setdefault(row.video, (row.raw, f"{path}: line {row.line}"))
             if raw != row.raw:
@@ -240,8 +243,8 @@ def _check_stems(spec: OwnSpec, files: dict[Path, list[_Row]]) -> None:
 
 
 def _with_classes(
-    spec: OwnSpec, files: dict[Path, list[_Row]], names: tuple[str, ...], synonyms: Sequence[Synonym]
-) -> tuple[dict[Path, list[_Row]], tuple[str, ...], tuple[int, ...]]:
+    spec: OwnSpec, files: _Files, names: tuple[str, ...], synonyms: Sequence[Synonym]
+) -> tuple[_Files, tuple[str, ...], tuple[int, ...]]:
     """The rows with the labels that count, the source's classes, and the class of the union for each (none: empty)."""
     if spec.labels != ALIGNED:
         found = {row.label for rows in files.values() for row in rows if row.label}
@@ -251,7 +254,7 @@ def _with_classes(
     own = read_synonyms(spec.synonyms) if spec.synonyms else ()
     alignment = Alignment((*synonyms, *own))
     index_of: dict[str, int] = {}
-    for path, rows in files.items():
+    for (path, _), rows in files.items():
         for row in rows:
             if row.label and row.label not in index_of:
                 index = alignment.find(row.label)
@@ -266,8 +269,8 @@ def _with_classes(
     classes = tuple(alignment.classes[index] for index in indices)
     _check_classes(spec, classes)
     aligned = {
-        path: [replace(row, label=alignment.classes[index_of[row.label]]) if row.label else row for row in rows]
-        for path, rows in files.items()
+        key: [replace(row, label=alignment.classes[index_of[row.label]]) if row.label else row for row in rows]
+        for key, rows in files.items()
     }
     return aligned, classes, indices
 
@@ -306,7 +309,7 @@ def _sha256(path: Path, rows: list[_Row]) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _notes(spec: OwnSpec, files: dict[Path, list[_Row]]) -> tuple[str, ...]:
+def _notes(spec: OwnSpec, files: _Files) -> tuple[str, ...]:
     splits = {row.split for rows in files.values() for row in rows}
     if spec.reader == "folders" and "" in spec.lists and splits == {"train"}:
         return (f"{spec.where}: no folders train, val or test, so all clips of {spec.name} are train clips",)

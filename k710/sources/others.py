@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from k710.sources.source import NONE, PATH, STEM, bibtex
+from k710.sources.source import NONE, PATH, STEM, YOUTUBE, bibtex
 
 
 @dataclass(frozen=True)
 class Published:
     """What is known of a data set. `origin` says where its lists come from and what to put into the folder. `views` are
-    the sources that it becomes, each with the title of its own: one, or one for each of its splits."""
+    the sources that it becomes, each with the title of its own: one, or one for each of its splits. `spans` is empty
+    where the lists decide: some views have segments, others whole videos.
+    """
 
     name: str
     views: dict[str, str]
@@ -122,4 +124,53 @@ MIT = Published(
     ids=PATH,
 )
 
-OTHERS: dict[str, Published] = {one.name: one for one in (UCF101, HMDB51, SSV2, SSV1, MIT)}
+ACTIVITYNET = Published(
+    name="activitynet",
+    views={"activitynet": "ActivityNet 1.3", "activitynet_videos": "ActivityNet 1.3, whole videos"},
+    origin="activity_net.v1-3.min.json, from http://activity-net.org/download.html",
+    licence="Published by the ActivityNet project; see its page for the terms.",
+    citation=_book(
+        "heilbron2015activitynet",
+        "ActivityNet: A Large-Scale Video Benchmark for Human Activity Understanding",
+        "Caba Heilbron, Fabian and Escorcia, Victor and Ghanem, Bernard and Niebles, Juan Carlos",
+        2015,
+        "CVPR",
+    ),
+    colour="#8f3d2e",
+    ids=YOUTUBE,
+    spans="",
+)
+
+_HACS = bibtex(
+    "zhao2019hacs",
+    "HACS: Human Action Clips and Segments Dataset for Recognition and Temporal Localization",
+    "Zhao, Hang and Torralba, Antonio and Torresani, Lorenzo and Yan, Zhicheng",
+    2019,
+    "1712.09374",
+)
+_HACS_ORIGIN = "from HACS_v1.1.1.zip at https://github.com/hangzhaomit/HACS-dataset"
+
+HACS = Published(
+    name="hacs",
+    views={"hacs": "HACS Segments 1.1.1", "hacs_videos": "HACS Segments 1.1.1, whole videos"},
+    origin=f"HACS_segments_v1.1.1.json, {_HACS_ORIGIN}",
+    licence="Published by the HACS project; see its page for the terms.",
+    citation=_HACS,
+    colour="#2e6f8f",
+    ids=YOUTUBE,
+    spans="",
+)
+
+HACS_CLIPS = Published(
+    name="hacs_clips",
+    views={"hacs_clips": "HACS Clips 1.1.1"},
+    origin=f"HACS_clips_v1.1.1.csv, {_HACS_ORIGIN}",
+    licence="Published by the HACS project; see its page for the terms.",
+    citation=_HACS,
+    colour="#2e8f5a",
+    ids=YOUTUBE,
+    spans="",
+)
+
+_ALL = (UCF101, HMDB51, SSV2, SSV1, MIT, ACTIVITYNET, HACS, HACS_CLIPS)
+OTHERS: dict[str, Published] = {one.name: one for one in _ALL}

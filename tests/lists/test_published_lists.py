@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,7 +58,35 @@ MIT = {
     "trainingSet.csv": "clapping/yt-abcdefghijk_4.mp4,clapping,3,0\n",
     "validationSet.csv": "adult+female+singing/a-b_1.mp4,adult+female+singing,2,1\n",
 }
-LISTS = {"ucf101": UCF101, "hmdb51": HMDB51, "ssv2": SSV2, "ssv1": SSV1, "mit": MIT}
+SEGMENTS = {
+    "AbCdEfGhIj0": {
+        "subset": "training",
+        "duration": "92.2",
+        "annotations": [
+            {"segment": [4.0237, 55.1], "label": "Mooping floor"},
+            {"segment": [60, 70.5], "label": "Ballet"},
+        ],
+    },
+    "AbCdEfGhIj1": {"subset": "validation", "annotations": [{"segment": [0.01, 14], "label": "Ballet"}]},
+    "-bCdEfGhIj2": {"subset": "testing", "annotations": []},
+}
+ACTIVITYNET = {"activity_net.v1-3.min.json": json.dumps({"version": "VERSION 1.3", "database": SEGMENTS})}
+HACS = {"HACS_segments_v1.1.1.json": json.dumps({"database": SEGMENTS})}
+HACS_CLIPS = {
+    "HACS_clips_v1.1.1.csv": "classname,youtube_id,subset,start,end,label\n"
+    "Archery,AbCdEfGhIjK,training,15.5,17.5,1\nArchery,AbCdEfGhIjK,training,20.5,22.5,-1\n"
+    "Ballet,AbCdEfGhIjL,validation,0.0,2.0,1\n"
+}
+LISTS = {
+    "ucf101": UCF101,
+    "hmdb51": HMDB51,
+    "ssv2": SSV2,
+    "ssv1": SSV1,
+    "mit": MIT,
+    "activitynet": ACTIVITYNET,
+    "hacs": HACS,
+    "hacs_clips": HACS_CLIPS,
+}
 
 # View, split: ID and label, as the lists say.
 EXPECTED = {
@@ -87,6 +117,13 @@ EXPECTED = {
         ("mit", "train"): [("mit~clapping~2Fyt-abcdefghijk_4", "clapping")],
         ("mit", "val"): [("mit~adult~2Bfemale~2Bsinging~2Fa-b_1", "adult+female+singing")],
     },
+    "activitynet": {
+        ("activitynet", "train"): [("AbCdEfGhIj0", "Mooping floor"), ("AbCdEfGhIj0", "Ballet")],
+        ("activitynet_videos", "train"): [("AbCdEfGhIj0", "Mooping floor")],
+        ("activitynet_videos", "test"): [("-bCdEfGhIj2", None)],
+    },
+    "hacs": {("hacs", "val"): [("AbCdEfGhIj1", "Ballet")], ("hacs_videos", "val"): [("AbCdEfGhIj1", "Ballet")]},
+    "hacs_clips": {("hacs_clips", "train"): [("AbCdEfGhIjK", "Archery")]},
 }
 CLASSES = {
     "ucf101": ("HammerThrow", "Hammering", "HandstandPushups"),
@@ -94,6 +131,9 @@ CLASSES = {
     "ssv2": ("Holding something next to something", "Something falling"),
     "ssv1": ("Turning something", "Holding something"),
     "mit": ("clapping", "adult+female+singing"),
+    "activitynet": ("Ballet", "Mooping floor"),
+    "hacs": ("Ballet", "Mooping floor"),
+    "hacs_clips": ("Archery", "Ballet"),
 }
 
 
@@ -132,6 +172,47 @@ def test_three_splits_are_three_views_of_one_table(k710, tmp_path):
     assert open_manifest(tmp_path / "one").sources == ("ucf101_2",)
 
 
+def test_segments_and_whole_videos_stand_in_one_table_beside_kinetics(k710, tmp_path):
+    """Clips of one video, named with seconds, with milliseconds and whole; its overlap with Kinetics is found."""
+    lists = write(tmp_path / "lists" / "activitynet", ACTIVITYNET).parent
+    header = "label,youtube_id,time_start,time_end\n"
+    (lists / "k400_train.csv").write_text(f"{header}archery,AbCdEfGhIj1,3,13\n")
+    (lists / "k400_val.csv").write_text(f"{header}archery,AbCdEfGhIj0,60,70\n")
+    result = k710("build", "--sources", "k400,activitynet", "--annotations", lists, "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    manifest = open_manifest(tmp_path / "m")
+    manifest.verify()
+    assert manifest.clips["clip_id"].to_pylist() == [
+        "-bCdEfGhIj2",
+        "AbCdEfGhIj0",
+        "AbCdEfGhIj0_000004024_000055100",
+        "AbCdEfGhIj0_000060000_000070500",
+        "AbCdEfGhIj0_000060_000070",
+        "AbCdEfGhIj1",
+        "AbCdEfGhIj1_000000010_000014000",
+        "AbCdEfGhIj1_000003_000013",
+    ]
+    found = json.loads(k710("audit", tmp_path / "m", "--json").stdout)
+    overlap = dict(zip(found["lists"], found["overlap"]["by_id"][found["lists"].index("k400 train")], strict=True))
+    assert overlap["activitynet val"] == overlap["activitynet_videos val"] == 1
+    assert overlap["activitynet train"] == 0
+    assert found["policies"]["train-purge"]["leaks"]["activitynet val"] == 1
+
+
+def test_segments_of_no_length_are_left_out_and_counted(k710, tmp_path):
+    segments = [{"segment": [n, n + 1], "label": "Ballet"} for n in range(120)] + [
+        {"segment": [7.5, 7.5], "label": "Ballet"}
+    ]
+    database = SEGMENTS | {"AbCdEfGhIj3": {"subset": "training", "annotations": segments}}
+    lists = write(tmp_path / "lists", {"activity_net.v1-3.min.json": json.dumps({"database": database})})
+    result = k710("build", "--sources", f"activitynet={lists}", "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    counts = open_manifest(tmp_path / "m").about["counts"]
+    of_train = next(one for one in counts["lists"] if (one["source"], one["split"]) == ("activitynet", "train"))
+    assert (of_train["rows"], of_train["malformed"], of_train["other_classes"]) == (123, 1, 122)
+    assert "line 4 left out: end 7.5 is not after start 7.5" in result.stderr
+
+
 def test_where_lists_come_from_is_said(k710, tmp_path):
     result = k710("build", "--sources", "ssv2", "--out", tmp_path / "m")
     assert (result.exit_code, "needs an account with Qualcomm" in result.stderr) == (2, True), result.output
@@ -158,6 +239,24 @@ def test_where_lists_come_from_is_said(k710, tmp_path):
         ("ssv2", "train.json", '[{"id": 1, "template": "Eating [something]"}]', "label 'Eating something' is none of"),
         ("ssv1", "something-something-v1-train.csv", "12345\n", "line 1: not `ID;CLASS`: '12345'"),
         ("ssv1", "something-something-v1-labels.csv", "A\nA\n", "want class names, each once"),
+        ("activitynet", "activity_net.v1-3.min.json", "{}", "no `database` of videos by their IDs"),
+        (
+            "activitynet",
+            "activity_net.v1-3.min.json",
+            '{"database": {"x": {}}}',
+            "entry 1, 'x': subset None is no",
+        ),
+        (
+            "hacs_clips",
+            "HACS_clips_v1.1.1.csv",
+            "youtube_id\n",
+            "line 1: no column classname, end, label, start",
+        ),
+        (
+            *("hacs_clips", "HACS_clips_v1.1.1.csv"),
+            "classname,youtube_id,subset,start,end,label\nA,AbCdEfGhIjK,training,1,2,0\n",
+            "line 2: subset 'training', label '0'; want a split, and 1 or -1",
+        ),
         ("mit", "trainingSet.csv", "clapping/a.mp4,clapping\n", "line 1: not path, label and two numbers"),
     ],
 )
@@ -241,6 +340,33 @@ def test_the_real_lists_of_something_something_v2(other_lists, tmp_path):
     assert found.source.classes == tuple(names) == tuple(sorted(names))
     row = found.lists[0].table["youtube_id"].to_pylist().index("ssv2~78687")
     assert found.lists[0].table["label"][row].as_py() == names[19]
+
+
+def test_the_real_segments_of_activitynet_and_their_overlap_with_kinetics(other_lists, real_lists, k710, tmp_path):
+    """BSN's copy of them. The videos in common with K400 val are those of the two lists, counted apart from k710."""
+    (tmp_path / "lists").mkdir()
+    copy = (other_lists / "activitynet13_bsn_as_database.json.gz").read_bytes()
+    (tmp_path / "lists" / "activity_net.v1-3.min.json.gz").write_bytes(copy)
+    shutil.copy(real_lists / "k400_val.csv", tmp_path / "lists")
+    given = ("--annotations", tmp_path / "lists", "--sources", "k400,activitynet", "--splits", "val")
+    result = k710("build", *given, "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    database = json.loads(gzip.decompress(copy))["database"]
+    counts = {(one["source"], one["split"]): one for one in open_manifest(tmp_path / "m").about["counts"]["lists"]}
+    splits = {"train": "training", "val": "validation"}
+    for split, subset in splits.items():
+        entries = [entry for entry in database.values() if entry["subset"] == subset]
+        assert counts["activitynet", split]["rows"] == sum(len(entry["annotations"]) for entry in entries)
+        assert counts["activitynet_videos", split]["rows"] == len(entries)
+    malformed = sum(counts["activitynet", split]["malformed"] for split in splits)
+    assert 12 <= malformed < 81, "12 have no length, and 69 more at most 0.011 s"
+    found = json.loads(k710("audit", tmp_path / "m", "--json").stdout)
+    row = dict(zip(found["lists"], found["overlap"]["by_id"][found["lists"].index("k400 val")], strict=True))
+    with (real_lists / "k400_val.csv").open() as file:
+        kinetics = {line["youtube_id"] for line in csv.DictReader(file)}
+    for split, subset in splits.items():
+        ids = {video for video, entry in database.items() if entry["subset"] == subset}
+        assert row[f"activitynet_videos {split}"] == len(ids & kinetics) > 0
 
 
 @pytest.mark.slow  # 98,000 rows

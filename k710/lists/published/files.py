@@ -20,11 +20,13 @@ FOLDS = ("1", "2", "3")
 
 @dataclass(frozen=True)
 class View:
-    """The lists of one view by split, its classes in the official index order, and the file that names them."""
+    """The lists of one view by split, its classes in the official index order, and the file that names them. Up to
+    `malformed_share` of the rows of a list may be bad, as it was published."""
 
     lists: dict[str, RawList]
     classes: tuple[str, ...]
     named_in: Path
+    malformed_share: float = 0.0
 
 
 class MissingError(Exception):

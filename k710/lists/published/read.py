@@ -9,6 +9,7 @@ from k710.errors import ListError, UsageError
 from k710.lists.labels import Synonym
 from k710.lists.own_lists import OwnLists, read_own, read_rows
 from k710.lists.own_source import OwnSpec, own_spec, parse_own
+from k710.lists.published.activitynet import activitynet, hacs, hacs_clips
 from k710.lists.published.files import MissingError, View
 from k710.lists.published.hmdb51 import hmdb51
 from k710.lists.published.moments import mit
@@ -78,7 +79,7 @@ def _source(one: Published, view: str, title: str, found: View) -> OwnLists:
         colour=one.colour,
         id_space=one.name if len(one.views) > 1 else "",
     )
-    return read_rows(spec, found.lists, found.classes)
+    return read_rows(spec, found.lists, found.classes, tolerated_share=found.malformed_share)
 
 
 _READERS: dict[str, Callable[[Path], dict[str, View]]] = {
@@ -87,4 +88,7 @@ _READERS: dict[str, Callable[[Path], dict[str, View]]] = {
     "ssv2": ssv2,
     "ssv1": ssv1,
     "mit": mit,
+    "activitynet": activitynet,
+    "hacs": hacs,
+    "hacs_clips": hacs_clips,
 }
