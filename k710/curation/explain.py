@@ -22,6 +22,7 @@ from k710.manifest.schema import NEAR_DUPLICATE, OTHER_CLASSES
 from k710.sources.catalogue import Catalogue
 from k710.sources.source import SPLITS
 from k710.sources.video_ids import raw_id
+from k710.text import seconds
 
 
 def explain(manifest: Manifest, name: ClipName) -> list[str]:
@@ -107,7 +108,8 @@ def _clip_story(
 ) -> Iterator[str]:
     """The lines on a clip; `kept` is the clip in whose favour it was left out."""
     start_s, end_s = clip["time_start_s"], clip["time_end_s"]
-    yield f"{clip['clip_id']}, " + ("a whole file" if start_s is None else f"from {start_s:g} s to {end_s:g} s")
+    span = "a whole file" if start_s is None else f"from {seconds(start_s)} s to {seconds(end_s)} s"
+    yield f"{clip['clip_id']}, {span}"
     rows, sources = curated.rows, curated.rows.sources
     for row in np.flatnonzero(rows.clip == number):
         source = sources.names[rows.source[row]]

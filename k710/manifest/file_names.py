@@ -22,16 +22,16 @@ def names_of_files(manifest: Manifest) -> Names:
     A file of a source with other IDs is named by its ID, as the lists have it, by its ID and a span, or by its clip_id
     (`mine~ID`). Such a name counts where the manifest has the video; without one, the name may still hold a YouTube ID.
     """
-    own = list({(one.space, one.ids): one for one in manifest.catalogue.own if one.ids != YOUTUBE}.values())
-    if not own:
+    if not manifest.catalogue.own:
         return youtube_name
+    own = list({(one.space, one.ids): one for one in manifest.catalogue.own if one.ids != YOUTUBE}.values())
     ids = manifest.read_clips(["youtube_id"])["youtube_id"]
     known = set(pc.unique(ids.filter(pc.match_substring(ids, "~"))).to_pylist())
 
     def names(inside: str) -> tuple[ClipName, ...]:
         path = PurePosixPath(inside)
         written = split_clip_id(path.stem)
-        if written and written[0] in known:
+        if written and (written[0] in known or (written[1] and "~" not in written[0])):
             return (ClipName(*written),)
         found = [name for source in own if (name := _own_name(source, path, known))]
         return tuple(found) or youtube_name(inside)

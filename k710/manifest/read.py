@@ -96,7 +96,7 @@ class Manifest:
         """The sources that its tables have columns of: k710's, then those that dataset.json describes. Raises
         ManifestError where that description is damaged."""
         try:
-            return KINETICS.and_own(map(from_plain, self.about.get(OWN_SOURCES, ())))
+            return KINETICS.and_own(from_plain(one, len(self.labels)) for one in self.about.get(OWN_SOURCES, ()))
         except (TypeError, ValueError, UsageError) as error:
             raise ManifestError(f"{self.path}: dataset.json is damaged: its {OWN_SOURCES}: {error}") from None
 

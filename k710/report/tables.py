@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from k710.report.figures.gather import Figures
 from k710.report.parts import Cell, Link, Row, Table, percent
-from k710.text import data_size
+from k710.text import data_size, seconds
 
 FATE_WORDS = {
     "kept": "kept",
@@ -35,7 +35,7 @@ def youtube(youtube_id: str, time_start_s: float | None, text: str = "") -> Link
 def span(clip: dict[str, Any]) -> str:
     """The span of a clip in words."""
     start_s, end_s = clip["time_start_s"], clip["time_end_s"]
-    return "whole file" if start_s is None else f"{start_s} to {end_s} s"
+    return "whole file" if start_s is None else f"{seconds(start_s)} to {seconds(end_s)} s"
 
 
 def clip_link(clip: dict[str, Any]) -> Link:

@@ -30,8 +30,9 @@ def as_plain(source: Source) -> dict[str, Any]:
     return texts | {"classes": list(source.classes), "union_classes": list(source.union_classes)}
 
 
-def from_plain(plain: Any) -> Source:
-    """The source that `as_plain` wrote. Raises ValueError that says what is wrong."""
+def from_plain(plain: Any, num_union_classes: int) -> Source:
+    """The source that `as_plain` wrote; its classes are among so many of the union. Raises ValueError that says what is
+    wrong."""
     if not isinstance(plain, dict) or set(plain) != {*_TEXTS, "classes", "union_classes"}:
         raise ValueError(f"an own source has {', '.join((*_TEXTS, 'classes', 'union_classes'))}")
     texts, classes, union_classes = {field: plain[field] for field in _TEXTS}, plain["classes"], plain["union_classes"]
@@ -49,6 +50,8 @@ def from_plain(plain: Any) -> Source:
         raise ValueError("classes is not a list of names")
     if not (isinstance(union_classes, list) and [type(one) for one in union_classes] == [int] * len(classes)):
         raise ValueError("union_classes is not a list of one number for each class")
+    if set(union_classes) != {-1} and not all(0 <= one < num_union_classes for one in union_classes):
+        raise ValueError(f"union_classes is not -1 for all, or from 0 to {num_union_classes - 1} for all")
     return own_source(**texts, classes=tuple(classes), union_classes=tuple(union_classes))
 
 

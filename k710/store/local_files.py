@@ -72,7 +72,8 @@ class LocalFiles:
         if not self.num_files:
             raise FetchError(
                 f"local:{folder}: has no clips; the files must be named like abcdefghijk_000010_000020.mp4, or "
-                f"abcdefghijk.mp4 for a whole video{self._example()}"
+                f"abcdefghijk.mp4 for a whole video{', or by their IDs in the manifest' * (names is not youtube_name)}"
+                f"{self._example()}"
             )
 
     def of_clip(self, clip: ClipName) -> tuple[tuple[str, ...], tuple[str, ...]]:

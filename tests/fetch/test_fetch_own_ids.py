@@ -63,3 +63,26 @@ def test_files_with_odd_names_and_ids_that_are_paths(k710, tmp_path):
     packed = k710("pack", tmp_path / "m", "--view", "mine", "--out", tmp_path / "shards")
     assert packed.exit_code == 0, packed.output
     assert k710("verify", tmp_path / "m").exit_code == 0
+
+
+def test_files_named_by_youtube_ids_and_milliseconds(k710, tmp_path):
+    """As `k710 export` names the files of such clips; and a folder that has nothing of the manifest says so."""
+    rows = "youtube_id,label,start,end,split\nabcdefghijk,run,1.5,3.25,train\nabcdefghijL,run,0.5,2,train\n"
+    (tmp_path / "mine.csv").write_text(rows)
+    result = k710("build", "--sources", f"mine={tmp_path / 'mine.csv'}", "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    clip_file(tmp_path / "videos" / "abcdefghijk_000001500_000003250.mp4", seconds=1.75)
+    clip_file(tmp_path / "videos" / "v_abcdefghijL.mp4", seconds=4)
+    dataset = open_dataset(tmp_path / "m", view="mine", folder=tmp_path / "videos")
+    assert [dataset.index[n].clip_id for n in range(2)] == [
+        "abcdefghijL_000000500_000002000",
+        "abcdefghijk_000001500_000003250",
+    ]
+    result = k710("fetch", tmp_path / "m", "--from", f"local:{tmp_path / 'videos'}")
+    assert result.exit_code == 0, result.output
+    found = fetched(tmp_path / "m" / "store")
+    assert numbers(found["abcdefghijk_000001500_000003250"])[0] == 0, "the file is the clip"
+    assert numbers(found["abcdefghijL_000000500_000002000"])[0] == 5, "cut out of its video"
+    (tmp_path / "empty").mkdir()
+    result = k710("fetch", tmp_path / "m", "--store", tmp_path / "other", "--from", f"local:{tmp_path / 'empty'}")
+    assert (result.exit_code, "or by their IDs in the manifest" in result.stderr) == (1, True), result.output
