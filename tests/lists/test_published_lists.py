@@ -197,6 +197,8 @@ def test_segments_and_whole_videos_stand_in_one_table_beside_kinetics(k710, tmp_
     assert overlap["activitynet val"] == overlap["activitynet_videos val"] == 1
     assert overlap["activitynet train"] == 0
     assert found["policies"]["train-purge"]["leaks"]["activitynet val"] == 1
+    of_lists = k710("audit", "--annotations", lists, "--sources", "k400,activitynet", "--json")
+    assert json.loads(of_lists.stdout) == found, "without a build too"
 
 
 def test_segments_of_no_length_are_left_out_and_counted(k710, tmp_path):
