@@ -383,8 +383,10 @@ def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Cur
         kept_of_video = np.where(kept_of_video >= 0, kept_of_video, held_out)
 
     drop_reason = np.full(num_clips, DROP_REASONS.index("unlabelled"), np.int8)
-    if outsiders is not None:  # a clip that K710 leaves out for another reason has rows of its own
-        drop_reason[clip[fate == FATES.index(OTHER_CLASSES)]] = DROP_REASONS.index(OTHER_CLASSES)
+    if outsiders is not None:  # of clips that no list of a source of K710 holds
+        alone = np.ones(num_clips, bool)
+        alone[clip[~outsiders]] = False
+        drop_reason[clip[(fate == FATES.index(OTHER_CLASSES)) & alone[clip]]] = DROP_REASONS.index(OTHER_CLASSES)
     for reason in ("leaked", "duplicate_id"):  # a val clip that lost to another val clip may have leaked train rows too
         drop_reason[clip[fate == FATES.index(reason)]] = DROP_REASONS.index(reason)
     drop_reason[split >= 0] = -1
