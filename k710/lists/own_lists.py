@@ -44,7 +44,7 @@ class OwnLists:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
     """A good row: its place, and what the tables hold of it. `label` is empty without a label."""
 

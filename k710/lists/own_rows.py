@@ -21,7 +21,7 @@ _SPLIT_COLUMNS = ("split", "subset")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawRow:
     """One row as it is written. `split` is empty where the row names none, `times` where it has no span, `label` where
     the list has none. `class_index` says that the label is a number, an index of the source's classes."""
