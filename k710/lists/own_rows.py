@@ -18,7 +18,7 @@ _LABEL_COLUMNS = ("label", "class", "class_name", "classname", "category")
 _START_COLUMNS = ("time_start", "start", "start_s", "t_start")
 _END_COLUMNS = ("time_end", "end", "end_s", "t_end")
 _SPLIT_COLUMNS = ("split", "subset")
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".vob")
 
 
 @dataclass(frozen=True, slots=True)

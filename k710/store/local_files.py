@@ -11,9 +11,10 @@ from pathlib import Path
 from k710.errors import FetchError
 from k710.lists.clip_names import ClipName
 from k710.lists.clip_paths import clip_in_path
+from k710.lists.own_rows import VIDEO_SUFFIXES
 from k710.text import os_error_text
 
-SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".vob"})
+SUFFIXES = frozenset(VIDEO_SUFFIXES)
 NO_NAME = "no_name"
 OTHER_SUFFIX = "other_suffix"
 NO_FILE = "no_file"
