@@ -17,7 +17,7 @@ from k710.lists.labels import Alignment, Synonym, read_synonyms
 from k710.lists.list_bytes import list_text
 from k710.lists.own_rows import READERS, VIDEO_SUFFIXES, RawList, RawRow
 from k710.lists.own_source import ALIGNED, OwnSpec
-from k710.sources.own import MAX_CLASSES, own_source
+from k710.sources.own import CONTROL, MAX_CLASSES, own_source
 from k710.sources.source import (
     FRACTIONAL,
     NONE,
@@ -31,8 +31,6 @@ from k710.sources.source import (
     Source,
 )
 from k710.sources.video_ids import MAX_ID_CHARS, own_video_id
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def _checked(
         return BadRow(row.line, f"label {quoted(label)} is none of the classes in {spec.classes}")
     if not label and own_split != "test":
         return BadRow(row.line, "no label")
-    if len(label) > MAX_LABEL_LENGTH or not is_utf8(label) or _CONTROL.search(label):
+    if len(label) > MAX_LABEL_LENGTH or not is_utf8(label) or CONTROL.search(label):
         return BadRow(row.line, f"label {quoted(label)} is too long, not UTF-8 or not printable")
     raw = _raw_id(row.video.strip(), ids)
     if not raw or not is_utf8(raw):

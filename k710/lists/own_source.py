@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +14,14 @@ import yaml
 from k710.errors import ListError, UsageError
 from k710.lists.own_rows import READERS
 from k710.recipes import YAML_ERRORS, recipe_text, unknown_key
-from k710.sources.own import DEFAULT_COLOUR, name_problem
+from k710.sources.own import CONTROL, DEFAULT_COLOUR, name_problem
 from k710.sources.source import ID_RULES, SPAN_RULES, SPLIT_SPELLINGS
 
 OWN, ALIGNED = "own", "k710"
 SPEC = "source.yaml"
 _CHOICES = {"reader": tuple(READERS), "ids": ID_RULES, "spans": SPAN_RULES, "labels": (OWN, ALIGNED)}
 _TABLES = (".csv", ".tsv")
+_SHOWN = ("title", "licence", "citation")
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,11 @@ def _from_yaml(name: str, path: Path) -> OwnSpec:
         if key not in known:
             raise unknown_key(path, key, known)
         if key != "lists" and not isinstance(value, str):
-            raise ListError(f"{path}: {key} must be text, not {value!r}")
+            raise ListError(f"{path}: {key} must be text, not {reprlib.repr(value)}")
+        if key in ("title", "licence", "citation") and CONTROL.search(value.replace("\n", "")):
+            raise ListError(f"{path}: {key} has control characters: {value[:60]!a}")
         if key in _CHOICES and value not in _CHOICES[key]:
-            raise ListError(f"{path}: {key} is {value!r}; known: {', '.join(_CHOICES[key])}")
+            raise ListError(f"{path}: {key} is {reprlib.repr(value)}; known: {', '.join(_CHOICES[key])}")
     if not re.fullmatch("#[0-9a-fA-F]{6}", colour := content.get("colour", DEFAULT_COLOUR)):
         raise ListError(f"{path}: colour is {colour!r}; want one of the form '#RRGGBB', in quotes")
     if "lists" not in content:
@@ -118,7 +122,9 @@ def _lists(path: Path, given: Any) -> dict[str, Path]:
     if isinstance(given, str):
         return {"": path.parent / given}
     if not isinstance(given, dict) or not given or not all(isinstance(one, str) for one in given.values()):
-        raise ListError(f"{path}: lists must be a file, a folder, or one for each of train, val, test, not {given!r}")
+        raise ListError(
+            f"{path}: lists must be a file, a folder, or one for each of train, val, test, not {reprlib.repr(given)}"
+        )
     lists = {}
     for split, file in given.items():
         if (known := SPLIT_SPELLINGS.get(str(split).lower())) is None:

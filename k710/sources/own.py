@@ -11,6 +11,7 @@ from k710.sources.video_ids import SOURCE_NAME
 DEFAULT_COLOUR = "#b0567a"
 MAX_CLASSES = 32_767  # class indices are numbers of 16 bits
 _RESERVED = ("other",)  # its columns would be called like others
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal may obey them
 _TEXTS = ("name", "title", "citation", "licence", "colour", "ids", "spans", "id_space")
 
 
@@ -38,6 +39,8 @@ def from_plain(plain: Any, num_union_classes: int) -> Source:
     texts, classes, union_classes = {field: plain[field] for field in _TEXTS}, plain["classes"], plain["union_classes"]
     if not all(isinstance(text, str) for text in texts.values()):
         raise ValueError("a value of an own source is not text")
+    if any(CONTROL.search(text.replace("\n", "")) for text in texts.values()) or "\n" in texts["title"]:
+        raise ValueError("a value of an own source has control characters")
     if problem := name_problem(texts["name"]):
         raise ValueError(problem)
     if texts["id_space"] and (problem := name_problem(texts["id_space"])):
@@ -48,6 +51,8 @@ def from_plain(plain: Any, num_union_classes: int) -> Source:
         raise ValueError(f"colour {texts['colour']!r} is not of the form #RRGGBB")
     if not (isinstance(classes, list) and 0 < len(classes) <= MAX_CLASSES and all(type(one) is str for one in classes)):
         raise ValueError("classes is not a list of names")
+    if any(CONTROL.search(one) for one in classes):
+        raise ValueError("a class has control characters in its name")
     if not (isinstance(union_classes, list) and [type(one) for one in union_classes] == [int] * len(classes)):
         raise ValueError("union_classes is not a list of one number for each class")
     if set(union_classes) != {-1} and not all(0 <= one < num_union_classes for one in union_classes):

@@ -63,6 +63,8 @@ def test_as_it_is_built_it_opens(folder):
         ({"title": 3}, "a value of an own source is not text"),
         ({"ids": "any"}, "ids 'any', spans 'fractional'"),
         ({"colour": "red; x"}, "colour 'red; x' is not of the form #RRGGBB"),
+        ({"title": "\x1b[2J"}, "a value of an own source has control characters"),
+        ({"classes": ["run", "\x1b[2J"]}, "a class has control characters in its name"),
         ({"classes": []}, "classes is not a list of names"),
         ({"classes": ["run", 3]}, "classes is not a list of names"),
         ({"union_classes": [1]}, "union_classes is not a list of one number for each class"),
