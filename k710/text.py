@@ -39,3 +39,8 @@ def duration(seconds: float) -> str:
     if hours >= 48:
         return f"{hours // 24} days {hours % 24} h"
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"
+
+
+def seconds(time_s: float) -> str:
+    """A time to the millisecond, without zeros that say nothing: `12`, `1.25`."""
+    return f"{time_s:.3f}".rstrip("0").rstrip(".")

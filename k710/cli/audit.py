@@ -14,6 +14,8 @@ from k710.text import counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from k710.sources.catalogue import Catalogue
+
 
 @click.command("audit")
 @click.argument("manifest", required=False, type=PATH_OR_URL)
@@ -64,16 +66,16 @@ def command(
                 f"{manifest} is not a manifest; to audit a folder of lists, use --annotations {manifest}"
             )
         opened = open_manifest(manifest)
-        clips, counts = opened.clips, opened.about.get("counts") or {}
+        clips, counts, catalogue = opened.clips, opened.about.get("counts") or {}, opened.catalogue
     else:
-        clips, counts = _clips_of_lists(annotations, sources, splits, synonyms)
+        clips, counts, catalogue = _clips_of_lists(annotations, sources, splits, synonyms)
     from k710.curation.attrition import list_warnings
     from k710.curation.audit import audit
     from k710.curation.list_identity import misnamed
     from k710.errors import ManifestError
 
     try:
-        found = audit(clips, counts.get("leaked_rows"))
+        found = audit(clips, counts.get("leaked_rows"), catalogue)
         warnings = list(list_warnings(counts.get("lists", ()), misnamed(clips)).values())
     except (KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{manifest}: dataset.json is damaged: its counts lack a part ({error!r})") from None
@@ -89,21 +91,25 @@ def command(
 
 def _clips_of_lists(
     annotations: str | None, sources: tuple[str, ...], splits: tuple[str, ...], synonyms: Path | None
-) -> tuple[pa.Table, dict[str, Any]]:
-    """The clips table of the lists and the number of rows of each list, as in a build."""
+) -> tuple[pa.Table, dict[str, Any], Catalogue]:
+    """The clips table of the lists, the number of rows of each list, as in a build, and the sources."""
     from k710.curation.audit import rows_leaked
     from k710.curation.clips import clips_table
     from k710.curation.curate import Policy, align, curate
     from k710.lists.annotations import read_list
     from k710.lists.labels import Alignment, read_synonyms
-    from k710.sources.known import check_sources, check_splits
+    from k710.lists.published.read import read_sources
+    from k710.sources.known import KINETICS, check_splits
 
-    files = annotation_files(annotations, check_sources(sources), check_splits(splits))
-    alignment = Alignment(read_synonyms(synonyms) if synonyms else ())
-    read = [read_list(file) for file in files]
-    curated = curate(align(read, alignment), Policy())
+    known = read_synonyms(synonyms) if synonyms else ()
+    names, own = read_sources(sources, None if annotations in (None, "sample") else Path(annotations), known)
+    catalogue = KINETICS.and_own(one.source for one in own)
+    released = tuple(name for name in catalogue.check_sources(names) if not catalogue[name].is_own)
+    files = annotation_files(annotations, released, check_splits(splits)) if released else []
+    read = [*map(read_list, files), *(one for lists in own for one in lists.lists)]
+    curated = curate(align(read, Alignment(known), catalogue), Policy(), catalogue)
     rows = [{"source": one.file.source, "split": one.file.split, "rows": one.num_rows} for one in read]
-    return clips_table(curated), {"lists": rows, "leaked_rows": rows_leaked(curated.rows)}
+    return clips_table(curated), {"lists": rows, "leaked_rows": rows_leaked(curated.rows)}, catalogue
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -15,7 +15,11 @@ from k710.text import counted
 
 @click.command("build")
 @click.option("--recipe", default="k710", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
-@click.option("--sources", type=COMMA_LIST, help="Releases to build from: k400, k600, k700, k700_2020.")
+@click.option(
+    "--sources",
+    type=COMMA_LIST,
+    help="What to build from: k400, k600, k700, k700_2020, and NAME=PATH for lists of your own.",
+)
 @click.option("--splits", type=COMMA_LIST, help="Lists to read: train, val, test.")
 @click.option(
     "--leak-policy", metavar="POLICY", help="train-purge or val-purge: the side that loses its videos of the other."
@@ -62,20 +66,29 @@ def command(
     from k710.cli.fetch import fetch_and_print, fetch_options, store_of
     from k710.curation.build import CurationRecipe, build
     from k710.lists.labels import read_synonyms
+    from k710.lists.published.read import read_sources
     from k710.manifest.write import check_output
     from k710.recipes import read_recipe
+    from k710.sources.known import KINETICS
 
     # Arrow and numpy cannot use each other's free memory. With one allocator for both, the peak is a third lower.
     pa.set_memory_pool(pa.system_memory_pool())
     given = {name: value for name, value in choices.items() if value is not None}
     if "holdout" in given:
         given.setdefault("splits", ())  # so that the lists to hold out are read
-    chosen = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given).checked()
+    found = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given)
+    known = read_synonyms(synonyms) if synonyms else ()
+    folder = None if annotations in (None, "sample") else Path(annotations)
+    names, own = read_sources(found.sources, folder, known)
+    catalogue = KINETICS.and_own(one.source for one in own)
+    chosen = dataclasses.replace(found, sources=names).checked(catalogue)
     check_output(out, force=force)  # before anything is downloaded
     fetching = fetch_options(origins) if origins else None
-    files = annotation_files(annotations, chosen.sources, chosen.splits)
-    own = read_synonyms(synonyms) if synonyms else ()
-    manifest = build(chosen, files, out, synonyms=own, strict=strict, force=force, fates=fates)
+    for note in (note for one in own for note in one.notes):
+        click.echo(note, err=True)
+    released = tuple(name for name in chosen.sources if not catalogue[name].is_own)
+    files = annotation_files(annotations, released, chosen.splits) if released else []
+    manifest = build(chosen, files, out, synonyms=known, strict=strict, force=force, fates=fates, own=own)
     _print_attrition(manifest.about)
     _print_comparison_with_paper(manifest.about)
     click.echo(
@@ -90,7 +103,8 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
     from k710.curation.curate import FATES
 
     counts, recipe = dataset["counts"], dataset["recipe"]
-    shown = [fate for fate in FATES if fate not in ("malformed", "near_duplicate") or counts["fates"][fate]]
+    seldom = ("malformed", "near_duplicate", "other_classes")
+    shown = [fate for fate in FATES if fate not in seldom or counts["fates"].get(fate)]
     rows = [[f"{e['source']} {e['split']}", e["rows"], *(e[fate] for fate in shown)] for e in counts["lists"]]
     total = ["all lists", counts["rows"], *(counts["fates"][fate] for fate in shown)]
     policy = f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}"
@@ -112,13 +126,13 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
 
 
 def _print_comparison_with_paper(dataset: dict[str, Any]) -> None:
-    from k710.curation.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
+    from k710.curation.attrition import beside_the_printed, list_warnings, why_it_differs, why_not_compared
 
     warnings = list_warnings(dataset["counts"]["lists"], dataset["counts"].get("misnamed", {}))
     for warning in warnings.values():
         click.echo(f"Warning: {warning}", err=True)
-    if is_miniature(dataset["counts"]):
-        click.echo(f"{MINIATURE}\n")
+    if reason := why_not_compared(dataset["counts"]):
+        click.echo(f"{reason}\n")
         return
     rows = [
         [row.what, row.here, row.published, row.paper, "" if row.difference is None else f"{row.difference:+,}"]

@@ -165,10 +165,16 @@ def _evaluate(
         other = read_predictions(common_with) if common_with else None
         if other is not None:
             check_comparable(other, view)
-        model = model_for_view(
-            checkpoint, view, dialect=dialect, num_frames=num_frames, size_px=size_px, weights=clip_weights
-        )
         opened = open_manifest(manifest)
+        model = model_for_view(
+            checkpoint,
+            view,
+            sources=opened.catalogue,
+            dialect=dialect,
+            num_frames=num_frames,
+            size_px=size_px,
+            weights=clip_weights,
+        )
     if process.is_first:
         for message in model.messages:
             step.say(message)

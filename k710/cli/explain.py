@@ -25,13 +25,15 @@ def command(id_or_clip: str, manifest: Location) -> None:
       k710 explain https://youtu.be/sample-0001 --manifest manifests/sample
     """
     from k710.curation.explain import explain
-    from k710.lists.clip_paths import clip_in_path
+    from k710.manifest.file_names import name_in
     from k710.manifest.read import open_manifest
 
-    name = clip_in_path(id_or_clip)
+    opened = open_manifest(manifest)
+    name = name_in(opened, id_or_clip)
     if name is None:
+        other = ", or an ID of " + " or ".join(source.title for source in opened.catalogue.own)
         raise click.UsageError(
             f"{id_or_clip!r} is not a YouTube ID (11 characters), the address of a video or a clip "
-            "({id}_000010_000020)"
+            f"({{id}}_000010_000020){other if opened.catalogue.own else ''}"
         )
-    click.echo("\n".join(explain(open_manifest(manifest), name)))
+    click.echo("\n".join(explain(opened, name)))

@@ -78,7 +78,9 @@ def _lists(
     from k710.manifest.views import view
 
     dialect = common.pop("dialect")
-    written = export(view(manifest.clips, view_name, dialect=dialect), out, form=form, **common, **given)
+    written = export(
+        view(manifest.clips, view_name, manifest.catalogue, dialect=dialect), out, form=form, **common, **given
+    )
     for name, rows in written.items():
         click.echo(f"{out / name}: {counted(rows, 'clip')}")
 

@@ -136,9 +136,7 @@ def fetch_options(
     from k710.fetch.origins.parse import parse_origin
     from k710.fetch.origins.youtube.options import YouTubeOptions
     from k710.fetch.plan import FetchOptions
-    from k710.fetch.wanted import check_wanted
 
-    check_wanted(view, splits)
     names = tuple(origin for given in origins for origin in split_origins(given)) or ("cvdf",)
     chosen = read_profile(profile, audio=audio)
     parsed_part = Part() if part is None else parse_part(part)

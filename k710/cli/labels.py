@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import FILE, print_json, print_table
+from k710.cli.common import ANY_PATH, FILE, print_json, print_table
+from k710.text import counted
+
+if TYPE_CHECKING:
+    from k710.lists.labels import Alignment
 
 
 @click.command("labels")
@@ -17,6 +22,9 @@ from k710.cli.common import FILE, print_json, print_table
 @click.option("--to-dialect", default="canonical", show_default=True, help="Index order of --to.")
 @click.option("--rows", "only_rows", is_flag=True, help="Print only the row list, as JSON; null for a missing class.")
 @click.option("--synonyms", type=FILE, help="CSV with the columns name,label, added to the published synonyms.")
+@click.option(
+    "--suggest", type=ANY_PATH, metavar="LISTS", help="Propose synonyms for your own lists, as CSV for you to edit."
+)
 def command(
     names: tuple[str, ...],
     source: str | None,
@@ -25,16 +33,19 @@ def command(
     to_dialect: str,
     only_rows: bool,
     synonyms: Path | None,
+    suggest: Path | None,
 ) -> None:
     """Show and map the class names.
 
-    Prints how the classes of the releases become 710, the meaning of a NAME, or the map between two label sets.
+    Prints how the classes of the releases become 710, the meaning of a NAME, the map between two label sets, or, for
+    lists of your own, the classes that their names may mean.
 
     \b
     Examples:
       k710 labels
       k710 labels "tying tie" picking_fruit
       k710 labels --from k710 --dialect uniformerv2 --to k400 --rows
+      k710 labels --suggest my_clips.csv > names.csv
     """
     from k710.lists.labels import Alignment, read_synonyms
 
@@ -48,6 +59,11 @@ def command(
         _print_map(source, target, dialect, to_dialect, only_rows)
         return
     alignment = Alignment(read_synonyms(synonyms) if synonyms else ())
+    if suggest is not None:
+        if names or source:
+            raise click.UsageError("--suggest proposes for a whole dataset; give no names and no --from with it")
+        _print_suggestions(suggest, alignment)
+        return
     if names:
         for name in names:
             label = alignment.align(name)
@@ -80,6 +96,26 @@ def _print_classes() -> None:
     print_table(["class", "label", *UNION.members, "uniformerv2", "also called"], rows)
     click.echo("class: canonical index, as in MMAction2. uniformerv2: row of OpenGVLab's 710-way heads.")
     click.echo("(?): published as a synonym, but the meaning differs.")
+
+
+def _print_suggestions(path: Path, alignment: Alignment) -> None:
+    """The proposals on stdout, and what to do with them on stderr."""
+    from dataclasses import replace
+
+    from k710.lists.own_lists import read_own
+    from k710.lists.own_source import OWN, own_spec
+    from k710.lists.suggest import as_synonyms, suggestions
+
+    names = read_own(replace(own_spec("mine", path), labels=OWN, synonyms=None)).source.classes
+    found = suggestions(names, alignment)
+    click.echo(f"{len(names) - len(found):,} of {counted(len(names), 'label')} are K710's by name.", err=True)
+    if found:
+        click.echo(as_synonyms(found), nl=False)
+        click.echo(
+            "Nothing is merged by this. Fill in the column label where you find that a name means that class, and "
+            "delete the other lines; then name the file as synonyms.",
+            err=True,
+        )
 
 
 def _print_map(source: str, target: str, dialect: str, to_dialect: str, only_rows: bool) -> None:

@@ -13,6 +13,7 @@ from k710.curation.audit import rows_leaked
 from k710.curation.curate import FATES, Curated
 from k710.curation.list_identity import misnamed, shortfalls
 from k710.curation.overlap import Overlaps, conflicts, overlaps
+from k710.manifest.schema import OTHER_CLASSES
 from k710.sources.known import KNOWN_SOURCES, UNION
 from k710.sources.source import SPLITS
 
@@ -21,21 +22,22 @@ def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Tab
     """The counts of a build, as they stand in dataset.json beside `sources`. The fates of a list sum to its rows."""
     rows = curated.rows
     cell = (rows.source.astype(np.int64) * len(SPLITS) + rows.split) * len(FATES) + curated.fate
-    table = np.bincount(cell, minlength=len(KNOWN_SOURCES) * len(SPLITS) * len(FATES)).reshape(
-        -1, len(SPLITS), len(FATES)
-    )
+    names = rows.sources.names
+    table = np.bincount(cell, minlength=len(names) * len(SPLITS) * len(FATES)).reshape(-1, len(SPLITS), len(FATES))
+    fates = tuple(fate for fate in FATES if fate != OTHER_CLASSES or np.any(table[..., FATES.index(OTHER_CLASSES)]))
     per_list = []
     for source in sources:
-        counts = table[list(KNOWN_SOURCES).index(source["source"]), SPLITS.index(source["split"])].tolist()
-        fates = dict(zip(FATES, counts, strict=True)) | {"malformed": len(source["malformed"])}
-        per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **fates})
+        counts = table[names.index(source["source"]), SPLITS.index(source["split"])].tolist()
+        of_list = dict(zip(FATES, counts, strict=True)) | {"malformed": len(source["malformed"])}
+        of_list = {fate: of_list[fate] for fate in fates}
+        per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **of_list})
     class_ids = clips["class_id"].fill_null(-1).to_numpy()
     found = overlaps(clips)
     not_as_named, leaked_rows = misnamed(clips), rows_leaked(rows)
     return {
         "lists": per_list,
         "rows": sum(entry["rows"] for entry in per_list),
-        "fates": {fate: sum(entry[fate] for entry in per_list) for fate in FATES},
+        "fates": {fate: sum(entry[fate] for entry in per_list) for fate in fates},
         "clips": clips.num_rows,
         "videos": rows.num_videos,
         **{split: int(np.count_nonzero(curated.split == SPLITS.index(split))) for split in ("train", "val")},
@@ -73,24 +75,29 @@ class PrintedCount:
         return None if self.paper is None else self.here - self.paper
 
 
-MINIATURE = "These lists are a miniature of the releases'; a build of real lists shows the paper's counts here."
+_MINIATURE = "These lists are a miniature of the releases'; a build of real lists shows the paper's counts here."
+_NO_RELEASE = "No list is one of a Kinetics release, so there are no printed counts to compare with."
 
 
-def is_miniature(counts: dict[str, Any]) -> bool:
-    """Whether no list has a hundredth of the rows that were first published: the paper's counts beside such lists say
-    nothing."""
-    for entry in counts["lists"]:
+def why_not_compared(counts: dict[str, Any]) -> str:
+    """Why the paper's counts beside these lists would say nothing: no list of a release has a hundredth of the rows
+    that were first published, or there is no such list. Empty where they say something."""
+    of_releases = [entry for entry in counts["lists"] if entry["source"] in KNOWN_SOURCES]
+    for entry in of_releases:
         published = KNOWN_SOURCES[entry["source"]].published_rows.get(entry["split"])
         if published is None or entry["rows"] >= published / 100:
-            return False
-    return True
+            return ""
+    return _MINIATURE if of_releases else _NO_RELEASE
 
 
 def beside_the_printed(counts: dict[str, Any]) -> list[PrintedCount]:
     """Every list's rows, and K710's own counts, beside the releases' and the paper's."""
     printed = []
     for entry in counts["lists"]:
-        release, split = KNOWN_SOURCES[entry["source"]], entry["split"]
+        release, split = KNOWN_SOURCES.get(entry["source"]), entry["split"]
+        if release is None:  # nothing was printed of a user's own source
+            printed.append(PrintedCount(f"{entry['source']} {split}", entry["rows"], None, None))
+            continue
         published, paper = release.published_rows.get(split), release.paper_rows.get(split)
         printed.append(PrintedCount(f"{release.name} {split}", entry["rows"], published, paper))
     # A build without train lists says nothing about K710's train.

@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from k710.curation.clips import list_rows
 from k710.curation.curate import FATES, Policy, Rows, codes, curate, hold_out
-from k710.curation.overlap import LISTS, conflicts, overlaps, video_presence, video_starts
+from k710.curation.overlap import Presence, conflicts, lists_in, overlaps, video_presence, video_starts
 from k710.lists.clip_names import ClipName
 from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 from k710.sources.source import SPLITS
 
 POLICIES = {
@@ -23,9 +25,11 @@ POLICIES = {
 }
 
 
-def audit(clips: pa.Table, leaked_rows: Mapping[str, int] | None = None) -> dict[str, Any]:
+def audit(
+    clips: pa.Table, leaked_rows: Mapping[str, int] | None = None, sources: Catalogue = KINETICS
+) -> dict[str, Any]:
     """Overlaps, leaks under each policy and conflicts of a clips table, as plain data. `leaked_rows` is what
-    `rows_leaked` gives.
+    `rows_leaked` gives, `sources` the catalogue of the manifest.
 
     `overlap` has a matrix by YouTube ID and one by clip, rows and columns as in `lists`. `policies` tells, for each
     policy, the train and val that it makes of these lists, and how many videos of that train stand in each val and
@@ -40,7 +44,7 @@ def audit(clips: pa.Table, leaked_rows: Mapping[str, int] | None = None) -> dict
         "lists": [f"{source} {split}" for source, split in found.lists],
         "overlap": {"by_id": found.by_id.tolist(), "by_clip": found.by_clip.tolist()},
         "ids_by_splits": ids_by_splits(clips),
-        "policies": leaks_by_policy(clips, leaked_rows),
+        "policies": leaks_by_policy(clips, leaked_rows, sources),
         "near_duplicates": int(np.count_nonzero(codes(clips["drop_reason"]) == DROP_REASONS.index(NEAR_DUPLICATE))),
         "conflicts": contradictions.counts(),
         "conflicting": {name: getattr(contradictions, name).to_pylist() for name in contradictions.counts()},
@@ -49,9 +53,10 @@ def audit(clips: pa.Table, leaked_rows: Mapping[str, int] | None = None) -> dict
 
 def ids_by_splits(clips: pa.Table) -> dict[str, int]:
     """YouTube IDs in the lists of each split over all releases, and in those of each two splits."""
-    video_lists = video_presence(clips)
+    video_lists, lists = video_presence(clips), lists_in(clips)
     bits = {
-        split: np.uint16(sum(1 << bit for bit, (_, other) in enumerate(LISTS) if other == split)) for split in SPLITS
+        split: video_lists.dtype.type(sum(1 << bit for bit, (_, other) in enumerate(lists) if other == split))
+        for split in SPLITS
     }
     stands_in = {split: (video_lists & mask) != 0 for split, mask in bits.items() if np.any(video_lists & mask)}
     counts = {split: int(np.count_nonzero(ids)) for split, ids in stands_in.items()}
@@ -64,28 +69,30 @@ def rows_leaked(rows: Rows) -> dict[str, int] | None:
     """For each policy the list rows that it takes for leaked. None where no list has one clip in several rows: then
     the clips table stands for every row."""
     lists = rows.source.astype(np.int64) * len(SPLITS) + rows.split
-    if len(np.unique(rows.clip * np.int64(len(LISTS)) + lists)) == len(rows):
+    if len(np.unique(rows.clip * np.int64(len(rows.sources.names) * len(SPLITS)) + lists)) == len(rows):
         return None
     return {name: int(np.count_nonzero(hold_out(rows, policy))) for name, policy in POLICIES.items()}
 
 
-def leaks_by_policy(clips: pa.Table, leaked_rows: Mapping[str, int] | None = None) -> dict[str, dict[str, Any]]:
+def leaks_by_policy(
+    clips: pa.Table, leaked_rows: Mapping[str, int] | None = None, sources: Catalogue = KINETICS
+) -> dict[str, dict[str, Any]]:
     """For each policy that these lists allow: clips of train and val, the rows and videos that it takes for leaked (of
     train lists, under val-purge of val lists), and train's videos in each evaluation list. `leaked_rows` is what
     `rows_leaked` gives."""
-    rows = list_rows(clips)
+    rows = list_rows(clips, sources)
     splits = {SPLITS[code] for code in np.unique(codes(rows["split"]))}
     starts, video_lists = video_starts(clips), video_presence(clips)
     evaluation = {
-        f"{source} {split}": np.uint16(1 << bit)
-        for bit, (source, split) in enumerate(LISTS)
-        if split != "train" and np.any(video_lists & np.uint16(1 << bit))
+        f"{source} {split}": bit
+        for (source, split), bit in zip(lists_in(clips), _bits(video_lists), strict=False)
+        if split != "train" and np.any(video_lists & bit)
     }
     result = {}
     for name, policy in POLICIES.items():
         if not splits.issuperset({"train", *policy.holdout}):
             continue
-        curated = curate(rows, policy)
+        curated = curate(rows, policy, sources)
         split, leaked = curated.split, curated.fate == FATES.index("leaked")
         in_train = np.logical_or.reduceat(split == SPLITS.index("train"), starts)
         result[name] = {
@@ -96,6 +103,12 @@ def leaks_by_policy(clips: pa.Table, leaked_rows: Mapping[str, int] | None = Non
             "leaks": {list_: int(np.count_nonzero(video_lists[in_train] & bit)) for list_, bit in evaluation.items()},
         }
     return result
+
+
+def _bits(presence: Presence) -> list[Any]:
+    """The single bits of the numbers of a presence mask."""
+    kind = presence.dtype.type
+    return [kind(1 << bit) for bit in range(8 * presence.dtype.itemsize)]
 
 
 def compare_names(train: Sequence[ClipName], evaluation: Sequence[ClipName]) -> dict[str, Any]:

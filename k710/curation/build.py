@@ -19,10 +19,13 @@ from k710.curation.curate import FATES, Curated, Policy, align, curate
 from k710.errors import UsageError
 from k710.lists.annotations import AnnotationList, ListFile, read_list
 from k710.lists.labels import Alignment, Synonym
-from k710.manifest.read import Manifest
+from k710.lists.own_lists import OwnLists
+from k710.manifest.read import OWN_SOURCES, Manifest
 from k710.manifest.write import check_output, write_manifest
-from k710.recipes import as_dict
-from k710.sources.known import UNION, check_sources, check_splits, source_named
+from k710.recipes import as_dict, make_recipe
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS, UNION, check_splits, source_named
+from k710.sources.own import as_plain
 from k710.storage.storage import Location, replacing
 
 # Official lists are not the user's to mend: a few bad rows are dropped and reported instead of stopping the build.
@@ -39,9 +42,12 @@ class CurationRecipe:
     holdout: tuple[str, ...] = ("val",)
     precedence: tuple[str, ...] = UNION.precedence
 
-    def checked(self) -> CurationRecipe:
-        """The recipe with everything in its canonical order. Raises UsageError for choices that make no sense."""
+    def checked(self, sources: Catalogue = KINETICS) -> CurationRecipe:
+        """The recipe with everything in its canonical order. `sources`: those that it may name. Raises UsageError for
+        choices that make no sense."""
         policy = self.policy
+        if any(name not in sources.sources for name in policy.precedence):
+            raise UsageError(f"precedence names each release at most once, of {', '.join(sources.names)}")
         splits = check_splits(self.splits or ("train", "val", *policy.holdout))
         unread = [split for split in policy.holdout if split not in splits]
         if "train" in splits and unread:
@@ -49,11 +55,18 @@ class CurationRecipe:
                 f"train would be built without holding out {' and '.join(unread)}, since those lists are not read; "
                 f"add {','.join(unread)} to --splits"
             )
-        return CurationRecipe(check_sources(self.sources), splits, self.leak_policy, policy.holdout, policy.precedence)
+        chosen = sources.check_sources(self.sources)
+        return CurationRecipe(chosen, splits, self.leak_policy, policy.holdout, policy.precedence)
 
     @property
     def policy(self) -> Policy:
         return Policy(self.leak_policy, check_splits(self.holdout), tuple(map(source_named, self.precedence)))
+
+
+def recipe_of(manifest: Manifest) -> CurationRecipe:
+    """The recipe of a manifest, checked. Raises RecipeError or UsageError for one that this k710 would not write."""
+    recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=str(manifest.path))
+    return recipe.checked(manifest.catalogue)
 
 
 def build(
@@ -65,29 +78,33 @@ def build(
     strict: bool = False,
     force: bool = False,
     fates: Path | None = None,
+    own: Sequence[OwnLists] = (),
 ) -> Manifest:
     """Build the manifest `out` from annotation lists; see docs/build.md.
 
-    `files` are the lists of the recipe's sources and splits (`annotations.find_lists` finds them in a folder). With
+    `files` are the lists of the recipe's sources and splits (`annotations.find_lists` finds them in a folder), `own`
+    those of a user's own sources, which the recipe names too. With
     `strict` a bad row stops the build in downloaded lists too. `fates` names a CSV or Parquet file for the fate of
     every row. Raises ListError, LabelError, ManifestError or UsageError; then `out` is as it was before.
     """
-    recipe, files = recipe.checked(), tuple(files)
+    sources = KINETICS.and_own(one.source for one in own)
+    recipe, files = recipe.checked(sources), tuple(files)
     check_output(out, force=force)
     if fates is not None and fates.resolve() in {file.path.resolve() for file in files}:
         raise UsageError(f"{fates}: is one of the lists that are read; choose another place for the fates")
     if fates is not None and out.resolve() in fates.resolve().parents:
         raise UsageError(f"{fates}: lies inside the manifest {out}, which holds nothing else; choose another place")
     alignment = Alignment(synonyms)
-    rows, sources = _merge(files, alignment, strict=strict)
+    rows, read = _merge(files, alignment, sources, own, strict=strict)
     pa.default_memory_pool().release_unused()  # what reading the lists took; a quarter of the peak
-    curated = curate(rows, recipe.policy)
+    curated = curate(rows, recipe.policy, sources)
     clips = clips_table(curated)
     details = {
         "recipe": as_dict(recipe),
-        "sources": sources,
+        "sources": read,
+        **({OWN_SOURCES: [as_plain(one.source) for one in own]} if own else {}),
         "synonyms": {synonym.name: synonym.label for synonym in synonyms},
-        "counts": attrition(sources, curated, clips),
+        "counts": attrition(read, curated, clips),
     }
     if fates is not None:
         write_fates(fates, curated, clips)
@@ -96,15 +113,17 @@ def build(
     return write_manifest(out, clips, details, force=force)
 
 
-def _merge(files: Iterable[ListFile], alignment: Alignment, *, strict: bool) -> tuple[pa.Table, list[dict[str, Any]]]:
+def _merge(
+    files: Iterable[ListFile], alignment: Alignment, sources: Catalogue, own: Sequence[OwnLists], *, strict: bool
+) -> tuple[pa.Table, list[dict[str, Any]]]:
     """All rows of all lists, aligned, and what dataset.json says of each list; the lists themselves are let go."""
 
     def read(file: ListFile) -> AnnotationList:
         return read_list(file, tolerated_share=0.0 if strict or file.url is None else TOLERATED_SHARE)
 
     with ThreadPoolExecutor(2) as pool:  # parsing and hashing do not hold the interpreter; more would hold more files
-        lists = list(pool.map(read, files))
-    return align(lists, alignment), [_provenance(annotation_list) for annotation_list in lists]
+        lists = [*pool.map(read, files), *(annotation_list for one in own for annotation_list in one.lists)]
+    return align(lists, alignment, sources), [_provenance(annotation_list) for annotation_list in lists]
 
 
 def _provenance(annotation_list: AnnotationList) -> dict[str, Any]:

@@ -5,56 +5,58 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from k710.curation.curate import ROW_SCHEMA, Curated, Rows, constant
-from k710.lists.labels import class_names, k710_classes_of
+from k710.curation.curate import Curated, Rows, constant, row_schema
+from k710.lists.labels import class_names, union_classes_of
+from k710.manifest.clip_ids import clip_ids
 from k710.manifest.listings import class_id_name, class_ids_name, classes_in, masks_of, split_name
 from k710.manifest.memberships import in_splits_of, label_columns, split_column
-from k710.manifest.schema import DROP_REASONS, clips_schema
-from k710.sources.known import KNOWN_SOURCES
+from k710.manifest.schema import clips_schema, drop_reasons
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 from k710.sources.source import SPLITS
 
 
 def clips_table(curated: Curated) -> pa.Table:
-    """The clips table (manifest.CLIPS_SCHEMA) in clip_id order.
+    """The clips table (manifest.table_schema) in clip_id order.
 
     A clip's label comes from its train and val rows, by precedence of releases; labels that lost stand in
     `other_class_ids`. Each release's own splits and labels are as published, whatever curation decided. The table has
     the label of each split too where the lists of one release label a clip differently (listings.py).
     """
-    rows = curated.rows
+    rows, sources = curated.rows, curated.rows.sources
     num_clips = len(curated.split)
     first = np.flatnonzero(np.diff(rows.clip, prepend=-1))  # the row whose label counts
-    class_id = np.where(rows.of_splits("test")[first], np.int16(-1), rows.class_id[first])
+    class_id = np.where(rows.never_in[first], np.int16(-1), rows.class_id[first])
     place = rows.table.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(rows.order[first]))
-    clip_ids = _clip_ids(*place.columns)
+    names = clip_ids(*place.columns)
     columns = {
-        "clip_id": clip_ids,
+        "clip_id": names,
         **dict(zip(place.column_names, place.columns, strict=True)),
         "label": _named(class_id, class_names("k710")),
         "class_id": _nullable(class_id),
         "other_class_ids": _other_class_ids(rows, class_id),
         "split": _named(curated.split, SPLITS),
-        "drop_reason": _named(curated.drop_reason, DROP_REASONS),
-        "kept_clip_id": clip_ids.take(pa.array(curated.kept_clip, mask=curated.kept_clip < 0)),
+        "drop_reason": _named(curated.drop_reason, drop_reasons(curated.drop_reason)),
+        "kept_clip_id": names.take(pa.array(curated.kept_clip, mask=curated.kept_clip < 0)),
     }
-    for source in KNOWN_SOURCES:
+    for source in sources.names:
         masks, classes = _as_published(rows, source, num_clips)
         label, labels = label_columns(masks, classes)
         columns[split_name(source)] = split_column(masks)
         columns[class_id_name(source)] = _nullable(label)
         if labels is not None:
             columns[class_ids_name(source)] = labels
-    return pa.table(columns, schema=clips_schema(columns)).combine_chunks()
+    return pa.table(columns, schema=clips_schema(columns, sources)).combine_chunks()
 
 
-def list_rows(clips: pa.Table) -> pa.Table:
-    """The list rows (curate.ROW_SCHEMA) that a clips table stands for: one for each clip and list that has it."""
-    parts = []
-    for source, release in KNOWN_SOURCES.items():
+def list_rows(clips: pa.Table, sources: Catalogue = KINETICS) -> pa.Table:
+    """The list rows (curate.row_schema) that a clips table stands for: one for each clip and list that has it.
+    `sources`: the catalogue of the manifest."""
+    parts, schema = [], row_schema(sources)
+    for source, release in sources.sources.items():
         masks = masks_of(clips, source)
-        to_k710 = np.array([*k710_classes_of(release.label_set), -1], np.int16)
+        to_k710 = np.array([*union_classes_of(release), -1], np.int16)
         for split in SPLITS:
             listed = np.flatnonzero(in_splits_of(masks, (split,)))
             if not len(listed):
@@ -62,27 +64,20 @@ def list_rows(clips: pa.Table) -> pa.Table:
             release_class = classes_in(clips, source, split, masks)[listed]
             place = clips.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(listed))
             columns = [
-                constant(source, tuple(KNOWN_SOURCES), len(listed)),
+                constant(source, sources.names, len(listed)),
                 constant(split, SPLITS, len(listed)),
                 pa.array(np.zeros(len(listed), np.int32)),
                 *place.columns,
                 pa.array(release_class),
                 pa.array(to_k710[release_class]),
             ]
-            parts.append(pa.table(columns, schema=ROW_SCHEMA))
-    return pa.concat_tables(parts).combine_chunks() if parts else ROW_SCHEMA.empty_table()
-
-
-def _clip_ids(youtube_id: pa.ChunkedArray, time_start_s: pa.ChunkedArray, time_end_s: pa.ChunkedArray) -> pa.Array:
-    """`{youtube_id}_{time_start:06d}_{time_end:06d}`, the name of a clip's file in the public archives."""
-    start, end = (pc.utf8_lpad(time.cast(pa.string()), 6, "0") for time in (time_start_s, time_end_s))
-    joined = pc.binary_join_element_wise(youtube_id, start, end, "_")
-    return pa.concat_arrays(joined.chunks) if joined.num_chunks != 1 else joined.chunk(0)
+            parts.append(pa.table(columns, schema=schema))
+    return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
 
 
 def _other_class_ids(rows: Rows, class_id: npt.NDArray[np.int16]) -> pa.Array:
     """For each clip, the K710 classes that other train and val rows give it, ascending; null where there are none."""
-    contradicts = ~rows.of_splits("test") & (rows.class_id != class_id[rows.clip])
+    contradicts = ~rows.never_in & (rows.class_id != class_id[rows.clip])
     pairs = np.unique(rows.clip[contradicts].astype(np.int64) << 16 | rows.class_id[contradicts])
     counts = np.bincount(pairs >> 16, minlength=len(class_id))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
@@ -94,7 +89,7 @@ def _as_published(rows: Rows, source: str, num_clips: int) -> tuple[npt.NDArray[
     """(clips,) the splits in which a release lists each clip, as a mask of bits, and (splits, clips) the class index
     that each split gives it, -1 for none. Of two labels in one split, the first alphabetically."""
     masks, classes = np.zeros(num_clips, np.uint8), np.full((len(SPLITS), num_clips), -1, np.int16)
-    of_source = rows.source == list(KNOWN_SOURCES).index(source)
+    of_source = rows.source == rows.sources.names.index(source)
     for number, part in enumerate(SPLITS):
         index = np.flatnonzero(of_source & rows.of_splits(part))[::-1]  # the last write, the first label, stays
         masks[rows.clip[index]] |= np.uint8(1 << number)

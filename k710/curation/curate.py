@@ -16,12 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.errors import LabelError, ListError, UsageError
+from k710.errors import LabelError, UsageError
 from k710.lists.annotations import AnnotationList
-from k710.lists.labels import Alignment, k710_classes_of
-from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE
-from k710.sources.known import KNOWN_SOURCES, PRECEDENCE, UNION
-from k710.sources.source import SPLITS
+from k710.lists.labels import Alignment, union_classes_of
+from k710.manifest.clip_ids import ID_SIZE, are_plain, clip_ids
+from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE, OTHER_CLASSES
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS, PRECEDENCE, UNION
+from k710.sources.source import SPLITS, Source
 
 Array = npt.NDArray[np.generic]
 Ints = npt.NDArray[np.int64]
@@ -37,21 +39,30 @@ LEAK_POLICIES = ("train-purge", "val-purge")
 #   unlabelled    the clip stands in test lists alone, which never enter K710
 #   near_duplicate  it was kept, until `k710 near-duplicates --apply` found its pictures in another clip
 #   malformed     the row could not be read (downloaded lists only; a user's own list is refused)
-FATES = ("kept", "same_clip", "duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE, "malformed")
+#   other_classes  the classes of its source are none of K710's; only where there is such a source
+FATES = ("kept", "same_clip", "duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE, "malformed", OTHER_CLASSES)
 
 _SOURCE = pa.dictionary(pa.int8(), pa.string())
-ROW_SCHEMA = pa.schema(
-    [
-        ("source", _SOURCE),
-        ("split", _SOURCE),
-        ("line", pa.int32()),
-        ("youtube_id", pa.string()),
-        ("time_start_s", pa.int32()),
-        ("time_end_s", pa.int32()),
-        ("release_class_id", pa.int16()),  # index in the release's own class order; -1 where the list has no label
-        ("class_id", pa.int16()),  # canonical K710 index; -1 likewise
-    ]
-)
+
+
+def row_schema(sources: Catalogue) -> pa.Schema:
+    """List rows. The dictionary of `source` is the catalogue's names in their order."""
+    time = pa.float64() if sources.has_fractions else pa.int32()
+    return pa.schema(
+        [
+            ("source", _SOURCE),
+            ("split", _SOURCE),
+            ("line", pa.int32()),
+            ("youtube_id", pa.string()),
+            ("time_start_s", time),
+            ("time_end_s", time),
+            ("release_class_id", pa.int16()),  # index in the release's own class order; -1 where the list has no label
+            ("class_id", pa.int16()),  # canonical K710 index; -1 likewise, and where K710 has no such class
+        ]
+    )
+
+
+ROW_SCHEMA = row_schema(KINETICS)
 
 
 @dataclass(frozen=True)
@@ -74,56 +85,65 @@ class Policy:
             raise UsageError(f"holdout must be val or val,test, not {','.join(self.holdout) or 'nothing'}")
         if self.leak == "val-purge" and self.holdout != ("val",):
             raise UsageError("val-purge keeps every video of train and so has no holdout; leave the holdout at val")
-        unknown = [name for name in self.precedence if name not in KNOWN_SOURCES]
-        if unknown or len(set(self.precedence)) < len(self.precedence):
-            raise UsageError(f"precedence names each release at most once, of {', '.join(KNOWN_SOURCES)}")
+        if len(set(self.precedence)) < len(self.precedence):
+            raise UsageError("precedence names each release at most once")
 
-    def rank(self, source: str) -> int:
-        """0 for the release that wins; releases left out of `precedence` follow it, newest first."""
-        rest = tuple(name for name in PRECEDENCE if name not in self.precedence)
-        return (self.precedence + rest).index(source)
+    def rank(self, source: str, sources: Sequence[str] = PRECEDENCE) -> int:
+        """0 for the source that wins; those left out of `precedence` follow it: Kinetics newest first, then the others
+        of `sources` in their order."""
+        return list(dict.fromkeys((*self.precedence, *PRECEDENCE, *sources))).index(source)
 
 
-def align(lists: Sequence[AnnotationList], alignment: Alignment) -> pa.Table:
-    """All rows of all lists in one table of ROW_SCHEMA, their labels turned into class indices.
+def align(lists: Sequence[AnnotationList], alignment: Alignment, sources: Catalogue = KINETICS) -> pa.Table:
+    """All rows of all lists in one table of `row_schema`, their labels turned into class indices.
 
-    Raises LabelError, with list, line and nearest classes, for a label that no release and no synonym knows, and for
-    one that is no class of the release whose list it stands in.
+    `sources` holds those of all lists. Raises LabelError, with list, line and nearest classes, for a label that no
+    release and no synonym knows, and for one that is no class of the source whose list it stands in.
     """
-    tables = [_aligned(annotation_list, alignment) for annotation_list in lists]
+    tables = [_aligned(annotation_list, alignment, sources) for annotation_list in lists]
     return pa.concat_tables(tables)
 
 
-def _aligned(annotation_list: AnnotationList, alignment: Alignment) -> pa.Table:
+def _aligned(annotation_list: AnnotationList, alignment: Alignment, sources: Catalogue) -> pa.Table:
     file, table = annotation_list.file, annotation_list.table.unify_dictionaries().combine_chunks()
     labels = table["label"].chunk(0) if table.num_rows else pa.array([], table.schema.field("label").type)
-    release_index = {k710: index for index, k710 in enumerate(k710_classes_of(KNOWN_SOURCES[file.source].label_set))}
-    # One look-up per distinct label; the last entry stands for "no label".
-    to_k710 = np.full(len(labels.dictionary) + 1, -1, np.int16)
-    to_release = np.full(len(labels.dictionary) + 1, -1, np.int16)
-    for code, label in enumerate(labels.dictionary.to_pylist()):
-        k710 = alignment.find(label)
-        if k710 is None or k710 not in release_index:
-            line = table["line"][pc.index(labels.indices, code).as_py()]
-            if k710 is None:
-                hint = "If it is another name for one, say so in a --synonyms FILE."
-                raise LabelError(f"{file.path}: line {line}: {alignment.unknown(label)}. {hint}")
-            raise LabelError(f"{file.path}: line {line}: {label!r} is no class of {file.source}")
-        to_k710[code], to_release[code] = k710, release_index[k710]
+    source, schema = sources[file.source], row_schema(sources)
+    to_release = _class_indices(annotation_list, table, labels, source, alignment)
     codes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    to_k710 = np.array([*union_classes_of(source), -1], np.int16)[to_release]
     return pa.table(
         [
-            constant(file.source, tuple(KNOWN_SOURCES), table.num_rows),
+            constant(file.source, sources.names, table.num_rows),
             constant(file.split, SPLITS, table.num_rows),
             table["line"],
             table["youtube_id"],
-            table["time_start_s"],
-            table["time_end_s"],
+            *(table[name].cast(schema.field(name).type) for name in ("time_start_s", "time_end_s")),
             pa.array(to_release[codes]),
             pa.array(to_k710[codes]),
         ],
-        schema=ROW_SCHEMA,
+        schema=schema,
     )
+
+
+def _class_indices(
+    annotation_list: AnnotationList, table: pa.Table, labels: pa.DictionaryArray, source: Source, alignment: Alignment
+) -> npt.NDArray[np.int16]:
+    """The index in the source's classes of each label of a list, one look-up per distinct label; the last entry, -1,
+    stands for "no label"."""
+    path, found = annotation_list.file.path, np.full(len(labels.dictionary) + 1, -1, np.int16)
+    own = {name: index for index, name in enumerate(source.classes)}
+    release_index = {} if source.is_own else {k710: index for index, k710 in enumerate(union_classes_of(source))}
+    for code, label in enumerate(labels.dictionary.to_pylist()):
+        k710 = None if source.is_own else alignment.find(label)
+        index = own.get(label) if source.is_own else release_index.get(-1 if k710 is None else k710)
+        if index is None:
+            where = f"{path}: line {table['line'][pc.index(labels.indices, code).as_py()]}"
+            if k710 is None and not source.is_own:
+                hint = "If it is another name for one, say so in a --synonyms FILE."
+                raise LabelError(f"{where}: {alignment.unknown(label)}. {hint}")
+            raise LabelError(f"{where}: {label!r} is no class of {source.name}")
+        found[code] = index
+    return found
 
 
 def constant(value: str, dictionary: Sequence[str], length: int) -> pa.DictionaryArray:
@@ -157,15 +177,22 @@ class Rows:
     clip: npt.NDArray[np.int32]  # running number of the row's clip, 0..num_clips-1
     video: npt.NDArray[np.int32]  # running number of the row's YouTube ID, 0..num_videos-1
 
+    sources: Catalogue  # `source` is an index into its names
+    place: Ints | None = None  # where each row stands by span, if rows in clip_id order do not stand by span
+
     @classmethod
-    def sort(cls, rows: pa.Table, policy: Policy) -> Rows:
-        id_head, id_tail_and_span = _clip_keys(rows)
-        rank_of = np.array([policy.rank(name) for name in KNOWN_SOURCES], np.int8)
+    def sort(cls, rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Rows:
+        plain = are_plain(rows["youtube_id"], rows["time_start_s"], rows["time_end_s"])
+        id_head, id_tail_and_span = (_clip_keys if plain else _any_clip_keys)(rows)
+        rank_of = np.array([policy.rank(name, sources.names) for name in sources.names], np.int8)
         source, split = codes(rows["source"]), codes(rows["split"])
         class_id = rows["release_class_id"].to_numpy()
-        # One number for the standing within a clip: test lists last, then precedence, then the label's place.
-        is_test = (split == SPLITS.index("test")).astype(np.int32)
-        standing = is_test << 24 | rank_of[source].astype(np.int32) << 20 | (class_id.astype(np.int32) + 1) << 4 | split
+        # One number for the standing within a clip: what never enters K710 last, then precedence, then the label's
+        # place.
+        is_out = (split == SPLITS.index("test")).astype(np.int32)
+        if outsiders := _outsiders(sources):
+            is_out |= np.isin(source, outsiders)
+        standing = is_out << 28 | rank_of[source].astype(np.int32) << 20 | (class_id.astype(np.int32) + 1) << 4 | split
         order = np.lexsort((standing, id_tail_and_span, id_head)).astype(np.int32)
         id_head, id_tail_and_span = id_head[order], id_tail_and_span[order]
         new_video = _changes(id_head) | _changes(id_tail_and_span >> np.uint64(40))
@@ -180,6 +207,8 @@ class Rows:
             class_id=rows["class_id"].to_numpy()[order],
             clip=np.cumsum(new_clip, dtype=np.int32) - np.int32(1),
             video=np.cumsum(new_video, dtype=np.int32) - np.int32(1),
+            sources=sources,
+            place=_places(rows, order) if sources.has_fractions else None,
         )
 
     def __len__(self) -> int:
@@ -193,10 +222,55 @@ class Rows:
         """Which rows come from the lists of these splits."""
         return np.isin(self.split, [SPLITS.index(split) for split in splits])
 
+    @property
+    def outsiders(self) -> Mask | None:
+        """Which rows are of sources that stand beside K710; None where there are no such sources."""
+        outsiders = _outsiders(self.sources)
+        return np.isin(self.source, outsiders) if outsiders else None
+
+    @property
+    def never_in(self) -> Mask:
+        """Which rows cannot put a clip into K710: those of test lists, and of sources that stand beside it."""
+        of_test, outsiders = self.of_splits("test"), self.outsiders
+        return of_test if outsiders is None else of_test | outsiders
+
+
+def _outsiders(sources: Catalogue) -> list[int]:
+    """The sources, by their place in the catalogue, whose classes are none of K710's."""
+    return [number for number, source in enumerate(sources.sources.values()) if not source.in_union]
+
+
+def _places(rows: pa.Table, order: npt.NDArray[np.int32]) -> Ints:
+    """For each of the rows in this order its place by video, start and end: names of times with and without fractions
+    do not sort by time."""
+    video = pc.dictionary_encode(rows["youtube_id"].combine_chunks()).indices.to_numpy()[order]
+    start_s, end_s = (rows[name].fill_null(-1).to_numpy()[order] for name in ("time_start_s", "time_end_s"))
+    place = np.empty(len(order), np.int64)
+    place[np.lexsort((np.arange(len(order)), end_s, start_s, video))] = np.arange(len(order))
+    return place
+
+
+def _any_clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """As `_clip_keys`, for IDs and spans of any form: running numbers of the video and of the clip in clip_id order.
+    The clips of one video are neighbours in it (sources/video_ids.py)."""
+    names = clip_ids(rows["youtube_id"], rows["time_start_s"], rows["time_end_s"])
+    found = pc.dictionary_encode(names)
+    by_name = pc.sort_indices(found.dictionary).to_numpy()
+    number = np.empty(len(by_name), np.uint64)
+    number[by_name] = np.arange(len(by_name), dtype=np.uint64)
+    clip = number[found.indices.to_numpy()]
+    first_row = np.empty(len(by_name), np.int64)
+    first_row[clip.astype(np.int64)] = np.arange(len(clip))
+    ids = rows["youtube_id"].take(pa.array(first_row)).combine_chunks()
+    starts = np.ones(len(ids), bool)
+    if len(ids) > 1:
+        starts[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    return np.cumsum(starts).astype(np.uint64)[clip.astype(np.int64)], clip
+
 
 def _clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Two numbers per row that sort as its clip_id does: eight bytes of the ID; three more and 20 bits per time."""
-    ids = fixed_width(rows["youtube_id"], 11)
+    ids = fixed_width(rows["youtube_id"], ID_SIZE)
     head = ids[:, :8].copy().view(">u8").ravel().astype(np.uint64)
     tail = np.zeros((len(ids), 4), np.uint8)
     tail[:, 1:] = ids[:, 8:]
@@ -208,14 +282,14 @@ def _clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.u
 def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
     """The bytes of a column of strings that all have the same length, one row of bytes each; no copy.
 
-    Raises ListError for strings of other lengths.
+    Raises ValueError for strings of other lengths.
     """
     array = column.combine_chunks()
     array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
     if len(array):
         ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
         if (row := int(np.argmax(np.diff(ends) != width))) or ends[1] - ends[0] != width:
-            raise ListError(f"video ID {array[row].as_py()!r}: only IDs of {width} characters can be curated as of now")
+            raise ValueError(f"ID {array[row].as_py()!r} has not {width} characters")
     start = array.offset * width
     buffer = np.frombuffer(array.buffers()[2] or b"", np.uint8)
     return buffer[start : start + len(array) * width].reshape(len(array), width)
@@ -232,8 +306,14 @@ def hold_out(rows: Rows, policy: Policy) -> Mask:
     """Rows whose video stands on the other side: train rows of held-out videos, or val rows of train videos."""
     loser, protectors = ("train", policy.holdout) if policy.leak == "train-purge" else ("val", ("train",))
     protected = np.zeros(rows.num_videos, bool)
-    protected[rows.video[rows.of_splits(*protectors)]] = True
-    return rows.of_splits(loser) & protected[rows.video]
+    protected[rows.video[_of_members(rows, *protectors)]] = True
+    return _of_members(rows, loser) & protected[rows.video]
+
+
+def _of_members(rows: Rows, *splits: str) -> Mask:
+    """Which rows come from these splits of sources that K710 can be made of."""
+    outsiders = rows.outsiders
+    return rows.of_splits(*splits) if outsiders is None else rows.of_splits(*splits) & ~outsiders
 
 
 def winners(rows: Rows, candidates: Mask) -> Ints:
@@ -244,8 +324,9 @@ def winners(rows: Rows, candidates: Mask) -> Ints:
         videos = rows.video[index]
         starts = np.flatnonzero(_changes(videos))
         # Rows stand in order of span, so the smallest (rank, position) of a video is its winner.
-        best = np.minimum.reduceat(rows.rank[index].astype(np.int64) << 32 | index, starts) & 0xFFFFFFFF
-        clip_of_video[videos[starts]] = rows.clip[best]
+        place = index if rows.place is None else rows.place[index]
+        best = np.minimum.reduceat(rows.rank[index].astype(np.int64) << 32 | place, starts) & 0xFFFFFFFF
+        clip_of_video[videos[starts]] = rows.clip[best if rows.place is None else np.argsort(rows.place)[best]]
     return clip_of_video
 
 
@@ -269,15 +350,17 @@ class Curated:
     kept_of_video: Ints  # per video: its clip in K710, or else its held-out test clip, or -1
 
 
-def curate(rows: pa.Table, policy: Policy) -> Curated:
-    """Apply a policy to aligned list rows (ROW_SCHEMA). The result does not depend on the order of the rows."""
-    sorted_rows = Rows.sort(rows, policy)
+def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Curated:
+    """Apply a policy to aligned list rows (`row_schema`). The result does not depend on the order of the rows."""
+    sorted_rows = Rows.sort(rows, policy, sources)
     clip, video = sorted_rows.clip, sorted_rows.video
     is_test = sorted_rows.of_splits("test")
     first_clip_row = first_of_clip(sorted_rows, np.ones(len(sorted_rows), bool))
 
     fate = np.full(len(sorted_rows), FATES.index("same_clip"), np.int8)
     fate[is_test & first_clip_row] = FATES.index("unlabelled")
+    if (outsiders := sorted_rows.outsiders) is not None:
+        fate[outsiders & ~is_test] = FATES.index(OTHER_CLASSES)
     leaked = hold_out(sorted_rows, policy)
     fate[leaked] = FATES.index("leaked")
 
@@ -285,7 +368,7 @@ def curate(rows: pa.Table, policy: Policy) -> Curated:
     split = np.full(num_clips, -1, np.int8)
     kept_of_video = np.full(sorted_rows.num_videos, -1, np.int64)
     for part in ("train", "val"):
-        candidates = sorted_rows.of_splits(part) & ~leaked
+        candidates = _of_members(sorted_rows, part) & ~leaked
         winner = winners(sorted_rows, candidates)
         is_winner = winner[video] == clip
         first = first_of_clip(sorted_rows, candidates)
@@ -296,10 +379,14 @@ def curate(rows: pa.Table, policy: Policy) -> Curated:
         kept_of_video = np.maximum(kept_of_video, winner)
     if policy.leak == "train-purge":
         # With test lists held out, a train clip may have given way to a test clip, which K710 does not keep either.
-        held_out = winners(sorted_rows, sorted_rows.of_splits(*policy.holdout))
+        held_out = winners(sorted_rows, _of_members(sorted_rows, *policy.holdout))
         kept_of_video = np.where(kept_of_video >= 0, kept_of_video, held_out)
 
     drop_reason = np.full(num_clips, DROP_REASONS.index("unlabelled"), np.int8)
+    if outsiders is not None:  # of clips that no list of a source of K710 holds
+        alone = np.ones(num_clips, bool)
+        alone[clip[~outsiders]] = False
+        drop_reason[clip[(fate == FATES.index(OTHER_CLASSES)) & alone[clip]]] = DROP_REASONS.index(OTHER_CLASSES)
     for reason in ("leaked", "duplicate_id"):  # a val clip that lost to another val clip may have leaked train rows too
         drop_reason[clip[fate == FATES.index(reason)]] = DROP_REASONS.index(reason)
     drop_reason[split >= 0] = -1

@@ -10,18 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curation.build import CurationRecipe
+from k710.curation.build import CurationRecipe, recipe_of
 from k710.curation.clips import list_rows
 from k710.curation.curate import FATES, Curated, curate
 from k710.errors import ManifestError
 from k710.lists.clip_names import ClipName
-from k710.lists.labels import class_names, k710_classes_of
+from k710.lists.labels import class_names, union_classes_of
 from k710.manifest.listings import class_id_name, lists_of, split_name
 from k710.manifest.read import Manifest
-from k710.manifest.schema import NEAR_DUPLICATE
-from k710.recipes import make_recipe
-from k710.sources.known import KNOWN_SOURCES
+from k710.manifest.schema import NEAR_DUPLICATE, OTHER_CLASSES
+from k710.sources.catalogue import Catalogue
 from k710.sources.source import SPLITS
+from k710.sources.video_ids import raw_id
+from k710.text import seconds
 
 
 def explain(manifest: Manifest, name: ClipName) -> list[str]:
@@ -37,14 +38,14 @@ def explain(manifest: Manifest, name: ClipName) -> list[str]:
     if name.span_s and not pc.any(pc.equal(of_video["clip_id"], str(name))).as_py():
         spans = ", ".join(of_video["clip_id"].to_pylist())
         raise ManifestError(f"{manifest.path}: no clip {name}; of this video it has {spans}")
-    recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=str(manifest.path))
-    curated = curate(list_rows(of_video), recipe.policy)
+    recipe, sources = recipe_of(manifest), manifest.catalogue
+    curated = curate(list_rows(of_video, sources), recipe.policy, sources)
     near = near_duplicates_of(manifest, of_video)
-    lines = [f"Video {name.youtube_id}: https://www.youtube.com/watch?v={name.youtube_id}"]
+    lines = [f"Video {name.youtube_id}: {_where_it_is(name.youtube_id, sources)}"]
     clips = of_video.to_pylist()
     for number, clip in enumerate(clips):
         kept = next((other for other in clips if other["clip_id"] == clip["kept_clip_id"]), None)
-        if name.span_s in (None, (clip["time_start_s"], clip["time_end_s"])):
+        if name.span_s is None or str(name) == clip["clip_id"]:
             lines += ["", *_clip_story(clip, kept, number, curated, recipe, near)]
     others = of_video.num_rows - 1
     if name.span_s and others:
@@ -61,15 +62,23 @@ def near_duplicates_of(manifest: Manifest, clips: pa.Table) -> dict[str, str]:
     if not near:
         return {}
     kept = manifest.clips.filter(pc.is_in(manifest.clips["clip_id"], pa.array(sorted(set(near.values())), pa.string())))
-    where = {row["clip_id"]: _where(row) for row in kept.to_pylist()}
+    where = {row["clip_id"]: _where(row, manifest.catalogue) for row in kept.to_pylist()}
     found = _pairs(manifest)
     return {clip: f"{other}, which is {where[other]}{found.get((clip, other), '')}" for clip, other in near.items()}
 
 
-def _where(clip: dict[str, Any]) -> str:
+def _where_it_is(video: str, sources: Catalogue) -> str:
+    source, raw = raw_id(video)
+    if not source:
+        return f"https://www.youtube.com/watch?v={video}"
+    titles = dict.fromkeys(one.title for one in sources.own if one.space == source)
+    return f"{raw!r} of {', '.join(titles) or source}"
+
+
+def _where(clip: dict[str, Any], sources: Catalogue) -> str:
     if clip["split"] == "train":
         return "in train"
-    lists = [f"{KNOWN_SOURCES[source].title} {split}" for source, split in lists_of(clip)]
+    lists = [f"{sources[source].title} {split}" for source, split in lists_of(clip)]
     return f"held out ({', '.join(lists)})"
 
 
@@ -98,30 +107,32 @@ def _clip_story(
     near: dict[str, str],
 ) -> Iterator[str]:
     """The lines on a clip; `kept` is the clip in whose favour it was left out."""
-    yield f"{clip['clip_id']}, from {clip['time_start_s']} s to {clip['time_end_s']} s"
-    rows = curated.rows
+    start_s, end_s = clip["time_start_s"], clip["time_end_s"]
+    span = "a whole file" if start_s is None else f"from {seconds(start_s)} s to {seconds(end_s)} s"
+    yield f"{clip['clip_id']}, {span}"
+    rows, sources = curated.rows, curated.rows.sources
     for row in np.flatnonzero(rows.clip == number):
-        source = list(KNOWN_SOURCES)[rows.source[row]]
+        source = sources.names[rows.source[row]]
         fate = FATES[curated.fate[row]]
         if fate == "kept" and clip["clip_id"] in near:
             fate = NEAR_DUPLICATE
         label = int(rows.release_class_id[row])
-        says = "without a label" if label < 0 else f"{class_names(source)[label]!r} (class {label})"
-        yield f"  {KNOWN_SOURCES[source].title} {SPLITS[rows.split[row]]}: {says}"
-        yield f"    {fate}: {_why(fate, clip, kept, recipe, near)}"
+        says = "without a label" if label < 0 else f"{class_names(source, sources=sources)[label]!r} (class {label})"
+        yield f"  {sources[source].title} {SPLITS[rows.split[row]]}: {says}"
+        yield f"    {fate}: {_why(fate, clip, kept, recipe, near, sources)}"
     yield f"  K710: {_verdict(clip)}"
-    yield from _labels_that_lost(clip, recipe)
+    yield from _labels_that_lost(clip, recipe, sources)
 
 
-def _labels_that_lost(clip: dict[str, Any], recipe: CurationRecipe) -> Iterator[str]:
+def _labels_that_lost(clip: dict[str, Any], recipe: CurationRecipe, sources: Catalogue) -> Iterator[str]:
     """Which rule decided against each other label of a clip: precedence between releases, the alphabet within one.
 
     Of two labels in the lists of one release the clips table keeps the first. So a label that no release has for its
     own is a second label.
     """
     by_release = {
-        k710_classes_of(release.label_set)[clip[class_id_name(name)]]
-        for name, release in KNOWN_SOURCES.items()
+        union_classes_of(release)[clip[class_id_name(name)]]
+        for name, release in sources.sources.items()
         if clip[class_id_name(name)] is not None and clip[split_name(name)] != "test"
     }
     lost = {index: repr(class_names("k710")[index]) for index in clip["other_class_ids"] or ()}
@@ -135,7 +146,12 @@ def _labels_that_lost(clip: dict[str, Any], recipe: CurationRecipe) -> Iterator[
 
 
 def _why(
-    fate: str, clip: dict[str, Any], kept_clip: dict[str, Any] | None, recipe: CurationRecipe, near: dict[str, str]
+    fate: str,
+    clip: dict[str, Any],
+    kept_clip: dict[str, Any] | None,
+    recipe: CurationRecipe,
+    near: dict[str, str],
+    sources: Catalogue,
 ) -> str:
     if fate == "kept":
         return f"this row puts the clip into {clip['split']}"
@@ -144,10 +160,12 @@ def _why(
     if fate == NEAR_DUPLICATE:
         return f"its pictures repeat {near[clip['clip_id']]}"
     if fate == "duplicate_id":
-        kept, rule = clip["kept_clip_id"], f"({_clip_rule(clip, kept_clip, recipe)})"
+        kept, rule = clip["kept_clip_id"], f"({_clip_rule(clip, kept_clip, recipe, sources)})"
         if kept in near:
             return f"{kept} of the same video was preferred {rule}, and then left out as a near-duplicate"
         return f"{kept} of the same video was kept {rule}"
+    if fate == OTHER_CLASSES:
+        return "the classes of this source are none of K710's"
     if fate == "unlabelled":
         return "it stands in test lists alone, which never enter K710"
     if recipe.leak_policy == "val-purge":
@@ -155,17 +173,17 @@ def _why(
     return f"the video is in a {' or '.join(recipe.holdout)} list, which train must not meet"
 
 
-def _clip_rule(clip: dict[str, Any], kept: dict[str, Any] | None, recipe: CurationRecipe) -> str:
+def _clip_rule(clip: dict[str, Any], kept: dict[str, Any] | None, recipe: CurationRecipe, sources: Catalogue) -> str:
     """What decided between two clips of a video: precedence, or, in lists of one release, the earliest span."""
 
     def best(of: dict[str, Any]) -> str | None:
         split = kept and kept["split"]
-        named = [name for name in KNOWN_SOURCES if of[split_name(name)] == split]
-        return min(named, key=recipe.policy.rank, default=None)
+        named = [name for name, one in sources.sources.items() if one.in_union and of[split_name(name)] == split]
+        return min(named, key=lambda name: recipe.policy.rank(name, sources.names), default=None)
 
     release = best(kept) if kept and kept["split"] else None
     if release and best(clip) == release:
-        return f"both are in {KNOWN_SOURCES[release].title}, and the earliest span counts"
+        return f"both are in {sources[release].title}, and the earliest span counts"
     return f"{_label_rule(recipe)}, then the earliest span"
 
 
@@ -178,7 +196,7 @@ def _verdict(clip: dict[str, Any]) -> str:
     if clip["split"]:
         return f"in {clip['split']} as {clip['label']!r} (class {clip['class_id']})"
     favour = clip["kept_clip_id"]
-    if clip["drop_reason"] == "unlabelled" or favour is None:
+    if clip["drop_reason"] in ("unlabelled", OTHER_CLASSES) or favour is None:
         return f"left out ({clip['drop_reason']})"
     held = "it is held out itself" if favour == clip["clip_id"] else f"in favour of {favour}"
     return f"left out ({clip['drop_reason']}), {held}"

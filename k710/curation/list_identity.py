@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k710.curation.curate import fixed_width
-from k710.manifest.listings import masks_of
+from k710.manifest.clip_ids import ID_SIZE
+from k710.manifest.listings import masks_of, sources_in
 from k710.manifest.memberships import in_splits_of
 from k710.sources.known import KNOWN_SOURCES
 from k710.sources.source import SPLITS
@@ -64,7 +66,8 @@ def shortfalls(lists: Iterable[Mapping[str, Any]]) -> list[Shortfall]:
     known = [
         Shortfall(entry["source"], entry["split"], entry["rows"], published)
         for entry in lists
-        if (published := KNOWN_SOURCES[entry["source"]].published_rows.get(entry["split"])) is not None
+        if entry["source"] in KNOWN_SOURCES
+        and (published := KNOWN_SOURCES[entry["source"]].published_rows.get(entry["split"])) is not None
     ]
     if all(one.rows < one.published / 100 for one in known):
         return []
@@ -73,8 +76,10 @@ def shortfalls(lists: Iterable[Mapping[str, Any]]) -> list[Shortfall]:
 
 def misnamed(clips: pa.Table) -> dict[str, str]:
     """The lists of a clips table whose videos are those of another published list: `k700 val` -> `k700_2020 val`."""
+    found: dict[str, str] = {}
+    if set(sources_in(clips.column_names)) > set(KNOWN_SOURCES):  # videos with other IDs are in no published list
+        clips = clips.filter(pc.invert(pc.match_substring(clips["youtube_id"], "~")))
     videos = video_hashes(clips["youtube_id"])
-    found = {}
     for source in KNOWN_SOURCES:
         masks = masks_of(clips, source)
         for split in SPLITS:
@@ -113,7 +118,7 @@ def video_hashes(youtube_ids: pa.ChunkedArray) -> npt.NDArray[np.uint32]:
     if not len(youtube_ids):
         return np.zeros(0, np.uint32)
     padded = np.zeros((len(youtube_ids), 16), np.uint8)
-    padded[:, :11] = fixed_width(youtube_ids, 11)
+    padded[:, :ID_SIZE] = fixed_width(youtube_ids, ID_SIZE)
     head, tail = padded.view("<u8").T.astype(np.uint64)
     mixed = head * np.uint64(0x9E3779B97F4A7C15) ^ tail * np.uint64(0xC2B2AE3D27D4EB4F)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finish of SplitMix64

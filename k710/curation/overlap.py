@@ -9,20 +9,31 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.manifest.listings import masks_of
-from k710.sources.known import KNOWN_SOURCES
+from k710.manifest.listings import masks_of, sources_in
 from k710.sources.source import SPLITS
 
-LISTS = tuple((source, split) for source in KNOWN_SOURCES for split in SPLITS)  # one bit each in a presence mask
-Presence = npt.NDArray[np.uint16]
+List = tuple[str, str]  # source, split
+Presence = npt.NDArray[np.unsignedinteger]
+
+
+def lists_in(clips: pa.Table) -> tuple[List, ...]:
+    """The lists that a clips table has columns of: one bit each in a presence mask."""
+    return tuple((source, split) for source in sources_in(clips.column_names) for split in SPLITS)
 
 
 def clip_presence(clips: pa.Table) -> Presence:
-    """For each clip, the lists it stands in: bit i for LISTS[i]."""
-    presence = np.zeros(clips.num_rows, np.uint16)
-    for number, source in enumerate(KNOWN_SOURCES):
-        presence |= masks_of(clips, source).astype(np.uint16) << np.uint16(number * len(SPLITS))
+    """For each clip, the lists it stands in: bit i for `lists_in(clips)[i]`."""
+    sources = sources_in(clips.column_names)
+    kind = _kind_of(len(sources) * len(SPLITS))
+    presence = np.zeros(clips.num_rows, kind)
+    for number, source in enumerate(sources):
+        presence |= masks_of(clips, source).astype(kind) << kind(number * len(SPLITS))
     return presence
+
+
+def _kind_of(num_lists: int) -> type[np.unsignedinteger]:
+    """The smallest numbers with a bit for each list."""
+    return next(kind for bits, kind in ((16, np.uint16), (32, np.uint32), (64, np.uint64)) if num_lists <= bits)
 
 
 def video_starts(clips: pa.Table) -> npt.NDArray[np.int64]:
@@ -37,15 +48,20 @@ def video_starts(clips: pa.Table) -> npt.NDArray[np.int64]:
 def video_presence(clips: pa.Table) -> Presence:
     """For each video, in the order of `video_starts`, the lists that any of its clips stands in."""
     starts = video_starts(clips)
-    return np.bitwise_or.reduceat(clip_presence(clips), starts) if len(starts) else np.zeros(0, np.uint16)
+    presence = clip_presence(clips)
+    return np.bitwise_or.reduceat(presence, starts) if len(starts) else presence[:0]
 
 
-def overlap_matrix(presence: Presence) -> npt.NDArray[np.int64]:
-    """`matrix[i, j]`: how many clips (or videos) stand in LISTS[i] and in LISTS[j]; the diagonal is the list's size."""
-    histogram = np.bincount(presence, minlength=1 << len(LISTS))
-    masks = np.flatnonzero(histogram)
-    member = (masks[:, None] >> np.arange(len(LISTS))) & 1
-    matrix: npt.NDArray[np.int64] = member.T @ (member * histogram[masks, None])
+def overlap_matrix(presence: Presence, num_lists: int) -> npt.NDArray[np.int64]:
+    """`matrix[i, j]`: how many clips (or videos) stand in list i and in list j; the diagonal is the list's size."""
+    if presence.dtype == np.uint16:  # counting is faster than sorting
+        histogram = np.bincount(presence, minlength=1 << num_lists)
+        masks = np.flatnonzero(histogram).astype(np.uint64)
+        counts = histogram[masks]
+    else:
+        masks, counts = np.unique(presence.astype(np.uint64), return_counts=True)
+    member = ((masks[:, None] >> np.arange(num_lists, dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
+    matrix: npt.NDArray[np.int64] = member.T @ (member * counts[:, None])
     return matrix
 
 
@@ -60,10 +76,11 @@ class Overlaps:
 
 def overlaps(clips: pa.Table) -> Overlaps:
     """The overlap of every list with every other."""
-    by_id, by_clip = overlap_matrix(video_presence(clips)), overlap_matrix(clip_presence(clips))
+    lists = lists_in(clips)
+    by_id, by_clip = (overlap_matrix(of(clips), len(lists)) for of in (video_presence, clip_presence))
     present = np.flatnonzero(np.diag(by_clip))
     square = np.ix_(present, present)
-    return Overlaps(tuple(LISTS[index] for index in present), by_id[square], by_clip[square])
+    return Overlaps(tuple(lists[index] for index in present), by_id[square], by_clip[square])
 
 
 @dataclass(frozen=True)

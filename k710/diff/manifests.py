@@ -18,7 +18,8 @@ from k710.lists.labels import class_names
 from k710.manifest.memberships import in_splits_of
 from k710.manifest.read import Manifest
 from k710.manifest.views import view_columns
-from k710.sources.known import UNION, VIEWS
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS, UNION
 from k710.sources.source import SPLITS
 from k710.store.store import Store
 from k710.text import counted
@@ -91,15 +92,17 @@ def diff_manifests(
 
     Raises UsageError for an unknown view, ManifestError and StoreError for damage.
     """
-    tables = [manifest.read_clips(columns_of(view)) for manifest in (a, b)]
+    tables = [manifest.read_clips(columns_of(view, manifest.catalogue)) for manifest in (a, b)]
+    names = [manifest.class_names(view) for manifest in (a, b)]
+    if names[0] != names[1]:
+        raise UsageError(f"{view} has other classes in {a.path} than in {b.path}; their clips cannot be compared")
     media = [store and store.best_rows(MEDIA_COLUMNS) for store in (store_a, store_b)]
-    return diff(*tables, view=view, media_a=media[0], media_b=media[1])
+    return diff(*tables, view=view, names=names[0], media_a=media[0], media_b=media[1])
 
 
-def columns_of(view: str) -> tuple[str, ...]:
+def columns_of(view: str, sources: Catalogue = KINETICS) -> tuple[str, ...]:
     """The columns of the clips table that `diff` reads. Raises UsageError for an unknown view."""
-    if view not in VIEWS:
-        raise UsageError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
+    sources.check_view(view)
     of_view = tuple(name for name in view_columns(view) if not name.startswith("time_"))
     return (*of_view, "drop_reason", "kept_clip_id") if view == UNION.name else of_view
 
@@ -109,17 +112,19 @@ def diff(
     b: pa.Table,
     *,
     view: str = "k710",
+    names: tuple[str, ...] | None = None,
     media_a: pa.Table | None = None,
     media_b: pa.Table | None = None,
 ) -> Difference:
     """The difference of two clips tables (`columns_of` the view) and of their media rows (media.MEDIA_COLUMNS).
 
-    Media are compared only if both sides have media rows. Labels are compared by class, and only for clips in a split.
+    `names` are the classes of the view, by default those that k710 knows. Media are compared only if both sides have
+    media rows. Labels are compared by class, and only for clips in a split.
     """
     pairs = pair(a, b, view=view)
     change = _change_of(pairs)
     same_video = _same_video(pairs)
-    names = class_names(view)
+    names = class_names(view) if names is None else names
     media, media_columns = media_changes(pairs, media_a, media_b)
     if media_columns is not None:
         change[(change < 0) & media_columns.differs] = CHANGES.index("media")

@@ -37,7 +37,7 @@ def doubts(evaluation: Evaluation, head: Labels | None) -> list[str]:
 def _better_order(evaluation: Evaluation, head: Labels) -> str | None:
     """The order in which these answers are right far more often; None where there is none, or not all rows of the head
     were looked at."""
-    if head.dialect not in DIALECTS or head.label_set != LABEL_SETS[evaluation.view]:
+    if head.dialect not in DIALECTS or head.label_set != LABEL_SETS.get(evaluation.view):
         return None
     rows = row_map(head.label_set, evaluation.view, source_dialect=head.dialect)
     found, labelled = evaluation.predictions, evaluation.labelled

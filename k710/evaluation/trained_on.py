@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from k710.errors import ManifestError
+from k710.errors import ManifestError, UsageError
 from k710.evaluation.evaluate import Evaluation
 from k710.evaluation.scores import accuracies, without_nan
 from k710.manifest.read import Manifest, open_manifest
 from k710.manifest.views import split_of, view, view_columns
 from k710.recipes import recorded_section
-from k710.sources.known import VIEWS
+from k710.sources.video_ids import video_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def overlaps(runs: tuple[dict[str, Any], ...], manifest: Manifest, evaluation: E
     up among the versions that the folder keeps.
     """
     found = evaluation.predictions
-    videos = np.array([clip_id[:11] for clip_id in found.clip_ids])
+    videos = np.array([video_of(clip_id) for clip_id in found.clip_ids])
     shared: dict[tuple[str, str], Overlap] = {}
     for run in runs:
         of_view, content_hash = _view_and_hash(run)
@@ -96,7 +96,7 @@ def _view_and_hash(run: dict[str, Any]) -> tuple[str | None, str]:
     recipe, manifest = run.get("recipe"), run.get("manifest")
     of_view = recorded_section(recipe, "data").get("view")
     content_hash = manifest.get("content_hash") if isinstance(manifest, dict) else None
-    known = of_view in VIEWS and isinstance(content_hash, str)
+    known = isinstance(of_view, str) and isinstance(content_hash, str)
     return (of_view, str(content_hash)) if known else (None, "")
 
 
@@ -104,7 +104,8 @@ def _train_videos(manifest: Manifest, content_hash: str, of_view: str) -> list[s
     try:
         trained = manifest if content_hash == manifest.content_hash else None
         opened = trained or open_manifest(manifest.path, version=content_hash)
-        table = split_of(view(opened.read_clips(view_columns(of_view)), of_view), "train")
-    except ManifestError:
+        opened.catalogue.check_view(of_view)
+        table = split_of(view(opened.read_clips(view_columns(of_view)), of_view, opened.catalogue), "train")
+    except (ManifestError, UsageError):
         return None
     return list(pc.unique(table["youtube_id"]).to_pylist())

@@ -11,15 +11,16 @@ from torch import nn
 from k710.errors import CheckpointError, UsageError
 from k710.evaluation.frames_of import choose_frames
 from k710.loading.sampling import METHODS
-from k710.manifest.views import check_view
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.checkpoints.recorded_runs import runs_of
 from k710.models.families import family_of, refuse_foreign
 from k710.models.family import Family, Sampling
-from k710.models.heads.head_labels import Labels, source_labels
+from k710.models.heads.head_labels import Labels, labels_of_view, source_labels
 from k710.models.heads.heads import find_head
 from k710.models.heads.remap import new_head, plan_remap
 from k710.models.weights import load_into
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def model_for_view(
     path: Path,
     view: str,
     *,
+    sources: Catalogue = KINETICS,
     dialect: str | None = None,
     num_frames: int | None = None,
     size_px: int | None = None,
@@ -59,12 +61,14 @@ def model_for_view(
     Rows are picked by class name, so a head of Kinetics-710 can be looked at on any release. `dialect` is the head's
     index order where the file tells none; `num_frames` the frames of a view, else what the file tells, else 8;
     `size_px` the side of its frames, of a family whose tensors do not tell it; `weights` the source of what the
-    checkpoint leaves out (k710.models.left_out). Raises CheckpointError for a model of no family, and where a class has
-    no row or nothing tells the order, UsageError for an unknown view, and for a size that is not its tensors'.
+    checkpoint leaves out (k710.models.left_out). `sources` is the manifest's catalogue. Raises CheckpointError for a
+    model of no family, and where a class has no row or nothing tells the order, UsageError for an unknown view, and for
+    a size that is not its tensors'.
     """
     refuse_foreign(open_checkpoint(path))  # before any question on its head
+    wanted = labels_of_view(sources.check_view(view), sources)
     # What its record says it is, it is, whether it was remapped before or not.
-    remap = plan_remap([path], to=check_view(view), dialects=[dialect] if dialect else [], again=True)
+    remap = plan_remap([path], to=wanted, dialects=[dialect] if dialect else [], again=True)
     checkpoint, rows = remap.sources[0].checkpoint, new_head(remap)
     family, model, config_message = _model(checkpoint, len(remap.rows), num_frames, size_px)
     loaded = load_into(family, model, checkpoint, head_rows=rows, weights=weights)

@@ -14,7 +14,8 @@ from k710.errors import ManifestError, UsageError
 from k710.export.card_facts import CardFacts, card_facts
 from k710.maintenance.status import SplitStatus, status
 from k710.manifest.read import Manifest
-from k710.sources.known import KNOWN_SOURCES, UNION, citations
+from k710.sources.known import UNION
+from k710.sources.source import Source
 from k710.storage.storage import held, replacing
 from k710.store.store import Store
 
@@ -103,7 +104,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _what_it_is(facts: CardFacts) -> str:
-    titles = ", ".join(KNOWN_SOURCES[source].title for source in facts.recipe.sources)
+    titles = ", ".join(_title(facts.catalogue[source]) for source in facts.recipe.sources)
     sides = " and ".join(f"{count:,} {split}" for split, count in facts.counts[UNION.name].items()) or "no"
     classes = UNION.paper_classes
     return f"""# {UNION.title}
@@ -114,6 +115,22 @@ aligned. {UNION.title} has {sides} clips of {facts.classes:,} classes here. The 
 {facts.rows:,} clips, those that were left out and why among them.
 
 Content hash (SHA-256 over the rows): `{_hexadecimal(facts.content_hash)}`"""
+
+
+def _title(source: Source) -> str:
+    return plain(source.title) if source.is_own else source.title
+
+
+def _licence_of(source: Source) -> str:
+    """The sentence on the licence of a source's lists; of a user's own source, what the user says."""
+    if not source.is_own:
+        return source.licence
+    return f"{_title(source)}: {plain(source.licence) if source.licence else 'its lists state no licence.'}"
+
+
+def _citations(facts: CardFacts) -> list[str]:
+    """BibTeX entries. No line of a user's own can end the block that they stand in."""
+    return [entry.replace("`", "") for entry in facts.catalogue.citations(facts.recipe.sources)]
 
 
 def _hexadecimal(text: str) -> str:
@@ -213,7 +230,7 @@ Names that differ between the releases are joined by published synonyms. Of thes
 
 
 def _licence(facts: CardFacts) -> str:
-    of_lists = dict.fromkeys(KNOWN_SOURCES[source].licence for source in facts.recipe.sources)
+    of_lists = dict.fromkeys(_licence_of(facts.catalogue[source]) for source in facts.recipe.sources)
     points = "\n".join("- " + licence.replace("\n", "\n  ") for licence in of_lists)
     return f"""## Licence
 
@@ -225,4 +242,4 @@ As far as known, and to be checked by whoever uses it:
 
 
 def _cite(facts: CardFacts) -> str:
-    return "## Citation\n\n```bibtex\n" + "\n".join(citations(facts.recipe.sources)) + "\n```"
+    return "## Citation\n\n```bibtex\n" + "\n".join(_citations(facts)) + "\n```"

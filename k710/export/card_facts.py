@@ -11,21 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.curation.attrition import list_warnings
-from k710.curation.build import CurationRecipe
+from k710.curation.build import CurationRecipe, recipe_of
 from k710.errors import ManifestError
 from k710.lists.labels import Synonym, class_names, published_synonyms
 from k710.manifest.listings import class_id_name, class_ids_of, is_in, split_name
 from k710.manifest.read import Manifest
-from k710.recipes import make_recipe
-from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS, KNOWN_SOURCES, UNION
 from k710.sources.source import SPLITS
 
 # What `k710 build` itself drops clips for; whatever else stands in the column was decided by a later step.
-_REASONS_OF_BUILD = ("duplicate_id", "leaked", "unlabelled")
+_REASONS_OF_BUILD = ("duplicate_id", "leaked", "unlabelled", "other_classes")
 _REASONS = {
     "duplicate_id": "another clip of the same video was kept",
     "leaked": "the video stands on the other side of train and holdout",
     "unlabelled": "in test lists alone, which never enter K710",
+    "other_classes": "in lists of a source whose classes are none of K710's",
     "near_duplicate": "repeats what a clip of another video shows, which was kept (`k710 near-duplicates --apply`)",
 }
 
@@ -66,6 +67,7 @@ class CardFacts:
     tools: dict[str, str]
     doubts: tuple[DoubtFacts, ...]
     clips_files: tuple[str, ...]
+    catalogue: Catalogue = KINETICS
 
     @property
     def is_as_built(self) -> bool:
@@ -75,13 +77,14 @@ class CardFacts:
     @property
     def lists_are_public(self) -> bool:
         """Whether every list was downloaded from its public address."""
-        return all("://" in one.origin for one in self.lists)
+        own = {source.name for source in self.catalogue.own}
+        return all("://" in one.origin for one in self.lists if one.name.split(" ")[0] not in own)
 
     def build_command(self, out: str = "manifests/k710") -> str:
         """The command that makes the same rows of the same lists."""
         recipe = self.recipe
         options = {
-            "--sources": ",".join(recipe.sources),
+            "--sources": ",".join(f"{name}=PATH" if self.catalogue[name].is_own else name for name in recipe.sources),
             "--splits": ",".join(recipe.splits),
             "--leak-policy": recipe.leak_policy,
             "--holdout": ",".join(recipe.holdout),
@@ -99,7 +102,7 @@ def card_facts(manifest: Manifest) -> CardFacts:
     """Read a manifest's facts. Raises ManifestError or RecipeError where dataset.json does not hold what a build
     writes."""
     about = manifest.about
-    recipe = make_recipe(about["recipe"], CurationRecipe, where=str(manifest.path)).checked()
+    recipe = recipe_of(manifest)
     try:
         lists = tuple(_list_facts(entry) for entry in about["sources"])
         not_as_named = (about.get("counts") or {}).get("misnamed", {})
@@ -125,6 +128,7 @@ def card_facts(manifest: Manifest) -> CardFacts:
         tools=tools,
         doubts=tuple(_doubts(clips, recipe)),
         clips_files=tuple(entry["file"] for entry in about["clips"]),
+        catalogue=manifest.catalogue,
     )
 
 
@@ -151,7 +155,7 @@ def _split_counts(clips: pa.Table, view: str) -> dict[str, int]:
 def _doubts(clips: pa.Table, recipe: CurationRecipe) -> list[DoubtFacts]:
     found = []
     for synonym in published_synonyms():
-        for source in recipe.sources if synonym.doubt else ():
+        for source in (name for name in recipe.sources if synonym.doubt and name in KNOWN_SOURCES):
             names = class_names(source)
             if synonym.name in names:
                 own = pc.equal(class_ids_of(clips, source), names.index(synonym.name))

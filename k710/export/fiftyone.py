@@ -25,7 +25,7 @@ from k710.export.lists import (
     held_folder,
     split_parts,
 )
-from k710.lists.labels import class_names
+from k710.manifest.file_names import names_of_files
 from k710.manifest.read import Manifest
 from k710.manifest.views import view
 from k710.storage.storage import replacing
@@ -63,15 +63,19 @@ def export_fiftyone(
     folder with none of the clips.
     """
     fields = check_template(template)
-    table = view(manifest.clips, view_name, dialect=dialect)
+    table = view(manifest.clips, view_name, manifest.catalogue, dialect=dialect)
     parts = split_parts(table, splits)
     for part in parts.values() if videos is None and fields & {"label", "label_", "class_id"} else ():
         check_labelled(part, "the template")
-    find = _by_template(template) if videos is None else _ByFolder(LocalFiles(videos.resolve()), table)
+    find = (
+        _by_template(template)
+        if videos is None
+        else _ByFolder(LocalFiles(videos.resolve(), names=names_of_files(manifest)), table)
+    )
     samples: Counter[str] = Counter(dict.fromkeys(parts, 0))
     missing: Counter[str] = Counter(dict.fromkeys(parts, 0))
     info = {
-        "default_classes": list(class_names(view_name, dialect)),
+        "default_classes": list(manifest.class_names(view_name, dialect)),
         "view": view_name,
         "content_hash": manifest.checked_content_hash(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from k710.export.lists import check_out, held_folder, split_parts, write_files
-from k710.lists.labels import class_names
 from k710.manifest.listings import class_ids_of, split_name
 from k710.manifest.read import Manifest
 from k710.manifest.views import view
@@ -54,18 +54,20 @@ def export_hf(
     file without `force`; StoreError for a damaged store.
     """
     clips = manifest.clips
-    parts = split_parts(view(clips, view_name, dialect=dialect), splits)
+    parts = split_parts(view(clips, view_name, manifest.catalogue, dialect=dialect), splits)
     names = [*map(data_file, parts), *([CARD] if card_of else ())]
     check_out(out, names, force=force)
     releases = manifest.sources if view_name == UNION.name else ()
     media = None if store is None else store.best_rows(("clip_id", *MEDIA)).combine_chunks()
-    features = _features(view_name, dialect, releases, with_media=store is not None)
+    time = str(clips.schema.field("time_start_s").type).replace("double", "float64")
+    names_of = partial(_names_of, manifest, dialect)
+    features = _features(view_name, releases, names_of, time, with_media=store is not None)
     schema = _schema(features)
     contents = {}
     for split, part in parts.items():
         columns = {name: part[name] for name in ("clip_id", "youtube_id", "time_start_s", "time_end_s")}
         columns["label"] = part["class_id"].cast(pa.int64())
-        columns |= _of_releases(clips, part, releases, dialect)
+        columns |= _of_releases(clips, part, releases, manifest, dialect)
         if media is not None:
             rows = pc.index_in(part["clip_id"], value_set=media["clip_id"].combine_chunks())
             columns |= {name: media[name].take(rows) for name in MEDIA}
@@ -82,20 +84,30 @@ def export_hf(
     return counts
 
 
-def _of_releases(clips: pa.Table, part: pa.Table, releases: Iterable[str], dialect: str) -> dict[str, Any]:
+def _names_of(manifest: Manifest, dialect: str, view: str) -> tuple[str, ...]:
+    """The class names of a view in the dialect; a source that the manifest describes has one order."""
+    own = view in manifest.catalogue.sources and manifest.catalogue[view].is_own
+    return manifest.class_names(view, "canonical" if own else dialect)
+
+
+def _of_releases(
+    clips: pa.Table, part: pa.Table, releases: Iterable[str], manifest: Manifest, dialect: str
+) -> dict[str, Any]:
     """The split and the label of a split's clips in each release."""
     rows = pc.index_in(part["clip_id"], value_set=clips["clip_id"].combine_chunks())
     columns = {}
     for source in releases:
-        index = {label: number for number, label in enumerate(class_names(source, dialect))}
-        to_dialect = pa.array([index[label] for label in class_names(source)], pa.int64())
+        index = {label: number for number, label in enumerate(_names_of(manifest, dialect, source))}
+        to_dialect = pa.array([index[label] for label in manifest.class_names(source)], pa.int64())
         columns[split_name(source)] = clips[split_name(source)].take(rows).cast(pa.string())
         columns[f"{source}_label"] = to_dialect.take(class_ids_of(clips, source).take(rows).combine_chunks())
     return columns
 
 
-def _features(view_name: str, dialect: str, releases: Iterable[str], *, with_media: bool) -> dict[str, Any]:
-    """The columns in the form that `datasets` writes into its own Parquet files."""
+def _features(
+    view_name: str, releases: Iterable[str], names_of: Callable[[str], tuple[str, ...]], time: str, *, with_media: bool
+) -> dict[str, Any]:
+    """The columns in the form that `datasets` writes into its own Parquet files. `time` is the kind of the times."""
 
     def value(kind: str) -> dict[str, Any]:
         return {"dtype": kind, "_type": "Value"}
@@ -104,11 +116,11 @@ def _features(view_name: str, dialect: str, releases: Iterable[str], *, with_med
         return {"names": list(names), "_type": "ClassLabel"}
 
     features = {"clip_id": value("string"), "youtube_id": value("string")}
-    features |= {"time_start_s": value("int32"), "time_end_s": value("int32")}
-    features["label"] = label(class_names(view_name, dialect))
+    features |= {"time_start_s": value(time), "time_end_s": value(time)}
+    features["label"] = label(names_of(view_name))
     for source in releases:
         features[split_name(source)] = value("string")
-        features[f"{source}_label"] = label(class_names(source, dialect))
+        features[f"{source}_label"] = label(names_of(source))
     if with_media:
         kinds = {"offset": "int64", "size": "int64", "fps": "float64", "duration_s": "float64"}
         kinds |= dict.fromkeys(("width", "height", "num_frames"), "int32")

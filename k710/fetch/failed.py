@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.fetch.store_unit import utf_8
-from k710.lists.clip_paths import clip_in_path
+from k710.manifest.file_names import names_of_files
 from k710.manifest.read import Manifest
+from k710.sources.video_ids import video_of
 from k710.store.local_files import NO_FILE, NO_NAME, OTHER_SUFFIX, PASSED_OVER, LocalFiles
 from k710.store.store import Store
 
@@ -65,7 +66,7 @@ def failed_clips(manifest: Manifest, store: Store) -> list[Failed]:
 
 def left_files(manifest: Manifest, folder: Path) -> list[Failed]:
     """The files of a folder that bring no clip, with the reason. Raises FetchError for a folder without a clip."""
-    files = LocalFiles(folder.resolve(), list_all=True)
+    files = LocalFiles(folder.resolve(), list_all=True, names=names_of_files(manifest))
     origin = f"local:{utf_8(str(files.folder))}"
     found = [
         Failed(Path(path).name, kind, origin, path, PASSED_OVER[kind])
@@ -75,7 +76,7 @@ def left_files(manifest: Manifest, folder: Path) -> list[Failed]:
     spans = _spans_of(manifest, files)
     for clip in _unmatched(manifest, files):
         paths = files.by_span.get(clip) or files.by_video[clip]
-        video = clip[:11]
+        video = video_of(clip)
         has = f"of this video it has {', '.join(spans[video])}" if video in spans else "it does not have this video"
         found += [Failed(clip, UNMATCHED, origin, path, f"the manifest has no such clip; {has}") for path in paths]
     for clip, paths in _several(files):
@@ -116,13 +117,11 @@ def _unmatched(manifest: Manifest, files: LocalFiles) -> Iterator[str]:
 
 def _spans_of(manifest: Manifest, files: LocalFiles) -> dict[str, list[str]]:
     """The clips that the manifest has of the videos of unmatched files."""
-    videos = sorted({clip[:11] for clip in _unmatched(manifest, files)})
+    videos = sorted({video_of(clip) for clip in _unmatched(manifest, files)})
     clips = manifest.clips.filter(pc.is_in(manifest.clips["youtube_id"], pa.array(videos, pa.string())))
     found: dict[str, list[str]] = {}
     for clip_id in clips["clip_id"].to_pylist():
-        name = clip_in_path(clip_id)
-        assert name is not None
-        found.setdefault(name.youtube_id, []).append(clip_id)
+        found.setdefault(video_of(clip_id), []).append(clip_id)
     return found
 
 

@@ -10,31 +10,34 @@ import pyarrow.compute as pc
 
 from k710.engine.part import Part
 from k710.errors import UsageError
-from k710.fetch.encode.measured import Span
 from k710.manifest.listings import is_in
 from k710.manifest.read import Manifest
-from k710.sources.known import KNOWN_SOURCES, VIEWS
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 from k710.sources.source import SPLITS
+from k710.sources.video_ids import Span, video_of
 from k710.store.failures import ASKED_AGAIN
 
 DEFAULT_SPLITS = ("train", "val")
 
 
-def check_wanted(view: str | None, splits: tuple[str, ...]) -> None:
+def check_wanted(view: str | None, splits: tuple[str, ...], sources: Catalogue) -> None:
     """Raise UsageError for an unknown view or split."""
-    if view is not None and view not in VIEWS:
-        raise UsageError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
+    if view is not None:
+        sources.check_view(view)
     for split in splits:
         if split not in SPLITS:
             raise UsageError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
 
 
-def wanted_mask(clips: pa.Table, *, view: str | None, splits: tuple[str, ...]) -> pa.ChunkedArray:
+def wanted_mask(
+    clips: pa.Table, *, view: str | None, splits: tuple[str, ...], sources: Catalogue = KINETICS
+) -> pa.ChunkedArray:
     """Which rows of a clips table are wanted: those in one of `splits` of the view; without a view, of any
-    release. Raises UsageError for an unknown view or split."""
-    check_wanted(view, splits)
+    source. `sources`: the catalogue of the manifest. Raises UsageError for an unknown view or split."""
+    check_wanted(view, splits, sources)
     if view is None:
-        return in_splits(clips, views=tuple(KNOWN_SOURCES), splits=splits)
+        return in_splits(clips, views=sources.names, splits=splits)
     return in_splits(clips, views=(view,), splits=splits)
 
 
@@ -46,7 +49,7 @@ def in_splits(clips: pa.Table, *, views: tuple[str, ...], splits: tuple[str, ...
 def wanted_ids(manifest: Manifest, *, view: str | None, splits: tuple[str, ...], limit: int | None) -> pa.Array:
     """The clip ids that a fetch should bring, in hash order: the first of them, `limit`, are a random sample."""
     clips = manifest.clips
-    mask = wanted_mask(clips, view=view, splits=splits)
+    mask = wanted_mask(clips, view=view, splits=splits, sources=manifest.catalogue)
     ids = clips["clip_id"].filter(mask).combine_chunks()
     if limit is not None and limit < len(ids):
         ids = pa.array(in_hash_order(ids.to_pylist())[:limit], pa.string())
@@ -85,8 +88,7 @@ def of_part(clip_ids: pa.Array, part: Part) -> pa.Array:
     """Those of the clips whose video falls into the part; all clips of a video fall into the same."""
     if part.is_whole:
         return clip_ids
-    # The span is the last two fields, and IDs may hold underscores too.
-    return clip_ids.filter(pa.array([part.has(name.rsplit("_", 2)[0]) for name in clip_ids.to_pylist()], pa.bool_()))
+    return clip_ids.filter(pa.array([part.has(video_of(name)) for name in clip_ids.to_pylist()], pa.bool_()))
 
 
 def spans_of_videos(manifest: Manifest, youtube_ids: Collection[str]) -> dict[str, tuple[Span, ...]]:
@@ -95,5 +97,11 @@ def spans_of_videos(manifest: Manifest, youtube_ids: Collection[str]) -> dict[st
     chosen = clips.filter(pc.is_in(clips["youtube_id"], pa.array(youtube_ids, pa.string())))
     spans: dict[str, tuple[Span, ...]] = {}
     for youtube_id, start_s, end_s in zip(*(column.to_pylist() for column in chosen.columns), strict=True):
-        spans[youtube_id] = (*spans.get(youtube_id, ()), (start_s, end_s))
+        if start_s is not None:
+            spans[youtube_id] = (*spans.get(youtube_id, ()), (_seconds(start_s), _seconds(end_s)))
     return spans
+
+
+def _seconds(time_s: float) -> float:
+    """A time of a column with fractions; a whole number as int, as a clip's name has it."""
+    return int(time_s) if float(time_s).is_integer() else time_s

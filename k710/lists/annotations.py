@@ -167,11 +167,12 @@ def read_list(file: ListFile, *, tolerated_share: float = 0.0) -> AnnotationList
         raise ListError(f"{file.path}: the list is empty")
     num_rows = table.num_rows + len(malformed)
     if len(malformed) > tolerated_share * num_rows:
-        raise ListError(_describe(file.path, malformed, num_rows))
+        raise ListError(describe_bad_rows(file.path, malformed, num_rows))
     return AnnotationList(file, table, malformed, sha256)
 
 
-def _describe(path: Path, malformed: tuple[BadRow, ...], num_rows: int) -> str:
+def describe_bad_rows(path: Path, malformed: tuple[BadRow, ...], num_rows: int) -> str:
+    """The message on a list with bad rows: how many, and the first of them with their lines."""
     rows = "1 bad row" if len(malformed) == 1 else f"{len(malformed):,} bad rows"
     lines = [f"{path}: {rows} of {num_rows:,}"]
     lines += [f"  line {bad.line}: {bad.reason}" for bad in malformed[:_BAD_ROWS_SHOWN]]

@@ -18,6 +18,7 @@ from k710.lists.annotation_rows import split_fields
 from k710.lists.labels import class_names, label_key
 from k710.sources.known import UNION, is_data_set
 from k710.sources.source import YOUTUBE_ID
+from k710.sources.video_ids import Span, clip_id_of
 
 _SUFFIXES = r"(?P<suffixes>(?:\.[A-Za-z0-9]{1,10}){0,3})"
 # What stands behind a span of six digits is a file's own affair: `_256p.mp4`, ` (1).mp4`.
@@ -77,11 +78,10 @@ class ClipName:
     """What a name says: the video, and the span where it says one."""
 
     youtube_id: str
-    span_s: tuple[int, int] | None = None
+    span_s: Span | None = None
 
     def __str__(self) -> str:
-        span = "_{:06d}_{:06d}".format(*self.span_s) if self.span_s else ""
-        return self.youtube_id + span
+        return clip_id_of(self.youtube_id, self.span_s)
 
 
 def clips_in_path(path: str) -> tuple[ClipName, ...]:

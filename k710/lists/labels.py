@@ -14,7 +14,9 @@ from pathlib import Path
 
 from k710.errors import LabelError, UsageError
 from k710.recipes import resource
-from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS, KNOWN_SOURCES, UNION
+from k710.sources.source import Source
 
 # The file of `labelmaps/` that holds the classes of the union and of each source; two sources may share one.
 LABEL_SETS = {UNION.name: UNION.label_set} | {each.name: each.label_set for each in KNOWN_SOURCES.values()}
@@ -30,12 +32,22 @@ def label_key(name: str) -> str:
     return "".join(filter(str.isalnum, name.casefold()))
 
 
-@functools.cache
-def class_names(label_set: str, dialect: str = "canonical") -> tuple[str, ...]:
+def class_names(label_set: str, dialect: str = "canonical", sources: Catalogue = KINETICS) -> tuple[str, ...]:
     """The names of a label set's classes, in the index order of a dialect; a release keeps its own spelling.
 
-    Raises UsageError for an unknown label set or dialect.
+    `sources`: those of the manifest, where the label set may be that of a user's own source; its classes have one
+    order. Raises UsageError for an unknown label set or dialect.
     """
+    own = sources.sources.get(label_set)
+    if own is None or not own.is_own:
+        return _published_names(label_set, dialect)
+    if dialect != "canonical":
+        raise UsageError(f"the classes of {label_set} have one order, canonical, and no dialect {dialect!r}")
+    return own.classes
+
+
+@functools.cache
+def _published_names(label_set: str, dialect: str) -> tuple[str, ...]:
     if label_set not in LABEL_SETS:
         raise UsageError(f"unknown label set {label_set!r}; known: {', '.join(LABEL_SETS)}")
     if dialect not in DIALECTS:
@@ -126,6 +138,11 @@ class Alignment:
         name = name if len(name) <= 60 else f"{name[:57]}..."
         nearest = process.extract(name, self.classes, scorer=fuzz.WRatio, processor=str.casefold, limit=3)
         return f"unknown label {name!r}; nearest classes: {', '.join(repr(match[0]) for match in nearest)}"
+
+
+def union_classes_of(source: Source) -> tuple[int, ...]:
+    """For each class of a source, in canonical order, its index in the union; -1 for a class that the union lacks."""
+    return source.union_classes if source.is_own else k710_classes_of(source.label_set)
 
 
 @functools.cache

@@ -85,9 +85,11 @@ def open_dataset(
         root = opened.path / "store" if store is None else location(store)
         index = clips_of_store(opened, Store(root, profile), **names)
     is_training = split == "train" if training is None else training
+    own = view in opened.catalogue.sources and opened.catalogue[view].is_own
     return ClipDataset(
         index,
         **names,
+        own_labels=opened.class_names(view, dialect) if own else None,
         training=is_training,
         needs_labels=needs_labels,
         options=options,
@@ -101,8 +103,8 @@ class ClipDataset(Dataset[LoadedClip]):
     `dataset[clip]` loads one.
 
     `training`: random frames, and unlabelled clips are refused (UsageError) if `needs_labels`; else the frames of the
-    view that the sample names. `frame_reads` and `cache` are MediaFiles'. It pickles to a path and settings, so workers
-    get it at no cost.
+    view that the sample names. `own_labels` are the classes of a view that only its manifest knows. `frame_reads` and
+    `cache` are MediaFiles'. It pickles to a path and settings, so workers get it at no cost.
 
     `dataset[clip]` is the clip as epoch 0 shows it. Torch's own DataLoader asks by such numbers, so it would show the
     same frames in every epoch: a RepeatedEpochWarning says so in training. `ClipLoader` counts epochs; so can a sampler
@@ -116,6 +118,7 @@ class ClipDataset(Dataset[LoadedClip]):
         view: str,
         split: str,
         dialect: str = "canonical",
+        own_labels: tuple[str, ...] | None = None,
         training: bool,
         needs_labels: bool = True,
         options: ClipOptions | None = None,
@@ -123,6 +126,7 @@ class ClipDataset(Dataset[LoadedClip]):
         cache: MediaCache | None = None,
     ) -> None:
         self.index, self.view, self.split, self.dialect = index, view, split, dialect
+        self._own_labels = own_labels
         self.reader = ClipReader(options or ClipOptions(), training)
         folder = location(index.about["folder"])
         self._files = MediaFiles(folder, in_tars=index.about["in_tars"], frame_reads=frame_reads, cache=cache)
@@ -137,7 +141,7 @@ class ClipDataset(Dataset[LoadedClip]):
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of the view's classes in the dialect's order: `labels[class_id]`."""
-        return class_names(self.view, self.dialect)
+        return self._own_labels or class_names(self.view, self.dialect)
 
     @property
     def class_ids(self) -> npt.NDArray[np.int16]:

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from k710.errors import LoadError, UsageError
 from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table, joined
+from k710.manifest.file_names import names_of_files
 from k710.manifest.read import Manifest
 from k710.manifest.views import split_of, view, view_columns
-from k710.sources.known import VIEWS
 from k710.sources.source import SPLITS
 from k710.store.local_files import LocalFiles
 from k710.store.store import Store, best, fetch_command
@@ -26,7 +26,7 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
     """The clips of a view's split that the store has. Raises UsageError for an unknown view, split or dialect, or one
     that the manifest lacks, LoadError where the store has none of them, StoreError where it is damaged, RemoteError
     where it is at a URL that cannot be read."""
-    _check(view, split)
+    _check(manifest, view, split)
     units = store.unit_versions()
     root = store.root.resolve()  # the index outlives the folder that this process works in
     tars_folder = Store(root, store.profile_folder).tars_folder
@@ -68,8 +68,8 @@ def clips_of_folder(manifest: Manifest, folder: Path, *, view: str, split: str, 
     A file that is named by its video alone is taken for the clip where the manifest has one span of that video. Files
     are not looked into. Raises FetchError for a folder that is none.
     """
-    _check(view, split)
-    files = LocalFiles(folder.resolve())
+    _check(manifest, view, split)
+    files = LocalFiles(folder.resolve(), names=names_of_files(manifest))
     wanted = _wanted(manifest, view, split, dialect)
     one_span = _videos_with_one_span(manifest) if files.by_video else set()
     ids, classes, paths = [], [], []
@@ -103,16 +103,15 @@ def clips_of_folder(manifest: Manifest, folder: Path, *, view: str, split: str, 
     return cached_index([manifest.content_hash, slot, paths], slot, lambda: table)
 
 
-def _check(name: str, split: str) -> None:
-    if name not in VIEWS:
-        raise UsageError(f"unknown view {name!r}; known: {', '.join(VIEWS)}")
+def _check(manifest: Manifest, name: str, split: str) -> None:
+    manifest.catalogue.check_view(name)
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
 
 
 def _wanted(manifest: Manifest, name: str, split: str, dialect: str) -> pa.Table:
     """clip_id, youtube_id and class_id (-1 without label) of a view's split."""
-    table = split_of(view(manifest.read_clips(view_columns(name)), name, dialect=dialect), split)
+    table = split_of(view(manifest.read_clips(view_columns(name)), name, manifest.catalogue, dialect=dialect), split)
     if not len(table):
         raise UsageError(f"{manifest.path}: view {name} has no {split} clips")
     filled = pc.fill_null(table["class_id"], NO_CLASS)

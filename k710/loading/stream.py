@@ -56,7 +56,8 @@ class ShardStream:
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of the view's classes in the dialect's order."""
-        return class_names(self.about["view"], self.about["dialect"])
+        own: Sequence[str] | None = self.about.get("labels")
+        return tuple(own) if own else class_names(self.about["view"], self.about["dialect"])
 
     @property
     def training(self) -> bool:

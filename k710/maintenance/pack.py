@@ -104,6 +104,7 @@ def _pack(
         "profile": store.profile_folder,
         "clips": len(rows),
         "missing": missing,
+        **({"labels": list(names)} if (names := _own_labels(manifest, packing)) else {}),
         "shards": [],
     }
     with _replacing_folder(out) as folder, _Tars(store) as tars:
@@ -117,6 +118,12 @@ def _pack(
         with replacing(folder / COMMIT) as file:
             file.write((json.dumps(about, indent=1) + "\n").encode())
     return about
+
+
+def _own_labels(manifest: Manifest, packing: Packing) -> tuple[str, ...]:
+    """The classes of a view that only its manifest knows; none for another view."""
+    known = manifest.catalogue.sources.get(packing.view)
+    return known.classes if known else ()
 
 
 def _held(out: Location) -> AbstractContextManager[None]:
@@ -158,7 +165,7 @@ def _rows(manifest: Manifest, store: Store, packing: Packing) -> tuple[list[dict
     """The rows of the view's split that the store has, media and labels together; and how many it has not."""
     if packing.shard_clips < 1:
         raise UsageError(f"a shard holds at least one clip, not {packing.shard_clips}")
-    wanted = split_of(view(manifest.clips, packing.view, dialect=packing.dialect), packing.split)
+    wanted = split_of(view(manifest.clips, packing.view, manifest.catalogue, dialect=packing.dialect), packing.split)
     if not wanted.num_rows:
         raise UsageError(f"{manifest.path}: view {packing.view} has no {packing.split} clips")
     media = store.best_rows(("clip_id", "failure", *_PLACE, *_FACTS, *FRAME_KEYS))

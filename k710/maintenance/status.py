@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from k710.fetch.wanted import wanted_mask
 from k710.manifest.read import Manifest
-from k710.sources.known import UNION, VIEWS
+from k710.sources.known import UNION
 from k710.sources.source import SPLITS
 from k710.store.failures import FAILURES
 from k710.store.store import Store
@@ -40,11 +40,11 @@ def status(manifest: Manifest, store: Store) -> list[SplitStatus]:
     flagged = pc.greater(pc.list_value_length(media["flags"].combine_chunks()), 0).take(place.combine_chunks())
     settled = pc.is_valid(place).combine_chunks()
     lines = []
-    for view in VIEWS:
+    for view in manifest.catalogue.views:
         if view != UNION.name and view not in manifest.sources:
             continue
         for split in SPLITS:
-            mask = wanted_mask(clips, view=view, splits=(split,))
+            mask = wanted_mask(clips, view=view, splits=(split,), sources=manifest.catalogue)
             total = pc.sum(mask).as_py() or 0
             if not total:
                 continue

@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.manifest.memberships import Classes, Mask, Masks, in_splits_of, split_masks, splits_named
-from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.known import UNION
 from k710.sources.source import SPLITS
 
 NAMES = pa.dictionary(pa.int8(), pa.string())
+
+_SPLIT = "_split"
 
 
 def split_name(view: str) -> str:
@@ -42,13 +44,18 @@ def _prefix(view: str) -> str:
     return "" if view == UNION.name else f"{view}_"
 
 
-def split_names(sources: Iterable[str] = KNOWN_SOURCES) -> tuple[str, ...]:
+def split_names(sources: Iterable[str]) -> tuple[str, ...]:
     """The columns with the splits of these sources."""
     return tuple(map(split_name, sources))
 
 
-def fields_of(sources: Iterable[str] = KNOWN_SOURCES) -> list[pa.Field]:
-    """The two columns of each source, as they are in every clips table."""
+def sources_in(columns: Iterable[str]) -> tuple[str, ...]:
+    """The sources whose columns are among these, in their order."""
+    return tuple(name.removesuffix(_SPLIT) for name in columns if name.endswith(_SPLIT))
+
+
+def fields_of(sources: Iterable[str]) -> list[pa.Field]:
+    """The two columns of each source, as they are in every clips table that has it."""
     return [
         pa.field(name, kind)
         for source in sources
@@ -56,11 +63,14 @@ def fields_of(sources: Iterable[str] = KNOWN_SOURCES) -> list[pa.Field]:
     ]
 
 
-# Columns that a clips table has only where a clip needs them.
-CLASS_IDS_FIELDS = tuple(pa.field(class_ids_name(source), pa.list_(pa.int16())) for source in KNOWN_SOURCES)
+def class_ids_fields(sources: Iterable[str]) -> list[pa.Field]:
+    """The columns of these sources that a clips table has only where a clip needs them."""
+    return [pa.field(class_ids_name(source), pa.list_(pa.int16())) for source in sources]
 
-# With the column of labels comes the other where a table has it.
-CLASS_IDS_BESIDE = {class_id_name(source): class_ids_name(source) for source in KNOWN_SOURCES}
+
+def class_ids_beside(sources: Iterable[str]) -> dict[str, str]:
+    """For the column of labels of each source, the other that comes with it where a table has it."""
+    return {class_id_name(source): class_ids_name(source) for source in sources}
 
 
 def masks_of(clips: pa.Table, view: str) -> Masks:
@@ -105,6 +115,6 @@ def classes_in(clips: pa.Table, view: str, split: str, masks: Masks | None = Non
     return classes
 
 
-def lists_of(clip: Mapping[str, Any], sources: Iterable[str] = tuple(KNOWN_SOURCES)) -> list[tuple[str, str]]:
+def lists_of(clip: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The lists, (source, split), that hold a clip: a row of the clips table as a dict."""
-    return [(source, split) for source in sources for split in splits_named(clip[split_name(source)])]
+    return [(source, split) for source in sources_in(clip) for split in splits_named(clip[split_name(source)])]

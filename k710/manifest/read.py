@@ -26,11 +26,13 @@ import pyarrow.dataset
 from k710.errors import ManifestError, UsageError
 from k710.lists.labels import class_names
 from k710.manifest.checks import table_problem
-from k710.manifest.listings import CLASS_IDS_BESIDE
-from k710.manifest.schema import ALL_COLUMNS, CLIPS_FILE, KNOWN_MAJORS, SEVERAL_SPLITS_VERSION, content_hash
+from k710.manifest.listings import class_ids_beside
+from k710.manifest.schema import CLIPS_FILE, KNOWN_MAJORS, OWN_SOURCES_VERSION, all_columns, content_hash
 from k710.manifest.versions import COMMIT as _COMMIT
 from k710.manifest.versions import commit_of, named_version
-from k710.sources.known import UNION, check_sources
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS, UNION
+from k710.sources.own import from_plain
 from k710.storage.remote import RemotePath
 from k710.storage.remote_copies import copy_of
 from k710.storage.storage import Location, location
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+
+OWN_SOURCES = "own_sources"  # in dataset.json: see sources/own.py
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,15 +69,16 @@ class Manifest:
         return self._read_clips(self._checked_files(), columns)
 
     def _read_clips(self, files: list[str], columns: Sequence[str] | None = None) -> pa.Table:
-        class_ids = [CLASS_IDS_BESIDE[name] for name in columns or CLASS_IDS_BESIDE if name in CLASS_IDS_BESIDE]
+        beside = class_ids_beside(self.catalogue.names)
+        class_ids = [beside[name] for name in columns or beside if name in beside]
         try:
             # Without the explicit schema, a column that only later files have would vanish.
-            opened = pa.dataset.dataset(files, schema=ALL_COLUMNS, format="parquet")
+            opened = pa.dataset.dataset(files, schema=all_columns(self.catalogue), format="parquet")
             clips = opened.to_table(columns=columns and [*columns, *class_ids])
         except (OSError, pa.ArrowException) as error:
             raise ManifestError(f"{self.path}: the clips table cannot be read: {error}") from None
         # Whoever changed the rows may have changed the hashes of the files too.
-        if problem := table_problem(clips):
+        if problem := table_problem(clips, self.catalogue):
             raise ManifestError(f"{self.path}: the clips table is damaged or was not written by k710: {problem}")
         return clips.drop_columns([name for name in class_ids if clips[name].null_count == clips.num_rows])
 
@@ -86,11 +91,25 @@ class Manifest:
         """The 710 class names in canonical order: `labels[class_id]` is a clip's label."""
         return class_names(UNION.name)
 
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The sources that its tables have columns of: k710's, then those that dataset.json describes. Raises
+        ManifestError where that description is damaged."""
+        try:
+            return KINETICS.and_own(from_plain(one, len(self.labels)) for one in self.about.get(OWN_SOURCES, ()))
+        except (TypeError, ValueError, UsageError) as error:
+            raise ManifestError(f"{self.path}: dataset.json is damaged: its {OWN_SOURCES}: {error}") from None
+
+    def class_names(self, view: str, dialect: str = "canonical") -> tuple[str, ...]:
+        """The names of a view's classes, in the index order of a dialect. Raises UsageError for an unknown view or
+        dialect."""
+        return class_names(self.catalogue.check_view(view), dialect, self.catalogue)
+
     @property
     def sources(self) -> tuple[str, ...]:
         """The sources that it was built from, as its recipe records them. Raises ManifestError where it does not."""
         try:
-            return check_sources(tuple(self.about["recipe"]["sources"]))
+            return self.catalogue.check_sources(self.about["recipe"]["sources"])
         except (KeyError, TypeError, UsageError) as error:
             raise ManifestError(f"{self.path}: dataset.json is damaged: its recipe's sources: {error}") from None
 
@@ -177,7 +196,7 @@ def open_commit(folder: Location, commit: Location) -> Manifest:
         raise ManifestError(f"{commit}: damaged: {error!r}") from None
     if version.split(".")[0] not in KNOWN_MAJORS:
         raise ManifestError(
-            f"{folder}: has schema version {version}, this k710 reads {SEVERAL_SPLITS_VERSION} and older; upgrade k710"
+            f"{folder}: has schema version {version}, this k710 reads {OWN_SOURCES_VERSION} and older; upgrade k710"
         )
     for file in files:
         if not CLIPS_FILE.fullmatch(str(file)):

@@ -6,25 +6,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.errors import UsageError
 from k710.lists.labels import class_names
 from k710.manifest.listings import class_id_name, class_ids_of, classes_in, is_listed, masks_of, split_name
 from k710.manifest.memberships import is_in_several, memberships
-from k710.sources.known import VIEWS
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 from k710.sources.source import SPLITS
 
 _SHOWN = ("clip_id", "youtube_id", "time_start_s", "time_end_s")
 
 
-def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
+def view(clips: pa.Table, name: str, sources: Catalogue = KINETICS, *, dialect: str = "canonical") -> pa.Table:
     """The clips of a view: clip_id, youtube_id, time_start_s, time_end_s, split, label, class_id; in clip_id order.
 
     `k710` is the curated dataset; a release is what its lists say, untouched by curation: a clip that it lists in
     several splits has a row for each. `label` is the view's own name of the class and `class_id` its index in the
-    dialect; both are null in lists without labels. Raises UsageError for an unknown view or dialect.
+    dialect; both are null in lists without labels. `sources`: the catalogue of the manifest. Raises UsageError for an
+    unknown view or dialect.
     """
-    clips = _one_row_per_split(clips.filter(is_listed(clips, check_view(name))), name)
-    names, canonical = class_names(name, dialect), class_names(name)
+    clips = _one_row_per_split(clips.filter(is_listed(clips, sources.check_view(name))), name)
+    names, canonical = class_names(name, dialect, sources), class_names(name, sources=sources)
     index = {label: number for number, label in enumerate(names)}
     to_dialect = pa.array([index[label] for label in canonical], pa.int16())
     class_id = pc.take(to_dialect, class_ids_of(clips, name).combine_chunks())
@@ -36,13 +37,6 @@ def view(clips: pa.Table, name: str, *, dialect: str = "canonical") -> pa.Table:
             "class_id": class_id,
         }
     )
-
-
-def check_view(name: str) -> str:
-    """The name itself. Raises UsageError for an unknown view."""
-    if name not in VIEWS:
-        raise UsageError(f"unknown view {name!r}; known: {', '.join(VIEWS)}")
-    return name
 
 
 def view_columns(name: str) -> tuple[str, ...]:

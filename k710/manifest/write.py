@@ -14,12 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from k710.errors import ManifestError
-from k710.manifest.listings import masks_of
+from k710.manifest.listings import masks_of, sources_in
 from k710.manifest.memberships import is_in_several
-from k710.manifest.read import Manifest, open_commit
-from k710.manifest.schema import PAIRS_FILE, SCHEMA_VERSION, SEVERAL_SPLITS_VERSION, content_hash
+from k710.manifest.read import OWN_SOURCES, Manifest, open_commit
+from k710.manifest.schema import (
+    OWN_SOURCES_VERSION,
+    PAIRS_FILE,
+    SCHEMA_VERSION,
+    SEVERAL_SPLITS_VERSION,
+    content_hash,
+)
 from k710.manifest.versions import COMMIT as _COMMIT
-from k710.sources.known import KNOWN_SOURCES
 from k710.storage.remote import RemotePath
 from k710.storage.storage import TEMPORARY_PREFIX, Location, alone, named_by_hash, new_folder, replacing
 from k710.version import __version__
@@ -64,7 +69,7 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
             entry = _write_clips(folder, clips)
             clips_hash = hashing.result()
         dataset = {
-            "schema_version": _schema_version(clips),
+            "schema_version": OWN_SOURCES_VERSION if details.get(OWN_SOURCES) else _schema_version(clips),
             "content_hash": clips_hash,
             "clips": [entry],
             **details,
@@ -87,7 +92,7 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
 
 
 def _schema_version(clips: pa.Table) -> str:
-    several = any(is_in_several(masks_of(clips, source)).any() for source in KNOWN_SOURCES)
+    several = any(is_in_several(masks_of(clips, source)).any() for source in sources_in(clips.column_names))
     return SEVERAL_SPLITS_VERSION if several else SCHEMA_VERSION
 
 

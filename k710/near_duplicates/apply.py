@@ -11,17 +11,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curation.build import CurationRecipe
+from k710.curation.build import recipe_of
 from k710.curation.clips import list_rows
 from k710.curation.curate import FATES, codes, curate
 from k710.errors import UsageError
 from k710.manifest.pairs import write_pairs
 from k710.manifest.read import Manifest, open_manifest
-from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE, content_hash
+from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE, content_hash, drop_reasons
 from k710.manifest.write import write_manifest
 from k710.near_duplicates.find import Found
-from k710.recipes import make_recipe
-from k710.sources.known import KNOWN_SOURCES
 from k710.sources.source import SPLITS
 
 _TRAIN, _NEAR = SPLITS.index("train"), DROP_REASONS.index(NEAR_DUPLICATE)
@@ -90,9 +88,10 @@ def without(clips: pa.Table, drops: dict[str, str]) -> pa.Table:
     place = pc.index_in(ids, clips["clip_id"].combine_chunks()).to_numpy()
     assert (split[place] == _TRAIN).all(), "only train clips are dropped"
     split[place], reason[place], kept[place] = -1, _NEAR, list(drops.values())
+    known = drop_reasons(reason)
     columns = {
         "split": pa.DictionaryArray.from_arrays(pa.array(split, mask=split < 0), list(SPLITS)),
-        "drop_reason": pa.DictionaryArray.from_arrays(pa.array(reason, mask=reason < 0), list(DROP_REASONS)),
+        "drop_reason": pa.DictionaryArray.from_arrays(pa.array(reason, mask=reason < 0), list(known)),
         "kept_clip_id": pa.array(kept, pa.string()),
     }
     return pa.table([columns.get(name, clips[name]) for name in clips.column_names], schema=clips.schema)
@@ -104,14 +103,14 @@ def counts_without(manifest: Manifest, clips: pa.Table) -> dict[str, Any]:
     The rows of dropped clips change from `kept` to `near_duplicate`; the fates of each list still sum to its rows.
     """
     counts: dict[str, Any] = copy.deepcopy(manifest.about["counts"])
-    recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=str(manifest.path))
-    curated = curate(list_rows(clips), recipe.policy)
+    recipe, sources = recipe_of(manifest), manifest.catalogue
+    curated = curate(list_rows(clips, sources), recipe.policy, sources)
     near = codes(clips["drop_reason"]) == _NEAR
     rows = curated.rows
     lost = (curated.fate == FATES.index("kept")) & near[rows.clip]
     of_list = Counter(zip(rows.source[lost].tolist(), rows.split[lost].tolist(), strict=True))
     for entry in counts["lists"]:
-        lost_here = of_list[list(KNOWN_SOURCES).index(entry["source"]), SPLITS.index(entry["split"])]
+        lost_here = of_list[sources.names.index(entry["source"]), SPLITS.index(entry["split"])]
         kept = entry["kept"] + entry.get(NEAR_DUPLICATE, 0)
         entry |= {"kept": kept - lost_here, NEAR_DUPLICATE: lost_here}
     for fate in ("kept", NEAR_DUPLICATE):

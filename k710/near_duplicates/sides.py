@@ -7,21 +7,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curation.build import CurationRecipe
+from k710.curation.build import recipe_of
 from k710.curation.curate import Policy, codes
 from k710.errors import UsageError
 from k710.manifest.listings import is_in, masks_of, split_names
 from k710.manifest.memberships import in_splits_of
 from k710.manifest.read import Manifest
 from k710.manifest.schema import NEAR_DUPLICATE
-from k710.recipes import make_recipe
-from k710.sources.known import KNOWN_SOURCES, VIEWS
+from k710.sources.catalogue import Catalogue
 from k710.sources.source import SPLITS
 
-COLUMNS = (
-    *("clip_id", "youtube_id", "time_start_s", "split", "drop_reason"),
-    *split_names(),
-)
+_COLUMNS = ("clip_id", "youtube_id", "time_start_s", "split", "drop_reason")
+
+
+def columns(manifest: Manifest) -> tuple[str, ...]:
+    """The columns of the clips table that `compared_clips` reads."""
+    return (*_COLUMNS, *split_names(manifest.catalogue.names))
 
 
 def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str, ...] | None = None) -> pa.Table:
@@ -34,15 +35,17 @@ def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str,
     for a release, all. Raises UsageError for an unknown view or split, or if no clip is left to compare; RecipeError or
     UsageError if the manifest's recipe is damaged.
     """
-    if view not in VIEWS:
-        raise UsageError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
+    sources = manifest.catalogue
+    sources.check_view(view)
     if unknown := [split for split in splits or () if split not in SPLITS]:
         raise UsageError(f"unknown split {unknown[0]!r}; known: {', '.join(SPLITS)}")
-    recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=str(manifest.path)).checked()
+    recipe = recipe_of(manifest)
     if splits is None:
         splits = SPLITS if view != "k710" else ("train", *recipe.holdout)
-    clips = manifest.read_clips(COLUMNS)
-    side = _side_in_k710(clips, recipe.leak_policy) if view == "k710" else _side_in_release(clips, view, splits)
+    clips = manifest.read_clips(columns(manifest))
+    side = (
+        _side_in_k710(clips, recipe.leak_policy, sources) if view == "k710" else _side_in_release(clips, view, splits)
+    )
     wanted = np.isin(side, [SPLITS.index(split) for split in splits])
     if not wanted.any():
         raise UsageError(f"{manifest.path}: view {view} has no {' or '.join(splits)} clips")
@@ -51,7 +54,7 @@ def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str,
         clips.select(["clip_id", "youtube_id", "time_start_s"])
         .filter(pa.array(wanted))
         .append_column("side", named)
-        .append_column("rank", pa.array(_rank(clips, recipe.policy)[wanted]))
+        .append_column("rank", pa.array(_rank(clips, recipe.policy, sources)[wanted]))
     )
 
 
@@ -61,10 +64,10 @@ def taken_out(clips: pa.Table) -> set[str]:
     return set(clips["clip_id"].filter(near).to_pylist())
 
 
-def _side_in_k710(clips: pa.Table, leak_policy: str) -> npt.NDArray[np.int8]:
+def _side_in_k710(clips: pa.Table, leak_policy: str, sources: Catalogue) -> npt.NDArray[np.int8]:
     side = np.full(len(clips), -1, np.int8)
     for split in ("test", "val") if leak_policy == "train-purge" else ():  # the last one counts
-        side[_any_release(clips, split)] = SPLITS.index(split)
+        side[is_in(clips, sources.members, (split,))] = SPLITS.index(split)
     kept = codes(clips["split"])
     near = pc.equal(clips["drop_reason"].cast(pa.string()), NEAR_DUPLICATE)
     side[kept >= 0] = kept[kept >= 0]
@@ -81,17 +84,14 @@ def _side_in_release(clips: pa.Table, release: str, splits: tuple[str, ...]) -> 
     return side
 
 
-def _any_release(clips: pa.Table, split: str) -> npt.NDArray[np.bool_]:
-    return is_in(clips, KNOWN_SOURCES, (split,))
-
-
-def _rank(clips: pa.Table, policy: Policy) -> npt.NDArray[np.int8]:
+def _rank(clips: pa.Table, policy: Policy, sources: Catalogue) -> npt.NDArray[np.int8]:
     """(clips,) the rank of the best release that lists each clip for train, else of the best that lists it."""
-    rank = np.full(len(clips), len(KNOWN_SOURCES), np.int8)
+    names = sources.names
+    rank = np.full(len(clips), len(names), np.int8)
     for is_train in (False, True):
-        best = np.full(len(clips), len(KNOWN_SOURCES), np.int8)
-        for source in KNOWN_SOURCES:
+        best = np.full(len(clips), len(names), np.int8)
+        for source in names:
             in_split = is_in(clips, (source,), ("train",) if is_train else SPLITS)
-            best[in_split] = np.minimum(best[in_split], policy.rank(source))
-        rank = np.where(best < len(KNOWN_SOURCES), best, rank)
+            best[in_split] = np.minimum(best[in_split], policy.rank(source, names))
+        rank = np.where(best < len(names), best, rank)
     return rank

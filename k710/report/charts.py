@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import plotly.graph_objects as go
@@ -25,6 +26,7 @@ _OUTCOMES = {
     "unlabelled": GREY,
     "near_duplicate": AMBER,
     "malformed": RED,
+    "other_classes": GREY,
 }
 _PLACES = {"train": BLUE, "val": TEAL, "test": VIOLET, "fetched": TEAL, "leaked": RED, "unlabelled": GREY}
 _PLACES |= {"not_listed": GREY, "not_settled": GREY}
@@ -34,6 +36,7 @@ _SPOKEN = {
     "leaked": "leaked: held out",
     "unlabelled": "unlabelled (test)",
     "near_duplicate": "repeats a clip of another video",
+    "other_classes": "of classes that K710 lacks",
 }
 _WIDE_PX, _BAR_PX = 560, 26
 _LETTER_PX, _BARS_PX = 7, 190  # per letter of the names, and the least width of the bars
@@ -62,16 +65,16 @@ def plain(value: Any) -> str:
     return html.escape(str(value), quote=False)
 
 
-def _colour_of(name: str) -> str:
-    """The colour of a list (`k400 train`): that of its source."""
+def _colour_of(name: str, own: Mapping[str, str]) -> str:
+    """The colour of a list (`k400 train`): that of its source. `own`: those of sources that k710 does not know."""
     source = KNOWN_SOURCES.get(name.split()[0])
-    return GREY if source is None else source.colour
+    return own.get(name.split()[0], GREY) if source is None else source.colour
 
 
-def attrition_chart(attrition: dict[str, Any]) -> Chart:
-    """The flow of the rows of each list into K710 or out of it."""
+def attrition_chart(attrition: dict[str, Any], own_colours: Mapping[str, str] = MappingProxyType({})) -> Chart:
+    """The flow of the rows of each list into K710 or out of it. `own_colours` are those of a manifest's own sources."""
     flows = [(flow["list"], flow["outcome"], flow["rows"]) for flow in attrition["flows"]]
-    lists = {name: _colour_of(name) for name, _, _ in flows}
+    lists = {name: _colour_of(name, own_colours) for name, _, _ in flows}
     outcomes = {name: colour for name, colour in _OUTCOMES.items() if any(flow[1] == name for flow in flows)}
     table = tables.fates_table(attrition)
     return _flow_chart(flows, lists, outcomes, "rows", "From the lists' rows to K710", table)

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.diff.manifests import CHANGES, Difference, GroupChange
-from k710.lists.clip_paths import clip_in_path
 from k710.report import charts
 from k710.report.page import render_page
 from k710.report.parts import Block, Cell, Row, Section, Table, Tiles
 from k710.report.tables import youtube
+from k710.sources.video_ids import split_clip_id
 from k710.text import counted
 
 SHOWN_CLIPS = 1000
@@ -98,8 +98,8 @@ def _clips(found: Difference) -> Section:
 
 def _link(clip_id: str) -> Cell:
     """A link to the clip on YouTube; the plain ID if it is none, as in a damaged manifest."""
-    name = clip_in_path(clip_id)
-    return youtube(name.youtube_id, name.span_s[0], clip_id) if name and name.span_s else clip_id
+    found = split_clip_id(clip_id)
+    return youtube(found[0], found[1][0], clip_id) if found and found[1] else clip_id
 
 
 def _numbers(group: GroupChange) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ from k710.manifest.read import Manifest
 from k710.report.figures.gather import Figures
 from k710.report.filmstrips import Strip, read_strips
 from k710.report.parts import Filmstrip, Gallery
-from k710.report.tables import youtube
+from k710.report.tables import span, youtube
+from k710.sources.video_ids import video_of
 from k710.store.store import Store
 from k710.text import counted
 
@@ -116,7 +117,7 @@ def _of_classes(manifest: Manifest, media: pa.Table, per_class: int | None) -> I
 
 def _rows(manifest: Manifest, clip_ids: set[str]) -> dict[str, dict[str, Any]]:
     columns = ["clip_id", "youtube_id", "time_start_s", "time_end_s", "label", "class_id", "split"]
-    clips = manifest.clips.select([*columns, *split_names()])
+    clips = manifest.clips.select([*columns, *split_names(manifest.catalogue.names)])
     chosen = clips.filter(pc.is_in(clips["clip_id"], pa.array(sorted(clip_ids), pa.string())))
     return {row["clip_id"]: row for row in chosen.to_pylist()}
 
@@ -151,14 +152,13 @@ def _filmstrip(one: Shown, strip: Strip, row: dict[str, Any] | None) -> Filmstri
             strip.width_px,
             strip.height_px,
             "",
-            youtube(one.clip_id[:11], 0, one.clip_id),
+            youtube(video_of(one.clip_id), 0, one.clip_id),
             (),
             "not in this manifest",
         )
     lists = ", ".join(f"{source} {split}" for source, split in lists_of(row))
-    span = f"{row['time_start_s']} to {row['time_end_s']} s"
     k710 = f"K710 {row['split']}" if row["split"] else "not in K710"
-    lines = (f"{span} · {k710}", lists, *([one.note] if one.note else []))
+    lines = (f"{span(row)} · {k710}", lists, *([one.note] if one.note else []))
     link = youtube(row["youtube_id"], row["time_start_s"], row["clip_id"])
     label = row["label"] or "no label"
     return Filmstrip(strip.jpeg, strip.width_px, strip.height_px, label, link, lines, strip.failure)

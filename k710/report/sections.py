@@ -68,7 +68,8 @@ def _attrition(figures: Figures, draw: bool) -> Section:
     if draw and attrition["flows"]:
         from k710.report.charts import attrition_chart
 
-        blocks[0] = attrition_chart(attrition)
+        own = figures.manifest.get("own_sources", ())
+        blocks[0] = attrition_chart(attrition, {entry["source"]: entry["colour"] for entry in own})
     blocks += attrition["list_warnings"]
     if (malformed := tables.malformed_table(attrition)) is not None:
         blocks.append(malformed)
@@ -101,8 +102,10 @@ def _conflicts(conflicts: dict[str, Any]) -> Section:
 
 
 def _classes(classes: dict[str, Any], draw: bool) -> Section:
+    beside = tables.beside_tables(classes)
     if not classes["rows"]:
-        return Section("classes", "Classes", ["No clip has a label; clips of test lists have none."])
+        words = "No clip has a K710 class." if beside else "No clip has a label; clips of test lists have none."
+        return Section("classes", "Classes", [words, *beside])
     drawn: list[Chart | Table | None] = [tables.imbalance_table(classes)]
     hit = tables.hit_table(classes)
     if hit.rows:
@@ -111,7 +114,8 @@ def _classes(classes: dict[str, Any], draw: bool) -> Section:
         from k710.report.charts import class_size_chart, hit_chart
 
         drawn = [class_size_chart(classes) or tables.imbalance_table(classes), hit_chart(classes)]
-    return Section("classes", "Classes", [*(block for block in drawn if block), tables.class_table(classes)])
+    blocks = [*(block for block in drawn if block), tables.class_table(classes), *beside]
+    return Section("classes", "Classes", blocks)
 
 
 def _media(media: dict[str, Any] | None, draw: bool) -> Section:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from k710.report.figures.gather import Figures
 from k710.report.parts import Cell, Link, Row, Table, percent
-from k710.text import data_size
+from k710.text import data_size, seconds
 
 FATE_WORDS = {
     "kept": "kept",
@@ -18,15 +18,24 @@ FATE_WORDS = {
     "unlabelled": "unlabelled",
     "near_duplicate": "near-duplicate",
     "malformed": "malformed",
+    "other_classes": "other classes",
 }
 SHOWN_HIT = 20
 
 
-def youtube(youtube_id: str, time_start_s: int, text: str = "") -> Link:
-    """A link to the beginning of a clip on YouTube."""
+def youtube(youtube_id: str, time_start_s: float | None, text: str = "") -> Link:
+    """A link to the beginning of a clip on YouTube; without an address where the ID is not YouTube's."""
+    if "~" in youtube_id:
+        return Link(text or youtube_id, "")
     return Link(
-        text or youtube_id, f"https://www.youtube.com/watch?v={quote(youtube_id, safe='')}&t={int(time_start_s)}"
+        text or youtube_id, f"https://www.youtube.com/watch?v={quote(youtube_id, safe='')}&t={int(time_start_s or 0)}"
     )
+
+
+def span(clip: dict[str, Any]) -> str:
+    """The span of a clip in words."""
+    start_s, end_s = clip["time_start_s"], clip["time_end_s"]
+    return "whole file" if start_s is None else f"{seconds(start_s)} to {seconds(end_s)} s"
 
 
 def clip_link(clip: dict[str, Any]) -> Link:
@@ -46,7 +55,7 @@ def sources_table(figures: Figures) -> Table:
 
 
 def fates_table(attrition: dict[str, Any]) -> Table:
-    seldom = ("near_duplicate", "malformed")
+    seldom = ("near_duplicate", "malformed", "other_classes")
     shown = [fate for fate in FATE_WORDS if fate not in seldom or attrition["fates"].get(fate)]
     rows: list[Row] = [
         (f"{entry['source']} {entry['split']}", entry["rows"], *(entry[fate] for fate in shown))
@@ -136,7 +145,7 @@ def _of_video(video: dict[str, Any]) -> Link:
 
 
 def _spans_and_labels(video: dict[str, Any]) -> tuple[str, str]:
-    spans = ", ".join(f"{clip['time_start_s']} to {clip['time_end_s']} s" for clip in video["clips"])
+    spans = ", ".join(span(clip) for clip in video["clips"])
     labels = (label for clip in video["clips"] for label in (clip["label"], *clip["other_labels"]))
     return spans, ", ".join(dict.fromkeys(labels))
 
@@ -156,6 +165,19 @@ def imbalance_table(classes: dict[str, Any]) -> Table:
     ]
     columns = ("", "classes", "clips", "smallest", "median", "largest", "largest : smallest")
     return Table(columns, rows, "How even the classes are")
+
+
+def beside_tables(classes: dict[str, Any]) -> list[Table]:
+    """A table of the classes of each source that stands beside K710."""
+    return [
+        Table(
+            ("class", *one["splits"]),
+            [(row["label"], *(row["clips"][split] for split in one["splits"])) for row in one["rows"]],
+            f"Classes of {one['title']}, which are none of K710's",
+            searchable=True,
+        )
+        for one in classes.get("beside", ())
+    ]
 
 
 def class_table(classes: dict[str, Any]) -> Table:

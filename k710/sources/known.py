@@ -1,15 +1,14 @@
-"""Which sources exist, and how their names and those of splits are checked."""
+"""The sources that k710 knows by itself, and how names of splits are checked."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-from k710.errors import UsageError
+from k710.sources.catalogue import Catalogue, checked_names
 from k710.sources.kinetics import K400, K600, K700, K700_2020, K710
 from k710.sources.source import SPLIT_SPELLINGS, SPLITS, Archives, Source
 
-# By name. The position of a source here is its number in tables of list rows.
+# By name, in the order of their columns.
 KNOWN_SOURCES: dict[str, Source] = {
     "k400": K400,
     "k600": K600,
@@ -19,39 +18,31 @@ KNOWN_SOURCES: dict[str, Source] = {
 
 UNION = K710
 
-VIEWS = (UNION.name, *KNOWN_SOURCES)  # what can be asked of a manifest: the curated union, or a source as published
+# What a manifest holds that has no source of its own. `Manifest.catalogue` is that of a manifest.
+KINETICS = Catalogue(UNION, KNOWN_SOURCES)
 
-# The precedence of all sources: those of the union as it says, then the others.
-PRECEDENCE = (*UNION.precedence, *(name for name in KNOWN_SOURCES if name not in UNION.precedence))
+VIEWS = KINETICS.views
+PRECEDENCE = KINETICS.precedence
 
 
 def archives() -> tuple[Archives, ...]:
     """All public archives in the order in which they are asked: a clip's home is the first source that hosts it."""
-    return tuple(one for name in PRECEDENCE for one in KNOWN_SOURCES[name].archives)
-
-
-def citations(sources: Iterable[str]) -> list[str]:
-    """BibTeX entries: the papers of these sources, then those of the union."""
-    return [*(KNOWN_SOURCES[source].citation for source in sources), *UNION.citations]
+    return KINETICS.archives()
 
 
 def source_named(name: str) -> str:
     """The source that a name means in any of its spellings; else the name itself."""
-    found = (each.name for each in KNOWN_SOURCES.values() if re.fullmatch(each.name_pattern, name, re.I))
-    return next(found, name)
+    return KINETICS.source_named(name)
 
 
 def is_data_set(name: str) -> bool:
     """Whether a name means a source or the union, in any spelling."""
-    return source_named(name) in KNOWN_SOURCES or bool(re.fullmatch(UNION.name_pattern, name, re.I))
+    return KINETICS.is_data_set(name)
 
 
-def check_sources(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The sources that `names` mean, in the order of KNOWN_SOURCES, without repeats.
-
-    Any spelling will do (`K400`, `kinetics-400`). Raises UsageError for an unknown or empty selection.
-    """
-    return _check(tuple(map(source_named, names)), tuple(KNOWN_SOURCES), "source")
+def check_sources(names: Iterable[str]) -> tuple[str, ...]:
+    """The sources that `names` mean, in order, without repeats. Raises UsageError for an unknown or empty selection."""
+    return KINETICS.check_sources(names)
 
 
 def check_splits(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -59,13 +50,4 @@ def check_splits(names: tuple[str, ...]) -> tuple[str, ...]:
 
     Raises UsageError for an unknown or empty selection.
     """
-    return _check(tuple(SPLIT_SPELLINGS.get(name.lower(), name) for name in names), SPLITS, "split")
-
-
-def _check(names: tuple[str, ...], known: tuple[str, ...], what: str) -> tuple[str, ...]:
-    for name in names:
-        if name not in known:
-            raise UsageError(f"unknown {what} {name!r}; known: {', '.join(known)}")
-    if not names:
-        raise UsageError(f"no {what} given; known: {', '.join(known)}")
-    return tuple(name for name in known if name in names)
+    return checked_names(tuple(SPLIT_SPELLINGS.get(name.lower(), name) for name in names), SPLITS, "split")

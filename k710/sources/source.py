@@ -21,6 +21,15 @@ SPLIT_SPELLINGS = {
 
 YOUTUBE_ID = "[A-Za-z0-9_-]{11}"
 
+# What the video IDs of a source are: those of YouTube, the names of files without folder and suffix, or paths without
+# suffix. Two sources may share a YouTube ID, and it is the same video; an ID of another kind belongs to its source.
+YOUTUBE, STEM, PATH = "youtube", "stem", "path"
+ID_RULES = (YOUTUBE, STEM, PATH)
+
+# The times of a source's clips: whole seconds, seconds with fractions, or none (each clip is a whole file).
+WHOLE, FRACTIONAL, NONE = "whole", "fractional", "none"
+SPAN_RULES = (WHOLE, FRACTIONAL, NONE)
+
 
 @dataclass(frozen=True)
 class Archives:
@@ -51,7 +60,12 @@ class Source:
     rows of each list as first published; `paper_rows` are the clips that UniFormerV2's authors could still get (its
     Table 10). `twin` is a source with nearly the same val list. `archives` are asked in their order. `citation` is
     BibTeX, `licence` a sentence in Markdown, `colour` that of its lines and bars in a report. `id_pattern` is a regular
-    expression for its video IDs, without groups.
+    expression for its video IDs, without groups. `ids` is one of ID_RULES, `spans` one of SPAN_RULES.
+    Sources that are several splits of one data set name the same `id_space`: an ID is the same video in all of them.
+
+    A user's own source has its `classes`, in index order, in its manifest instead of a file of `labelmaps/`, with the
+    class of the union that each of them means in `union_classes` (-1: none). A source whose classes mean none of the
+    union's stands beside the union: curation leaves its clips out of the union's splits.
     """
 
     name: str
@@ -68,6 +82,26 @@ class Source:
     archives: tuple[Archives, ...] = ()
     twin: str = ""
     id_pattern: str = YOUTUBE_ID
+    ids: str = YOUTUBE
+    id_space: str = ""
+    spans: str = WHOLE
+    classes: tuple[str, ...] = ()
+    union_classes: tuple[int, ...] = ()
+
+    @property
+    def space(self) -> str:
+        """What stands before its IDs where they are not YouTube's."""
+        return self.id_space or self.name
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the manifest itself holds what is known of the source."""
+        return bool(self.classes)
+
+    @property
+    def in_union(self) -> bool:
+        """Whether its classes are classes of the union, so that curation may take its clips."""
+        return not self.classes or any(index >= 0 for index in self.union_classes)
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from k710.errors import FetchError
 from k710.lists.clip_names import ClipName
 from k710.lists.clip_paths import clip_in_path
+from k710.lists.own_rows import VIDEO_SUFFIXES
 from k710.text import os_error_text
 
-SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".vob"})
+SUFFIXES = frozenset(VIDEO_SUFFIXES)
 NO_NAME = "no_name"
 OTHER_SUFFIX = "other_suffix"
 NO_FILE = "no_file"
@@ -27,15 +28,25 @@ EXAMPLES = 20  # file names kept per kind
 _BESIDE = frozenset({".json", ".txt", ".csv", ".jpg", ".png", ".webp", ".vtt", ".srt", ".cls", ".description", ".ytdl"})
 
 
+Names = Callable[[str], tuple[ClipName, ...]]
+
+
+def youtube_name(inside: str) -> tuple[ClipName, ...]:
+    """The clip or video of YouTube that a file's name says."""
+    name = clip_in_path(os.path.basename(inside))
+    return () if name is None else (name,)
+
+
 class LocalFiles:
     """The video files of a folder by the clip or video in their names, from one walk of the tree.
 
     Names are case-sensitive, because IDs may differ only in case. Of several files for one clip, those with exactly its
     name come first: `ID_000010_000020(1).mp4` may be another video. `passed_over` counts the other files by kind, see
-    PASSED_OVER. `examples` holds their names by kind, all of them if `list_all`, else the first few.
+    PASSED_OVER. `examples` holds their names by kind, all of them if `list_all`, else the first few. `names` says what
+    the path of a file inside the folder may name (manifest/file_names.py).
     """
 
-    def __init__(self, folder: Path, *, list_all: bool = False) -> None:
+    def __init__(self, folder: Path, *, list_all: bool = False, names: Names = youtube_name) -> None:
         if not folder.is_dir():
             raise FetchError(f"local:{folder}: no such folder")
         self.folder = folder
@@ -47,13 +58,14 @@ class LocalFiles:
         for path, kind in sorted(_walk(str(folder), frozenset())):
             # Only the path inside the folder is kept: 650,000 long paths need much memory.
             inside = path[len(str(folder)) :].lstrip("/")
-            name = None if kind else clip_in_path(os.path.basename(path))
-            if name is None:
+            found = () if kind else names(inside)
+            if not found:
                 self._pass_over(kind or NO_NAME, inside, list_all)
                 continue
             self.num_files += 1
-            by = self.by_span if name.span_s else self.by_video
-            by.setdefault(str(name), []).append(inside)
+            for name in found:
+                by = self.by_span if name.span_s else self.by_video
+                by.setdefault(str(name), []).append(inside)
         for by in (self.by_span, self.by_video):
             for clip, paths in by.items():
                 if len(paths) > 1:
@@ -61,7 +73,8 @@ class LocalFiles:
         if not self.num_files:
             raise FetchError(
                 f"local:{folder}: has no clips; the files must be named like abcdefghijk_000010_000020.mp4, or "
-                f"abcdefghijk.mp4 for a whole video{self._example()}"
+                f"abcdefghijk.mp4 for a whole video{', or by their IDs in the manifest' * (names is not youtube_name)}"
+                f"{self._example()}"
             )
 
     def of_clip(self, clip: ClipName) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -82,7 +95,7 @@ class LocalFiles:
 
 def is_exact(path: str, clip: str) -> bool:
     """Whether the name of a file is exactly the clip or the video."""
-    return os.path.splitext(os.path.basename(path))[0] == clip
+    return "~" in clip or os.path.splitext(os.path.basename(path))[0] == clip
 
 
 def first_file(folder: Path) -> Path | None:

@@ -11,6 +11,7 @@ from k710.loading.clip_source import Media
 from k710.manifest.read import open_manifest
 from k710.models.families import num_parameters
 from k710.models.family import FROM_CHECKPOINT
+from k710.sources.catalogue import Catalogue
 from k710.storage.storage import Location
 from k710.text import duration
 from k710.train.memory import estimate_memory
@@ -25,7 +26,7 @@ _ASSUMED_FLOPS = 156e12
 _MOST_ESTIMATED = 1000.0
 
 
-def check_origin(recipe: TrainRecipe, origin: Origin) -> str:
+def check_origin(recipe: TrainRecipe, origin: Origin, sources: Catalogue) -> str:
     """What the run starts from, in a line. Raises as `start_model` does; nothing is downloaded."""
     starts = {name: (way.title, "--clip-weights") for name, way in recipe.family.starts.items()}
     starts[FROM_CHECKPOINT] = ("checkpoint", "--init")
@@ -35,7 +36,7 @@ def check_origin(recipe: TrainRecipe, origin: Origin) -> str:
     if origin.weights is not None and not Path(origin.weights).exists():
         check_start(recipe, origin)
         return f"start: from {origin.weights}, which is no file here and is not looked at"
-    return f"start: {'; '.join(start_model(recipe, origin).messages)}"
+    return f"start: {'; '.join(start_model(recipe, origin, sources=sources).messages)}"
 
 
 def needs(
@@ -47,13 +48,12 @@ def needs(
     `rate` is in clips/s of all GPUs together; without it, it is estimated from multiply-adds, unless these are so few
     that they do not decide it. Raises as `prepare` does for manifest, clips, batch and start.
     """
-    config = config_of_recipe(recipe)
-    family = recipe.family
-    parameters, cost = num_parameters(family, config), family.cost(config)
-    opened = open_manifest(manifest)
+    family, opened = recipe.family, open_manifest(manifest)
     train, val, messages = open_clips(recipe, opened, media)
+    config = config_of_recipe(recipe, opened.catalogue)
+    parameters, cost = num_parameters(family, config), family.cost(config)
     pieces = check_recipe(recipe, opened, train, world_size=world_size)
-    start = check_origin(recipe, origin)
+    start = check_origin(recipe, origin, opened.catalogue)
     check_teacher(recipe, origin.teacher)
     teacher: list[str] = []
     if origin.teacher is not None:

@@ -95,7 +95,7 @@ def _checked_run(
     if options.tensorboard:
         check_tensorboard()
     check_teacher(recipe, origin.teacher)
-    started = start_model(recipe, origin, resumed=resumed)
+    started = start_model(recipe, origin, sources=manifest.catalogue, resumed=resumed)
     model, head = started.model, started.head
     for message in started.messages:
         say(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from k710.loading.augment.mix import PER, Mix
 from k710.loading.sampling import FrameSampling
 from k710.models.families import FAMILIES
 from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Family, Sampling
-from k710.sources.known import VIEWS
+from k710.sources.video_ids import SOURCE_NAME
 from k710.train.objectives import OBJECTIVES, Objective
 from k710.train.sections import AugmentRecipe, DataRecipe, ModelRecipe, OptimRecipe, ValidateRecipe
 
@@ -54,7 +55,6 @@ class TrainRecipe:
             raise RecipeError(f"{where}: model.family must be one of {', '.join(FAMILIES)}, not {self.model.family!r}")
         starts = (*self.family.starts, FROM_CHECKPOINT, FROM_NOTHING)
         choices = {
-            "data.view": VIEWS,
             "model.preset": tuple(self.family.presets),
             "model.start": starts,
             "model.head": HEADS,
@@ -67,6 +67,8 @@ class TrainRecipe:
         for key, allowed in choices.items():
             if (value := values[key]) not in allowed:
                 raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
+        if not re.fullmatch(SOURCE_NAME, self.data.view):
+            raise RecipeError(f"{where}: data.view must be k710 or the name of a source, not {self.data.view!r}")
         for key, (low, high) in _RANGES.items():
             value = values[key]
             if not low <= value <= high:  # nor is NaN

@@ -15,10 +15,12 @@ from k710.lists.labels import class_names
 from k710.models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from k710.models.families import refuse_foreign
 from k710.models.family import FROM_CHECKPOINT, FROM_NOTHING, Encoder, Family
-from k710.models.heads.head_labels import labels_of_set
+from k710.models.heads.head_labels import labels_of_view
 from k710.models.heads.remap import new_head, plan_remap
 from k710.models.left_out import complete, left_out
 from k710.models.weights import load_encoder, load_into
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 from k710.text import counted
 from k710.train.recipe import TrainRecipe
 from k710.version import __version__
@@ -50,14 +52,15 @@ class StartedModel:
     messages: tuple[str, ...] = ()
 
 
-def config_of_recipe(recipe: TrainRecipe) -> Any:
-    """The configuration of a recipe's model. Raises UsageError for a preset, size or option that cannot be."""
-    return recipe.model.config(recipe.data, len(class_names(recipe.data.view)))
+def config_of_recipe(recipe: TrainRecipe, sources: Catalogue = KINETICS) -> Any:
+    """The configuration of a recipe's model. `sources`: the manifest's catalogue. Raises UsageError for a preset, size
+    or option that cannot be."""
+    return recipe.model.config(recipe.data, len(class_names(recipe.data.view, sources=sources)))
 
 
-def head_record(family: Family, view: str) -> dict[str, Any]:
+def head_record(family: Family, view: str, sources: Catalogue = KINETICS) -> dict[str, Any]:
     """What a checkpoint says of its head: the view's classes in canonical order, which is the order of a manifest."""
-    labels = labels_of_set(view, "canonical")
+    labels = labels_of_view(view, sources)
     return {
         "label_set": labels.label_set,
         "dialect": labels.dialect,
@@ -84,21 +87,27 @@ def check_start(recipe: TrainRecipe, origin: Origin) -> None:
         raise UsageError(f"the recipe starts from {wants[start]}; {found} is given (--set start=… changes it)")
 
 
-def start_model(recipe: TrainRecipe, origin: Origin, *, resumed: dict[str, Any] | None = None) -> StartedModel:
+def start_model(
+    recipe: TrainRecipe,
+    origin: Origin,
+    *,
+    sources: Catalogue = KINETICS,
+    resumed: dict[str, Any] | None = None,
+) -> StartedModel:
     """The model of a recipe with its first weights; of a run that is `resumed`, the model with what its checkpoint
-    leaves out, since all other weights are in the checkpoint.
+    leaves out, since all other weights are in the checkpoint. `sources`: the catalogue of the manifest, with the view.
 
     What no weight is loaded for is initialised from the recipe's seed. Raises UsageError, and CheckpointError where the
     file is of another size, has classes or an order that nothing tells, or lacks classes of the view.
     """
-    head = head_record(recipe.family, recipe.data.view)
+    head = head_record(recipe.family, recipe.data.view, sources)
     if resumed is not None:
-        model = recipe.family.build(config_of_recipe(recipe))
+        model = recipe.family.build(config_of_recipe(recipe, sources))
         given = origin.weights if left_out(model) else None
         return StartedModel(model, head, tuple(complete(recipe.family, model, resumed["run"], given, "the run")))
     check_start(recipe, origin)
     torch.manual_seed(recipe.seed)
-    model = recipe.family.build(config_of_recipe(recipe))
+    model = recipe.family.build(config_of_recipe(recipe, sources))
     messages: Sequence[str] = ("from nothing: all weights are random",)
     if recipe.model.start == FROM_NOTHING and left_out(model):
         raise UsageError(
@@ -109,7 +118,7 @@ def start_model(recipe: TrainRecipe, origin: Origin, *, resumed: dict[str, Any] 
         load = recipe.family.starts[recipe.model.start].load
         messages = load(model, origin.weights, origin.interpolate_positions, recipe.model.options)
     if origin.init is not None:
-        messages = _from_checkpoint(model, recipe, origin.init, origin)
+        messages = _from_checkpoint(model, recipe, origin.init, origin, sources)
     return StartedModel(model, head, tuple(messages))
 
 
@@ -130,7 +139,9 @@ def _check_not_in_shapes(recipe: TrainRecipe, model: nn.Module, checkpoint: Chec
             )
 
 
-def _from_checkpoint(model: nn.Module, recipe: TrainRecipe, init: Path, origin: Origin) -> list[str]:
+def _from_checkpoint(
+    model: nn.Module, recipe: TrainRecipe, init: Path, origin: Origin, sources: Catalogue
+) -> list[str]:
     """Load the body as it is, and of the head the rows of the view's classes, picked by name, or none."""
     checkpoint = open_checkpoint(init)
     encoder = recipe.family.encoder_of(checkpoint, model.config) if recipe.family.encoder_of else None
@@ -144,7 +155,7 @@ def _from_checkpoint(model: nn.Module, recipe: TrainRecipe, init: Path, origin: 
         # `again`: a head that was remapped before is read by its record too.
         dialects = [origin.dialect] if origin.dialect else []
         try:
-            remap = plan_remap([init], to=recipe.data.view, dialects=dialects, again=True)
+            remap = plan_remap([init], to=labels_of_view(recipe.data.view, sources), dialects=dialects, again=True)
         except CheckpointError as error:
             raise CheckpointError(f"{error}. To take the body alone: --set head=new") from None
         source, rows = remap.sources[0], new_head(remap)

@@ -20,7 +20,7 @@ from k710.export.card_facts import card_facts
 from k710.manifest.views import split_of, view
 from k710.sample import LISTS
 from k710.sample.footage import Clip
-from k710.sources.known import KNOWN_SOURCES, citations
+from k710.sources.known import KINETICS, KNOWN_SOURCES
 from k710.store.store import Store
 from tests.cli.test_bad_input import assert_refused, files_of
 from tests.helpers.small_stores import clips_of, fake_media, manifest_of, put
@@ -177,11 +177,11 @@ def test_what_the_store_has(k710, tmp_path):
 
 
 def test_papers_are_cited_of_the_releases_that_are_in_it(built):
-    assert len(citations(["k400"])) == 3
+    assert len(KINETICS.citations(["k400"])) == 3
     text = card(built)
     for number in ("1705.06950", "1808.01340", "1907.06987", "2010.10864", "2211.09552", "2303.16727"):
         assert f"arXiv:{number}" in text
-    for entry in citations(KNOWN_SOURCES):
+    for entry in KINETICS.citations(KNOWN_SOURCES):
         assert entry.count("{") == entry.count("}")
 
 

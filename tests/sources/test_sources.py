@@ -11,13 +11,13 @@ from k710.lists.annotations import ListFile, find_lists, read_list
 from k710.lists.labels import class_names
 from k710.report.charts import GREY, _colour_of
 from k710.sources.known import (
+    KINETICS,
     KNOWN_SOURCES,
     PRECEDENCE,
     UNION,
     VIEWS,
     archives,
     check_sources,
-    citations,
     is_data_set,
     source_named,
 )
@@ -91,8 +91,8 @@ def test_the_union_is_a_data_set_and_no_source():
 def test_a_source_of_another_kind_is_named_found_read_and_cited(stunts, tmp_path):
     assert check_sources(("Stunts-12", "k400")) == ("k400", "stunts")
     assert is_data_set("STUNTS")
-    assert citations(["stunts"])[0].startswith("@article{nobody2026stunts,")
-    assert (_colour_of("stunts train"), _colour_of("unknown train")) == ("#446688", GREY)
+    assert KINETICS.citations(["stunts"])[0].startswith("@article{nobody2026stunts,")
+    assert (_colour_of("stunts train", {}), _colour_of("unknown train", {})) == ("#446688", GREY)
     ids = ["v_Backflip_g01_c01", "v_Backflip_g01_c02"]
     rows = [f"back flip,{video},0,4,train" for video in ids]
     (tmp_path / "Stunts12_training.csv").write_text("\n".join(["label,youtube_id,time_start,time_end,split", *rows]))

@@ -254,7 +254,7 @@ def test_the_rate_is_scaled_only_when_the_user_changes_the_batch():
         ("epochs=2026-99-99", "--set 'epochs=2026-99-99': the value is not YAML"),
         ("epochs=" + 3000 * "[", "--set 'epochs=[["),
         ("randaugment=7", "--set: augment.randaugment must be str or nothing (null), not 7"),
-        ("view=k500", "--set: data.view must be one of k710, k400, k600, k700, k700_2020, not 'k500'"),
+        ("view=K-500", "--set: data.view must be k710 or the name of a source, not 'K-500'"),
         ("precision=int8", "--set: optim.precision must be one of bf16, fp16, fp32, not 'int8'"),
         ("epochs=-1", "--set: optim.epochs must lie between 0 and 100000, not -1"),
         ("epochs=0", "--set: optim.epochs is 0 and optim.steps 0; one of them says how long"),

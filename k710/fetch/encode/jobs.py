@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from k710.engine.helper_pool import HelperPool
-from k710.fetch.encode.measured import Measured, Span
+from k710.fetch.encode.measured import Measured
 from k710.fetch.encode.profiles import Profile
+from k710.sources.video_ids import Span
 
 NO_SPACE = "no_space"  # no failure of the clip: the run ends
 
@@ -25,11 +26,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ClipJob:
-    """What to make: the clip `span` of a video whose clips in the manifest have these `spans`, from the first of
-    `candidates` that holds it, by `profile`, as a file that is called `out` and a suffix."""
+    """What to make: the clip `span` (None: all of it) of a video whose clips in the manifest have these `spans`, from
+    the first of `candidates` that holds it, by `profile`, as a file that is called `out` and a suffix."""
 
     clip_id: str
-    span: Span
+    span: Span | None
     spans: tuple[Span, ...]
     candidates: tuple[Candidate, ...]
     out: Path
@@ -45,9 +46,9 @@ class ClipJob:
     def from_json(cls, plain: dict[str, Any]) -> ClipJob:
         candidates = tuple(Candidate(Path(path), *named) for path, *named in plain["candidates"])
         spans = tuple((start, end) for start, end in plain["spans"])
-        start_s, end_s = plain["span"]
+        span = plain["span"] and tuple(plain["span"])
         profile = Profile(**plain["profile"])
-        return cls(plain["clip_id"], (start_s, end_s), spans, candidates, Path(plain["out"]), profile, plain["limit_s"])
+        return cls(plain["clip_id"], span, spans, candidates, Path(plain["out"]), profile, plain["limit_s"])
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
             places = codec.finish(encoded, path, job.profile)
             encoded.unlink()
     flags = [*part.flags, *measured.flags]
-    if measured.duration_s < job.span[1] - job.span[0] - TOLERANCE_S:
+    if job.span and measured.duration_s < job.span[1] - job.span[0] - TOLERANCE_S:
         flags.append("short")
     made = Made(job.clip_id, None, None, str(path), suffix, measured, tuple(flags), index)
     return made if places is None else replace(made, frame_offsets=places.offsets, frame_indices=places.indices)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-Span = tuple[int, int]  # start and end in whole seconds of the video
-
 
 @dataclass(frozen=True)
 class Measured:

@@ -12,8 +12,8 @@ import av
 import av.error
 import numpy as np
 
-from k710.fetch.encode.measured import Span
 from k710.fetch.encode.mp4_boxes import is_cut_off
+from k710.sources.video_ids import Span
 from k710.store.containers import DEMUXERS, SNIFF_BYTES, Container, other_video, sniff
 from k710.store.display import MAX_PIXELS as MAX_PIXELS
 from k710.store.display import display_of
@@ -149,13 +149,15 @@ def probe(path: Path) -> SourceFile:
         )
 
 
-def part_of(source: SourceFile, span: Span, *, named_span: bool, spans: Sequence[Span]) -> Part:
-    """Which part of `source` is the clip `span`, in whole seconds of the video.
+def part_of(source: SourceFile, span: Span | None, *, named_span: bool, spans: Sequence[Span]) -> Part:
+    """Which part of `source` is the clip `span`, in seconds of the video; None is all of it.
 
     `named_span`: the file is named by the span, so it begins where the span begins. Otherwise it is named by the video
     alone, whose clips have these `spans`: it may be the whole video, which is cut, or a clip where there is but one.
     Raises ClipError ("mismatch", "ambiguous").
     """
+    if span is None:
+        return Part(None, source.duration_s, whole=True)
     start_s, end_s = span
     length_s, lasts_s = end_s - start_s, source.duration_s
     about_a_span = any(abs(lasts_s - (end - start)) <= TOLERANCE_S for start, end in spans)

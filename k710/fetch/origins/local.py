@@ -18,8 +18,9 @@ from k710.fetch.store_unit import utf_8
 from k710.fetch.unit_work import Run, Work, do_unit
 from k710.fetch.wanted import in_hash_order, spans_of_videos
 from k710.lists.clip_names import ClipName
-from k710.lists.clip_paths import clip_in_path
+from k710.manifest.file_names import names_of_files
 from k710.manifest.read import Manifest
+from k710.sources.video_ids import Span, split_clip_id
 from k710.store.local_files import LocalFiles, is_exact
 
 UNIT_CLIPS = 500
@@ -51,8 +52,8 @@ class LocalClips:
         folder = origin.folder.resolve()
         self.name = f"local:{utf_8(str(folder))}"
         self._manifest = manifest
-        self.files = LocalFiles(folder)
-        self._spans: dict[str, tuple[tuple[int, int], ...]] = {}
+        self.files = LocalFiles(folder, names=names_of_files(manifest))
+        self._spans: dict[str, tuple[Span, ...]] = {}
 
     def note(self) -> str:
         """What the user should know of the folder's files; empty where each has its clip."""
@@ -84,20 +85,18 @@ class LocalClips:
 
     def _work(self, unit: LocalUnit, run: Run) -> Iterator[Work]:
         for clip in unit.clips:
-            assert clip.span_s is not None
             by_span, by_video = self.files.of_clip(clip)
             candidates = (
                 *(Candidate(self.files.folder / path, True, is_exact(path, str(clip))) for path in by_span),
                 *(Candidate(self.files.folder / path, False, is_exact(path, clip.youtube_id)) for path in by_video),
             )
-            spans = self._spans.get(clip.youtube_id, (clip.span_s,))
+            spans = self._spans.get(clip.youtube_id, (clip.span_s,) if clip.span_s else ())
             job = ClipJob(str(clip), clip.span_s, spans, candidates, run.new_path(), run.profile)
             yield Work(job, tuple(str(candidate.path.relative_to(self.files.folder)) for candidate in candidates))
 
 
 def clip_of(clip_id: str) -> ClipName:
     """The video and the span that a clip_id names."""
-    name = clip_in_path(clip_id)
-    assert name is not None
-    assert name.span_s is not None
-    return name
+    found = split_clip_id(clip_id)
+    assert found is not None
+    return ClipName(*found)

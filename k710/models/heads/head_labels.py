@@ -30,7 +30,8 @@ from k710.models.heads.published_order import (
     published_order,
     question,
 )
-from k710.sources.known import UNION
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS, UNION
 from k710.text import counted
 
 # The order of a list that is no published one.
@@ -63,6 +64,12 @@ class Labels:
 
 def labels_of_set(label_set: str, dialect: str) -> Labels:
     return Labels(label_set, dialect, class_names(label_set, dialect), k710_classes_of(label_set, dialect))
+
+
+def labels_of_view(view: str, sources: Catalogue = KINETICS) -> Labels:
+    """The classes of a view in the order of a manifest. `sources`: the manifest's catalogue."""
+    own = sources.sources.get(view)
+    return labels_of_names(view, own.classes) if own and own.is_own else labels_of_set(view, "canonical")
 
 
 def labels_of_names(label_set: str, names: Sequence[str]) -> Labels:

@@ -67,7 +67,7 @@ class Remap:
 def plan_remap(
     paths: Sequence[Path],
     *,
-    to: str,
+    to: str | Labels,
     label_sets: Sequence[str] = (),
     dialects: Sequence[str] = (),
     families: Sequence[str] = (),
@@ -78,13 +78,13 @@ def plan_remap(
 ) -> Remap:
     """Open the checkpoints, learn what their rows mean, and find a row for every class of `to`.
 
-    `to` and `label_sets` are names of label sets or files of class names; `label_sets`, `dialects` and `families`
-    (names of published models) are the user's word on the sources: none, one for all, or one for each. Raises
-    CheckpointError, LabelError and UsageError.
+    `to` and `label_sets` are names of label sets or files of class names; `to` may be the labels themselves.
+    `label_sets`, `dialects` and `families` (names of published models) are the user's word on the sources: none, one
+    for all, or one for each. Raises CheckpointError, LabelError and UsageError.
     """
     if new_rows not in (None, *NEW_ROWS):
         raise UsageError(f"unknown way to make new rows {new_rows!r}; known: {', '.join(NEW_ROWS)}")
-    target = target_labels(to, to_dialect)
+    target = to if isinstance(to, Labels) else target_labels(to, to_dialect)
     sources = []
     for path, label_set, dialect, family in zip(
         paths,

@@ -10,25 +10,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.curation.curate import codes
-from k710.lists.labels import k710_classes_of
+from k710.lists.labels import union_classes_of
 from k710.manifest.listings import classes_in, masks_of
-from k710.sources.known import KNOWN_SOURCES, UNION
-from k710.sources.source import SPLITS
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS, UNION
+from k710.sources.source import SPLITS, Source
 from k710.store.failures import OF_THE_VIDEO
 
 _NO_CLASS = -1
 
 
-def class_figures(clips: pa.Table, labels: tuple[str, ...], media: pa.Table | None) -> dict[str, Any]:
+def class_figures(
+    clips: pa.Table, labels: tuple[str, ...], media: pa.Table | None, sources: Catalogue = KINETICS
+) -> dict[str, Any]:
     """For each K710 class its clips by view and split, and where there are media rows (clip_id, failure; one per clip)
     how many of its K710 clips were fetched, failed and vanished.
 
-    A release's clips are counted under the K710 class of the release's own label.
+    A source's clips are counted under the K710 class of its own label, if it is a class of K710. `sources`: the
+    catalogue of the manifest.
     """
     num_classes = len(labels)
     columns = {f"K710 {split}": counts for split, counts in _by_split(clips, UNION.name, None, num_classes).items()}
-    for source, release in KNOWN_SOURCES.items():
-        to_k710 = np.array([*k710_classes_of(release.label_set), _NO_CLASS])
+    for source in sources.members:
+        to_k710 = np.array([*union_classes_of(sources[source]), _NO_CLASS])
         by_split = _by_split(clips, source, to_k710, num_classes)
         columns |= {f"{source} {split}": counts for split, counts in by_split.items()}
     fates = None if media is None else _fates(clips, media, num_classes)
@@ -42,7 +46,19 @@ def class_figures(clips: pa.Table, labels: tuple[str, ...], media: pa.Table | No
         for number, label in enumerate(labels)
         if any(counts[number] for counts in columns.values())
     ]
-    return {"splits": list(columns), "rows": rows, "imbalance": [_spread(name, c) for name, c in columns.items()]}
+    beside = [_beside(clips, source) for source in sources.own if not source.in_union]
+    spreads = [_spread(name, c) for name, c in columns.items()]
+    return {"splits": list(columns), "rows": rows, "imbalance": spreads, **({"beside": beside} if beside else {})}
+
+
+def _beside(clips: pa.Table, source: Source) -> dict[str, Any]:
+    """The clips of each class of a source whose classes are none of K710's, by split."""
+    by_split = _by_split(clips, source.name, None, len(source.classes))
+    rows = [
+        {"label": label, "clips": {split: int(counts[number]) for split, counts in by_split.items()}}
+        for number, label in enumerate(source.classes)
+    ]
+    return {"source": source.name, "title": source.title, "splits": list(by_split), "rows": rows}
 
 
 def _own(clips: pa.Table) -> npt.NDArray[np.int64]:

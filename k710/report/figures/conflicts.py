@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.curation.overlap import conflicts
-from k710.manifest.listings import lists_of, split_names
+from k710.manifest.listings import lists_of, sources_in, split_names
 
 SHOWN = 50
 _OF_A_CLIP = ("clip_id", "youtube_id", "time_start_s", "time_end_s", "label", "other_class_ids", "split")
@@ -39,7 +39,7 @@ def _label_pairs(clips: pa.Table, labels: tuple[str, ...]) -> list[dict[str, Any
 
 
 def _rows(clips: pa.Table, column: str, names: pa.Array) -> list[dict[str, Any]]:
-    chosen = clips.select([*_OF_A_CLIP, *split_names()])
+    chosen = clips.select([*_OF_A_CLIP, *split_names(sources_in(clips.column_names))])
     rows: list[dict[str, Any]] = chosen.filter(pc.is_in(chosen[column], names[:SHOWN])).to_pylist()
     return rows
 

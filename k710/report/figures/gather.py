@@ -53,9 +53,9 @@ def gather(
     return Figures(
         manifest=_manifest(manifest),
         attrition=attrition_figures(manifest),
-        overlap=overlap_figures(clips, (manifest.about.get("counts") or {}).get("leaked_rows")),
+        overlap=overlap_figures(clips, (manifest.about.get("counts") or {}).get("leaked_rows"), manifest.catalogue),
         conflicts=conflict_figures(clips, manifest.labels),
-        classes=class_figures(clips, manifest.labels, media),
+        classes=class_figures(clips, manifest.labels, media, manifest.catalogue),
         media=None if store is None or media is None else media_figures(manifest, store, media),
         near_duplicates=near_duplicate_figures(manifest),
         runs=run_counts,
@@ -86,7 +86,23 @@ def _manifest(manifest: Manifest) -> dict[str, Any]:
         "recipe": about["recipe"],
         "clips": len(manifest.clips),
         **{key: counts.get(key) for key in ("rows", "videos", "train", "val", "classes")},
+        **({"own_sources": own} if (own := _own_sources(manifest)) else {}),
         "sources": [
             {key: entry.get(key) for key in ("source", "split", "file", "rows", "sha256")} for entry in about["sources"]
         ],
     }
+
+
+def _own_sources(manifest: Manifest) -> list[dict[str, Any]]:
+    """What the report says of sources that the manifest itself describes."""
+    return [
+        {
+            "source": source.name,
+            "title": source.title,
+            "colour": source.colour,
+            "licence": source.licence,
+            "classes": len(source.classes),
+            "in_k710": source.in_union,
+        }
+        for source in manifest.catalogue.own
+    ]

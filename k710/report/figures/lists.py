@@ -6,13 +6,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from k710.curation.attrition import MINIATURE, beside_the_printed, is_miniature, list_warnings, why_it_differs
+from k710.curation.attrition import beside_the_printed, list_warnings, why_it_differs, why_not_compared
 from k710.curation.audit import ids_by_splits, leaks_by_policy
 from k710.curation.curate import FATES
 from k710.curation.overlap import overlaps
 from k710.errors import ManifestError
 from k710.manifest.read import Manifest
 from k710.near_duplicates.sides import taken_out
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 
 SHOWN_MALFORMED = 50
 
@@ -31,6 +33,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
             for entry in manifest.about["sources"]
             for bad in entry.get("malformed", ())
         ]
+        not_compared = why_not_compared(counts)
         beside = [
             {
                 "what": one.what,
@@ -39,7 +42,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
                 "paper": one.paper,
                 "difference": one.difference,
             }
-            for one in (() if is_miniature(counts) else beside_the_printed(counts))
+            for one in (() if not_compared else beside_the_printed(counts))
         ]
         warnings = list_warnings(counts["lists"], counts.get("misnamed", {}))
         return {
@@ -49,7 +52,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
             "fates": counts["fates"],
             "flows": row_flows(counts["lists"]),
             "beside_the_printed": beside,
-            "why_it_differs": MINIATURE if is_miniature(counts) else why_it_differs(recipe, warnings),
+            "why_it_differs": not_compared or why_it_differs(recipe, warnings),
             "list_warnings": list(warnings.values()),
             "malformed": malformed[:SHOWN_MALFORMED],
             "num_malformed": len(malformed),
@@ -69,15 +72,17 @@ def row_flows(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return flows
 
 
-def overlap_figures(clips: pa.Table, leaked_rows: dict[str, int] | None = None) -> dict[str, Any]:
+def overlap_figures(
+    clips: pa.Table, leaked_rows: dict[str, int] | None = None, sources: Catalogue = KINETICS
+) -> dict[str, Any]:
     """What every two lists share, and what each policy would make of these lists. Needs curation's columns, and
-    `leaked_rows` of a build's counts where they have it."""
+    `leaked_rows` of a build's counts where they have it. `sources`: the catalogue of the manifest."""
     found = overlaps(clips)
     return {
         "lists": [f"{source} {split}" for source, split in found.lists],
         "by_id": found.by_id.tolist(),
         "by_clip": found.by_clip.tolist(),
         "ids_by_splits": ids_by_splits(clips),
-        "policies": leaks_by_policy(clips, leaked_rows),
+        "policies": leaks_by_policy(clips, leaked_rows, sources),
         "near_duplicates": len(taken_out(clips)),
     }

@@ -23,9 +23,9 @@ from typing import IO, Any
 from k710.engine.engine import Stop
 from k710.errors import FetchError
 from k710.fetch.encode.ffmpeg_binary import ffmpeg_binary
-from k710.fetch.encode.measured import Span
 from k710.fetch.encode.profiles import Profile
 from k710.fetch.origins.youtube.options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YouTubeOptions
+from k710.sources.video_ids import Span
 from k710.storage.http_reader import without_password
 
 START_S = 120.0  # to load yt-dlp and to read a browser's cookies

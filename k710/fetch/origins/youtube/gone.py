@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.fetch.wanted import last_verdicts
+from k710.sources.video_ids import video_of
 
 CONFIRM_S = 3600.0
 SUSPECTED, GONE = "gone_unconfirmed", "gone"
-_SPAN_CHARS = len("_000000_000010")
 
 
 class Suspicions:
@@ -24,7 +24,7 @@ class Suspicions:
         self.alive = _by_video(rows.filter(pc.is_null(rows["failure"])), max)
         verdicts = rows.filter(pc.is_in(rows["failure"], pa.array([SUSPECTED, GONE])))
         after = [
-            clip_id[:-_SPAN_CHARS] not in self.alive or settled_at > self.alive[clip_id[:-_SPAN_CHARS]]
+            video_of(clip_id) not in self.alive or settled_at > self.alive[video_of(clip_id)]
             for clip_id, settled_at in zip(
                 *(verdicts[name].to_pylist() for name in ("clip_id", "settled_at")), strict=True
             )
@@ -44,7 +44,7 @@ class Suspicions:
         """The clips of videos that were suspected after `since` for the first time."""
         suspected = pc.and_(pc.equal(media["failure"], SUSPECTED), pc.equal(media["origin"], self.origin))
         found = media["clip_id"].filter(pc.fill_null(suspected, False)).to_pylist()
-        new = [clip_id for clip_id in found if self.first.get(clip_id[:-_SPAN_CHARS], since) > since]
+        new = [clip_id for clip_id in found if self.first.get(video_of(clip_id), since) > since]
         return pa.array(new, pa.string())
 
     def without_due(self, media: pa.Table) -> pa.Table:
@@ -54,7 +54,7 @@ class Suspicions:
         suspected = pc.and_(suspected, pc.equal(media["origin"], self.origin))
         now = _now()
         clip_ids = media["clip_id"].filter(suspected).to_pylist()
-        due = [clip_id for clip_id in clip_ids if self.is_due(clip_id[:-_SPAN_CHARS], now)]
+        due = [clip_id for clip_id in clip_ids if self.is_due(video_of(clip_id), now)]
         is_due = pc.and_(suspected, pc.is_in(media["clip_id"], pa.array(due, pa.string())))
         return media.filter(pc.invert(is_due))
 
@@ -67,7 +67,7 @@ def _by_video(rows: pa.Table, choose: object) -> dict[str, datetime]:
     """The first (`min`) or last (`max`) time of each video's rows."""
     found: dict[str, datetime] = {}
     for clip_id, settled_at in zip(rows["clip_id"].to_pylist(), rows["settled_at"].to_pylist(), strict=True):
-        youtube_id = clip_id[:-_SPAN_CHARS]
+        youtube_id = video_of(clip_id)
         before = found.get(youtube_id)
         if before is None or (settled_at > before) == (choose is max):
             found[youtube_id] = settled_at

@@ -108,6 +108,8 @@ def _in_units(clip_ids: list[str], workers: int) -> list[VideoUnit]:
     """The clips by video, videos in hash order; small units where there are few, so that no process is idle."""
     by_video: dict[str, list[ClipName]] = {}
     for clip in sorted(map(clip_of, clip_ids), key=str):
+        if "~" in clip.youtube_id:  # of a source whose IDs are not YouTube's
+            continue
         by_video.setdefault(clip.youtube_id, []).append(clip)
     videos = [Video(youtube_id, tuple(by_video[youtube_id])) for youtube_id in in_hash_order(by_video)]
     size = max(1, min(UNIT_VIDEOS, -(-len(videos) // (2 * workers))))

@@ -106,7 +106,7 @@ class Asking:
     def _ask(self, video: Video) -> Iterator[Work]:
         run, session = self._run, self._session
         self._tries[video.youtube_id] += 1
-        spans = tuple(clip.span_s for clip in video.clips if clip.span_s) if self._session.sections else ()
+        spans = tuple(clip.span_s for clip in video.clips if clip.span_s) if self._in_sections(video) else ()
         answer = session.downloads.bring(video.youtube_id, spans, run.stop, name=run.new_path)
         session.warn(answer)
         if answer.error_text is None:
@@ -168,21 +168,24 @@ class Asking:
 
     def _clips(self, video: Video, answer: Answer) -> Iterator[Work]:
         came_from = (f"{self._session.url_of(video.youtube_id)}#{plain(answer.format_id)}",)
+        sections = self._in_sections(video)
         for number, clip in enumerate(video.clips, 1):
-            file = answer.files.get(number if self._session.sections else 0)
-            assert clip.span_s is not None
-            if self._session.sections and (answer.duration_s or math.inf) < clip.span_s[1] - ROUNDED_S:
+            file = answer.files.get(number if sections else 0)
+            if sections and clip.span_s and (answer.duration_s or math.inf) < clip.span_s[1] - ROUNDED_S:
                 # A section says nothing of the video that it is from; a whole one is refused for the same reason.
                 message = f"the video lasts {answer.duration_s:.1f} s, the span ends at {clip.span_s[1]} s"
                 yield Work(Made(str(clip), "mismatch", message), came_from, (file,) if file else ())
             elif file is None:
                 self._run.tally.unsettled[video.youtube_id] = "yt-dlp brought no file of this section"
             else:
-                last = number == len(video.clips) or self._session.sections
-                yield Work(self._job(clip, file), came_from, (file,) if last else ())
+                last = number == len(video.clips) or sections
+                yield Work(self._job(clip, file, sections), came_from, (file,) if last else ())
 
-    def _job(self, clip: ClipName, file: Path) -> ClipJob:
-        assert clip.span_s is not None
-        candidate = Candidate(file, named_span=self._session.sections)
+    def _in_sections(self, video: Video) -> bool:
+        """Whether only the spans of a video are asked for; not where one of its clips is the whole video."""
+        return self._session.sections and all(clip.span_s for clip in video.clips)
+
+    def _job(self, clip: ClipName, file: Path, sections: bool) -> ClipJob:
+        candidate = Candidate(file, named_span=sections)
         # No spans: the file is known to be the whole video, so it is never taken for one of its clips.
         return ClipJob(str(clip), clip.span_s, (), (candidate,), self._run.new_path(), self._run.profile)
