@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from k710.errors import UsageError
+from k710.errors import CheckpointError, UsageError
+from k710.models.clip_towers import load_clip
 from k710.models.evl import model as evl
 from k710.models.evl.config import PRESETS, EvlConfig, config_from_shapes, preset_name
 from k710.models.evl.family import EVL
 from k710.models.evl.model import Evl
+from k710.models.uniformerv2.config import preset
+from k710.models.uniformerv2.model import UniFormerV2
+from tests.helpers.clip_files import FORMS, UNTOLD, huggingface, openai, tower
 from tests.helpers.published_evl import (
     GOLDEN,
     GOLDEN_CLASSES,
@@ -345,3 +350,39 @@ def test_no_configuration_for_what_is_none():
     for name in ("decoder.cls_token", "proj.2.weight", "decoder.decoder_layers.0.attn.q_proj.weight"):
         assert config_from_shapes({key: shape for key, shape in shapes.items() if key != name}) is None
     assert config_from_shapes({**shapes, "decoder.cls_token": (65,)}) is None
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_tower_gives_the_tokens_of_clip(form: str, tmp_path: Path):
+    """Against UniFormerV2's backbone, which is CLIP's under CLIP's own names."""
+    path = FORMS[form](tmp_path, tower())
+    told = "quick_gelu" if form in UNTOLD else None
+    model, clip = Evl(TINY).eval(), UniFormerV2(preset("tiny")).eval()
+    before = {name: parameter.clone() for name, parameter in model.state_dict().items()}
+    messages = EVL.starts["clip"].load(model, str(path), False, {"activation": told})
+    assert messages == [f"from the image tower {path}: 70 tensors"]
+    load_clip(clip, path, activation=told)
+    tokens = []
+    clip.transformer.resblocks[-1].register_forward_hook(lambda *args: tokens.append(args[-1]))
+    x = clips(TINY)
+    with torch.no_grad():
+        clip(x)
+        seen = model.see(x)
+    torch.testing.assert_close(seen[-1].tokens.flatten(0, 1), tokens[0], rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_tower_that_does_not_fit_is_refused_and_nothing_is_loaded(tmp_path: Path):
+    model = Evl(TINY)
+    before = all_weights(model)["backbone.pos_embed"].clone()
+    (tmp_path / "36").mkdir()
+    refused = {
+        openai(tmp_path / "36", tower(grid=6)): r"1 misshapen: pos_embed \(37, 64\), want \(17, 64\)",
+        huggingface(tmp_path, tower(), activation="gelu"): r"trained with gelu .*EvlConfig\(activation=\"gelu\"\)",
+    }
+    for path, says in refused.items():
+        with pytest.raises(CheckpointError, match=says):
+            EVL.starts["clip"].load(model, str(path), False, {})
+    assert torch.equal(model.backbone.pos_embed, before)
+    EVL.starts["clip"].load(model, str(tmp_path / "36" / "ViT-tiny.pt"), True, {})
+    assert not torch.equal(model.backbone.pos_embed, before)
