@@ -25,15 +25,21 @@ def command(id_or_clip: str, manifest: Location) -> None:
       k710 explain https://youtu.be/sample-0001 --manifest manifests/sample
     """
     from k710.curation.explain import explain
-    from k710.manifest.file_names import name_in
+    from k710.errors import ManifestError
+    from k710.manifest.file_names import name_alone, name_in
     from k710.manifest.read import open_manifest
 
-    opened = open_manifest(manifest)
+    wrong = (
+        f"{id_or_clip!r} is not a YouTube ID (11 characters), the address of a video or a clip ({{id}}_000010_000020)"
+    )
+    try:
+        opened = open_manifest(manifest)
+    except ManifestError:
+        if name_alone(id_or_clip):
+            raise
+        raise click.UsageError(wrong) from None  # whatever the manifest, this is no YouTube ID
     name = name_in(opened, id_or_clip)
     if name is None:
-        other = ", or an ID of " + " or ".join(source.title for source in opened.catalogue.own)
-        raise click.UsageError(
-            f"{id_or_clip!r} is not a YouTube ID (11 characters), the address of a video or a clip "
-            f"({{id}}_000010_000020){other if opened.catalogue.own else ''}"
-        )
+        own = " or ".join(source.title for source in opened.catalogue.own)
+        raise click.UsageError(f"{wrong}, or an ID of {own}" if own else wrong)
     click.echo("\n".join(explain(opened, name)))

@@ -102,7 +102,7 @@ def _from_yaml(name: str, path: Path) -> OwnSpec:
             raise unknown_key(path, key, known)
         if key != "lists" and not isinstance(value, str):
             raise ListError(f"{path}: {key} must be text, not {reprlib.repr(value)}")
-        if key in ("title", "licence", "citation") and CONTROL.search(value.replace("\n", "")):
+        if key in _SHOWN and CONTROL.search(value.strip() if key == "title" else value.replace("\n", "")):
             raise ListError(f"{path}: {key} has control characters: {value[:60]!a}")
         if key in _CHOICES and value not in _CHOICES[key]:
             raise ListError(f"{path}: {key} is {reprlib.repr(value)}; known: {', '.join(_CHOICES[key])}")
@@ -122,9 +122,8 @@ def _lists(path: Path, given: Any) -> dict[str, Path]:
     if isinstance(given, str):
         return {"": path.parent / given}
     if not isinstance(given, dict) or not given or not all(isinstance(one, str) for one in given.values()):
-        raise ListError(
-            f"{path}: lists must be a file, a folder, or one for each of train, val, test, not {reprlib.repr(given)}"
-        )
+        wanted = "a file, a folder, or one for each of train, val, test"
+        raise ListError(f"{path}: lists must be {wanted}, not {reprlib.repr(given)}")
     lists = {}
     for split, file in given.items():
         if (known := SPLIT_SPELLINGS.get(str(split).lower())) is None:

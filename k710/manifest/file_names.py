@@ -43,11 +43,14 @@ def name_in(manifest: Manifest, text: str) -> ClipName | None:
     """The clip or video that a user means by a clip_id, a file name, an address or an ID as the lists have it; None
     where it can be none."""
     found = names_of_files(manifest)(text)
-    if found:
-        return found[0]
-    if written := split_clip_id(text):
-        return ClipName(*written)
-    return clip_in_path(text)
+    return found[0] if found else name_alone(text)
+
+
+def name_alone(text: str) -> ClipName | None:
+    """The clip or video that a text names whatever the manifest; None where it can be none."""
+    written = split_clip_id(text)
+    # Eleven letters alone may be a word.
+    return ClipName(*written) if written and (written[1] or "~" in written[0]) else clip_in_path(text)
 
 
 def _own_name(source: Source, path: PurePosixPath, known: set[str]) -> ClipName | None:

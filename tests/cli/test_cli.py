@@ -111,6 +111,7 @@ def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     released(Path("uniformerv2_k710.pyth"), "uniformerv2", tiny_state("uniformerv2"))
     Path("my_train.txt").write_text("sample-0001\n")
     Path("my_val.csv").write_text("sample-0002_000010_000020.mp4 3\n")
+    Path("my_clips.csv").write_text("id,label,split\n1,rope climb,train\n")
     assert k710("build", "--annotations", "sample").exit_code == 0  # manifests/k710
     write_footage(Path("clips"), sample_clips("k400"), look=LOOKS["tiny"])
     for name in COMMANDS:

@@ -143,11 +143,8 @@ HEADER = "id,label,start,end,split\n"
         ("source.yaml", "lists: x.txt\n", "no reader for x.txt; known: csv, lines, folders"),
         ("source.yaml", "lists: x.csv\ntitle: 3\n", "title must be text, not 3"),
         ("source.yaml", 'lists: x.csv\ntitle: "\\e[2J"\n', "title has control characters"),
-        (
-            "list.csv",
-            HEADER + "x,\x1b[2J,0,5,train\n",
-            "line 2: label '.x1b.2J' is too long, not UTF-8 or",
-        ),
+        ("source.yaml", "lists: x.csv\ntitle: |\n  a\n  b\n", "title has control characters"),
+        ("list.csv", HEADER + "x,\x1b[2J,0,5,train\n", "line 2: label '.x1b.2J' is too long, not UTF-8 or"),
     ],
 )
 def test_what_is_refused(mine, name, text, message):
