@@ -79,6 +79,7 @@ def test_a_task_without_the_array(array):
     assert not store.root.exists()
 
 
+@pytest.mark.slow
 def test_the_warning_of_the_scheduler_reaches_it(array):
     """--signal=B: sends it to the script's process alone, which is k710 by then."""
     start, store = array

@@ -157,6 +157,7 @@ SLOW_COMMANDS = {
 
 
 @pytest.mark.parametrize("name", SLOW_COMMANDS)
+@pytest.mark.slow
 def test_commands_that_may_be_slow_say_what_they_are_at(name, k710, sample, tmp_path, monkeypatch):
     """As if the first step took long: then it is on stderr. There is no store, so most end with a message after it."""
     monkeypatch.setattr(Steps.__init__, "__kwdefaults__", {"after_s": 0.0, "every_s": 30.0})

@@ -97,6 +97,7 @@ def test_a_view_has_each_split_as_its_list_has_it(rows, policy):
 
 @patient
 @given(rows=rows)
+@pytest.mark.slow
 def test_every_policy_counts_rows_and_videos_as_sets_do(rows):
     lists = as_listed(rows)
     videos = {key: {clip[0] for clip in listed} for key, listed in lists.items()}
@@ -124,6 +125,7 @@ def test_every_policy_counts_rows_and_videos_as_sets_do(rows):
 @given(
     rows=rows, view_name=st.sampled_from([None, *KNOWN_SOURCES]), splits=st.sets(st.sampled_from(SPLITS), min_size=1)
 )
+@pytest.mark.slow
 def test_what_is_wanted_is_what_the_lists_have(rows, view_name, splits):
     clips = clips_of_rows(rows)
     wanted = clips.filter(wanted_mask(clips, view=view_name, splits=tuple(splits))).to_pylist()

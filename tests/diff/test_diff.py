@@ -147,6 +147,7 @@ def test_every_clip_changes_as_the_rules_say(view, a, b, media_a, media_b):
 @pytest.mark.parametrize("view", ["k710", "k400"])
 @patient
 @given(a=clip_rows(), b=clip_rows())
+@pytest.mark.slow
 def test_the_counts_add_up_to_the_clips_of_both(view, a, b):
     found = of(a, b, view)
     for side, rows in (("a", a), ("b", b)):
@@ -216,6 +217,7 @@ def test_the_other_way_round(view, a, b, media_a, media_b):
 
 @patient
 @given(a=clip_rows(), b=clip_rows(), media_a=st.none() | media_rows(), media_b=st.none() | media_rows())
+@pytest.mark.slow
 def test_media_counts_add_up_to_the_clips_in_a_split(a, b, media_a, media_b):
     found = of(a, b, "k710", media_a, media_b)
     one, other = standing(a, "k710"), standing(b, "k710")

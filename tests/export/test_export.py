@@ -293,6 +293,7 @@ ROW: dict[str, Any] = dict.fromkeys(TEMPLATE_FIELDS, "x") | {"time_start_s": 1, 
 
 
 @given(st.text("{}[]().:!d03 clip_idx", max_size=30) | st.text().map(lambda text: "{clip_id}" + text))
+@pytest.mark.slow
 def test_an_accepted_template_can_be_filled_in(template):
     """And asks for nothing but the fields: no attributes, no items, whatever a format string could do."""
     try:

@@ -404,6 +404,7 @@ def test_an_archive_that_is_not_there_stops_nothing_else(alone, fetch, public, t
     assert there not in public.asked()
 
 
+@pytest.mark.slow
 def test_an_archive_that_gives_up_in_the_middle_keeps_what_came(alone, fetch, public, tmp_path):
     (path,) = public.publish("k600", "train", named(*NAMES))
     body = public.server.pages[path].body
@@ -464,6 +465,7 @@ def test_nobody_answers(alone, fetch, tmp_path):
 # Archives and lists that are damaged.
 
 
+@pytest.mark.slow
 def test_an_archive_that_breaks_off_keeps_what_came(alone, fetch, public, tmp_path):
     (path,) = public.publish("k600", "train", named(*NAMES))
     body = public.server.pages[path].body

@@ -207,6 +207,7 @@ def test_a_folder_that_goes_while_it_is_walked(tmp_path, monkeypatch):
     assert LocalFiles(tmp_path).by_span == {NAMES[0]: [f"{folder}/{NAMES[0]}.mp4" for folder in "ac"]}
 
 
+@pytest.mark.slow
 def test_files_that_a_disk_does_not_give_are_asked_for_again(fetch, small, tmp_path):
     """A disk that was unmounted in mid-run says nothing of the clips."""
     clips, away = tmp_path / "clips", clips_in(tmp_path / "away")
@@ -348,6 +349,7 @@ def test_a_second_run_does_nothing(fetch, small, tmp_path, monkeypatch):
     assert files_under(tmp_path / "store") == before
 
 
+@pytest.mark.slow
 def test_new_files_are_fetched_beside_the_old(fetch, small, tmp_path):
     clips = clips_in(tmp_path / "clips", NAMES[:2])
     assert "2 clips fetched" in fetch(small, clips).stdout
@@ -522,6 +524,7 @@ def test_a_limit_is_a_sample_that_grows(k710, tmp_path):
 # Profiles and stores.
 
 
+@pytest.mark.slow
 def test_another_profile_stands_beside_the_first(fetch, small, tmp_path):
     clips = clips_in(tmp_path / "clips", NAMES[:1], audio_s=2.0)
     fetch(small, clips)
@@ -533,6 +536,7 @@ def test_another_profile_stands_beside_the_first(fetch, small, tmp_path):
     assert fetched(tmp_path / "store", "source")[NAMES[0]] == (clips / f"{NAMES[0]}.mp4").read_bytes()
 
 
+@pytest.mark.slow
 def test_other_settings_under_the_same_name_are_refused(fetch, small, tmp_path):
     clips = clips_in(tmp_path / "clips", NAMES[:1])
     own = tmp_path / "own.yaml"
@@ -549,6 +553,7 @@ def test_other_settings_under_the_same_name_are_refused(fetch, small, tmp_path):
     assert "1 clip fetched" in fetch(small, clips, more=("--profile", own)).stdout
 
 
+@pytest.mark.slow
 def test_two_manifests_share_a_store(fetch, k710, small, tmp_path):
     other = build(
         k710, tmp_path, {("k600", "train"): [TRAIN[0], ("k600-only-0", 0, 2)], ("k600", "val"): [("k600-val--0", 0, 2)]}
@@ -561,6 +566,7 @@ def test_two_manifests_share_a_store(fetch, k710, small, tmp_path):
     assert "k400" not in result.stdout
 
 
+@pytest.mark.slow
 def test_the_store_stands_in_the_manifest_where_none_is_named(k710, tmp_path):
     manifest = build(k710, tmp_path, {("k400", "train"): TRAIN, ("k400", "val"): VAL})
     clips = clips_in(tmp_path / "clips", NAMES[:1])
@@ -596,6 +602,7 @@ def test_status_counts_what_is_there(fetch, k710, small, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_flags_of_other_manifests_clips_are_theirs(fetch, k710, small, views, tmp_path):
     """A store may be shared."""
     clips = clips_in(tmp_path / "clips", NAMES[:1])
@@ -650,6 +657,7 @@ def test_a_dry_run_writes_nothing(fetch, small, tmp_path):
     assert result.stdout.startswith(f"5 clips wanted, 3 of them in {tmp_path / 'store'}.\n")
 
 
+@pytest.mark.slow
 def test_build_fetches_what_it_built(k710, tmp_path):
     from tests.helpers.tiny_media import write_lists
 

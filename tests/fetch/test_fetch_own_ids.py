@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from k710.loading.dataset import open_dataset
 from tests.helpers.tiny_media import clip_file, fetched, numbers, settled
 
 
+@pytest.mark.slow
 def test_whole_files_are_fetched_and_loaded_by_their_ids(k710, tmp_path):
     names = {"labels": {"Holding something": "0", "Something falling": "1"}}
     names |= {
@@ -42,6 +45,7 @@ def test_whole_files_are_fetched_and_loaded_by_their_ids(k710, tmp_path):
     assert plan.exit_code == 0, plan.output
 
 
+@pytest.mark.slow
 def test_files_with_odd_names_and_ids_that_are_paths(k710, tmp_path):
     """Names as HMDB51 has them; equal names in two folders are two videos where IDs are paths."""
     odd = "a&b_#1_(x)!_f_cm.avi.mp4"
@@ -65,6 +69,7 @@ def test_files_with_odd_names_and_ids_that_are_paths(k710, tmp_path):
     assert k710("verify", tmp_path / "m").exit_code == 0
 
 
+@pytest.mark.slow
 def test_files_named_by_youtube_ids_and_milliseconds(k710, tmp_path):
     """As `k710 export` names the files of such clips; and a folder that has nothing of the manifest says so."""
     rows = "youtube_id,label,start,end,split\nabcdefghijk,run,1.5,3.25,train\nabcdefghijL,run,0.5,2,train\n"

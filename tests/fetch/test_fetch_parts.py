@@ -39,6 +39,7 @@ def parts(of: int) -> list[Part]:
 
 
 @given(st.lists(st.text(min_size=1).filter(lambda text: text.isprintable()), max_size=30), st.integers(1, 100))
+@pytest.mark.slow
 def test_each_key_falls_into_exactly_one_part(keys, of):
     for key in keys:
         assert sum(part.has(key) for part in parts(of)) == 1
@@ -140,6 +141,7 @@ def test_parts_of_a_folder_make_up_the_whole(k710, fetch, small, clips, tmp_path
     assert k710("verify", small, "--store", store.root).exit_code == 0
 
 
+@pytest.mark.slow
 def test_what_is_left_to_others_is_said(fetch, small, clips):
     said = fetch(small, f"local:{clips}", part="1/3").stdout
     mine = 2 * sum(Part(1, 3).has(each) for each in IDS) + Part(1, 3).has("a-val-clip0")
@@ -155,6 +157,7 @@ def test_a_part_that_has_nothing_to_do(fetch, small, clips, tmp_path):
     assert Store(tmp_path / "store", "h264").unit_files() == []
 
 
+@pytest.mark.slow
 def test_the_limit_is_that_of_the_whole(fetch, small, clips, tmp_path):
     for part in parts(2):
         fetch(small, f"local:{clips}", "--limit", 6, part=part)
@@ -233,6 +236,7 @@ def archives_asked(public: Public) -> list[str]:  # noqa: F811
 
 @settings(max_examples=8)  # an example plans a fetch for each part
 @given(st.integers(1, 12), st.lists(st.sampled_from([None, "gone", "gone_unconfirmed", "private"]), max_size=25))
+@pytest.mark.slow
 def test_parts_of_youtube_make_up_the_whole(small, tmp_path_factory, of, failures):
     """New videos, videos that are gone, and those that were found gone once, two hours ago."""
     manifest, where = open_manifest(small), "youtube:http://127.0.0.1:1/{id}"
@@ -294,6 +298,7 @@ def test_an_archive_does_not_carry_the_wanted_clips_of_its_whole_set(three_stage
     assert len(stage.do.keywords["wanted"]) == stage.clips == 16
 
 
+@pytest.mark.slow
 def test_a_clip_that_another_part_finds_in_a_folder_is_left_to_it(k710, fetch, public, tmp_path):  # noqa: F811
     """Its archive may be this part's: it would be made twice."""
     ids = [f"both-{number:06d}" for number in range(10)]

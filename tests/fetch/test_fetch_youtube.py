@@ -712,6 +712,7 @@ def stalling(youtube: YoutubePages, youtube_id: str) -> None:
 
 
 @pytest.mark.skipif(not PROC, reason="the processes that are left are looked for in /proc")
+@pytest.mark.slow
 def test_sigterm_commits_what_has_come_and_ends_the_download(process, youtube, fetch, tmp_path):
     wanted = [f"video-{n:05}" for n in range(2)]
     youtube.serve(wanted[0], youtube.format(134, BODY, 64, 48))

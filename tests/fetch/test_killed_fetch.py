@@ -241,6 +241,7 @@ def test_killed_at_fifty_moments(k710, world, tmp_path):
     assert kill_at_random_moments(k710, world, tmp_path, kills=50, seed=710) >= 30
 
 
+@pytest.mark.slow
 def test_two_undisturbed_runs_make_the_same_tars(k710, world, tmp_path):
     """Whichever of its processes is faster."""
     manifest = world.copy(tmp_path)

@@ -129,6 +129,7 @@ def test_histogram_operations_look_at_each_frame_by_itself():
         assert (apart == alone).all()
 
 
+@pytest.mark.slow
 def test_the_distribution_of_operations():
     """Each of 15 equally often, half of the draws applied, with replacement, both signs."""
     operations = drawn(5000, RandAugment())
@@ -144,6 +145,7 @@ def test_the_distribution_of_operations():
     assert 0.44 < sum(signs) / len(signs) < 0.56
 
 
+@pytest.mark.slow
 def test_the_distribution_of_magnitudes():
     values = [op.value for named in drawn(8000, RandAugment()) for op in named if op.name in ("rotate", "shear_y")]
     names = [op.name for named in drawn(8000, RandAugment()) for op in named if op.name in ("rotate", "shear_y")]

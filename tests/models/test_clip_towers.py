@@ -49,6 +49,7 @@ def refusal(model: UniFormerV2, source: Path | str, **options) -> str:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("downsample", [False, True])
+@pytest.mark.slow
 def test_every_form_gives_the_same_start(form: str, downsample: bool, tmp_path: Path):
     vision = tower()
     model = UniFormerV2(replace(TINY, local="double" if downsample else "none", temporal_downsample=downsample))

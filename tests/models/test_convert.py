@@ -64,6 +64,7 @@ def test_mmaction2_has_its_own_names_for_the_norm_and_the_head():
 
 @pytest.mark.parametrize("family", CONVERTED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.slow
 def test_every_way_around_the_forms_keeps_every_bit_every_name_and_the_order(tmp_path, family, dtype):
     start = released(tmp_path / "start", family, with_odd_bits(tiny_state(family, dtype=dtype)))
     for way in itertools.permutations(forms_of(family), 2):

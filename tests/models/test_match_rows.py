@@ -92,6 +92,7 @@ def trained(features: Tensor, labels: Tensor, num_classes: int, steps: int = 60,
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.3, 1.0])
+@pytest.mark.slow
 def test_heads_that_were_trained_apart_on_one_body_and_on_one_that_drifted_are_matched(drift):
     """A K710 head, and a K400 head from other random numbers, other clips, and a body that was finetuned since."""
     width, generator = 128, torch.Generator().manual_seed(0)

@@ -126,6 +126,7 @@ def test_positions_by_their_definition():
     ("base", 224, 16, 1568), ("giant", 224, 16, 2048), ("base", 224, 64, 6272), ("giant", 266, 64, 11552),
     ("huge", 384, 32, 9216), ("base", 224, 8, 784),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_there_is_a_position_for_every_token(preset: str, size_px: int, frames: int, tokens: int):
     """The public code has 25,088 for 64 frames at 224 px."""
     config = replace(PRESETS[preset], size_px=size_px, num_frames=frames)

@@ -38,6 +38,7 @@ def step(run, model: VideoMAEV2, x: torch.Tensor):
     replace(TINY, checkpoint_blocks=2, layer_scale=0.1, drop_path=0.2),
     replace(TINY, qkv_bias=False, mean_pooling=False),
 ], ids=["dropped", "recomputed, layer scale", "first token"])  # fmt: skip
+@pytest.mark.slow
 def test_one_graph(config: VideoMAEV2Config):
     """`fullgraph` raises at the first break."""
     model = VideoMAEV2(config)

@@ -38,6 +38,7 @@ def tera(config: VideoMAEV2Config, views: int = 1) -> float:
 @pytest.mark.parametrize("config", [
     *PRESETS.values(), replace(PRESETS["tiny"], tubelet_frames=4, size_px=48), TABLES["g 64x266, 2x3"][0],
 ], ids=lambda config: f"{config.backbone} {config.num_frames}x{config.size_px}")  # fmt: skip
+@pytest.mark.slow
 def test_the_closed_form_is_what_torch_counts(config: VideoMAEV2Config):
     """Without memory, at full size."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:

@@ -748,6 +748,7 @@ def test_audit(k710, manifest, no_process):
     assert audit(open_manifest(manifest).clips)["near_duplicates"] == 6
 
 
+@pytest.mark.slow
 def test_report_and_stats_tell_what_is_dropped_from_what_is_to_be(k710, manifest, no_process, tmp_path):
     said = k710("stats", manifest).stdout
     assert "16 of 16 clips compared (view k710, 40 of 256 bits). 12 pairs in 4 groups, 4 mirrored; " in said

@@ -101,6 +101,7 @@ def test_fetch_into_a_url_gives_what_fetch_into_a_folder_gives(s3, k710, local):
     assert refused.exit_code == 0, refused.output
 
 
+@pytest.mark.slow
 def test_another_machine_sees_what_this_one_put(s3, local, monkeypatch, tmp_path):
     """No listing is kept: a unit that is put, altered or removed elsewhere shows at once."""
     store = upload(s3, local)
@@ -181,6 +182,7 @@ def test_a_run_that_is_stopped_politely_goes_on(s3, k710, local, tmp_path):
 
 
 @pytest.mark.parametrize("after", [2, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_service_that_dies_in_mid_run_and_comes_back(s3, k710, local, after):
     s3.proxy.die_after = len(s3.proxy.requests) + after
     back = threading.Timer(3, s3.proxy.up)
@@ -193,6 +195,7 @@ def test_a_service_that_dies_in_mid_run_and_comes_back(s3, k710, local, after):
 
 
 @pytest.mark.parametrize("after", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 7))])
+@pytest.mark.slow
 def test_a_service_that_dies_and_stays_away(s3, k710, local, after, monkeypatch):
     """One message that names the URL; what was settled stays; the same command goes on."""
     monkeypatch.setenv("K710_REMOTE_PATIENCE_S", "1")
@@ -281,6 +284,7 @@ def damaged(s3: S3, store: Store, kind: str) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("kind", ["gone", pytest.param("cut", marks=pytest.mark.slow), "empty", "altered", "rows"])
+@pytest.mark.slow
 def test_damage_is_found_and_mended(s3, k710, local, kind, monkeypatch):
     store = upload(s3, local)
     whole = hashes(store)
@@ -319,6 +323,7 @@ def test_a_service_that_goes_away_is_no_damage(s3, k710, local, monkeypatch):
         assert len(hashes(store)) == 16
 
 
+@pytest.mark.slow
 def test_a_tar_without_rows_is_left_alone_while_it_is_young(s3, k710, local, monkeypatch):
     """A run on another machine may be about to put its rows: no lock here knows of it."""
     upload(s3, local)

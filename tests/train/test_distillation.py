@@ -136,6 +136,7 @@ def test_what_a_teacher_cannot_be(begin, uninterrupted, tmp_path):
         begin("tiny-videomae-distill", "run", *SHORT, "num_frames=6", origin=Origin(teacher=tmp_path / "odd.pt"))
 
 
+@pytest.mark.slow
 def test_a_resume_has_the_teacher_that_it_began_with(begin, uninterrupted, small):
     origin = Origin(teacher=uninterrupted / "best.pt")
     whole = begin("tiny-videomae-distill", "whole", *SHORT, "epochs=1", origin=origin)

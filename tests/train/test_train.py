@@ -57,6 +57,7 @@ def test_a_run_learns_and_leaves_what_it_should(uninterrupted, experiment):
     assert [line["epoch"] for line in validated] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_is_the_same(start, uninterrupted):
     train(start())
     assert losses(start("other").out.parent / "run") == losses(uninterrupted)
