@@ -24,6 +24,15 @@ RELEASED = {
     "evl-k400-l14-16f": ("L/14", 16, 16, 2, 1, 3),
     "evl-k400-l14-32f": ("L/14", 32, 8, 2, 1, 3),
 }
+# Table 9: frames, preset, decoder layers (appendix A).
+SSV2 = {
+    "evl-ssv2-b16": (8, "ssv2_b16", 12),
+    "evl-ssv2-b16-16f": (16, "ssv2_b16", 12),
+    "evl-ssv2-b16-32f": (32, "ssv2_b16", 12),
+    "evl-ssv2-l14": (8, "ssv2_l14", 24),
+    "evl-ssv2-l14-32f": (32, "ssv2_l14", 24),
+    "evl-ssv2-l14-336-32f": (32, "ssv2_l14_336", 24),
+}
 NAMES = [name for name in recipe_files("train") if name.startswith("evl-")]
 
 
@@ -48,7 +57,8 @@ def test_a_recipe_is_what_the_released_script_ran(name):
 def test_what_all_have(name):
     given = recipe(name)
     optim = given.optim
-    assert (optim.lr, optim.end_lr, optim.steps, optim.epochs, optim.warmup_epochs) == (4e-4, 0.0, 50000, 0, 0.0)
+    steps = 30000 if name in SSV2 else 50000
+    assert (optim.lr, optim.end_lr, optim.steps, optim.epochs, optim.warmup_epochs) == (4e-4, 0.0, steps, 0, 0.0)
     assert (optim.weight_decay, optim.decay_vectors, optim.clip_grad) == (0.05, True, 0.0)
     config = given.model.config(given.data, 400)
     assert config.frozen
@@ -59,6 +69,22 @@ def test_what_all_have(name):
     assert config.temporal_attention
     assert given.augment.randaugment == "rand-m7-n4-mstd0.5-inc1"
     assert (given.augment.min_area, given.augment.max_area) == (0.08, 1.0)
+
+
+@pytest.mark.parametrize("name", SSV2)
+def test_something_something_is_as_the_appendix_sets_it_apart(name):
+    frames, preset, layers = SSV2[name]
+    given = recipe(name)
+    config = given.model.config(given.data, 174)
+    assert config == EVL.config(preset, num_frames=frames, num_classes=174)
+    assert (config.decoder_layers, given.data.view) == (layers, "ssv2")
+    assert given.sampling.options() == {"method": "sparse", "stride": None}
+    assert (given.validate.clips, given.validate.crops, given.augment.flip_prob) == (1, 3, 0.0)
+    assert given.optim.batch_size == 256
+
+
+def test_something_something_has_a_recipe_for_each_row_of_table_9():
+    assert {name for name in NAMES if "ssv2" in name} == SSV2.keys()
 
 
 def test_the_papers_differ_by_what_the_paper_says():

@@ -46,6 +46,12 @@ RELEASED = {
     "videomae-k400-g": (1e-5, 96, 3, 1, 0.1, 0.9, 0.25, 0.0, 0.0),
     "videomae-k600-g": (1e-5, 96, 3, 1, 0.1, 0.9, 0.25, 0.0, 0.0),
     "videomae-k700-g": (1e-5, 96, 3, 1, 0.1, 0.9, 0.25, 0.0, 0.0),
+    "videomae-ssv2-b": (2e-3, 256, 25, 5, 0.05, 0.65, 0.1, 0.0, 0.0),
+    "videomae-ssv2-l": (5e-4, 192, 20, 5, 0.05, 0.75, 0.2, 0.0, 0.0),
+    "videomae-ssv2-h": (5e-4, 128, 20, 5, 0.05, 0.8, 0.2, 0.0, 0.0),
+    "videomae-ssv2-g": (3e-4, 96, 20, 5, 0.05, 0.9, 0.25, 0.0, 0.0),
+    "videomae-ucf101-g": (1e-3, 24, 50, 5, 0.05, 0.9, 0.35, 0.5, 0.0),
+    "videomae-hmdb51-g": (5e-4, 24, 15, 5, 0.05, 0.9, 0.35, 0.5, 0.0),
 }
 # The supplement's Tables 3, 5 and 10: the same columns.
 PAPER = {
@@ -53,6 +59,9 @@ PAPER = {
     "videomae-k710-g-paper": (1e-3, 128, 35, 5, 0.1, 0.9, 0.3, 0.0, 5.0),
     "videomae-k400-g-paper": (1e-5, 32, 3, 0, 0.05, 0.9, 0.3, 0.5, 0.0),
     "videomae-k400-g-64f-266-paper": (1e-4, 32, 5, 0, 0.05, 0.9, 0.35, 0.5, 0.0),
+    "videomae-ssv2-g-paper": (3e-4, 96, 10, 5, 0.05, 0.9, 0.35, 0.5, 0.0),
+    "videomae-ucf101-g-paper": (1e-3, 24, 50, 5, 0.05, 0.9, 0.35, 0.5, 0.0),
+    "videomae-hmdb51-g-paper": (5e-4, 24, 15, 5, 0.05, 0.9, 0.35, 0.5, 0.0),
 }
 TABLE_10 = (1e-3, 1024, 100, 5, 0.05, 0.75, 0.1, 0.0, 1.0)
 
@@ -75,9 +84,21 @@ def test_a_finetune_is_what_was_released_or_printed(name):
     assert (given.optim.beta1, given.optim.beta2, given.optim.label_smoothing) == (0.9, 0.999, 0.1)
     assert (given.augment.mixup_alpha, given.augment.cutmix_alpha, given.augment.erase_prob) == (0.8, 1.0, 0.25)
     assert (given.data.num_repeats, given.optim.start_lr, given.seed) == (2, 0.0, 0)
-    assert given.model.head == ("new" if "k710" in name else "remap")
-    assert (given.validate.clips, given.validate.crops) == ((2 if "64f" in name else 5), 3)
+    assert given.model.head == ("remap" if given.data.view in ("k400", "k600", "k700") else "new")
+    assert (given.validate.clips, given.validate.crops) == ((2 if "64f" in name or "ssv2" in name else 5), 3)
     assert FAMILIES["videomaev2"].sampling.options() == {"method": "window", "stride": 4}
+
+
+@pytest.mark.parametrize("name", [name for name in RELEASED | PAPER if "-k" not in name])
+def test_frames_and_mirroring_are_those_of_the_data_set(name):
+    """Frames of Something-Something are spread over the clip, those of HMDB51 are 2 apart; SSv2 is not mirrored."""
+    given = recipe(name)
+    of_view = {"ssv2": ("sparse", None, 0.0), "ucf101_1": ("window", 4, 0.5), "hmdb51_1": ("window", 2, 0.5)}
+    sampling = given.sampling.options()
+    assert (sampling["method"], sampling["stride"], given.augment.flip_prob) == of_view[given.data.view]
+    assert (given.model.start, given.data.num_frames, given.data.size_px) == ("checkpoint", 16, 224)
+    letter = name.removesuffix("-paper")[-1]
+    assert given.model.preset == {"b": "base", "l": "large", "h": "huge", "g": "giant"}[letter]
 
 
 @pytest.mark.parametrize("size", ["", "-paper", "-64f-266-paper"])
