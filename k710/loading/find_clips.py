@@ -65,8 +65,8 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
 def clips_of_folder(manifest: Manifest, folder: Path, *, view: str, split: str, dialect: str) -> ClipIndex:
     """As `clips_of_store`, of a plain folder of clip files, in any of the layouts that `k710 fetch` reads.
 
-    A file that is named by its video alone is taken for the clip where the manifest has one span of that video. Files
-    are not looked into. Raises FetchError for a folder that is none.
+    A file that is named by its video alone is taken for the clip that is the whole video, and for a clip with a span
+    where the manifest has one span of that video. Files are not looked into. Raises FetchError for a folder that is none.
     """
     _check(manifest, view, split)
     files = LocalFiles(folder.resolve(), names=names_of_files(manifest))
@@ -76,7 +76,8 @@ def clips_of_folder(manifest: Manifest, folder: Path, *, view: str, split: str, 
     for clip_id, youtube_id, class_id in zip(
         *(wanted[name].to_pylist() for name in ("clip_id", "youtube_id", "class_id")), strict=True
     ):
-        found = files.by_span.get(clip_id) or (youtube_id in one_span and files.by_video.get(youtube_id)) or ()
+        is_video = clip_id == youtube_id or youtube_id in one_span  # a clip without a span is the whole video
+        found = files.by_span.get(clip_id) or (is_video and files.by_video.get(youtube_id)) or ()
         if found:
             ids.append(clip_id)
             classes.append(class_id)

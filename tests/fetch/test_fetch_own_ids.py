@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from k710.errors import LoadError
 from k710.loading.dataset import open_dataset
 from tests.helpers.tiny_media import clip_file, fetched, numbers, settled
 
@@ -91,3 +92,17 @@ def test_files_named_by_youtube_ids_and_milliseconds(k710, tmp_path):
     (tmp_path / "empty").mkdir()
     result = k710("fetch", tmp_path / "m", "--store", tmp_path / "other", "--from", f"local:{tmp_path / 'empty'}")
     assert (result.exit_code, "or by their IDs in the manifest" in result.stderr) == (1, True), result.output
+
+
+def test_a_whole_video_is_found_in_a_folder_also_where_it_has_segments(k710, tmp_path):
+    """ActivityNet's videos are clips of one view, and their segments clips of another."""
+    found = {"AbCdEfGhIj1": {"subset": "validation", "annotations": [{"segment": [0.5, 2], "label": "Ballet"}]}}
+    found["AbCdEfGhIj0"] = {"subset": "training", "annotations": [{"segment": [0, 1], "label": "Ballet"}]}
+    (tmp_path / "activity_net.v1-3.min.json").write_text(json.dumps({"version": "VERSION 1.3", "database": found}))
+    result = k710("build", "--sources", f"activitynet={tmp_path}", "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    clip_file(tmp_path / "videos" / "AbCdEfGhIj1.mp4", seconds=3)
+    val = open_dataset(tmp_path / "m", view="activitynet_videos", split="val", folder=tmp_path / "videos")
+    assert [val.index[n].clip_id for n in range(len(val))] == ["AbCdEfGhIj1"]
+    with pytest.raises(LoadError, match="holds none of the 1 activitynet val clips"):
+        open_dataset(tmp_path / "m", view="activitynet", split="val", folder=tmp_path / "videos")
