@@ -66,7 +66,7 @@ def clips_of_folder(manifest: Manifest, folder: Path, *, view: str, split: str, 
     """As `clips_of_store`, of a plain folder of clip files, in any of the layouts that `k710 fetch` reads.
 
     A file that is named by its video alone is taken for the clip that is the whole video, and for a clip with a span
-    where the manifest has one span of that video. Files are not looked into. Raises FetchError for a folder that is none.
+    where the manifest has one span of that video. No file is looked into. Raises FetchError where it is no folder.
     """
     _check(manifest, view, split)
     files = LocalFiles(folder.resolve(), names=names_of_files(manifest))
