@@ -21,7 +21,17 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 # One stream for each use, so that switching one augmentation off does not change the draws of the others.
-STREAMS = {"order": 0, "frames": 1, "crop": 2, "flip": 3, "jitter": 4, "randaugment": 5, "erase": 6, "mix": 7}
+STREAMS = {
+    "order": 0,
+    "frames": 1,
+    "crop": 2,
+    "flip": 3,
+    "jitter": 4,
+    "randaugment": 5,
+    "erase": 6,
+    "mix": 7,
+    "mask": 8,
+}
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from k710.models.family import Family
 from k710.models.heads.published_order import needs
 from k710.models.uniformerv2.family import UNIFORMERV2
 from k710.models.videomaev2.family import VIDEOMAEV2
+from k710.models.videomaev2.pretrain_family import VIDEOMAEV2_PRETRAIN
 
-FAMILIES: dict[str, Family] = {"uniformerv2": UNIFORMERV2, "videomaev2": VIDEOMAEV2, "evl": EVL}
+FAMILIES: dict[str, Family] = {family.name: family for family in (UNIFORMERV2, VIDEOMAEV2, VIDEOMAEV2_PRETRAIN, EVL)}
 
 
 def family_of(checkpoint: Checkpoint) -> tuple[Family, Any]:

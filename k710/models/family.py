@@ -88,14 +88,13 @@ class Encoder:
 
 
 class Config(Protocol):
-    """What every family's configuration has; it is a frozen dataclass. `title` is the model in words."""
+    """What every family's configuration has; it is a frozen dataclass. `title` is the model in words. A family with
+    classes has `num_classes` too."""
 
     @property
     def size_px(self) -> int: ...
     @property
     def num_frames(self) -> int: ...
-    @property
-    def num_classes(self) -> int: ...
     @property
     def title(self) -> str: ...
 
@@ -106,7 +105,9 @@ class Family:
 
     `config_class` is a frozen dataclass with at least what Config has; `presets` are its published values.
     `build(config)` makes the model, a module with `config` that takes (B, 3, T, H, W) normalised pixels and gives
-    (B, classes) logits. `head` is the name of its last linear layer.
+    (B, classes) logits. `head` is the name of its last linear layer. It is None where a model has no classes and learns
+    by reconstructing what is hidden from it. Such a model also has `draw_masks(keys)`, the tensors that it takes beside
+    the pixels, drawn by a RandomKey for each clip, and `losses(output, pixels, *masks)`, a number for each clip.
 
     `layer_of(name, config)` numbers the layers for layer-wise decay of the learning rate, 0 the stem;
     `num_layers(config)` is the number of the topmost one. `no_decay` names the parameters that have no weight decay,
@@ -135,7 +136,7 @@ class Family:
     presets: Mapping[str, Any]
     config_class: type[Any]
     build: Callable[[Any], nn.Module]
-    head: str
+    head: str | None
     layer_of: Callable[[str, Any], int]
     num_layers: Callable[[Any], int]
     config_from_shapes: Callable[[Shapes], Any | None]
@@ -165,6 +166,11 @@ class Family:
                 f"{self.config_class.__name__} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}"
             )
         return replace(self.presets[preset], **changes)
+
+    def sizes(self, *, size_px: int, num_frames: int, num_classes: int) -> dict[str, int]:
+        """The fields of its configuration that are not the recipe's section `model` to choose."""
+        sizes = {"size_px": size_px, "num_frames": num_frames}
+        return sizes | {"num_classes": num_classes} if self.head is not None else sizes
 
     def crops(self, size_px: int) -> dict[str, Any]:
         """The size and normalisation of its pixels, as `Augment` and `evaluation_crops` take them."""

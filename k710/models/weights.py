@@ -58,7 +58,7 @@ def load_into(
     the model as it was; also where a loaded weight is NaN or infinite.
     """
     names, rows, wanted = family.tensor_names(checkpoint), head_rows or {}, set(model.state_dict())
-    if without_head:
+    if without_head and family.head is not None:
         in_head = f"{family.head}."
         names = {name: key for name, key in names.items() if not name.startswith(in_head)}
         wanted = {name for name in wanted if not name.startswith(in_head)}

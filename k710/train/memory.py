@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from k710.engine.torch_process import DTYPES
 from k710.errors import TrainError
 from k710.models.family import Family
+from k710.random_key import RandomKey
 from k710.text import counted
 
 _BYTES_PER_TRAINED = 16  # AdamW in float32: the weight, its gradient, two moments
@@ -40,14 +41,14 @@ def estimate_memory(family: Family, config: Any, *, precision: str, average: boo
         parameters = list(model.parameters())
         total = sum(parameter.numel() for parameter in parameters)
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-        one, two = (_kept_bytes(model, num_clips, precision) for num_clips in (1, 2))
+        one, two = (_kept_bytes(family, model, num_clips, precision) for num_clips in (1, 2))
     model_bytes = trained * _BYTES_PER_TRAINED + (total - trained) * 4 + (total * 4 if average else 0)
     pixels = 3 * config.num_frames * config.size_px**2 * 4
     # What both passes keep, such as weights in the precision of the pass, is the model's.
     return MemoryEstimate(model_bytes + max(2 * one - two, 0), two - one + pixels)
 
 
-def _kept_bytes(model: nn.Module, num_clips: int, precision: str) -> int:
+def _kept_bytes(family: Family, model: nn.Module, num_clips: int, precision: str) -> int:
     """Bytes of the tensors kept for backward, each storage once, but for the parameters themselves."""
     config: Any = model.config
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
@@ -65,9 +66,17 @@ def _kept_bytes(model: nn.Module, num_clips: int, precision: str) -> int:
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
     ):
-        output = model(clips)
+        output = model(clips, *_masks(family, model, num_clips))
     del output
     return sum(size for size, _ in kept.values())
+
+
+def _masks(family: Family, model: nn.Module, num_clips: int) -> tuple[torch.Tensor, ...]:
+    """What the model takes beside clips."""
+    if family.head is not None:
+        return ()
+    masked: Any = model
+    return tuple(masked.draw_masks([RandomKey(0, 0, clip) for clip in range(num_clips)]))
 
 
 def largest_that_fits(try_clips: Callable[[int], None], below: int) -> int:
@@ -103,7 +112,7 @@ def out_of_memory(
         made = [] if optimizer.state else [torch.empty_like(weight) for weight in _trained(model) for _ in range(2)]
         clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px, device=device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = model(clips).float().sum()
+            loss = model(clips, *_masks(family, model, num_clips)).float().sum()
         loss.backward()
         model.zero_grad(set_to_none=True)
         del made

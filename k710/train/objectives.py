@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,13 +34,15 @@ class Objective:
 
     `measures` are the values that a log shows beside the loss: a format string for each name. `needs_labels`: every
     clip must have a class, and a validation is scored by top-1. Without it, clips need no class, and a validation is
-    scored by the loss, of which less is better. `needs_teacher`: the batch must have `teacher_logits`.
+    scored by the loss, of which less is better. `needs_teacher`: the batch must have `teacher_logits`. `of_classes`:
+    it is of models that give logits; without it, of those that reconstruct what is hidden (see Family).
     """
 
     of_batch: Callable[[nn.Module, Batch, Sequence[RandomKey], OptimRecipe], Measured]
     measures: Mapping[str, str]
     needs_labels: bool
     needs_teacher: bool = False
+    of_classes: bool = True
 
     def measure(self, net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: OptimRecipe) -> Measured:
         """The losses and measures of a batch; all are 0 for a clip that could not be read."""
@@ -79,6 +84,16 @@ def _distill(net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: Op
     return Measured(losses, {"accuracy": is_right.float(), "agreement": agrees.float()})
 
 
+def _reconstruct(net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: OptimRecipe) -> Measured:
+    """The model's own loss on what is hidden from it, by masks that each clip's key draws. `hidden`: the hidden
+    share of a clip."""
+    model: Any = net.module if isinstance(net, nn.parallel.DistributedDataParallel) else net
+    masks = model.draw_masks(keys)
+    losses = model.losses(net(batch.pixels, *masks), batch.pixels, *masks)
+    share = 1 - masks[0].shape[1] / math.prod(model.config.grid)
+    return Measured(losses, {"hidden": torch.full_like(losses.detach(), share)})
+
+
 OBJECTIVES = {
     "classify": Objective(_classify, {"accuracy": "top-1 {:.1%}"}, needs_labels=True),
     "distill": Objective(
@@ -87,4 +102,5 @@ OBJECTIVES = {
         needs_labels=True,
         needs_teacher=True,
     ),
+    "reconstruct": Objective(_reconstruct, {"hidden": "hidden {:.0%}"}, needs_labels=False, of_classes=False),
 }

@@ -21,6 +21,7 @@ from k710.train.objectives import OBJECTIVES, Objective
 from k710.train.sections import AugmentRecipe, DataRecipe, ModelRecipe, OptimRecipe, ValidateRecipe
 
 HEADS = ("remap", "new")
+NO_HEAD = "none"  # of a model without classes
 PRECISIONS = ("bf16", "fp16", "fp32")
 
 
@@ -53,15 +54,16 @@ class TrainRecipe:
         """The recipe itself. Raises RecipeError, naming the file and the key, for a value that cannot be."""
         if self.model.family not in FAMILIES:
             raise RecipeError(f"{where}: model.family must be one of {', '.join(FAMILIES)}, not {self.model.family!r}")
+        has_classes = self.family.head is not None
         starts = (*self.family.starts, FROM_CHECKPOINT, FROM_NOTHING)
         choices = {
             "model.preset": tuple(self.family.presets),
             "model.start": starts,
-            "model.head": HEADS,
+            "model.head": HEADS if has_classes else (NO_HEAD,),
             "optim.precision": PRECISIONS,
             "augment.crop": CROPS,
             "augment.mix_per": PER,
-            "objective": tuple(OBJECTIVES),
+            "objective": tuple(name for name, one in OBJECTIVES.items() if one.of_classes == has_classes),
         }
         values = self.flat()
         for key, allowed in choices.items():

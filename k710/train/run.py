@@ -45,15 +45,16 @@ DEFAULT_OPTIONS = RunOptions()
 class Run:
     """A run that is about to begin: everything was checked (prepare.py), and its folder was made.
 
-    `head` is the record of the head (docs/heads.md); `facts` are those of run.json; `resumed` is the content of the
-    checkpoint to go on from. `val` is None where the view has no val clips. `say` prints a line for the user.
+    `head` is the record of the head (docs/heads.md), None without classes; `facts` are those of run.json; `resumed` is
+    the content of the checkpoint to go on from. `val` is None where the view has no val clips. `say` prints a line for
+    the user.
     `teacher` is the model that a distillation learns from.
     """
 
     out: Path
     recipe: TrainRecipe
     model: nn.Module
-    head: dict[str, Any]
+    head: dict[str, Any] | None
     train: ClipDataset
     val: ClipDataset | None
     pieces: Pieces

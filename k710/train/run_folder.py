@@ -230,7 +230,7 @@ def facts_of(
     media: Media,
     train: ClipDataset,
     val: ClipDataset | None,
-    head: dict[str, Any],
+    head: dict[str, Any] | None,
     origin: Origin,
 ) -> dict[str, Any]:
     """What run.json and every checkpoint record of a run: recipe, manifest, clips, labels, start, versions."""
@@ -239,7 +239,7 @@ def facts_of(
         "manifest": {"content_hash": manifest.content_hash, "recipe": manifest.about["recipe"]},
         "profile": media.profile_name,
         "clips": {name: _clips(clips) for name, clips in (("train", train), ("val", val)) if clips is not None},
-        "labels": {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
+        "labels": head and {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
         "start": {"clip_weights": _recorded(origin.weights), "init": _recorded(origin.init)},
         "versions": {"k710": __version__, "torch": str(torch.__version__)},
     }

@@ -31,13 +31,14 @@ class ModelRecipe:
     family: str
     preset: str
     start: str  # a start of the family, such as clip; `checkpoint`; `nothing`
-    head: str  # of the checkpoint: rows picked by class name, or a new head
+    head: str  # of the checkpoint: rows picked by class name, or a new head; none of a model without classes
     options: dict[str, Any] = field(default_factory=dict)
 
     def config(self, data: DataRecipe, num_classes: int) -> Any:
         """The configuration of the model. Raises UsageError for a preset, size or option that cannot be."""
-        sizes = {"size_px": data.size_px, "num_frames": data.num_frames, "num_classes": num_classes}
-        return FAMILIES[self.family].config(self.preset, **sizes, **self.options)
+        family = FAMILIES[self.family]
+        sizes = family.sizes(size_px=data.size_px, num_frames=data.num_frames, num_classes=num_classes)
+        return family.config(self.preset, **sizes, **self.options)
 
     def replace(self, key: str, value: Any) -> ModelRecipe:
         """The section with another value. None for a field of the configuration is the preset's value."""

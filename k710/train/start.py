@@ -22,7 +22,7 @@ from k710.models.weights import load_encoder, load_into
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS
 from k710.text import counted
-from k710.train.recipe import TrainRecipe
+from k710.train.recipe import NO_HEAD, TrainRecipe
 from k710.version import __version__
 
 
@@ -45,10 +45,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class StartedModel:
-    """A model, the record of its head (docs/heads.md), and messages on where its weights come from."""
+    """A model, the record of its head (docs/heads.md; None without classes), and messages on where its weights come
+    from."""
 
     model: nn.Module
-    head: dict[str, Any]
+    head: dict[str, Any] | None
     messages: tuple[str, ...] = ()
 
 
@@ -58,8 +59,11 @@ def config_of_recipe(recipe: TrainRecipe, sources: Catalogue = KINETICS) -> Any:
     return recipe.model.config(recipe.data, len(class_names(recipe.data.view, sources=sources)))
 
 
-def head_record(family: Family, view: str, sources: Catalogue = KINETICS) -> dict[str, Any]:
-    """What a checkpoint says of its head: the view's classes in canonical order, which is the order of a manifest."""
+def head_record(family: Family, view: str, sources: Catalogue = KINETICS) -> dict[str, Any] | None:
+    """What a checkpoint says of its head: the view's classes in canonical order, which is the order of a manifest. None
+    where the model has no classes."""
+    if family.head is None:
+        return None
     labels = labels_of_view(view, sources)
     return {
         "label_set": labels.label_set,
@@ -149,8 +153,8 @@ def _from_checkpoint(
         return _from_encoder(model, recipe, checkpoint, encoder)
     refuse_foreign(checkpoint)
     _check_not_in_shapes(recipe, model, checkpoint)
-    if recipe.model.head == "new":
-        rows, messages = None, ["the head is new: its rows are random"]
+    if recipe.model.head in ("new", NO_HEAD):
+        rows, messages = None, ["the head is new: its rows are random"] if recipe.family.head else []
     else:
         # `again`: a head that was remapped before is read by its record too.
         dialects = [origin.dialect] if origin.dialect else []

@@ -104,6 +104,7 @@ def _predict(saved: Saved, val: ClipDataset, stop: StopRequest) -> Predictions:
             raise StoppedError(stop.name, saved.progress.step)
 
     run = saved.run
+    assert run.head is not None, "what needs labels has classes"
     return predict_views(
         saved.model,
         val,

@@ -336,7 +336,7 @@ def test_a_file_with_more_is_refused_by_name(tmp_path):
     torch.save(state, tmp_path / "more.pth")
     with pytest.raises(CheckpointError, match=r"1 unexpected: decoder\.norm\.weight"):
         load_checkpoint(VideoMAEV2(TINY), tmp_path / "more.pth")
-    with pytest.raises(CheckpointError, match="can build: uniformerv2, videomaev2"):
+    with pytest.raises(CheckpointError, match="can build: uniformerv2, videomaev2, videomaev2_pretrain"):
         family_of(open_checkpoint(tmp_path / "more.pth"))
 
 

@@ -20,6 +20,10 @@ class Backbone:
     patch_px: int
 
 
+# ImageNet's (--imagenet_default_mean_and_std, the release's default), of pixels in 0 to 1.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
 # The release's (models/modeling_finetune.py), and `tiny` for tests and the demo.
 BACKBONES = {
     "S/16": Backbone(384, 12, 6, 1536, 16),
@@ -145,9 +149,26 @@ def tensor_shapes(config: VideoMAEV2Config) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of the model, in the order of its state dict."""
     vit = config.vit
     width, hidden = vit.width, vit.mlp_width
-    bias = {"attn.q_bias": (width,), "attn.v_bias": (width,)} if config.qkv_bias else {}
-    scale = {"gamma_1": (width,), "gamma_2": (width,)} if config.layer_scale else {}
-    block = {
+    block = block_shapes(width, hidden, qkv_bias=config.qkv_bias, layer_scale=config.layer_scale != 0)
+    norm = "fc_norm" if config.mean_pooling else "norm"
+    return {
+        "patch_embed.proj.weight": (width, 3, config.tubelet_frames, vit.patch_px, vit.patch_px),
+        "patch_embed.proj.bias": (width,),
+        **{f"blocks.{number}.{name}": shape for number in range(vit.layers) for name, shape in block.items()},
+        f"{norm}.weight": (width,),
+        f"{norm}.bias": (width,),
+        "head.weight": (config.num_classes, width),
+        "head.bias": (config.num_classes,),
+    }
+
+
+def block_shapes(
+    width: int, hidden: int, *, qkv_bias: bool = True, layer_scale: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of one block, in the order of its state dict."""
+    bias = {"attn.q_bias": (width,), "attn.v_bias": (width,)} if qkv_bias else {}
+    scale = {"gamma_1": (width,), "gamma_2": (width,)} if layer_scale else {}
+    return {
         **scale,
         "norm1.weight": (width,),
         "norm1.bias": (width,),
@@ -161,16 +182,6 @@ def tensor_shapes(config: VideoMAEV2Config) -> dict[str, tuple[int, ...]]:
         "mlp.fc1.bias": (hidden,),
         "mlp.fc2.weight": (width, hidden),
         "mlp.fc2.bias": (width,),
-    }
-    norm = "fc_norm" if config.mean_pooling else "norm"
-    return {
-        "patch_embed.proj.weight": (width, 3, config.tubelet_frames, vit.patch_px, vit.patch_px),
-        "patch_embed.proj.bias": (width,),
-        **{f"blocks.{number}.{name}": shape for number in range(vit.layers) for name, shape in block.items()},
-        f"{norm}.weight": (width,),
-        f"{norm}.bias": (width,),
-        "head.weight": (config.num_classes, width),
-        "head.bias": (config.num_classes,),
     }
 
 

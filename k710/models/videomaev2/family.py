@@ -6,7 +6,7 @@ import re
 
 from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.family import Cost, Encoder, Family, Sampling
-from k710.models.videomaev2.config import PRESETS, VideoMAEV2Config, config_from_shapes, preset_name
+from k710.models.videomaev2.config import MEAN, PRESETS, STD, VideoMAEV2Config, config_from_shapes, preset_name
 from k710.models.videomaev2.cost import multiply_adds
 from k710.models.videomaev2.model import VideoMAEV2
 from k710.models.weights import names_without_wrappers
@@ -65,9 +65,8 @@ VIDEOMAEV2 = Family(
     preset_name=preset_name,
     tensor_names=tensor_names,
     cost=cost,
-    # ImageNet's (--imagenet_default_mean_and_std, the release's default).
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
+    mean=MEAN,
+    std=STD,
     starts={},
     size_in_shapes=False,
     encoder_of=encoder_of,

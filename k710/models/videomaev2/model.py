@@ -48,11 +48,17 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv3d(3, width, size, stride=size)
 
     def forward(self, clips: Tensor) -> Tensor:
+        return self.embed(self.cubes(clips))
+
+    def cubes(self, clips: Tensor) -> Tensor:
+        """The pixels of every token: (B, N, 3·2·P·P), the channel outermost, then time."""
         frames, px = self.proj.kernel_size[:2]
         num_clips, _, length, height, width = clips.shape
         x = clips.reshape(num_clips, 3, length // frames, frames, height // px, px, width // px, px)
-        x = x.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(num_clips, -1, 3 * frames * px * px)  # (B, N, 3·2·P·P)
-        return F.linear(x, self.proj.weight.flatten(1), self.proj.bias)
+        return x.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(num_clips, -1, 3 * frames * px * px)
+
+    def embed(self, cubes: Tensor) -> Tensor:
+        return F.linear(cubes, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Attention(nn.Module):
