@@ -12,6 +12,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from k710.models.videomaev2.config import PRESETS, VideoMAEV2Config
 from k710.models.videomaev2.model import VideoMAEV2
+from k710.models.videomaev2.pretrain import MaskedVideoMAEV2
+from k710.models.videomaev2.pretrain_config import PRESETS as PRETRAIN_PRESETS
+from k710.random_key import RandomKey
 
 TINY = replace(PRESETS["tiny"], num_classes=10)
 
@@ -65,3 +68,12 @@ def test_compiled_is_eager(config: VideoMAEV2Config):
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
     for name, gradient in expected_grads.items():
         torch.testing.assert_close(grads[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.0])
+def test_a_pretraining_is_one_graph(ratio: float):
+    config = replace(PRETRAIN_PRESETS["tiny"], decoder_mask_ratio=ratio, checkpoint_blocks=2)
+    model = MaskedVideoMAEV2(config)
+    x, masks = torch.randn(2, 3, 8, 32, 32), model.draw_masks([RandomKey(0, 0, clip) for clip in range(2)])
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, *masks), model(x, *masks), rtol=1e-4, atol=1e-5)

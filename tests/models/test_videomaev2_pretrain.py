@@ -196,15 +196,16 @@ def test_what_is_hidden_costs_the_encoder_nothing():
         assert costs[ratio][0] < most * shares[ratio] / shares[0.1]
 
 
-def test_a_masked_decoder_saves_about_a_third():
-    """VideoMAE V2 paper, section 3: half of the decoder's tokens make about a third less work for B in all."""
+def test_a_masked_decoder_saves_more_than_a_quarter():
     base = PRESETS["base"]
     with_mask, without = (sum(multiply_adds(replace(base, decoder_mask_ratio=ratio)).values()) for ratio in (0.5, 0.0))
-    assert 0.25 < 1 - with_mask / without < 0.4
+    assert 0.25 < 1 - with_mask / without < 0.35
 
 
 @pytest.mark.parametrize("config", [
-    replace(TINY, drop_path=0.2, checkpoint_blocks=2), replace(TINY, decoder_mask_ratio=0.75), replace(TINY, size_px=64),
+    replace(TINY, drop_path=0.2, checkpoint_blocks=2),
+    replace(TINY, decoder_mask_ratio=0.75),
+    replace(TINY, size_px=64),
 ], ids=str)  # fmt: skip
 def test_gradients_reach_every_parameter(config: PretrainConfig):
     model = MaskedVideoMAEV2(config)

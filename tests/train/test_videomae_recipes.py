@@ -13,10 +13,14 @@ from k710.models.families import FAMILIES
 from k710.models.videomaev2.config import PRESETS
 from k710.models.videomaev2.family import VIDEOMAEV2
 from k710.models.videomaev2.model import VideoMAEV2
+from k710.models.videomaev2.pretrain import MaskedVideoMAEV2
+from k710.models.videomaev2.pretrain_config import PRESETS as PRETRAIN_PRESETS
+from k710.models.videomaev2.pretrain_family import VIDEOMAEV2_PRETRAIN
 from k710.recipes import read_recipe_text, recipe_files, resource
 from k710.train.optimizer import learning_rate, parameter_groups
 from k710.train.read_recipe import read_train_recipe, train_recipe_from
 from k710.train.recipe import TrainRecipe, augment_of, mix_of
+from k710.train.start import config_of_recipe
 
 GIVEN = {name: path for name, path in recipe_files("train").items() if "videomae" in name}
 
@@ -32,6 +36,7 @@ def test_every_value_stands_there_with_its_source(name):
     assert found.title.startswith("VideoMAE V2")
     assert all(value.comment for value in found.values.values()), "a value without its source"
     base = "videomaev2-tiny" if name.startswith("tiny") else "videomaev2"
+    base = "videomaev2-pretrain" if "-pretrain" in name else base
     shared = read_recipe_text("train", str(resource("pipelines", "train", f"base/{base}.yaml"))).values
     own = {key: value for key, value in found.values.items() if value.file == GIVEN[name]}
     assert all(key not in shared or shared[key].text != value.text for key, value in own.items())
@@ -118,11 +123,51 @@ def test_distillation_is_table_10(letter, preset):
     assert given.data.num_repeats == 1
 
 
+# Script's rate, videos of a step, epochs, warmup, clipping; of S there is no script, and the rest of H is Table 4's.
+PRETRAINED = {
+    "s": (1e-3, 1024, 200, 20, 0.0),
+    "b": (1e-3, 1024, 200, 20, 0.0),
+    "l": (1e-3, 1536, 300, 30, 0.0),
+    "h": (1e-3, 2048, 300, 30, 0.02),
+    "g": (6e-4, 2048, 300, 30, 0.02),
+    "h-paper": (6e-4, 2048, 300, 30, 0.02),
+}
+
+
+@pytest.mark.parametrize("size", PRETRAINED)
+def test_a_pretraining_is_what_was_released_or_printed(size):
+    """Supplement, Table 4, counts repeats: a rate of 1.5e-4 for 8192 clips, 1200 epochs, 120 of warmup."""
+    given = recipe(f"videomae-pretrain-{size}")
+    optim, config = given.optim, config_of_recipe(given)
+    videos = optim.batch_size // given.data.num_repeats
+    found = (optim.lr * 256 / videos, videos, optim.epochs, optim.warmup_epochs, optim.clip_grad)
+    assert found == pytest.approx(PRETRAINED[size])
+    assert optim.end_lr == pytest.approx(1e-5 * videos / 256)
+    assert (optim.beta1, optim.beta2, optim.weight_decay, optim.start_lr) == (0.9, 0.95, 0.05, 0.0)
+    assert (given.data.num_repeats, given.sampling.options()) == (4, {"method": "window", "stride": 4})
+    assert (given.augment.crop, given.augment.flip_prob) == ("multi_scale", 0.0)
+    assert (given.objective, given.model.head) == ("reconstruct", "none")
+    assert (config.mask_ratio, config.decoder_mask_ratio, config.decoder_layers) == (0.9, 0.5, 4)
+    if size in ("g", "h-paper"):
+        assert optim.lr == pytest.approx(1.5e-4 * 8192 / 256)
+        assert (optim.epochs * 4, optim.warmup_epochs * 4) == (1200, 120)
+
+
+def test_the_mask_token_does_not_decay():
+    groups = parameter_groups(
+        MaskedVideoMAEV2(PRETRAIN_PRESETS["tiny"]), VIDEOMAEV2_PRETRAIN, recipe("videomae-pretrain-b").optim
+    )
+    decays = {name: group["weight_decay"] for group in groups for name in group["names"]}
+    assert decays["mask_token"] == decays["encoder.norm.bias"] == 0
+    assert decays["encoder_to_decoder.weight"] == 0.05
+
+
 @pytest.mark.parametrize("name", GIVEN)
 def test_it_can_be_augmented(name):
     given = recipe(name)
     assert augment_of(given).mean == (0.485, 0.456, 0.406)
-    mix = None if name.startswith("tiny") else Mix(0.8, 1.0, per="batch")
+    mixes = not name.startswith("tiny") and "-pretrain" not in name
+    mix = Mix(0.8, 1.0, per="batch") if mixes else None
     assert mix_of(given) == mix
 
 

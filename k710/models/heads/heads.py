@@ -197,6 +197,9 @@ def _why_none(checkpoint: Checkpoint) -> str:
     if any(key.endswith(_QUANTISED) for key in shapes):
         return " It is quantised, so no head has rows that could be picked; give the checkpoint that it was made from."
     if any(".decoder." in f".{key}" or key.endswith("mask_token") for key in shapes):
-        return " It looks like a masked pretraining, before any classes were learned."
+        return (
+            " It looks like a masked pretraining, before any classes were learned; a finetune begins from its encoder: "
+            "k710 train --init FILE."
+        )
     counts = ", ".join(map(str, sorted(class_counts())))
     return f" No layer has a head's name, and none with {counts} rows has a bias; name it: k710 remap-head --head NAME."
