@@ -1,0 +1,74 @@
+"""What a masked decoder saves in a step of VideoMAE V2's pretraining, against the same model with a full decoder.
+
+python benchmarks/dual_masking.py [--preset small] [--clips 2] [--rounds 5] [--device cpu]
+
+The two take turns, each on the same clips and weights: masks, forward, loss, backward. Prints multiply-adds of a clip,
+the median seconds of a step and, on a GPU, the most memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from k710.models.videomaev2.pretrain import MaskedVideoMAEV2
+from k710.models.videomaev2.pretrain_family import VIDEOMAEV2_PRETRAIN, multiply_adds
+from k710.random_key import RandomKey
+
+RATIOS = {"masked decoder": 0.5, "full decoder": 0.0}
+
+
+def step_s(model: MaskedVideoMAEV2, clips: torch.Tensor, number: int) -> float:
+    """Seconds of one step without the optimiser, whose cost is the same for both."""
+    model.zero_grad()
+    begin_s = time.perf_counter()
+    masks = model.draw_masks([RandomKey(0, number, clip) for clip in range(len(clips))])
+    with torch.autocast(clips.device.type, torch.bfloat16, enabled=clips.is_cuda):
+        found = model(clips, *masks)
+    torch.autograd.backward(model.losses(found, clips, *masks).mean())
+    if clips.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="small", choices=list(VIDEOMAEV2_PRETRAIN.presets))
+    parser.add_argument("--clips", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+
+    configs = {
+        name: VIDEOMAEV2_PRETRAIN.config(given.preset, decoder_mask_ratio=ratio) for name, ratio in RATIOS.items()
+    }
+    models: dict[str, MaskedVideoMAEV2] = {}
+    for name, config in configs.items():
+        torch.manual_seed(0)
+        models[name] = MaskedVideoMAEV2(config).to(given.device)
+    size = models["full decoder"].config.size_px
+    clips = torch.randn(given.clips, 3, models["full decoder"].config.num_frames, size, size, device=given.device)
+
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    memory: dict[str, int] = {}
+    for number in range(given.rounds + 1):  # the first warms up
+        for name, model in models.items():
+            if clips.is_cuda:
+                torch.cuda.reset_peak_memory_stats()
+            seconds[name].append(step_s(model, clips, number))
+            memory[name] = torch.cuda.max_memory_allocated() if clips.is_cuda else 0
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    work = {name: sum(multiply_adds(config).values()) for name, config in configs.items()}
+    print(f"{given.preset}, {given.clips} clips a step, {given.rounds} rounds, {given.device}")
+    for name in models:
+        peak = f", {memory[name] / 2**30:.2f} GiB" if memory[name] else ""
+        print(f"{name}: {work[name] / 1e9:.2f} G multiply-adds a clip, {medians[name]:.3f} s a step{peak}")
+    saved = {what: 1 - found["masked decoder"] / found["full decoder"] for what, found in (("w", work), ("s", medians))}
+    print(f"saved: {saved['w']:.0%} of the multiply-adds, {saved['s']:.0%} of the time")
+
+
+if __name__ == "__main__":
+    main()
