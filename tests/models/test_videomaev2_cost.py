@@ -14,6 +14,7 @@ from k710.models.videomaev2.config import PRESETS, VideoMAEV2Config
 from k710.models.videomaev2.cost import multiply_adds
 from k710.models.videomaev2.family import VIDEOMAEV2
 from k710.models.videomaev2.model import VideoMAEV2
+from k710.models.videomaev2.pretrain_family import VIDEOMAEV2_PRETRAIN
 from tests.helpers import CHECKOUT
 
 HUGE, GIANT = (replace(PRESETS[name], num_classes=400) for name in ("huge", "giant"))
@@ -69,9 +70,23 @@ def test_training_costs_three_forwards_and_recomputed_blocks_one_more():
 
 def test_the_table_of_the_page_is_computed():
     page = (CHECKOUT / "docs" / "videomae.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+ \| [^|]+) \|$", page, re.MULTILINE))
     expected = {
         name: f"{num_parameters(VIDEOMAEV2, config)['total']:,} | {sum(multiply_adds(config).values()) / 1e9:,.2f} G"
         for name, config in PRESETS.items()
     }
     assert rows == expected
+
+
+def test_the_table_of_pretraining_is_computed():
+    page = (CHECKOUT / "docs" / "videomae.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ((?:[^|]+\|){3}[^|]+) \|$", page, re.MULTILINE))
+    presets = {name: config for name, config in VIDEOMAEV2_PRETRAIN.presets.items() if name != "tiny"}
+    assert rows.keys() == presets.keys()
+    for name, config in presets.items():
+        masked, full = (
+            sum(VIDEOMAEV2_PRETRAIN.cost(replace(config, decoder_mask_ratio=ratio)).forward.values()) / 1e9
+            for ratio in (0.5, 0.0)
+        )
+        parameters = num_parameters(VIDEOMAEV2_PRETRAIN, config)["total"]
+        assert rows[name] == f"{parameters:,} | {masked:.2f} G | {full:.2f} G | {1 - masked / full:.0%}"
