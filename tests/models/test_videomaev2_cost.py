@@ -89,4 +89,4 @@ def test_the_table_of_pretraining_is_computed():
             for ratio in (0.5, 0.0)
         )
         parameters = num_parameters(VIDEOMAEV2_PRETRAIN, config)["total"]
-        assert rows[name] == f"{parameters:,} | {masked:.2f} G | {full:.2f} G | {1 - masked / full:.0%}"
+        assert rows[name] == f"{parameters:,} | {masked:.2f} G | {full:.2f} G | {100 * (1 - masked / full):.0f} %"
