@@ -4,20 +4,19 @@ definition written out plainly."""
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from k710.models.evl.config import PRESETS, EvlConfig
 from k710.models.evl.model import Evl
+from tests.helpers.golden import golden_weight
 from tests.helpers.released_names import Named, read_shapes
 
 HERE = Path(__file__).parent
@@ -31,7 +30,6 @@ GOLDEN_CONFIGS = {
     "full": _SMALL,
     "no_temporal": replace(_SMALL, temporal_conv=False, temporal_positions=False, temporal_attention=False),
 }
-GOLDEN_CLASSES = (3, 7)
 
 _NORM = re.compile(r"(norm\d|ln_pre|^proj\.0)\.weight$")
 
@@ -41,23 +39,8 @@ def fill(model: Evl) -> Evl:
     tensors = dict(model.named_parameters())
     with torch.no_grad():
         for k, name in enumerate(sorted(tensors)):
-            tensor = tensors[name]
-            i = np.arange(tensor.numel(), dtype=np.float64)
-            s = np.sin(0.37 * (k + 1) + 0.011 * i + 0.001 * i * i)
-            if _NORM.search(name):
-                s = 1 + 0.2 * s
-            elif tensor.ndim >= 2 and tensor.shape[0] > 1:
-                s = 1.5 / math.sqrt(tensor.numel() / tensor.shape[0]) * s
-            else:
-                s = 0.3 * s
-            tensor.copy_(torch.from_numpy(s).float().view(tensor.shape))
+            tensors[name].copy_(golden_weight(k, tensors[name], is_norm=bool(_NORM.search(name))))
     return model
-
-
-def golden_clips(config: EvlConfig) -> Tensor:
-    """The two clips (2, 3, T, 32, 32) that the golden numbers belong to."""
-    i = np.arange(2 * 3 * config.num_frames * 32 * 32, dtype=np.float64)
-    return torch.from_numpy(np.sin(0.013 * i + 1e-4 * i * i)).float().view(2, 3, config.num_frames, 32, 32)
 
 
 def released_file(path: Path, state: Mapping[str, Tensor], **entries: Any) -> Path:

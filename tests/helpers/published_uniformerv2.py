@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 from k710.models.uniformerv2.config import UniFormerV2Config, preset
 from k710.models.uniformerv2.model import UniFormerV2
+from tests.helpers.golden import golden_weight, wave
 from tests.helpers.released_names import Named, read_shapes
 
 HERE = Path(__file__).parent
@@ -33,7 +33,6 @@ GOLDEN_CONFIGS: dict[str, UniFormerV2Config] = {
     ),
     "frozen": preset("tiny", num_classes=10, balance=False),
 }
-GOLDEN_CLASSES = (3, 7)
 
 _NORM = re.compile(r"(^|\.)(ln_\w+|pos_embed\.0|proj\.0)\.weight$")
 
@@ -43,27 +42,15 @@ def fill(model: UniFormerV2) -> UniFormerV2:
     state = model.state_dict()
     for k, name in enumerate(sorted(state)):
         tensor = state[name]
-        i = np.arange(tensor.numel(), dtype=np.float64)
-        s = np.sin(0.37 * (k + 1) + 0.011 * i + 0.001 * i * i)
         if name.endswith("num_batches_tracked"):
-            s = np.zeros(1)
+            state[name] = torch.zeros_like(tensor)
         elif name.endswith("running_var"):
-            s = 1 + 0.3 * np.abs(s)
-        elif _NORM.search(name):
-            s = 1 + 0.2 * s
-        elif tensor.ndim >= 2 and tensor.shape[0] > 1:
-            s = 1.5 / math.sqrt(tensor.numel() / tensor.shape[0]) * s
+            values = 1 + 0.3 * np.abs(wave(k, tensor.numel()))
+            state[name] = torch.from_numpy(values).to(tensor.dtype).view(tensor.shape)
         else:
-            s = 0.3 * s
-        state[name] = torch.from_numpy(s).to(tensor.dtype).view(tensor.shape)
+            state[name] = golden_weight(k, tensor, is_norm=bool(_NORM.search(name)))
     model.load_state_dict(state)
     return model
-
-
-def golden_clips(config: UniFormerV2Config) -> torch.Tensor:
-    """The two clips (2, 3, T, 32, 32) that the golden numbers belong to."""
-    i = np.arange(2 * 3 * config.num_frames * 32 * 32, dtype=np.float64)
-    return torch.from_numpy(np.sin(0.013 * i + 1e-4 * i * i)).float().view(2, 3, config.num_frames, 32, 32)
 
 
 def released_shapes() -> dict[str, Named]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from k710.models.videomaev2.config import VideoMAEV2Config
 from k710.models.videomaev2.model import VideoMAEV2
+from tests.helpers.golden import golden_weight
 from tests.helpers.released_names import Named, read_shapes
 
 HERE = Path(__file__).parent
@@ -26,31 +23,15 @@ GOLDEN_CONFIGS: dict[str, VideoMAEV2Config] = {
     ),
     "layer scale": VideoMAEV2Config(backbone="tiny", size_px=32, num_frames=4, num_classes=10, layer_scale=0.1),
 }
-GOLDEN_CLASSES = (3, 7)
 
 
 def fill(model: VideoMAEV2) -> VideoMAEV2:
     """Every tensor by a formula of k, its place among the sorted names, and i, the element."""
     state = model.state_dict()
     for k, name in enumerate(sorted(state)):
-        tensor = state[name]
-        i = np.arange(tensor.numel(), dtype=np.float64)
-        s = np.sin(0.37 * (k + 1) + 0.011 * i + 0.001 * i * i)
-        if "norm" in name and name.endswith(".weight"):
-            s = 1 + 0.2 * s
-        elif tensor.ndim >= 2 and tensor.shape[0] > 1:
-            s = 1.5 / math.sqrt(tensor.numel() / tensor.shape[0]) * s
-        else:
-            s = 0.3 * s
-        state[name] = torch.from_numpy(s).to(tensor.dtype).view(tensor.shape)
+        state[name] = golden_weight(k, state[name], is_norm="norm" in name and name.endswith(".weight"))
     model.load_state_dict(state)
     return model
-
-
-def golden_clips(config: VideoMAEV2Config) -> torch.Tensor:
-    """The two clips (2, 3, T, 32, 32) that the golden numbers belong to."""
-    i = np.arange(2 * 3 * config.num_frames * 32 * 32, dtype=np.float64)
-    return torch.from_numpy(np.sin(0.013 * i + 1e-4 * i * i)).float().view(2, 3, config.num_frames, 32, 32)
 
 
 def released_shapes() -> dict[str, Named]:

@@ -15,7 +15,8 @@ from k710.models.convert.write import write_conversion
 from k710.models.load import model_from_checkpoint
 from k710.models.videomaev2.config import PRESETS
 from k710.models.videomaev2.model import VideoMAEV2
-from tests.helpers.published_videomaev2 import GOLDEN_CONFIGS, fill, golden_clips
+from tests.helpers.golden import golden_clips
+from tests.helpers.published_videomaev2 import GOLDEN_CONFIGS, fill
 from tests.helpers.tiny_models import bits, released, tiny_state
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed; it needs Python 3.11")

@@ -19,13 +19,12 @@ from k710.models.evl.model import Evl
 from k710.models.uniformerv2.config import preset
 from k710.models.uniformerv2.model import UniFormerV2
 from tests.helpers.clip_files import FORMS, UNTOLD, huggingface, openai, tower
+from tests.helpers.golden import check_golden, check_stages, clips, gradients, one_thread, randomised  # noqa: F401
 from tests.helpers.published_evl import (
     GOLDEN,
-    GOLDEN_CLASSES,
     GOLDEN_CONFIGS,
     all_weights,
     fill,
-    golden_clips,
     plain_logits,
     released_config,
     released_shapes,
@@ -35,26 +34,7 @@ TINY = replace(PRESETS["tiny"], num_frames=3, num_classes=10)
 NAMES = released_shapes()
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
-def randomised(config: EvlConfig) -> Evl:
-    """A model without the zeros of its initialisation, so that every part counts."""
-    model = Evl(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
-
-
-def clips(config: EvlConfig, num: int = 2) -> Tensor:
-    return torch.randn(num, 3, config.num_frames, config.size_px, config.size_px)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -81,35 +61,14 @@ def test_the_tower_has_the_releases_names_where_it_is_kept(name: str, preset: st
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_logits_loss_and_gradients(name: str):
-    config, golden = GOLDEN_CONFIGS[name], GOLDEN[name]
-    model = fill(Evl(config)).eval()
-    logits = model(golden_clips(config))
-    torch.testing.assert_close(logits, torch.tensor(golden["logits"]), rtol=0, atol=1e-5)
-    loss = F.cross_entropy(logits, torch.tensor(GOLDEN_CLASSES))
-    loss.backward()
-    assert loss.item() == pytest.approx(golden["loss"], abs=1e-5)
-    norms = {key: value.grad.norm().item() for key, value in model.named_parameters() if value.grad is not None}
-    assert [norms[key] for key in sorted(norms)] == pytest.approx(golden["grad_norms"], abs=1e-5)
-    total = sum(norm**2 for norm in norms.values()) ** 0.5
-    assert total == pytest.approx(golden["grad_norm_total"], abs=1e-5)
+    check_golden(fill(Evl(GOLDEN_CONFIGS[name])).eval(), GOLDEN[name])
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_values_on_the_way(name: str):
-    """Sum and norm of what each part gives, which no layout changes."""
-    config, found = GOLDEN_CONFIGS[name], {}
-    model = fill(Evl(config)).eval()
-    for part in GOLDEN[name]["stages"]:
-
-        def keep(module, given, got, part=part):
-            found[part] = (got[0] if isinstance(got, tuple) else got).double()
-
-        model.get_submodule(part).register_forward_hook(keep)
-    with torch.no_grad():
-        model(golden_clips(config))
-    for part, (total, norm) in GOLDEN[name]["stages"].items():
-        assert found[part].norm().item() == pytest.approx(norm, rel=1e-6)
-        assert found[part].sum().item() == pytest.approx(total, abs=1e-6 * norm * found[part].numel() ** 0.5)
+    model = fill(Evl(GOLDEN_CONFIGS[name])).eval()
+    parts = {part: model.get_submodule(part) for part in GOLDEN[name]["stages"]}
+    check_stages(model, parts, GOLDEN[name])
 
 
 PARTS = {
@@ -138,7 +97,7 @@ VARIANTS = [
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
 def test_logits_and_gradients_are_those_of_the_definition(config: EvlConfig):
-    model = randomised(config).eval()
+    model = randomised(Evl, config).eval()
     x = clips(config)
     logits = model(x)
     weights = {
@@ -162,7 +121,7 @@ def test_logits_and_gradients_are_those_of_the_definition(config: EvlConfig):
 
 
 def test_queries_are_projected_some_at_a_time(monkeypatch):
-    model, x = randomised(TINY).eval(), clips(TINY)
+    model, x = randomised(Evl, TINY).eval(), clips(TINY)
     whole = model(x)
     monkeypatch.setattr(evl, "_QUERIES_AT_ONCE", 5)
     torch.testing.assert_close(model(x), whole, rtol=0, atol=1e-6)
@@ -170,7 +129,7 @@ def test_queries_are_projected_some_at_a_time(monkeypatch):
 
 def test_the_frozen_tower_keeps_nothing_and_gets_no_gradient():
     """Not one tensor of a tower's pass is kept for backward but what the decoder itself looks at."""
-    model = randomised(TINY).train()
+    model = randomised(Evl, TINY).train()
     inside, kept = [], []
     for module in model.backbone.modules():
         module.register_forward_hook(lambda *args: inside.append(args[-1]))
@@ -190,7 +149,7 @@ def test_the_frozen_tower_keeps_nothing_and_gets_no_gradient():
 def test_a_pass_that_trains_all_keeps_far_more():
     def kept_bytes(config: EvlConfig) -> int:
         kept: dict[int, int] = {}
-        model = randomised(config).train()
+        model = randomised(Evl, config).train()
         own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -217,7 +176,7 @@ def test_the_frozen_tower_is_always_in_evaluation_mode_and_moves_with_the_model(
 
 
 def test_the_frozen_tower_is_no_part_of_the_state_dict():
-    model = randomised(TINY)
+    model = randomised(Evl, TINY)
     names = model.state_dict().keys()
     assert {name.split(".")[0] for name in names} == {"decoder", "proj"}
     other = Evl(TINY)
@@ -249,7 +208,7 @@ def test_zeros_of_the_initialisation():
 
 
 def test_bf16_is_near_fp32_and_tokens_stay_in_it():
-    model = randomised(TINY).eval()
+    model = randomised(Evl, TINY).eval()
     x, dtypes = clips(TINY, 8), []
     model.decoder.decoder_layers[0].norm3.register_forward_hook(lambda *args: dtypes.append(args[-1].dtype))
     with torch.no_grad():
@@ -261,12 +220,12 @@ def test_bf16_is_near_fp32_and_tokens_stay_in_it():
 
 
 def test_clips_do_not_see_each_other():
-    model, x = randomised(TINY).eval(), clips(TINY, 3)
+    model, x = randomised(Evl, TINY).eval(), clips(TINY, 3)
     torch.testing.assert_close(model(x)[1:2], model(x[1:2]), rtol=1e-5, atol=1e-5)
 
 
 def test_dropouts_are_off_in_evaluation_mode():
-    model, x = randomised(TINY).eval(), clips(TINY)
+    model, x = randomised(Evl, TINY).eval(), clips(TINY)
     assert torch.equal(model(x), model(x))
     model.train()
     assert not torch.equal(model(x), model(x))
@@ -275,7 +234,7 @@ def test_dropouts_are_off_in_evaluation_mode():
 def test_the_temporal_parts_tell_the_order_of_frames():
     for name in PARTS:
         config = replace(TINY, **parts(name))
-        model, x = randomised(config).eval(), clips(config)
+        model, x = randomised(Evl, config).eval(), clips(config)
         change = (model(x) - model(x.flip(2))).abs().max()
         assert (change < 1e-5) == (name == "no_temporal"), name
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from k710.errors import UsageError
@@ -22,45 +22,18 @@ from k710.models.uniformerv2.config import (
     preset_name,
 )
 from k710.models.uniformerv2.model import CrossAttention, DynamicPosition, UniFormerV2, drop_path, quick_gelu
+from tests.helpers.golden import check_golden, check_stages, clips, gradients, one_thread, randomised  # noqa: F401
 from tests.helpers.published_uniformerv2 import (
     GOLDEN,
-    GOLDEN_CLASSES,
     GOLDEN_CONFIGS,
     fill,
-    golden_clips,
     released_shapes,
 )
 
 TINY = preset("tiny", num_classes=10)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
-def randomised(config: UniFormerV2Config, seed: int = 0) -> UniFormerV2:
-    """A model without the zeros of its initialisation, so that every part counts."""
-    torch.manual_seed(seed)
-    model = UniFormerV2(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
-
-
-def clips(config: UniFormerV2Config, num: int = 2) -> Tensor:
-    return torch.randn(num, 3, config.num_frames, config.size_px, config.size_px)
-
-
-def gradients(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    F.cross_entropy(model(x).float(), torch.arange(len(x))).backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", released_shapes())
@@ -72,34 +45,16 @@ def test_names_shapes_and_their_order_are_the_releases(name: str):
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_logits_loss_and_gradients(name: str):
-    config, golden = GOLDEN_CONFIGS[name], GOLDEN[name]
-    model = fill(UniFormerV2(config)).eval()
-    logits = model(golden_clips(config))
-    torch.testing.assert_close(logits, torch.tensor(golden["logits"]), rtol=0, atol=1e-5)
-    loss = F.cross_entropy(logits, torch.tensor(GOLDEN_CLASSES))
-    loss.backward()
-    assert loss.item() == pytest.approx(golden["loss"], abs=1e-5)
-    norms = {key: parameter.grad.norm().item() for key, parameter in model.named_parameters()}
-    assert [norms[key] for key in sorted(norms)] == pytest.approx(golden["grad_norms"], abs=1e-5)
-    total = sum(norm**2 for norm in norms.values()) ** 0.5
-    assert total == pytest.approx(golden["grad_norm_total"], abs=1e-5)
+    check_golden(fill(UniFormerV2(GOLDEN_CONFIGS[name])).eval(), GOLDEN[name])
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_values_on_the_way(name: str):
-    """Sum and norm of what each part gives, which no layout changes."""
-    config, found = GOLDEN_CONFIGS[name], {}
-    model = fill(UniFormerV2(config)).eval()
+    model = fill(UniFormerV2(GOLDEN_CONFIGS[name])).eval()
     parts = {"conv1": model.conv1, "ln_pre": model.ln_pre}
     parts |= {f"resblock{number}": block for number, block in enumerate(model.transformer.resblocks)}
     parts |= {f"dec{number}": block for number, block in enumerate(model.transformer.dec)}
-    for part, module in parts.items():
-        module.register_forward_hook(lambda *args, part=part: found.__setitem__(part, args[-1].double()))
-    with torch.no_grad():
-        model(golden_clips(config))
-    for part, (total, norm) in GOLDEN[name]["stages"].items():
-        assert found[part].norm().item() == pytest.approx(norm, rel=1e-6)
-        assert found[part].sum().item() == pytest.approx(total, abs=1e-6 * norm * found[part].numel() ** 0.5)
+    check_stages(model, parts, GOLDEN[name])
 
 
 VARIANTS = [
@@ -119,7 +74,7 @@ VARIANTS = [
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
 def test_gradients_reach_every_parameter_that_is_trained(config: UniFormerV2Config):
-    model = randomised(config)
+    model = randomised(UniFormerV2, config)
     found = gradients(model, clips(config))
     wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert found.keys() == wanted
@@ -135,7 +90,7 @@ def test_gradients_reach_every_parameter_that_is_trained(config: UniFormerV2Conf
 
 
 def test_frozen_trains_the_same_head_and_leaves_the_backbone_alone():
-    full = randomised(replace(TINY, balance=False)).eval()
+    full = randomised(UniFormerV2, replace(TINY, balance=False)).eval()
     frozen = UniFormerV2(replace(TINY, balance=False, frozen=True)).eval()
     frozen.load_state_dict(full.state_dict())
     x = clips(TINY)
@@ -163,7 +118,7 @@ def test_a_frozen_backbone_is_out_of_autograd_and_never_in_training_mode():
 @pytest.mark.parametrize("blocks", [1, 4])
 def test_recomputed_blocks_change_nothing(local: str, blocks: int):
     config = replace(TINY, local=local, drop_path=0.3, mlp_dropout=0.0, head_dropout=0.0)
-    plain = randomised(config)
+    plain = randomised(UniFormerV2, config)
     recomputed = UniFormerV2(replace(config, checkpoint_blocks=blocks))
     recomputed.load_state_dict(plain.state_dict())
     x = clips(TINY, 4)
@@ -191,7 +146,7 @@ def test_recomputing_keeps_less():
 
 def test_bf16_is_near_fp32():
     config = replace(TINY, local="double", temporal_downsample=True)
-    model = randomised(config).eval()
+    model = randomised(UniFormerV2, config).eval()
     x = clips(config, 8)
     with torch.no_grad():
         exact = model(x)
@@ -244,14 +199,14 @@ def test_patches_are_the_convolution_of_the_release(frames: int):
 
 def test_clips_do_not_see_each_other():
     config = replace(TINY, local="double", temporal_downsample=True)
-    model = randomised(config).eval()
+    model = randomised(UniFormerV2, config).eval()
     x = clips(config, 3)
     torch.testing.assert_close(model(x)[1:2], model(x[1:2]), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("local", ["none", "double"])
 def test_any_number_of_frames(local: str):
-    model = randomised(replace(TINY, local=local)).eval()
+    model = randomised(UniFormerV2, replace(TINY, local=local)).eval()
     for frames in (1, 3, 8):
         assert model(torch.randn(2, 3, frames, 32, 32)).shape == (2, 10)
 
@@ -298,7 +253,7 @@ def test_what_each_fusion_does():
     x = clips(TINY, 2)
     seen: dict[str, list[tuple[int, int]]] = {}
     for fusion in FUSIONS:
-        model = randomised(replace(TINY, fusion=fusion, global_after=(1, 2, 3)))
+        model = randomised(UniFormerV2, replace(TINY, fusion=fusion, global_after=(1, 2, 3)))
         sizes = seen.setdefault(fusion, [])
         for block in model.transformer.dec:
             block.register_forward_pre_hook(lambda _, args, s=sizes: s.append((args[0].shape[1], args[1].shape[1])))
@@ -313,7 +268,7 @@ def test_what_each_fusion_does():
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_stage_counts_in_every_fusion(fusion: str):
-    model = randomised(replace(TINY, fusion=fusion, global_after=(1, 2, 3), balance=False)).eval()
+    model = randomised(UniFormerV2, replace(TINY, fusion=fusion, global_after=(1, 2, 3), balance=False)).eval()
     x = clips(TINY)
     before = model(x)
     for block in model.transformer.dec:
@@ -335,7 +290,7 @@ def test_drop_path_is_by_clip_and_keeps_the_mean():
 
 
 def test_dropouts_and_drop_paths_are_off_in_eval_mode():
-    model = randomised(replace(TINY, drop_path=0.5, global_drop_path=0.5)).eval()
+    model = randomised(UniFormerV2, replace(TINY, drop_path=0.5, global_drop_path=0.5)).eval()
     x = clips(TINY)
     assert torch.equal(model(x), model(x))
     model.train()

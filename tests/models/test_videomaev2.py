@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from k710.errors import CheckpointError, UsageError
@@ -20,12 +20,11 @@ from k710.models.videomaev2.config import PRESETS, VideoMAEV2Config, config_from
 from k710.models.videomaev2.family import VIDEOMAEV2, layer_of
 from k710.models.videomaev2.model import Attention, VideoMAEV2, drop_path
 from k710.models.videomaev2.positions import position_table
+from tests.helpers.golden import check_golden, check_stages, clips, gradients, one_thread, randomised  # noqa: F401
 from tests.helpers.published_videomaev2 import (
     GOLDEN,
-    GOLDEN_CLASSES,
     GOLDEN_CONFIGS,
     fill,
-    golden_clips,
     released_shapes,
 )
 
@@ -41,33 +40,7 @@ PARAMETERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
-def randomised(config: VideoMAEV2Config, seed: int = 0) -> VideoMAEV2:
-    """A model without the zeros and the small head of its initialisation, so that every part counts."""
-    torch.manual_seed(seed)
-    model = VideoMAEV2(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
-
-
-def clips(config: VideoMAEV2Config, num: int = 2) -> Tensor:
-    return torch.randn(num, 3, config.num_frames, config.size_px, config.size_px)
-
-
-def gradients(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    F.cross_entropy(model(x).float(), torch.arange(len(x))).backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", released_shapes())
@@ -81,29 +54,14 @@ def test_names_shapes_their_order_and_the_count_are_the_releases(name: str):
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_logits_loss_and_gradients(name: str):
-    config, golden = GOLDEN_CONFIGS[name], GOLDEN[name]
-    model = fill(VideoMAEV2(config)).eval()
-    logits = model(golden_clips(config))
-    torch.testing.assert_close(logits, torch.tensor(golden["logits"]), rtol=0, atol=1e-5)
-    loss = F.cross_entropy(logits, torch.tensor(GOLDEN_CLASSES))
-    loss.backward()
-    assert loss.item() == pytest.approx(golden["loss"], abs=1e-5)
-    norms = {key: parameter.grad.norm().item() for key, parameter in model.named_parameters()}
-    assert [norms[key] for key in sorted(norms)] == pytest.approx(golden["grad_norms"], abs=1e-5)
+    check_golden(fill(VideoMAEV2(GOLDEN_CONFIGS[name])).eval(), GOLDEN[name])
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_values_on_the_way(name: str):
-    config, found = GOLDEN_CONFIGS[name], {}
-    model = fill(VideoMAEV2(config)).eval()
+    model = fill(VideoMAEV2(GOLDEN_CONFIGS[name])).eval()
     parts = {"patch_embed": model.patch_embed} | {f"block{number}": block for number, block in enumerate(model.blocks)}
-    for part, module in parts.items():
-        module.register_forward_hook(lambda *args, part=part: found.__setitem__(part, args[-1].double()))
-    with torch.no_grad():
-        model(golden_clips(config))
-    for part, (total, norm) in GOLDEN[name]["stages"].items():
-        assert found[part].norm().item() == pytest.approx(norm, rel=1e-6)
-        assert found[part].sum().item() == pytest.approx(total, abs=1e-6 * norm * found[part].numel() ** 0.5)
+    check_stages(model, parts, GOLDEN[name])
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -139,7 +97,7 @@ def test_there_is_a_position_for_every_token(preset: str, size_px: int, frames: 
 
 
 def test_another_number_of_frames_has_the_positions_of_its_own_table():
-    long = randomised(replace(TINY, num_frames=12)).eval()
+    long = randomised(VideoMAEV2, replace(TINY, num_frames=12)).eval()
     short = VideoMAEV2(replace(TINY, num_frames=4)).eval()
     short.load_state_dict(long.state_dict())
     for frames in (2, 4, 12, 16):
@@ -185,7 +143,7 @@ VARIANTS = [
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
 def test_gradients_reach_every_parameter(config: VideoMAEV2Config):
-    model = randomised(config)
+    model = randomised(VideoMAEV2, config)
     assert [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()] == list(
         tensor_shapes(config).items()
     )
@@ -200,7 +158,7 @@ def test_gradients_reach_every_parameter(config: VideoMAEV2Config):
 
 
 def test_without_mean_pooling_the_first_token_is_classified():
-    model = randomised(replace(TINY, mean_pooling=False)).eval()
+    model = randomised(VideoMAEV2, replace(TINY, mean_pooling=False)).eval()
     seen = []
     model.blocks[-1].register_forward_hook(lambda *args: seen.append(args[-1]))
     x = clips(TINY)
@@ -211,7 +169,7 @@ def test_without_mean_pooling_the_first_token_is_classified():
 
 def test_recomputed_blocks_change_nothing_and_keep_less():
     config = replace(TINY, drop_path=0.3, layer_scale=0.1)
-    plain = randomised(config)
+    plain = randomised(VideoMAEV2, config)
     recomputed = VideoMAEV2(replace(config, checkpoint_blocks=3))
     recomputed.load_state_dict(plain.state_dict())
     x, results, kept = clips(TINY, 4), [], []
@@ -236,7 +194,7 @@ def test_drop_path_is_by_clip_and_rises_with_the_blocks():
 
 
 def test_bf16_is_near_fp32_and_tokens_stay_in_it():
-    model, seen = randomised(TINY).eval(), []
+    model, seen = randomised(VideoMAEV2, TINY).eval(), []
     for block in model.blocks:
         block.register_forward_hook(lambda *args: seen.append(args[-1].dtype))
     x = clips(TINY, 8)
@@ -311,7 +269,7 @@ WRAPPED = {
 @pytest.mark.parametrize("form", WRAPPED)
 def test_released_forms_load(form: str, tmp_path):
     """The containers and prefixes of the public code's loader."""
-    source = randomised(TINY).eval()
+    source = randomised(VideoMAEV2, TINY).eval()
     torch.save(WRAPPED[form](source.state_dict()), tmp_path / "model.pth")
     model = model_from_checkpoint(tmp_path / "model.pth").eval()
     assert model.config == TINY
@@ -324,7 +282,7 @@ def test_released_forms_load(form: str, tmp_path):
 
 def test_half_precision_files_load(tmp_path):
     """The released distilled models are kept in fp16."""
-    source = randomised(TINY).half()
+    source = randomised(VideoMAEV2, TINY).half()
     torch.save({"module": source.state_dict()}, tmp_path / "half.pth")
     model = model_from_checkpoint(tmp_path / "half.pth")
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
@@ -378,7 +336,7 @@ def test_clips_of_another_shape_are_refused(shape):
 
 
 def test_clips_do_not_see_each_other():
-    model = randomised(TINY).eval()
+    model = randomised(VideoMAEV2, TINY).eval()
     x = clips(TINY, 3)
     torch.testing.assert_close(model(x)[1:2], model(x[1:2]), rtol=1e-5, atol=1e-5)
 

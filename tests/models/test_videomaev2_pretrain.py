@@ -29,7 +29,8 @@ from k710.models.videomaev2.pretrain_config import (
 )
 from k710.models.videomaev2.pretrain_family import VIDEOMAEV2_PRETRAIN, layer_of, multiply_adds
 from k710.random_key import RandomKey
-from tests.helpers.published_videomaev2 import fill, golden_clips
+from tests.helpers.golden import golden_clips
+from tests.helpers.published_videomaev2 import fill
 from tests.helpers.released_names import read_shapes
 
 HELPERS = Path(__file__).parents[1] / "helpers"
