@@ -79,6 +79,7 @@ bench: $(READY_DEV)
 	$(BIN)/python benchmarks/fetch.py
 	$(BIN)/python benchmarks/model.py
 	$(BIN)/python benchmarks/frozen_training.py
+	$(BIN)/python benchmarks/dual_masking.py
 	$(BIN)/python benchmarks/near_duplicate_hashes.py
 	$(BIN)/python benchmarks/near_duplicate_recall.py
 	$(BIN)/python benchmarks/near_duplicates.py
