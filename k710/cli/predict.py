@@ -159,8 +159,9 @@ def _keep_logits(
 
     opened = open_manifest(manifest)
     model = model_for_view(
-        checkpoint, view, dialect=dialect, num_frames=num_frames, size_px=size_px, weights=clip_weights
-    )
+        checkpoint, view, sources=opened.catalogue, dialect=dialect, num_frames=num_frames, size_px=size_px,
+        weights=clip_weights,
+    )  # fmt: skip
     for sentence in model.messages:
         step.say(sentence)
     config, process = model.config, Process(pick_device(device))

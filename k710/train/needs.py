@@ -58,7 +58,14 @@ def needs(
     teacher: list[str] = []
     if origin.teacher is not None:
         clip_ids = train.index.clip_ids.to_pylist()
-        found = open_teacher(recipe, origin.teacher, origin.teacher_dialect, torch.device("cpu"), clip_ids)
+        found = open_teacher(
+            recipe,
+            origin.teacher,
+            origin.teacher_dialect,
+            torch.device("cpu"),
+            clip_ids,
+            sources=opened.catalogue,
+        )
         teacher = [*found.messages]
         if found.num_bytes:
             teacher.append(f"the teacher takes {found.num_bytes / 2**30:.1f} GiB more, and a forward pass of each clip")

@@ -109,7 +109,14 @@ def _checked_run(
     teacher = None
     if origin.teacher is not None:
         clip_ids = train.index.clip_ids.to_pylist()
-        teacher = open_teacher(recipe, origin.teacher, origin.teacher_dialect, process.device, clip_ids)
+        teacher = open_teacher(
+            recipe,
+            origin.teacher,
+            origin.teacher_dialect,
+            process.device,
+            clip_ids,
+            sources=manifest.catalogue,
+        )
         facts["teacher"] = teacher.record
         messages = [*messages, *teacher.messages]
     for message in (*messages, *_counts(recipe, train, val), str(pieces)):

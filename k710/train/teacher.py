@@ -17,7 +17,9 @@ from k710.evaluation.view_model import model_for_view
 from k710.loading.batch import Batch
 from k710.models.checkpoints.checkpoint import file_sha256, open_checkpoint
 from k710.models.family import Family
-from k710.models.heads.head_labels import labels_of_set
+from k710.models.heads.head_labels import labels_of_view
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 from k710.text import counted
 from k710.train.recipe import TrainRecipe, mix_of
 
@@ -115,15 +117,22 @@ def check_teacher(recipe: TrainRecipe, teacher: Path | None) -> None:
 
 
 def open_teacher(
-    recipe: TrainRecipe, path: Path, dialect: str | None, device: torch.device, clip_ids: Sequence[str]
+    recipe: TrainRecipe,
+    path: Path,
+    dialect: str | None,
+    device: torch.device,
+    clip_ids: Sequence[str],
+    *,
+    sources: Catalogue = KINETICS,
 ) -> Teacher:
-    """The teacher of a recipe: a checkpoint, or the logits that `k710 predict --logits` kept of the clips."""
+    """The teacher of a recipe: a checkpoint, or the logits that `k710 predict --logits` kept of the clips. `sources`:
+    the manifest's catalogue, which knows the classes of the recipe's view."""
     if path.suffix == SUFFIX:
-        return _kept_teacher(recipe, path, clip_ids)
-    return model_teacher(recipe, path, dialect, device)
+        return _kept_teacher(recipe, path, clip_ids, sources)
+    return model_teacher(recipe, path, dialect, device, sources=sources)
 
 
-def _kept_teacher(recipe: TrainRecipe, path: Path, clip_ids: Sequence[str]) -> KeptTeacher:
+def _kept_teacher(recipe: TrainRecipe, path: Path, clip_ids: Sequence[str], sources: Catalogue) -> KeptTeacher:
     """Raises CheckpointError for a file that holds no such logits, UsageError where they are of other classes or clips,
     or where the recipe mixes clips, of which none is kept."""
     if mix_of(recipe) is not None:
@@ -132,7 +141,7 @@ def _kept_teacher(recipe: TrainRecipe, path: Path, clip_ids: Sequence[str]) -> K
             "mixup_alpha=0 --set cutmix_alpha=0"
         )
     kept = read_logits(path)
-    labels = labels_of_set(recipe.data.view, "canonical")
+    labels = labels_of_view(recipe.data.view, sources)
     if kept.about["label_sha256"] != labels.sha256 or kept.logits.shape[1] != len(labels.names):
         raise UsageError(f"{path}: holds logits of {kept.about['view']}, and the recipe's view is {recipe.data.view}")
     rows = {clip_id: row for row, clip_id in enumerate(kept.clip_ids)}
@@ -150,7 +159,9 @@ def _kept_teacher(recipe: TrainRecipe, path: Path, clip_ids: Sequence[str]) -> K
     return KeptTeacher(rows, torch.from_numpy(kept.logits.copy()), record, messages)
 
 
-def model_teacher(recipe: TrainRecipe, path: Path, dialect: str | None, device: torch.device) -> ModelTeacher:
+def model_teacher(
+    recipe: TrainRecipe, path: Path, dialect: str | None, device: torch.device, *, sources: Catalogue = KINETICS
+) -> ModelTeacher:
     """A checkpoint as the teacher of a recipe, on `device`, its head's rows picked by class name for the recipe's view.
 
     `dialect` is the index order of its head, where the file does not tell it. Raises CheckpointError for a file of no
@@ -159,7 +170,7 @@ def model_teacher(recipe: TrainRecipe, path: Path, dialect: str | None, device: 
     """
     num_frames = recipe.data.num_frames
     try:
-        opened = model_for_view(path, recipe.data.view, dialect=dialect, num_frames=num_frames)
+        opened = model_for_view(path, recipe.data.view, sources=sources, dialect=dialect, num_frames=num_frames)
     except CheckpointError as error:
         raise CheckpointError(f"the teacher {error} (for the teacher, --dialect is --teacher-dialect)") from None
     except UsageError as error:

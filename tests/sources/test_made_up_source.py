@@ -180,6 +180,16 @@ def test_it_is_trained_on_evaluated_and_reported_beside_kinetics(fetched, k710, 
     assert evaluated.exit_code == 0, evaluated.output
     found = json.loads(evaluated.stdout)
     assert sum(found["counts"].values()) >= 3
+    # Its answers can be kept, and it can teach, itself or by them.
+    view = ("--manifest", fetched.path, "--view", "stunts", "--split", "train")
+    kept = k710("predict", "--checkpoint", run / "best.pt", *view, "--clips", 1, "--crops", 1,
+                "--logits", tmp_path / "kept.parquet")  # fmt: skip
+    assert kept.exit_code == 0, kept.output
+    for teacher in (run / "best.pt", tmp_path / "kept.parquet"):
+        lessons = k710("train", "--recipe", "tiny-videomae-distill", *given[2:], "--set", "mixup_alpha=0", "--set",
+                       "cutmix_alpha=0", "--set", "num_repeats=1", "--teacher", teacher, "--dry-run")  # fmt: skip
+        assert lessons.exit_code == 0, lessons.output
+        assert "the teacher" in lessons.output
     report = k710("report", fetched.path, "--runs", run, "--out", tmp_path / "report.html")
     assert report.exit_code == 0, report.output
     page = (tmp_path / "report.html").read_text()
