@@ -97,6 +97,27 @@ def command(
             num_crops=num_crops, num_frames=num_frames, size_px=size_px, dialect=dialect, clip_weights=clip_weights,
         )  # fmt: skip
         return
+    _label_files(
+        step, files, checkpoint, device, num_clips=num_clips, num_crops=num_crops, num_frames=num_frames,
+        size_px=size_px, top=top, dialect=dialect, clip_weights=clip_weights, as_json=as_json,
+    )  # fmt: skip
+
+
+def _label_files(
+    step: Steps,
+    files: tuple[Path, ...],
+    checkpoint: Path,
+    device: str | None,
+    *,
+    num_clips: int,
+    num_crops: int,
+    num_frames: int | None,
+    size_px: int | None,
+    top: int,
+    dialect: str | None,
+    clip_weights: str | None,
+    as_json: bool,
+) -> None:
     step("loading PyTorch and the checkpoint")
     from k710.engine.torch_process import pick_device
     from k710.errors import LoadError
