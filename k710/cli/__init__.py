@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
-from k710.cli.output import shown_streams
+from k710.cli.output import ShownStream, shown_streams
+from k710.cli.project_file import PROJECT_FILE, from_project_file, project_options
 from k710.errors import K710Error
 from k710.text import os_error_text, printable
 from k710.version import __version__
@@ -22,7 +23,7 @@ COMMANDS = (
     *("fetch", "status", "verify", "pack", "show", "near-duplicates", "stats", "report"),
     *("remap-head", "convert", "inspect"),
     *("train", "eval", "predict"),
-    "doctor",
+    *("doctor", "completion"),
 )
 
 
@@ -52,7 +53,7 @@ class Commands(click.Group):
         module = importlib.import_module(f"k710.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         if not any(parameter.name == "debug" for parameter in command.params):
-            command.params.append(_debug_option())
+            command.params += [_debug_option(), _quiet_option()]
         return command
 
     def resolve_command(
@@ -63,7 +64,10 @@ class Commands(click.Group):
             near = difflib.get_close_matches(name.lower().replace("_", "-"), COMMANDS, n=3)
             hint = f" Did you mean {' or '.join(near)}?" if near else " `k710 --help` lists the commands."
             ctx.fail(f"No such command {name!r}.{hint}")
-        return super().resolve_command(ctx, args)
+        found, command, rest = super().resolve_command(ctx, args)
+        if command is not None and PROJECT_FILE.exists() and not ctx.resilient_parsing:
+            ctx.default_map = {str(found): project_options(command, COMMANDS)}
+        return found, command, rest
 
     def main(self, *args: Any, **extra: Any) -> Any:
         with shown_streams():
@@ -79,6 +83,8 @@ class Commands(click.Group):
             raise Failure("the current folder is there no more; change to another", 1) from None
         try:
             return super().invoke(ctx)
+        except click.BadParameter as error:
+            raise _with_its_place(error) from None
         except K710Error as error:
             self._fail(ctx, error, str(error), error.exit_code)
         except BrokenPipeError:
@@ -86,6 +92,8 @@ class Commands(click.Group):
         except OSError as error:
             where = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
             self._fail(ctx, error, f"{where}{os_error_text(error)}", 1)
+        finally:
+            _mute_stderr(False)  # errors are shown after this
 
     @staticmethod
     def _fail(ctx: click.Context, error: Exception, message: str, exit_code: int) -> NoReturn:
@@ -103,7 +111,45 @@ def _debug_option() -> click.Option:
     )
 
 
-@click.command(cls=Commands, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+def _quiet_option() -> click.Option:
+    """The last parameter of a command, so that it sees where the others come from."""
+
+    def mute(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if ctx.resilient_parsing:
+            return
+        if value:
+            _mute_stderr(True)
+        elif PROJECT_FILE.exists() and (given := from_project_file(ctx)):
+            click.echo(f"from {PROJECT_FILE}: {', '.join(given)}", err=True)
+
+    return click.Option(
+        ["--quiet"], is_flag=True, expose_value=False, callback=mute, help="No progress and no notes, only errors."
+    )
+
+
+def _mute_stderr(muted: bool) -> None:
+    if isinstance(sys.stderr, ShownStream):
+        sys.stderr.muted = muted
+
+
+def _with_its_place(error: click.BadParameter) -> click.BadParameter:
+    """The error of a value that is not on the command line, with the place where it is."""
+    if error.ctx is None or error.param is None:
+        return error
+    places = {
+        click.core.ParameterSource.DEFAULT_MAP: str(PROJECT_FILE),
+        click.core.ParameterSource.ENVIRONMENT: "the environment",
+    }
+    place = places.get(error.ctx.get_parameter_source(str(error.param.name)))  # type: ignore[arg-type]
+    if place is None:
+        return error
+    return click.BadParameter(f"{error.message} (from {place})", error.ctx, error.param, error.param_hint)
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"auto_envvar_prefix": "K710", "max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="k710")
 def main() -> None:
     """Make Kinetics-710 reproducibly from the official annotation lists, with a reason for every row.

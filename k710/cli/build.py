@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, DEFAULT_MANIFEST, FILE, FOLDER_OR_URL, annotation_files, print_table
+from k710.cli.common import (
+    COMMA_LIST,
+    DEFAULT_MANIFEST,
+    FILE,
+    FOLDER_OR_URL,
+    RecipeName,
+    annotation_files,
+    print_json,
+    print_table,
+)
 from k710.storage.storage import Location
 from k710.text import counted
 
+if TYPE_CHECKING:
+    from k710.manifest.read import Manifest
+
 
 @click.command("build")
-@click.option("--recipe", default="k710", show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`.")
+@click.option(
+    "--recipe",
+    type=RecipeName("curation"),
+    default="k710",
+    show_default=True,
+    metavar="NAME_OR_FILE",
+    help="See `k710 recipes`.",
+)
 @click.option(
     "--sources",
     type=COMMA_LIST,
@@ -41,6 +60,7 @@ from k710.text import counted
 )
 @click.option("--strict", is_flag=True, help="Treat bad rows of downloaded lists as an error.")
 @click.option("--force", is_flag=True, help="Write a new version of a manifest that exists.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
     recipe: str,
     annotations: str | None,
@@ -50,6 +70,7 @@ def command(
     origins: tuple[str, ...],
     strict: bool,
     force: bool,
+    as_json: bool,
     **choices: Any,
 ) -> None:
     """Build a manifest from annotation lists.
@@ -82,6 +103,8 @@ def command(
     names, own = read_sources(found.sources, folder, known)
     catalogue = KINETICS.and_own(one.source for one in own)
     chosen = dataclasses.replace(found, sources=names).checked(catalogue)
+    if as_json and origins:
+        raise click.UsageError("--json prints one document: build first, then `k710 fetch --json`")
     check_output(out, force=force)  # before anything is downloaded
     fetching = fetch_options(origins) if origins else None
     for note in (note for one in own for note in one.notes):
@@ -89,6 +112,9 @@ def command(
     released = tuple(name for name in chosen.sources if not catalogue[name].is_own)
     files = annotation_files(annotations, released, chosen.splits) if released else []
     manifest = build(chosen, files, out, synonyms=known, strict=strict, force=force, fates=fates, own=own)
+    if as_json:
+        _print_as_json(manifest)
+        return
     _print_attrition(manifest.about)
     _print_comparison_with_paper(manifest.about)
     click.echo(
@@ -97,6 +123,17 @@ def command(
     if fetching:
         click.echo()
         fetch_and_print(manifest, store_of(out, None), fetching)
+
+
+def _print_as_json(manifest: Manifest) -> None:
+    from k710.curation.attrition import list_warnings
+
+    about = manifest.about
+    warnings = list_warnings(about["counts"]["lists"], about["counts"].get("misnamed", {}))
+    facts = {name: about[name] for name in ("recipe", "counts")}
+    malformed = {f"{entry['source']} {entry['split']}": entry["malformed"] for entry in about["sources"]}
+    place = {"manifest": str(manifest.path), "content_hash": manifest.content_hash}
+    print_json({**place, **facts, "malformed": malformed, "warnings": list(warnings.values())})
 
 
 def _print_attrition(dataset: dict[str, Any]) -> None:

@@ -75,6 +75,30 @@ class Spelled(click.ParamType):  # type: ignore[type-arg]
         named = source_named if self.name == "view" else lambda text: SPLIT_SPELLINGS.get(text.lower(), text)
         return tuple(map(named, value)) if isinstance(value, tuple) else named(value)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from k710.sources.known import VIEWS
+        from k710.sources.source import SPLITS
+
+        return _beginning(VIEWS if self.name == "view" else SPLITS, incomplete)
+
+
+class RecipeName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a recipe of one kind, or a file. The library reads it and says what is wrong with it."""
+
+    name = "name|file"
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from k710.recipes import recipe_files
+
+        return [*_beginning(recipe_files(self._kind), incomplete), CompletionItem(incomplete, type="file")]
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
 
 class SplitList(CommaList):
     """Splits, each in any of its spellings."""

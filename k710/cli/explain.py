@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from k710.cli.common import DEFAULT_MANIFEST, PATH_OR_URL, NamesWithDash
+from k710.cli.common import DEFAULT_MANIFEST, PATH_OR_URL, NamesWithDash, print_json
 from k710.storage.storage import Location
 
 
@@ -12,7 +12,8 @@ from k710.storage.storage import Location
 @click.command("explain", cls=NamesWithDash)
 @click.argument("id_or_clip")
 @click.option("--manifest", type=PATH_OR_URL, default=DEFAULT_MANIFEST, show_default=True, help="The manifest.")
-def command(id_or_clip: str, manifest: Location) -> None:
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def command(id_or_clip: str, manifest: Location, as_json: bool) -> None:
     """Explain the history of a clip.
 
     Prints the lists that contain the clip, the fate of each row, and the reason. A YouTube ID or address explains all
@@ -24,6 +25,8 @@ def command(id_or_clip: str, manifest: Location) -> None:
       k710 explain sample-0001_000020_000030.mp4 --manifest manifests/sample
       k710 explain https://youtu.be/sample-0001 --manifest manifests/sample
     """
+    import pyarrow.compute as pc
+
     from k710.curation.explain import explain
     from k710.errors import ManifestError
     from k710.manifest.file_names import name_alone, name_in
@@ -42,4 +45,9 @@ def command(id_or_clip: str, manifest: Location) -> None:
     if name is None:
         own = " or ".join(source.title for source in opened.catalogue.own)
         raise click.UsageError(f"{wrong}, or an ID of {own}" if own else wrong)
-    click.echo("\n".join(explain(opened, name)))
+    story = explain(opened, name)
+    if as_json:
+        clips = opened.clips.filter(pc.field("youtube_id") == name.youtube_id).to_pylist()
+        print_json({"manifest": str(opened.path), "name": str(name), "story": story, "clips": clips})
+    else:
+        click.echo("\n".join(story))

@@ -18,7 +18,9 @@ from k710.cli.common import (
     SCRATCH,
     SPLIT_LIST,
     VIEW,
+    RecipeName,
     engine_of,
+    print_json,
     print_table,
 )
 from k710.cli.youtube_options import youtube_options
@@ -45,7 +47,12 @@ MAX_SHOWN = 20  # of the videos that gave no answer
     "--store", type=FOLDER_OR_URL, help="Place of the media; several manifests may share it.  [MANIFEST/store]"
 )
 @click.option(
-    "--profile", default=DEFAULT_PROFILE, show_default=True, metavar="NAME_OR_FILE", help="See `k710 recipes`."
+    "--profile",
+    type=RecipeName("encode"),
+    default=DEFAULT_PROFILE,
+    show_default=True,
+    metavar="NAME_OR_FILE",
+    help="See `k710 recipes`.",
 )
 @click.option("--audio", is_flag=True, help="Keep the sound.")
 @click.option("--view", type=VIEW, help="Only clips of this view: k710, k400, k600, k700, k700_2020.")
@@ -59,6 +66,7 @@ MAX_SHOWN = 20  # of the videos that gave no answer
 @RAY_ADDRESS
 @youtube_options
 @click.option("--dry-run", is_flag=True, help="Say what would be read, downloaded and stored; fetch nothing.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
     manifest: Location,
     *,
@@ -77,6 +85,7 @@ def command(
     ray_address: str | None,
     youtube: YouTubeOptions,
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Fetch clips: cut, encode, check, store.
 
@@ -106,9 +115,9 @@ def command(
     )
     chosen = engine_of(engine, ray_address, workers=workers)
     if dry_run:
-        _print_estimate(opened, store_of(opened.path, store), options)
+        _print_estimate(opened, store_of(opened.path, store), options, as_json=as_json)
     else:
-        fetch_and_print(opened, store_of(opened.path, store), options, engine=chosen)
+        fetch_and_print(opened, store_of(opened.path, store), options, engine=chosen, as_json=as_json)
 
 
 def store_of(manifest: Location, store: Location | None) -> Location:
@@ -160,7 +169,12 @@ def split_origins(given: str) -> list[str]:
 
 
 def fetch_and_print(
-    manifest: Manifest, store: Location, options: FetchOptions, *, engine: OpenEngine | None = None
+    manifest: Manifest,
+    store: Location,
+    options: FetchOptions,
+    *,
+    engine: OpenEngine | None = None,
+    as_json: bool = False,
 ) -> None:
     """Fetch with progress on stderr, then the table of what is there; raises where the run could not go on."""
     from k710.engine.engine import Stop, local_engine, polite_interrupts
@@ -188,8 +202,11 @@ def fetch_and_print(
         click.echo("k710: stopped at once; the same command goes on from what was committed", err=True)
         sys.stdout.flush()
         os._exit(1)  # units may wait for a network that never answers
-    _print_tally(tally)
-    print_status(manifest, store, options.profile.folder)
+    if as_json:
+        _print_run_as_json(tally, manifest, store, options.profile.folder)
+    else:
+        _print_tally(tally)
+        print_status(manifest, store, options.profile.folder)
     if stop.asked:
         raise FetchError(f"{stop.reason}; everything settled so far is kept, and the same command goes on from there")
     if tally.unread or tally.damaged:
@@ -239,6 +256,15 @@ def print_status(manifest: Manifest, store: Location, profile_folder: str) -> No
         )
 
 
+def _print_run_as_json(tally: Tally, manifest: Manifest, store: Location, profile_folder: str) -> None:
+    from k710.maintenance.status import status
+    from k710.store.store import Store
+
+    lines = status(manifest, Store(store, profile_folder))
+    place = {"store": str(store), "profile": profile_folder}
+    print_json({**place, "this_run": tally.counts(), "status": [vars(line) for line in lines]})
+
+
 def _print_tally(tally: Tally) -> None:
     parts = [f"{counted(tally.fetched, 'clip')} fetched, {tally.bytes_stored / 1e6:,.1f} MB"]
     parts += [f"{count:,} {name}" for name, count in tally.failed.most_common()]
@@ -266,12 +292,17 @@ def _print_tally(tally: Tally) -> None:
         click.echo(f"members of archives refused: {kinds}", err=True)
 
 
-def _print_estimate(manifest: Manifest, store: Location, options: FetchOptions) -> None:
+def _print_estimate(manifest: Manifest, store: Location, options: FetchOptions, *, as_json: bool) -> None:
     from k710.fetch.estimate import estimate
 
     found = estimate(manifest, store, options)
     for note in found.notes:
         _print_message(note)
+    if as_json:
+        names = ("origin", "clips", "archives", "download_bytes")
+        stages = [dict(zip(names, stage, strict=True)) for stage in found.stages]
+        print_json(vars(found) | {"stages": stages, "store": str(store), "profile": options.profile.folder})
+        return
     click.echo(f"{counted(found.wanted, 'clip')} wanted, {found.wanted - found.missing:,} of them in {store}.\n")
     rows = [
         [origin, clips, archives or None, None if not archives else _size(size)]

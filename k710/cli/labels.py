@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--suggest", type=ANY_PATH, metavar="LISTS", help="Propose synonyms for your own lists, as CSV for you to edit."
 )
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
     names: tuple[str, ...],
     source: str | None,
@@ -34,6 +35,7 @@ def command(
     only_rows: bool,
     synonyms: Path | None,
     suggest: Path | None,
+    as_json: bool,
 ) -> None:
     """Show and map the class names.
 
@@ -56,23 +58,36 @@ def command(
     if names and source:
         raise click.UsageError("give names to align, or --from and --to, not both")
     if source and target:
-        _print_map(source, target, dialect, to_dialect, only_rows)
+        _print_map(source, target, dialect, to_dialect, only_rows, as_json)
         return
     alignment = Alignment(read_synonyms(synonyms) if synonyms else ())
     if suggest is not None:
-        if names or source:
-            raise click.UsageError("--suggest proposes for a whole dataset; give no names and no --from with it")
+        if names or source or as_json:
+            raise click.UsageError("--suggest proposes for a whole dataset; give no names, --from or --json with it")
         _print_suggestions(suggest, alignment)
         return
     if names:
-        for name in names:
-            label = alignment.align(name)
-            click.echo(f"{name} -> {label} (class {alignment.find(label)}{_doubt(label, name)})")
+        _print_aligned(names, alignment, as_json)
     else:
-        _print_classes()
+        _print_classes(as_json)
 
 
-def _print_classes() -> None:
+def _print_aligned(names: tuple[str, ...], alignment: Alignment, as_json: bool) -> None:
+    aligned = [(name, alignment.align(name)) for name in names]
+    if as_json:
+        print_json(
+            [
+                {"name": name, "label": label, "class": alignment.find(label), "doubt": _doubt(label, name)}
+                for name, label in aligned
+            ]
+        )
+        return
+    for name, label in aligned:
+        doubt = _doubt(label, name)
+        click.echo(f"{name} -> {label} (class {alignment.find(label)}{f'; doubtful: {doubt}' if doubt else ''})")
+
+
+def _print_classes(as_json: bool) -> None:
     from k710.lists.labels import class_names, k710_classes_of, published_synonyms
     from k710.sources.known import UNION
 
@@ -93,7 +108,11 @@ def _print_classes() -> None:
         ]
         for index, name in enumerate(class_names("k710"))
     ]
-    print_table(["class", "label", *UNION.members, "uniformerv2", "also called"], rows)
+    columns = ["class", "label", *UNION.members, "uniformerv2", "also called"]
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    print_table(columns, rows)
     click.echo("class: canonical index, as in MMAction2. uniformerv2: row of OpenGVLab's 710-way heads.")
     click.echo("(?): published as a synonym, but the meaning differs.")
 
@@ -118,7 +137,7 @@ def _print_suggestions(path: Path, alignment: Alignment) -> None:
         )
 
 
-def _print_map(source: str, target: str, dialect: str, to_dialect: str, only_rows: bool) -> None:
+def _print_map(source: str, target: str, dialect: str, to_dialect: str, only_rows: bool, as_json: bool) -> None:
     from k710.lists.labels import class_names, row_map
 
     rows = row_map(source, target, source_dialect=dialect, target_dialect=to_dialect)
@@ -126,6 +145,14 @@ def _print_map(source: str, target: str, dialect: str, to_dialect: str, only_row
         print_json(rows)
         return
     source_names, target_names = class_names(source, dialect), class_names(target, to_dialect)
+    if as_json:
+        print_json(
+            [
+                {"label": name, "from_row": row, "from_label": None if row is None else source_names[row]}
+                for name, row in zip(target_names, rows, strict=True)
+            ]
+        )
+        return
     table = [
         [number, name, row, "" if row is None else source_names[row]]
         for number, (name, row) in enumerate(zip(target_names, rows, strict=True))
@@ -135,10 +162,10 @@ def _print_map(source: str, target: str, dialect: str, to_dialect: str, only_row
     click.echo(f"{len(rows) - missing} of {len(rows)} classes of {target} have a row in {source}.")
 
 
-def _doubt(label: str, name: str) -> str:
+def _doubt(label: str, name: str) -> str | None:
     from k710.lists.labels import label_key, published_synonyms
 
     for synonym in published_synonyms():
         if synonym.doubt and synonym.label == label and label_key(synonym.name) == label_key(name):
-            return f"; doubtful: {synonym.doubt}"
-    return ""
+            return synonym.doubt
+    return None

@@ -15,15 +15,21 @@ _COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\
 
 class ShownStream:
     """A text stream that writes control characters as their codes, such as `\\x1b`; `as_it_is` is the stream itself.
+    A muted one writes nothing.
 
     Names of files, archive members and list cells come from outside, and a terminal obeys control characters in them.
     """
 
     def __init__(self, stream: io.TextIOBase) -> None:
         self.as_it_is = stream
+        self.muted = False
+
+    def isatty(self) -> bool:
+        return not self.muted and self.as_it_is.isatty()
 
     def write(self, text: str) -> int:
-        self.as_it_is.write(_COMMANDING.sub(lambda found: _code(found[0]), text))
+        if not self.muted:
+            self.as_it_is.write(_COMMANDING.sub(lambda found: _code(found[0]), text))
         return len(text)
 
     def writelines(self, lines: Any) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
+
+from k710.cli.common import print_json
 
 # The option that uses the recipes of each kind.
 KINDS = {
@@ -14,7 +18,8 @@ KINDS = {
 
 @click.command("recipes")
 @click.argument("name", required=False)
-def command(name: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def command(name: str | None, as_json: bool) -> None:
     """List the recipes, or print one.
 
     A recipe names every choice of a build, an encode profile or a training, each with its source. One that is printed
@@ -25,6 +30,8 @@ def command(name: str | None) -> None:
       k710 recipes
       k710 recipes k710-strict > my-recipe.yaml
     """
+    import yaml
+
     from k710.errors import RecipeError
     from k710.recipes import read_recipe_text, recipe_files
 
@@ -33,13 +40,23 @@ def command(name: str | None) -> None:
         if name not in kinds:
             raise RecipeError(f"no recipe {name!r}; known: {', '.join(kinds)}")
         found = read_recipe_text(kinds[name], name)
+        if as_json:
+            print_json({"kind": kinds[name], "name": name, "values": yaml.safe_load(found.whole())})
+            return
         extends_none = all(value.file == found.path for value in found.values.values())
         click.echo(found.path.read_text(encoding="utf-8") if extends_none else found.whole(), nl=False)
+        return
+    if as_json:
+        print_json({kind: {recipe: _title(path) for recipe, path in recipe_files(kind).items()} for kind in KINDS})
         return
     for kind, taken_by in KINDS.items():
         click.echo(f"{kind} ({taken_by}):")
         files = recipe_files(kind)
         width = max(16, *(len(recipe) + 2 for recipe in files))
         for recipe, path in files.items():
-            first_line = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-            click.echo(f"  {recipe:<{width}}{first_line}")
+            click.echo(f"  {recipe:<{width}}{_title(path)}")
+
+
+def _title(path: Path) -> str:
+    """The first line of a recipe: what it is."""
+    return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")

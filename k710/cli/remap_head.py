@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import ANY_PATH, print_table
+from k710.cli.common import ANY_PATH, print_json, print_table
 from k710.text import counted
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--keep-optimizer/--drop-optimizer", help="Keep optimizer state, moments picked too.  [drop]")
 @click.option("--again", is_flag=True, help="Start from a checkpoint that was remapped already, as its record says.")
 @click.option("--force", is_flag=True, help="Replace what is there.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
     checkpoints: tuple[Path, ...],
     to: str,
@@ -50,6 +51,7 @@ def command(
     keep_optimizer: bool,
     again: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Pick the rows of a head by class name.
 
@@ -76,17 +78,49 @@ def command(
         head=head,
         again=again,
     )
-    _report(remap)
-    if show:
-        _table(remap)
+    if not as_json:
+        _report(remap)
+        if show:
+            _table(remap)
     if dry_run:
         check_out(remap, out, force=force)
+        if as_json:
+            _print_as_json(remap, None, [])
         return
     with held(check_out(remap, out, force=force)):
         path, notes = write_remap(remap, out, keep_optimizer=keep_optimizer, force=force)
+    if as_json:
+        _print_as_json(remap, path, notes)
+        return
     for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"wrote {path}")
+
+
+def _print_as_json(remap: Remap, written: Path | None, notes: list[str]) -> None:
+    from k710.models.heads.remap import mapping
+
+    sources = [
+        {
+            "checkpoint": str(source.checkpoint.path),
+            "format": source.checkpoint.format.title,
+            "why": source.checkpoint.why,
+            "head": source.head.name,
+            "shape": [source.head.rows, source.head.width],
+            "labels": str(source.labels),
+            "messages": list(source.messages),
+        }
+        for source in remap.sources
+    ]
+    print_json(
+        {
+            "sources": sources,
+            "target": str(remap.target),
+            "rows": mapping(remap),
+            "notes": [*_notes(remap), *notes],
+            "written": None if written is None else str(written),
+        }
+    )
 
 
 def _report(remap: Remap) -> None:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import ANY_PATH, CACHE, CACHE_GB, FOLDER, FOLDER_OR_URL, media_of, one_message, steps
+from k710.cli.common import (
+    ANY_PATH,
+    CACHE,
+    CACHE_GB,
+    FOLDER,
+    FOLDER_OR_URL,
+    RecipeName,
+    media_of,
+    one_message,
+    steps,
+)
 from k710.progress import Steps
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
@@ -22,7 +32,13 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="What to train; `k710 recipes` lists them.")
+@click.option(
+    "--recipe",
+    type=RecipeName("train"),
+    required=True,
+    metavar="NAME|FILE",
+    help="What to train; `k710 recipes` lists them.",
+)
 @click.option("--manifest", required=True, type=FOLDER_OR_URL, help="The manifest whose clips are trained on.")
 @click.option("--out", type=FOLDER, help="The folder of the run.  [runs/RECIPE]")
 @click.option("--clip-weights", metavar="FILE|NAME", help="The CLIP image tower to start from.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, steps
+from k710.cli.common import ENGINE, FOLDER_OR_URL, RAY_ADDRESS, SCRATCH, engine_of, print_json, steps
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted, printable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="At a time.  [one per core]")
 @ENGINE
 @RAY_ADDRESS
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
     manifest: Location,
     store: Location | None,
@@ -35,6 +36,7 @@ def command(
     workers: int | None,
     engine: str,
     ray_address: str | None,
+    as_json: bool,
 ) -> None:
     """Check a manifest and its store, clip by clip.
 
@@ -61,31 +63,63 @@ def command(
         raise StoreError(
             f"{root}: no store there; `{fetch_command(opened.path, Store(root, DEFAULT_PROFILE))}` makes one"
         )
-    damaged, workers = 0, workers or os.cpu_count() or 1
+    damaged, found = 0, []
     step = steps()
     for profile in profiles:
         of_profile = Store(root, profile)
         step(f"reading the clips of profile {profile}" + (", and decoding them" if decode else ""))
-        reports = verify(of_profile, decode=decode, scratch=scratch, workers=workers, engine=chosen)
+        reports = verify(
+            of_profile, decode=decode, scratch=scratch, workers=workers or os.cpu_count() or 1, engine=chosen
+        )
         step.end()
         broken = [report for report in reports if not report.is_whole]
-        clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
-        click.echo(f"{profile}: {counted(clips, 'clip')} in {counted(len(reports), 'unit')}, {size / 1e6:,.1f} MB")
-        for report in broken:
-            _print_damage(report)
         readable = not any(report.unreadable for report in reports)
         orphans = orphan_tars(of_profile) if readable else []
-        for path in orphans:
-            click.echo(printable(f"  {path.name}: no row names it; an interrupted run left it"))
+        if as_json:
+            found.append(_facts(profile, reports, orphans))
+        else:
+            _print_reports(profile, reports, orphans)
         if mend and (broken or orphans):
-            _print_repair(broken, *repair(of_profile, reports, scratch=scratch))
+            lost, recovered = repair(of_profile, reports, scratch=scratch)
+            if as_json:
+                found[-1] |= {"wanted_again": lost, "recovered": recovered}
+            else:
+                _print_repair(broken, lost, recovered)
         elif broken:
             damaged += len(broken)
+    if as_json:
+        print_json(found)
     if damaged:
         raise StoreError(
             f"{counted(damaged, 'unit is', 'units are')} damaged; --repair writes them anew from what is intact"
         )
-    click.echo("Everything is as the rows say.")
+    if not as_json:
+        click.echo("Everything is as the rows say.")
+
+
+def _facts(profile: str, reports: list[UnitReport], orphans: list[Location]) -> dict[str, Any]:
+    damaged = [
+        {"unit": report.file.name, "unreadable": report.unreadable, "clips": report.clips, "tars": report.tars}
+        for report in reports
+        if not report.is_whole
+    ]
+    return {
+        "profile": profile,
+        "clips": sum(report.num_clips for report in reports),
+        "units": len(reports),
+        "bytes": sum(report.size_bytes for report in reports),
+        "damaged": damaged,
+        "orphans": [path.name for path in orphans],
+    }
+
+
+def _print_reports(profile: str, reports: list[UnitReport], orphans: list[Location]) -> None:
+    clips, size = sum(report.num_clips for report in reports), sum(report.size_bytes for report in reports)
+    click.echo(f"{profile}: {counted(clips, 'clip')} in {counted(len(reports), 'unit')}, {size / 1e6:,.1f} MB")
+    for report in reports:
+        _print_damage(report)
+    for path in orphans:
+        click.echo(printable(f"  {path.name}: no row names it; an interrupted run left it"))
 
 
 def _print_damage(report: UnitReport) -> None:

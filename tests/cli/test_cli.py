@@ -257,12 +257,6 @@ def test_the_shell_completes(typed, found):
     assert found in result.stdout.splitlines()
 
 
-def test_completion_is_documented():
-    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    for shell in ("bash", "zsh", "fish"):
-        assert f"_K710_COMPLETE={shell}_source k710" in readme
-
-
 # The Makefile.
 
 
