@@ -55,20 +55,20 @@ def command(
       k710 diff manifests/k710 manifests/k710 --json
     """
     from k710.diff.manifests import diff_manifests, settings_that_differ
-    from k710.diff.write import check_clips_file, check_place, write_clips, write_text
     from k710.manifest.read import open_manifest
+    from k710.storage.result_files import check_place, check_table_file, write_table, write_text
 
     one, other = open_manifest(a), open_manifest(b)
     stores = [_store(manifest, given, profile) for manifest, given in ((one, store_a), (other, store_b))]
     folders = [one.path, other.path, *(store.root for store in stores if store)]
     if clips is not None:
-        check_clips_file(clips, folders)
+        check_table_file(clips, folders)
     if html is not None:
         check_place(html, folders)
     settings = settings_that_differ(one, other)
     found = diff_manifests(one, other, view=view, store_a=stores[0], store_b=stores[1])
     if clips is not None:
-        write_clips(clips, found)
+        write_table(clips, found.clips)
     if html is not None:
         from k710.report.diff_page import diff_page
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import click
 
 from k710.cli.common import (
     ENGINE,
+    FILE,
     FOLDER_OR_URL,
     RAY_ADDRESS,
     SPLIT_LIST,
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from k710.manifest.read import Manifest
-    from k710.near_duplicates.find import Found, Prepared
+    from k710.near_duplicates.find import Found, Prepared, Question
     from k710.near_duplicates.signatures import Tally
     from k710.store.store import Store
 
@@ -53,6 +56,11 @@ _SHOWN = 20
     "--apply", "apply_", is_flag=True, help="Write a manifest without the train clips that repeat held-out clips."
 )
 @click.option("--within-train", is_flag=True, help="With --apply: also drop train clips that repeat train clips.")
+@click.option("--against", type=FOLDER_OR_URL, metavar="MANIFEST", help="Compare with the clips of another manifest.")
+@click.option("--against-store", type=FOLDER_OR_URL, help="Place of its media.  [MANIFEST/store]")
+@click.option("--against-view", type=VIEW, default="k710", show_default=True, help="Its view.")
+@click.option("--against-splits", type=SPLIT_LIST, help="Its splits.  [as for --splits]")
+@click.option("--pairs", type=FILE, help="With --against: write the pairs to this file (.csv or .parquet).")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with every pair.")
 @click.option("--dry-run", is_flag=True, help="Print how many clips would be decoded and compared; write nothing.")
 def command(
@@ -68,13 +76,19 @@ def command(
     ray_address: str | None,
     apply_: bool,
     within_train: bool,
+    against: Location | None,
+    against_store: Location | None,
+    against_view: str,
+    against_splits: tuple[str, ...] | None,
+    pairs: Path | None,
     as_json: bool,
     dry_run: bool,
 ) -> None:
     """Find clips with the same footage.
 
     Finds uploads of one video under several YouTube IDs: re-encoded, mirrored, letterboxed or shifted in time. Train
-    clips that repeat held-out clips matter most. Proposes clips to drop; drops nothing without --apply.
+    clips that repeat held-out clips matter most. Proposes clips to drop; drops nothing without --apply. With --against,
+    finds the clips of one dataset that show the footage of another.
 
     \b
     Examples:
@@ -87,34 +101,95 @@ def command(
         raise click.UsageError("--apply and --dry-run cannot be combined")
     if apply_ and view != "k710":
         raise click.UsageError(f"--apply changes only view k710; view {view} stays as published")
+    if apply_ and against is not None:
+        raise click.UsageError(
+            "--apply and --against cannot be combined; a clip is dropped from its own manifest alone"
+        )
+    if against is None and (against_store or against_splits or pairs or against_view != "k710"):
+        raise click.UsageError("--against-store, --against-view, --against-splits and --pairs need --against")
+    from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, Question, find
+
+    how = {"workers": workers or os.cpu_count() or 1, "engine": engine_of(engine, ray_address, workers=workers)}
+    bits = DEFAULT_THRESHOLD_BITS if threshold is None else threshold
+    opening = partial(_open, profile=profile, signatures=signatures, mend=not dry_run)
+    one = opening(manifest, store, Question(view, splits, bits))
+    if against is not None:
+        other = opening(against, against_store, Question(against_view, against_splits, bits))
+        _compare_across(one, other, how, pairs, as_json=as_json, dry_run=dry_run)
+        return
+    if dry_run:
+        _print_plan(one.prepared, one.store)
+        return
+    with _alone(one.manifest.path):
+        tally = _make_signatures(one.prepared, one.store, **how)
+        step = steps()
+        step(f"comparing {counted(len(one.prepared.media), 'clip')}")
+        found = find(one.prepared, one.store, one.question)
+        step.end()
+        _commit(one.manifest, found, tally, apply_, within_train, as_json)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A dataset whose clips are compared."""
+
+    manifest: Manifest
+    store: Store
+    question: Question
+    prepared: Prepared
+
+
+def _open(
+    manifest: Location,
+    store: Location | None,
+    question: Question,
+    *,
+    profile: str,
+    signatures: Location | None,
+    mend: bool,
+) -> _Side:
+    """Read a manifest, its store's rows and the signatures."""
     from k710.cli.fetch import store_of
     from k710.manifest.read import open_manifest
-    from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, Question, find, prepare
+    from k710.near_duplicates.find import prepare
     from k710.store.store import Store
 
     step = steps()
-    step("reading the manifest, the store's rows and the signatures")
-    chosen = engine_of(engine, ray_address, workers=workers)
+    step(f"reading {manifest}, its store's rows and the signatures")
     opened = open_manifest(manifest)
     held = Store(store_of(opened.path, store), profile)
-    question = Question(view, splits, DEFAULT_THRESHOLD_BITS if threshold is None else threshold)
-    prepared = prepare(opened, held, question, mend=not dry_run, signatures=signatures)
+    prepared = prepare(opened, held, question, mend=mend, signatures=signatures)
     step.end()
     if prepared.num_damaged:
         whose = "its" if prepared.num_damaged == 1 else "their"
         click.echo(
-            f"{counted(prepared.num_damaged, 'damaged file')} of signatures; {whose} clips are hashed again",
-            err=True,
+            f"{counted(prepared.num_damaged, 'damaged file')} of signatures; {whose} clips are hashed again", err=True
         )
+    return _Side(opened, held, question, prepared)
+
+
+def _compare_across(
+    one: _Side, other: _Side, how: dict[str, Any], pairs: Path | None, *, as_json: bool, dry_run: bool
+) -> None:
+    """Find the clips of one dataset that show the footage of the other; the manifests stay as they are."""
+    from k710.cli.near_duplicates_across import print_across
+    from k710.near_duplicates.across import find_across
+    from k710.storage.result_files import check_table_file
+
+    if pairs is not None:
+        check_table_file(pairs, [one.manifest.path, one.store.root, other.manifest.path, other.store.root])
     if dry_run:
-        _print_plan(prepared, held)
+        for side in (one, other):
+            _print_plan(side.prepared, side.store)
         return
-    with _alone(opened.path):
-        tally = _make_signatures(prepared, held, workers=workers or os.cpu_count() or 1, engine=chosen)
-        step(f"comparing {counted(len(prepared.media), 'clip')}")
-        found = find(prepared, held, question)
-        step.end()
-        _commit(opened, found, tally, apply_, within_train, as_json)
+    failures: dict[str, str] = {}
+    for side in (one, other):
+        failures |= _make_signatures(side.prepared, side.store, **how).messages
+    step = steps()
+    step(f"comparing {len(one.prepared.media):,} with {counted(len(other.prepared.media), 'clip')}")
+    found = find_across(one.prepared, other.prepared, one.question, other.question)
+    step.end()
+    print_across(found, (one.manifest, other.manifest), failures, pairs, as_json=as_json)
 
 
 def _alone(manifest: Location) -> AbstractContextManager[None]:

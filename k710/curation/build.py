@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from k710.curation.attrition import attrition
 from k710.curation.clips import clips_table
@@ -26,7 +24,8 @@ from k710.recipes import as_dict, make_recipe
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS, UNION, check_splits, source_named
 from k710.sources.own import as_plain
-from k710.storage.storage import Location, replacing
+from k710.storage.result_files import write_table
+from k710.storage.storage import Location
 
 # Official lists are not the user's to mend: a few bad rows are dropped and reported instead of stopping the build.
 TOLERATED_SHARE = 0.001
@@ -107,7 +106,7 @@ def build(
         "counts": attrition(read, curated, clips),
     }
     if fates is not None:
-        write_fates(fates, curated, clips)
+        write_table(fates, fates_table(curated, clips))
     del rows, curated
     pa.default_memory_pool().release_unused()
     return write_manifest(out, clips, details, force=force)
@@ -153,25 +152,5 @@ def fates_table(curated: Curated, clips: pa.Table) -> pa.Table:
             "label": pa.DictionaryArray.from_arrays(pa.array(rows.class_id, mask=rows.class_id < 0), label_names),
             "fate": fate,
             "kept_clip_id": clip_id.take(pa.array(kept, mask=~lost | (kept < 0))),
-        }
-    )
-
-
-def write_fates(path: Path, curated: Curated, clips: pa.Table) -> None:
-    """Write the fates table to `path`: Parquet by that suffix, else CSV."""
-    table = fates_table(curated, clips)
-    with replacing(path) as file:
-        if path.suffix == ".parquet":
-            pa.parquet.write_table(table, file, compression="zstd")
-        else:
-            pa.csv.write_csv(_plain(table), file)
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Dictionary columns as strings, which is what a CSV can hold."""
-    return pa.table(
-        {
-            name: column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-            for name, column in zip(table.column_names, table.columns, strict=True)
         }
     )

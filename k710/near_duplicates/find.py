@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,14 +99,40 @@ def make_signatures(prepared: Prepared, store: Store, **options: Any) -> Tally:
     return make_missing(store, prepared.missing, elsewhere=prepared.signatures, **options)
 
 
-def find(prepared: Prepared, store: Store, question: Question) -> Found:
-    """Compare all clips: the bytes of all clips in the store, and the frames of all clips with signatures."""
+@dataclass(frozen=True)
+class InStore:
+    """The clips of a question that are in the store.
+
+    `clips` has the columns of `compared_clips`, a row for each of `Prepared.media`. `with_signature` are the numbers of
+    the clips that have one; the others are compared by their bytes only. `column(name)` reads a column of
+    signatures.HASHES, a row for each of `with_signature`.
+    """
+
+    clips: pa.Table
+    with_signature: Ints
+    column: Callable[[str], pa.ChunkedArray]
+    num_undecodable: int
+
+
+def in_store(prepared: Prepared) -> InStore:
+    """Read which clips are there, and which of them have signatures by now."""
     known = prepared.folder.read_known()
     place = places_of(prepared.media, known.rows)
     rows = pc.drop_null(place)
-    undecodable = known.rows["failure"].take(rows).drop_null()
     order = pc.index_in(prepared.media["clip_id"], prepared.clips["clip_id"].combine_chunks())
-    clips = prepared.clips.take(order.combine_chunks())
+    read = prepared.folder.column
+    return InStore(
+        prepared.clips.take(order.combine_chunks()),
+        np.flatnonzero(pc.is_valid(place)),
+        lambda name: read(name).take(rows),
+        len(known.rows["failure"].take(rows).drop_null()),
+    )
+
+
+def find(prepared: Prepared, store: Store, question: Question) -> Found:
+    """Compare all clips: the bytes of all clips in the store, and the frames of all clips with signatures."""
+    there = in_store(prepared)
+    clips, with_signature = there.clips, there.with_signature
     deciding = Clips(
         codes(clips["side"]),
         clips["rank"].to_numpy(),
@@ -113,24 +140,18 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
         clips["clip_id"].to_pylist(),
     )
     video = video_codes(clips["youtube_id"].combine_chunks())
-    with_signature = np.flatnonzero(
-        pc.is_valid(place)
-    )  # of the store's clips; the others are compared by their bytes only
-    column = prepared.folder.column
     hashed = HashedClips(
-        clips["clip_id"].combine_chunks().take(pa.array(with_signature)),
-        video[with_signature],
-        lambda name: column(name).take(rows),
+        clips["clip_id"].combine_chunks().take(pa.array(with_signature)), video[with_signature], there.column
     )
     alike, common, too_plain = _compare(hashed, question.threshold_bits)
     equal = same_bytes(prepared.media["sha256"], video, precedence=deciding.precedence)
-    matched = _equal_first(equal, _numbered(alike, with_signature))
+    matched = equal_first(equal, numbered(alike, with_signature))
     pairs, by_sides = _pairs_table(deciding, matched)
     counts = {
         "clips": len(prepared.clips),
         "compared": len(with_signature) - too_plain,
-        "undecodable": len(undecodable),
-        "too_plain": too_plain - len(undecodable),
+        "undecodable": there.num_undecodable,
+        "too_plain": too_plain - there.num_undecodable,
         "not_read": len(prepared.media) - len(with_signature),
         "failed_to_fetch": prepared.num_failed,
         "pairs": by_sides,
@@ -143,12 +164,12 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
     return Found(pairs, {"parameters": parameters(question, store.profile_folder), "counts": counts})
 
 
-def _numbered(found: list[Match], clips: Ints) -> list[Match]:
+def numbered(found: list[Match], clips: Ints) -> list[Match]:
     """The matches with each clip number replaced by its entry in `clips` (some,)."""
     return [match._replace(clip=int(clips[match.clip]), other=int(clips[match.other])) for match in found]
 
 
-def _equal_first(equal: list[Match], alike: list[Match]) -> list[Match]:
+def equal_first(equal: list[Match], alike: list[Match]) -> list[Match]:
     """One match per pair of clips. Equal bytes replace a match of frames."""
     best = {(match.clip, match.other): match for match in [*alike, *equal]}
     return [best[key] for key in sorted(best)]

@@ -33,6 +33,21 @@ def same_bytes(
     return sorted(found)
 
 
+def same_bytes_across(sha256: pa.ChunkedArray, video: Ints32, num_first: int) -> list[Match]:
+    """A Match for each of the first `num_first` clips whose bytes are those of a later clip of another video.
+
+    Of several such clips, it is the first. `sha256` and `video` (clips,) as for `same_bytes`.
+    """
+    found = []
+    for clips in _equal(sha256):
+        later = [clip for clip in clips if clip >= num_first]
+        for clip in (clip for clip in clips if clip < num_first):
+            other = next((other for other in later if video[other] != video[clip]), None)
+            if other is not None:
+                found.append(Match(clip, other, 0.0, 0.0, 0, SAME_BYTES))
+    return sorted(found)
+
+
 def _pairs(
     sha256: pa.ChunkedArray, video: Ints32, precedence: Callable[[int], Any], max_clips: int
 ) -> Iterator[tuple[int, int]]:
