@@ -13,6 +13,7 @@ import click
 from k710.cli.common import (
     COMMA_LIST,
     ENGINE,
+    FILE,
     FOLDER_OR_URL,
     RAY_ADDRESS,
     SCRATCH,
@@ -59,6 +60,7 @@ MAX_SHOWN = 20  # of the videos that gave no answer
 @click.option("--splits", type=SPLIT_LIST, default="train,val", show_default=True, help="Only clips of these splits.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N clips, taken at random, always the same.")
 @click.option("--retry", type=COMMA_LIST, default=(), help="Try failed clips of these classes again, such as corrupt.")
+@click.option("--ledger", type=FILE, help="Do not ask YouTube for videos that others found gone twice.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")
 @SCRATCH
 @click.option("--part", metavar="I/N", help="Only part I of N, for N machines over one store; see docs/cluster.md.")
@@ -78,6 +80,7 @@ def command(
     splits: tuple[str, ...],
     limit: int | None,
     retry: tuple[str, ...],
+    ledger: Path | None,
     workers: int | None,
     scratch: Path | None,
     part: str | None,
@@ -108,6 +111,7 @@ def command(
         splits=splits,
         limit=limit,
         retry=retry,
+        ledger=ledger,
         workers=workers,
         scratch=scratch,
         part=part,
@@ -134,6 +138,7 @@ def fetch_options(
     splits: tuple[str, ...] = ("train", "val"),
     limit: int | None = None,
     retry: tuple[str, ...] = (),
+    ledger: Path | None = None,
     workers: int | None = None,
     scratch: Path | None = None,
     part: str | None = None,
@@ -160,7 +165,18 @@ def fetch_options(
         scratch=scratch,
         part=parsed_part,
         youtube=youtube or YouTubeOptions(),
+        known_gone=frozenset() if ledger is None else _known_gone(ledger, origins=names, retry=retry),
     ).checked()
+
+
+def _known_gone(ledger: Path, *, origins: tuple[str, ...], retry: tuple[str, ...]) -> frozenset[str]:
+    from k710.ledger.ledger import YOUTUBE, read_ledger
+    from k710.ledger.summary import FOR_EVERYBODY, gone_for_everybody
+
+    if YOUTUBE not in origins:
+        raise click.UsageError("--ledger says what YouTube has lost; it needs the origin youtube, in --from")
+    answers = tuple(answer for answer in FOR_EVERYBODY if answer not in retry)
+    return frozenset(gone_for_everybody(read_ledger(ledger), answers).to_pylist())
 
 
 def split_origins(given: str) -> list[str]:

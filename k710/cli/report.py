@@ -17,6 +17,7 @@ from k710.text import data_size
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--profile", help="Encode profile of the store.  [h264, else the first one]")
 @click.option("--runs", multiple=True, type=FOLDER, help="A training run or a folder of runs; may be repeated.")
+@click.option("--ledger", type=FILE, help="Show which clips are still available, from `k710 ledger`.")
 @click.option("--gallery", type=click.IntRange(0), metavar="N", help="Clips per class; 0 for no pictures.")
 @click.option("--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file to write.")
 def command(
@@ -24,6 +25,7 @@ def command(
     store: Location | None,
     profile: str | None,
     runs: tuple[Path, ...],
+    ledger: Path | None,
     gallery: int | None,
     out: Path,
 ) -> None:
@@ -47,6 +49,7 @@ def command(
         store=store,
         profile=profile,
         runs=runs,
+        ledger=ledger,
         per_class=gallery,
         on_progress=partial(step, "reading clips for pictures"),
         on_step=step,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import FOLDER, FOLDER_OR_URL, print_json, print_table, steps
+from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, print_json, print_table, steps
 from k710.storage.storage import Location
 
 if TYPE_CHECKING:
@@ -22,9 +22,15 @@ SHOWN_NAMES = 6  # in a cell that lists clips
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--profile", help="Encode profile of the store.  [h264, else the first one]")
 @click.option("--runs", multiple=True, type=FOLDER, help="A training run or a folder of runs; may be repeated.")
+@click.option("--ledger", type=FILE, help="Show which clips are still available, from `k710 ledger`.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 def command(
-    manifest: Location, store: Location | None, profile: str | None, runs: tuple[Path, ...], as_json: bool
+    manifest: Location,
+    store: Location | None,
+    profile: str | None,
+    runs: tuple[Path, ...],
+    ledger: Path | None,
+    as_json: bool,
 ) -> None:
     """Print a manifest's figures.
 
@@ -43,7 +49,7 @@ def command(
     from k710.report.sections import sections
 
     opened = open_manifest(manifest)
-    figures = gather(opened, store=find_store(opened, store, profile), runs=runs, on_step=step)
+    figures = gather(opened, store=find_store(opened, store, profile), runs=runs, ledger=ledger, on_step=step)
     step.end()
     if as_json:
         print_json(dataclasses.asdict(figures))

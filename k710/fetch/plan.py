@@ -38,10 +38,12 @@ from k710.fetch.origins.youtube.origin import VideoUnit, YouTubeClips, YouTubeOr
 from k710.fetch.unit_work import Run
 from k710.fetch.wanted import DEFAULT_SPLITS, of_part, to_do, wanted_ids
 from k710.manifest.read import Manifest
+from k710.sources.video_ids import video_of
 from k710.storage.http_reader import RefusedError
 from k710.store.failures import check_failures
 from k710.store.local_files import first_file
 from k710.store.store import Store, profiles_in
+from k710.text import counted
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class FetchOptions:
     scratch: Path | None = None  # of a store at a URL; default: see fetch/scratch.py
     part: Part = field(default_factory=Part)
     youtube: YouTubeOptions = field(default_factory=YouTubeOptions)
+    known_gone: frozenset[str] = frozenset()  # videos that YouTube is not asked for, because a ledger has them as gone
 
     def checked(self) -> FetchOptions:
         """The options themselves. Raises UsageError for an unknown class of failure and for options of YouTube that
@@ -176,11 +179,17 @@ class Plan:
     def _youtube_stages(self, origin: YouTubeOrigin, state: StoreState) -> Stages:
         """All that is missing; then, in a long run, what was found gone in it an hour ago or more."""
         options, began_at = self.options, datetime.now(timezone.utc)
-        asked = self._not_left(state.missing)
+        asked, num_gone = self._not_known_gone(origin, self._not_left(state.missing))
         mine = of_part(asked, options.part)
         clips = YouTubeClips(origin, options.youtube, state.rows)
         units = clips.units(mine, state.rows, options.retry, self.workers)
-        note = clips.announcement(units) if units else ""
+        notes = [clips.announcement(units)] if units else []
+        if num_gone:
+            notes.append(
+                f"{clips.name}: {counted(num_gone, 'clip is', 'clips are')} not asked for: by the ledger, others found "
+                f"their videos gone or private twice. --retry gone,private asks nevertheless."
+            )
+        note = "\n".join(notes)
         yield Stage(clips.name, tuple(units), len(_clips_in(units)), clips.do, note=note)
         state = self.read_store()
         again = YouTubeClips(origin, options.youtube, state.rows)
@@ -242,6 +251,18 @@ class Plan:
         if not self._left:
             return clip_ids
         return clip_ids.filter(pc.invert(pc.is_in(clip_ids, pa.array(sorted(self._left), pa.string()))))
+
+    def _not_known_gone(self, origin: YouTubeOrigin, clip_ids: pa.Array) -> tuple[pa.Array, int]:
+        """Those of `clip_ids` whose videos no ledger has as gone, and the number of the others.
+
+        A mirror is asked for all of them, because it may still have what YouTube has lost.
+        """
+        if origin.mirror_url or not self.options.known_gone:
+            return clip_ids, 0
+        videos = pa.array([video_of(clip_id) for clip_id in clip_ids.to_pylist()], pa.string())
+        gone = pc.is_in(videos, pa.array(sorted(self.options.known_gone), pa.string()))
+        asked = clip_ids.filter(pc.invert(gone))
+        return asked, len(clip_ids) - len(asked)
 
     def _settled(self, seen: dict[str, SeenArchive]) -> dict[str, SeenArchive]:
         """The archives that need not be read again, for whatever profile. Damaged ones count until a retry of

@@ -202,6 +202,28 @@ def failure_chart(media: dict[str, Any]) -> Chart | None:
     return bars(names, {"clips": [one["clips"] for one in media["failures"]]}, table.title, table, colours=(RED,))
 
 
+def decay_chart(availability: dict[str, Any]) -> Chart:
+    """The share of the clips that YouTube had, by the month in which it was asked."""
+    months = availability["months"]
+    line = go.Scatter(
+        x=[month["month"] for month in months],
+        y=[month["had"] / month["asked"] for month in months],
+        customdata=[[month["had"], month["asked"]] for month in months],
+        mode="lines+markers",
+        line={"color": BLUE},
+        hovertemplate="%{x}: %{customdata[0]:,} of %{customdata[1]:,} clips (%{y:.1%})<extra></extra>",
+    )
+    return chart_of(
+        [line],
+        "Share of the clips that YouTube still had",
+        tables.decay_table(availability),
+        note="Of the clips that were asked for in that month, by whoever asked.",
+        xaxis_type="date",
+        yaxis_tickformat=".0%",
+        yaxis_rangemode="tozero",
+    )
+
+
 def kinds_chart(kinds: list[dict[str, Any]], what: str, title: str, colour: str = BLUE) -> Chart | None:
     if not kinds:
         return None

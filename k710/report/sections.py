@@ -26,6 +26,7 @@ def sections(figures: Figures, galleries: Mapping[str, Gallery] | None = None, *
         _conflicts(figures.conflicts),
         _classes(figures.classes, draw),
         _media(figures.media, draw),
+        *([] if figures.availability is None else [_availability(figures.availability, draw)]),
         _near_duplicates(figures.near_duplicates),
         _runs(figures, draw),
     ]
@@ -177,6 +178,24 @@ def _media_charts(media: dict[str, Any]) -> list[Block | None]:
     drawn += [charts.histogram_chart(media[key], *words) for key, words in _histograms(media)]
     drawn += [charts.kinds_chart(media[key], what, title) for key, what, title in _KINDS if _varies(media[key])]
     return [*drawn, charts.kinds_chart(media["flags"], *_FLAGS, colour=charts.AMBER)]
+
+
+def _availability(found: dict[str, Any], draw: bool) -> Section:
+    title = "Availability"
+    if not found["origins"]:
+        return Section("availability", title, ["The ledger has none of the manifest's clips."])
+    words = (
+        f"What {counted(found['witnesses'], 'store')} found, by the ledger. {counted(found['gone'], 'video')} gone or "
+        f"private by two answers or more."
+    )
+    blocks: list[Block] = [words, tables.answers_table(found)]
+    if draw and len(found["months"]) > 1:
+        from k710.report.charts import decay_chart
+
+        blocks.append(decay_chart(found))
+    elif found["months"]:
+        blocks.append(tables.decay_table(found))
+    return Section("availability", title, blocks)
 
 
 def _near_duplicates(found: dict[str, Any] | None) -> Section:

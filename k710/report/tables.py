@@ -300,3 +300,28 @@ def overview_tiles(figures: Figures) -> list[tuple[str, str]]:
         clips, fetched = (sum(line[key] for line in lines) for key in ("clips", "fetched"))
         tiles += [(percent(fetched, clips), "K710 fetched"), (data_size(media["bytes"]), "of media")]
     return tiles
+
+
+def answers_table(availability: dict[str, Any]) -> Table:
+    """The latest answers of each origin of a ledger."""
+    origins = availability["origins"]
+    answers = list(dict.fromkeys(answer for origin in origins for answer in origin["answers"]))
+    rows = [
+        (each["origin"], each["clips"], *(each["answers"].get(answer, 0) for answer in answers), each["disputed"])
+        for each in origins
+    ]
+    return Table(
+        ("origin", "clips", *answers, "disputed"),
+        rows,
+        title="The latest answer for each clip",
+        note="disputed: several answers on the latest day",
+    )
+
+
+def decay_table(availability: dict[str, Any]) -> Table:
+    """How many of the clips that YouTube was asked for in a month it had."""
+    rows = [
+        (month["month"], month["asked"], month["had"], f"{month['had'] / month['asked']:.1%}")
+        for month in availability["months"]
+    ]
+    return Table(("month", "asked", "had", "there"), rows, title="Clips that YouTube was asked for")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import StoreError
+from k710.ledger.ledger import read_ledger
 from k710.manifest.read import Manifest
+from k710.report.figures.availability import availability_figures
 from k710.report.figures.classes import class_figures
 from k710.report.figures.conflicts import conflict_figures
 from k710.report.figures.lists import attrition_figures, overlap_figures
@@ -33,6 +35,7 @@ class Figures:
     media: dict[str, Any] | None
     near_duplicates: dict[str, Any] | None
     runs: dict[str, Any] | None
+    availability: dict[str, Any] | None = None
 
 
 def gather(
@@ -40,6 +43,7 @@ def gather(
     *,
     store: Store | None,
     runs: Sequence[Path] = (),
+    ledger: Path | None = None,
     on_step: Callable[[str], None] = lambda what: None,
 ) -> Figures:
     """Count everything. `on_step` hears what is done now. Raises ManifestError, StoreError or ReportError for what
@@ -47,6 +51,7 @@ def gather(
     on_step("reading the manifest and the runs")
     clips = manifest.clips
     run_counts = run_figures(runs) if runs else None  # first: a wrong folder is said at once
+    answers = None if ledger is None else availability_figures(manifest, read_ledger(ledger))
     on_step("reading the store's rows")
     media = None if store is None else media_of(manifest, store)
     on_step(f"counting rows, overlaps, conflicts and classes of {counted(len(clips), 'clip')}")
@@ -59,6 +64,7 @@ def gather(
         media=None if store is None or media is None else media_figures(manifest, store, media),
         near_duplicates=near_duplicate_figures(manifest),
         runs=run_counts,
+        availability=answers,
     )
 
 

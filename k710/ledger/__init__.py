@@ -1,0 +1,1 @@
+"""What is known of the clips' availability, by one store or by many; no media."""
