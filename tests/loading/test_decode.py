@@ -20,6 +20,7 @@ from k710.sample.footage import encode_video
 from k710.sample.motions import Look
 from k710.sample.numbered import numbered_frames, read_number
 from k710.store.containers import sniff
+from tests.helpers.decoders import EACH, HERE
 from tests.helpers.media_bytes import BASES, base, ffmpeg
 
 LOOK = Look(128, 96, 25)
@@ -45,10 +46,8 @@ FILES = {
     "mjpeg": {"container": ".avi", "codec": "mjpeg"},
 }
 
-# Where decord 0.6.0 shows other frames than those asked for; PyAV is right everywhere.
-DECORD_IS_WRONG = {"intra_refresh"}
-# Where it would as well, and is not let.
-DECORD_IS_REFUSED = {"avi_b_frames", "avi_h264", "avi_h264_b_frames", "mpeg4"}
+# What only PyAV reads: others would show other frames than those asked for.
+ONLY_PYAV = {"intra_refresh", "avi_b_frames", "avi_h264", "avi_h264_b_frames", "mpeg4"}
 
 
 @pytest.fixture(scope="module")
@@ -67,18 +66,12 @@ def numbers(pixels) -> list[int]:
     return [read_number(frame) for frame in pixels]
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", EACH)
 @pytest.mark.parametrize("name", FILES)
 def test_every_decoder_shows_the_frames_that_are_asked_for(file_of, name, decoder):
-    if decoder == "decord" and name in DECORD_IS_REFUSED:
+    if decoder != "pyav" and name in ONLY_PYAV:
         with pytest.raises(LoadError, match="decoder='pyav' reads it"):
             decode(file_of(name), lambda n: np.arange(n), decoder=decoder)
-        return
-    if decoder == "decord" and name in DECORD_IS_WRONG:
-        wrong = [
-            numbers(decode(file_of(name), lambda n, w=w: np.array([w]), decoder=decoder)) != [w] for w in range(100)
-        ]
-        assert any(wrong), "decord has learnt it: say so in docs/loading.md"
         return
     counts = []
     for wanted in ([0], [NUM_FRAMES - 1], [99, 0, 50, 50, 3], [7, 20, 33, 46, 59, 72, 85, 98], list(range(100))):
@@ -102,10 +95,11 @@ def test_jumping_gives_what_decoding_everything_gives(file_of, name, wanted):
         np.testing.assert_array_equal(frame, everything[number])
 
 
-def test_pyav_and_decord_give_the_same_pixels(file_of):
+@pytest.mark.parametrize("decoder", EACH)
+def test_every_decoder_gives_the_same_pixels(file_of, decoder):
     chosen = FrameSampling(8).test(NUM_FRAMES)
-    for name in ("h264", "released"):
-        one, other = (decode(file_of(name), lambda n: chosen, decoder=decoder) for decoder in DECODERS)
+    for name in ("h264", "released", "open_gop", "mkv", "vp9"):
+        one, other = (decode(file_of(name), lambda n: chosen, decoder=which) for which in ("pyav", decoder))
         np.testing.assert_array_equal(one, other)
 
 
@@ -125,7 +119,7 @@ def test_a_variable_rate_is_counted_by_frames(tmp_path):
     graph = "select='mod(n\\,3)'"
     ffmpeg("-i", tmp_path / "in.mp4", "-vf", graph, "-fps_mode", "vfr", "-c:v", "libx264", tmp_path / "out.mp4")
     left = [number for number in range(60) if number % 3]
-    for decoder in DECODERS:
+    for decoder in HERE:
         pixels = decode((tmp_path / "out.mp4").read_bytes(), lambda n: np.arange(n), decoder=decoder)
         assert numbers(pixels) == left
 
@@ -139,8 +133,9 @@ def test_an_edit_list_hides_frames(tmp_path):
     media = (tmp_path / "out.mp4").read_bytes()
     pixels = decode(media, lambda n: np.array([0, n - 1]), decoder="pyav")
     assert numbers(pixels) == [50, 99]
-    with pytest.raises(LoadError, match="decord shows frames that this file hides"):
-        decode(media, lambda n: np.array([0, n - 1]), decoder="decord")
+    for decoder in HERE[1:]:
+        with pytest.raises(LoadError, match=f"{decoder} shows frames that this file hides"):
+            decode(media, lambda n: np.array([0, n - 1]), decoder=decoder)
 
 
 def shown_by_ffmpeg(path, width_px, height_px):
@@ -167,15 +162,16 @@ def test_a_turned_or_mirrored_clip_is_shown_as_ffmpeg_shows_it(tmp_path, turn, m
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
-def test_decord_turns_as_pyav_does_and_mirrors_nothing(tmp_path, turn):
+@pytest.mark.parametrize("decoder", EACH[1:])
+def test_others_turn_as_pyav_does_and_mirror_nothing(tmp_path, turn, decoder):
     (tmp_path / "in.mp4").write_bytes(base("silent", 2.0))
     for name, how in (("turned", ()), ("mirrored", ("-display_hflip",))):
         ffmpeg("-display_rotation", turn, *how, "-i", tmp_path / "in.mp4", "-c", "copy", tmp_path / f"{name}.mp4")
     turned = (tmp_path / "turned.mp4").read_bytes()
-    one, other = (decode(turned, lambda n: np.array([3]), decoder=decoder) for decoder in DECODERS)
+    one, other = (decode(turned, lambda n: np.array([3]), decoder=which) for which in ("pyav", decoder))
     np.testing.assert_array_equal(one, other)
-    with pytest.raises(LoadError, match="decord mirrors no picture"):
-        decode((tmp_path / "mirrored.mp4").read_bytes(), lambda n: np.array([3]), decoder="decord")
+    with pytest.raises(LoadError, match=f"{decoder} mirrors no picture"):
+        decode((tmp_path / "mirrored.mp4").read_bytes(), lambda n: np.array([3]), decoder=decoder)
 
 
 @pytest.mark.parametrize(
@@ -188,13 +184,13 @@ def test_pixels_become_square(tmp_path, aspect, turn, size):
     ffmpeg("-i", tmp_path / "in.mp4", "-vf", f"setsar={aspect}", "-c:v", "libx264", tmp_path / "wide.mp4")
     ffmpeg("-display_rotation", turn, "-i", tmp_path / "wide.mp4", "-c", "copy", out)
     shown = shown_by_ffmpeg(out, *size)[3].astype(int)
-    for decoder in DECODERS:
+    for decoder in HERE:
         (pixels,) = decode(out.read_bytes(), lambda n: np.array([3]), decoder=decoder)
         assert pixels.shape == (size[1], size[0], 3)
         assert np.abs(pixels - shown).mean() < (8 if decoder == "pyav" else 16)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", EACH)
 def test_a_size_that_only_the_shape_of_pixels_makes_is_refused(tmp_path, decoder):
     made = tmp_path / "bomb.mp4"
     source = ("-f", "lavfi", "-t", 1, "-i", "testsrc=size=640x480:rate=5")
@@ -206,25 +202,29 @@ def test_a_size_that_only_the_shape_of_pixels_makes_is_refused(tmp_path, decoder
 def test_odd_sizes_keep_their_size(tmp_path):
     made = tmp_path / "odd.mp4"
     ffmpeg("-f", "lavfi", "-t", 1, "-i", "testsrc=size=101x67:rate=12", "-c:v", "libx264", "-pix_fmt", "yuv444p", made)
-    for decoder in DECODERS:
+    for decoder in HERE:
         assert decode(made.read_bytes(), lambda n: np.array([0, 11]), decoder=decoder).shape == (2, 67, 101, 3)
 
 
 def test_a_clip_whose_size_changes_has_that_of_its_beginning(tmp_path):
-    """Streams that were recorded do; decord answers alike."""
+    """Streams that were recorded do; decord answers alike, torchcodec refuses."""
     for name, size in (("one", "128x96"), ("two", "192x144")):
         source = ("-f", "lavfi", "-t", 1, "-i", f"testsrc=size={size}:rate=12")
         ffmpeg(*source, "-c:v", "libx264", "-bf", 0, "-bsf:v", "h264_mp4toannexb", tmp_path / f"{name}.h264")
     both = tmp_path / "both.h264"
     both.write_bytes(b"".join((tmp_path / f"{name}.h264").read_bytes() for name in ("one", "two")))
     ffmpeg("-r", 12, "-i", both, "-c", "copy", "-bsf:v", "setts=ts=N/(12*TB)", tmp_path / "both.mp4")
-    for decoder in DECODERS:
+    for decoder in HERE:
         for wanted in ([0, 20], [20]):
+            if decoder == "torchcodec":
+                with pytest.raises(LoadError, match="does not decode"):
+                    decode((tmp_path / "both.mp4").read_bytes(), lambda n, w=wanted: np.array(w), decoder=decoder)
+                continue
             pixels = decode((tmp_path / "both.mp4").read_bytes(), lambda n, w=wanted: np.array(w), decoder=decoder)
             assert pixels.shape == (len(wanted), 96, 128, 3)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", EACH)
 @pytest.mark.parametrize(
     "media", [b"", b"<html>", b"#EXTM3U\n#EXTINF:10,\n/etc/passwd\n", b"\x89PNG\r\n\x1a\n" + bytes(400)]
 )
@@ -235,7 +235,7 @@ def test_what_is_no_video_reaches_no_decoder(media, decoder, monkeypatch):
         decode(media, lambda n: np.arange(n), decoder=decoder)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", EACH)
 def test_what_does_not_decode_says_so(file_of, decoder):
     media = file_of("released")
     for broken in (media[:60] + bytes(len(media) - 60), media[:100]):
@@ -279,7 +279,7 @@ def test_containers_without_times_are_counted(file_of):
 
 def test_unknown_decoders_are_refused_by_name(monkeypatch):
     assert check_decoder(DEFAULT_DECODER) == DEFAULT_DECODER
-    with pytest.raises(UsageError, match=r"unknown decoder 'opencv'; known: pyav, decord"):
+    with pytest.raises(UsageError, match=r"unknown decoder 'opencv'; known: pyav, decord, torchcodec"):
         check_decoder("opencv")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="not installed"):

@@ -10,9 +10,10 @@ from k710.errors import LoadError, UsageError
 from k710.loading.decoders.decord import DECORD
 from k710.loading.decoders.pixels import Choose, Decoder, Pixels
 from k710.loading.decoders.pyav import PYAV
+from k710.loading.decoders.torchcodec import TORCHCODEC
 from k710.store.containers import SNIFF_BYTES, sniff
 
-DECODERS: dict[str, Decoder] = {"pyav": PYAV, "decord": DECORD}
+DECODERS: dict[str, Decoder] = {"pyav": PYAV, "decord": DECORD, "torchcodec": TORCHCODEC}
 DEFAULT_DECODER = "pyav"
 
 
