@@ -276,19 +276,21 @@ def _which_dialect(
     as_json: bool,
 ) -> None:
     from k710.evaluation.dialect_vote import raw_scores, vote
-    from k710.evaluation.view_model import model_with_any_head
+    from k710.evaluation.view_model import open_body
     from k710.loading.load_clip import ClipOptions
     from k710.manifest.read import open_manifest
-    from k710.models.heads.heads import class_counts
+    from k710.models.checkpoints.checkpoint import open_checkpoint
+    from k710.models.heads.heads import class_counts, find_head
 
-    family, model, sampling = model_with_any_head(checkpoint, num_frames=num_frames, weights=clip_weights)
-    config: Any = model.config
+    find_head(open_checkpoint(checkpoint))  # a model without classes is refused
+    body = open_body(checkpoint, num_frames=num_frames, weights=clip_weights)
+    config = body.config
     label_set = class_counts().get(config.num_classes)
     if label_set is None:
         raise click.UsageError(f"its head has {config.num_classes} rows, which is no published label set")
-    clip_options = ClipOptions(num_frames=config.num_frames, on_error="zero_weight", **sampling.options())
+    clip_options = ClipOptions(num_frames=config.num_frames, on_error="zero_weight", **body.sampling.options())
     dataset = media.dataset(open_manifest(manifest), clip_options, view=view, split=split, training=False)
-    scores, class_ids = raw_scores(family, model, dataset, limit=limit, device=device)
+    scores, class_ids = raw_scores(body.family, body.model, dataset, limit=limit, device=device)
     step.end()
     election = vote(scores, class_ids, view=view, label_set=label_set)
     if as_json:

@@ -103,17 +103,36 @@ def model_as_it_is(
     return ViewModel(family, model.eval(), model.config, labels, all_messages, recorded_sampling=sampling)
 
 
-def model_with_any_head(
-    path: Path, *, num_frames: int | None = None, weights: str | None = None
-) -> tuple[Family, nn.Module, Sampling]:
-    """The checkpoint with its own head, whatever its rows mean, and which frames it sees.
+@dataclass(frozen=True)
+class Body:
+    """A model with its own head, whatever its rows mean, or without any; `messages` and `runs` are ViewModel's.
 
-    Raises CheckpointError where it is of no family.
+    `sampling`: which frames of a clip it sees.
     """
+
+    family: Family
+    model: nn.Module
+    sampling: Sampling
+    messages: tuple[str, ...]
+    runs: tuple[dict[str, Any], ...]
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+
+def open_body(
+    path: Path, *, num_frames: int | None = None, size_px: int | None = None, weights: str | None = None
+) -> Body:
+    """The checkpoint as it is. The options are those of `model_for_view`. Raises CheckpointError where it is of no
+    family, UsageError for a size that is not its tensors'."""
     checkpoint = open_checkpoint(path)
-    family, model, _ = _model(checkpoint, find_head(checkpoint).rows, num_frames)
-    load_into(family, model, checkpoint, weights=weights)
-    return family, model.eval(), _sampling(family, model, checkpoint)
+    family, config = family_of(checkpoint)
+    family, model, config_message = _model(checkpoint, getattr(config, "num_classes", None), num_frames, size_px)
+    loaded = load_into(family, model, checkpoint, weights=weights)
+    messages = (config_message, *loaded.completed)
+    runs = tuple(runs_of(checkpoint.payload.get("run")))
+    return Body(family, model.eval(), _sampling(family, model, checkpoint), messages, runs)
 
 
 def _sampling(family: Family, model: nn.Module, checkpoint: Checkpoint) -> Sampling:
@@ -127,12 +146,14 @@ def _sampling(family: Family, model: nn.Module, checkpoint: Checkpoint) -> Sampl
 
 
 def _model(
-    checkpoint: Checkpoint, num_classes: int, num_frames: int | None, size_px: int | None = None
+    checkpoint: Checkpoint, num_classes: int | None, num_frames: int | None, size_px: int | None = None
 ) -> tuple[Family, nn.Module, str]:
     family, config = family_of(checkpoint)
     if size_px is not None and family.size_in_shapes and size_px != config.size_px:
         raise UsageError(f"{checkpoint.path}: its tensors are of frames of {config.size_px} px, not {size_px}")
     config = replace(config, size_px=size_px or config.size_px)
     known, why = choose_frames(checkpoint, wanted=num_frames, size_px=config.size_px)
-    config = replace(config, num_classes=num_classes, num_frames=known or config.num_frames)
+    config = replace(config, num_frames=known or config.num_frames)
+    if num_classes is not None:
+        config = replace(config, num_classes=num_classes)
     return family, family.build(config), f"{config.title}, {config.num_frames} frames ({why})"

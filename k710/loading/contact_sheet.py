@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from k710.engine.part import Share
-from k710.errors import LoadError
+from k710.errors import LoadError, UsageError
 from k710.loading.augment.augment import Augment, augment
 from k710.loading.augment.evaluation_crops import evaluation_crops
 from k710.loading.dataset import ClipDataset
@@ -33,32 +33,49 @@ def contact_sheet(
     num_clips: int = 4,
     epoch: int = 0,
     settings: Augment | None,
+    clip_ids: Sequence[str] = (),
     on_failure: Callable[[str], None] = lambda message: None,
 ) -> Image.Image:
     """The first `num_clips` clips of an epoch's order, a row of frames each, under its label and its frames' numbers.
 
     With `settings`, a second row shows the same frames after augmentation (in evaluation, the crop of the first view).
-    `on_failure` gets the message of a clip that cannot be read or decoded; the next clip takes its place. Raises
-    LoadError where no clip can be shown.
+    `clip_ids` are shown in place of the first ones. `on_failure` gets the message of a clip that cannot be read or
+    decoded; the next clip takes its place. Raises LoadError where no clip can be shown, UsageError for a clip that the
+    dataset lacks.
     """
     blocks = []
-    for clip in _readable(dataset, num_clips, epoch, on_failure):
+    for clip in clips_to_show(dataset, num_clips, clip_ids, epoch=epoch, on_failure=on_failure):
         rows = [clip.pixels.numpy()]
         if settings is not None:
             rows.append(_after(dataset, clip, settings))
-        name = dataset.labels[clip.class_id] if clip.class_id >= 0 else "no label"
         numbers = ", ".join(map(str, clip.frames.tolist()))
-        blocks.append(_captioned(f"{name}   {clip.clip_id}   frames {numbers}", [_row(frames) for frames in rows]))
-    return _stacked(blocks, gap_px=3 * _GAP_PX)
+        text = f"{label_of(dataset, clip)}   {clip.clip_id}   frames {numbers}"
+        blocks.append(captioned(text, [row_of(frames) for frames in rows]))
+    return stacked(blocks)
 
 
-def _readable(
-    dataset: ClipDataset, num_clips: int, epoch: int, on_failure: Callable[[str], None]
+def label_of(dataset: ClipDataset, clip: LoadedClip) -> str:
+    return dataset.labels[clip.class_id] if clip.class_id >= 0 else "no label"
+
+
+def clips_to_show(
+    dataset: ClipDataset,
+    num_clips: int,
+    clip_ids: Sequence[str] = (),
+    *,
+    epoch: int = 0,
+    on_failure: Callable[[str], None],
 ) -> Iterator[LoadedClip]:
-    """The first `num_clips` clips of the epoch's order that can be loaded."""
+    """The clips `clip_ids`, or the first `num_clips` of the epoch's order that can be loaded.
+
+    Raises LoadError where none can be, UsageError for a clip that the dataset lacks.
+    """
     shown, failed = 0, 0
     first = ""
-    for (sample,) in EpochOrder(len(dataset), dataset.seed).batches(epoch, 1, Share()):
+    chosen = _chosen(dataset, clip_ids) if clip_ids else None
+    num_clips = len(clip_ids) or num_clips
+    drawn = (batch[0] for batch in EpochOrder(len(dataset), dataset.seed).batches(epoch, 1, Share()))
+    for sample in chosen or drawn:
         try:
             yield from dataset.load([sample if dataset.training else Sample(sample.clip)])
             shown += 1
@@ -69,6 +86,14 @@ def _readable(
             break
     if not shown:
         raise LoadError(f"none of the {counted(failed, 'clip')} can be shown; the first: {first}")
+
+
+def _chosen(dataset: ClipDataset, clip_ids: Sequence[str]) -> list[Sample]:
+    places = {clip_id: number for number, clip_id in enumerate(dataset.index.clip_ids.to_pylist())}
+    for clip_id in clip_ids:
+        if clip_id not in places:
+            raise UsageError(f"no clip {clip_id!r} among the {counted(len(dataset), f'{dataset.view} clip')} that are here")
+    return [Sample(places[clip_id]) for clip_id in clip_ids]
 
 
 def _after(dataset: ClipDataset, clip: LoadedClip, settings: Augment) -> Picture:
@@ -85,24 +110,27 @@ def _after(dataset: ClipDataset, clip: LoadedClip, settings: Augment) -> Picture
     return np.asarray(pixels.numpy())
 
 
-def _row(frames: Picture) -> Image.Image:
-    height_px, width_px = frames.shape[1:3]
-    size = (max(1, round(width_px * _FRAME_PX / height_px)), _FRAME_PX)
-    sheet = Image.new("RGB", (len(frames) * (size[0] + _GAP_PX) - _GAP_PX, _FRAME_PX), _PAPER)
+def row_of(frames: Picture, height_px: int = _FRAME_PX) -> Image.Image:
+    """Frames (T, H, W, 3) beside each other, `height_px` high."""
+    own_height_px, own_width_px = frames.shape[1:3]
+    size = (max(1, round(own_width_px * height_px / own_height_px)), height_px)
+    sheet = Image.new("RGB", (len(frames) * (size[0] + _GAP_PX) - _GAP_PX, height_px), _PAPER)
     for number, frame in enumerate(frames):
         sheet.paste(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS), (number * (size[0] + _GAP_PX), 0))
     return sheet
 
 
-def _captioned(text: str, rows: list[Image.Image]) -> Image.Image:
-    rows_below = _stacked(rows, gap_px=_GAP_PX)
+def captioned(text: str, rows: list[Image.Image]) -> Image.Image:
+    """Rows below each other, under a line of text."""
+    rows_below = stacked(rows, gap_px=_GAP_PX)
     sheet = Image.new("RGB", (rows_below.width, rows_below.height + _TEXT_PX), _PAPER)
     ImageDraw.Draw(sheet).text((0, 2), text, _INK, font=ImageFont.load_default(12))
     sheet.paste(rows_below, (0, _TEXT_PX))
     return sheet
 
 
-def _stacked(images: list[Image.Image], *, gap_px: int) -> Image.Image:
+def stacked(images: list[Image.Image], *, gap_px: int = 3 * _GAP_PX) -> Image.Image:
+    """Pictures below each other."""
     height_px = sum(image.height for image in images) + gap_px * (len(images) - 1)
     sheet = Image.new("RGB", (max(image.width for image in images), height_px), _PAPER)
     top = 0

@@ -60,7 +60,8 @@ def _foreign(checkpoint: Checkpoint) -> str:
 def _as_recorded(family: Family, config: Any, checkpoint: Checkpoint) -> Any:
     """The configuration with what no shape tells, where the recipe of a k710 checkpoint does."""
     recorded = checkpoint.recorded("model")
-    known = {name: recorded[name] for name in family.not_in_shapes if recorded.get(name) is not None}
+    told = (*family.not_in_shapes, *family.of_masks)
+    known = {name: recorded[name] for name in told if recorded.get(name) is not None}
     size_px = checkpoint.recorded("data").get("size_px")
     if not family.size_in_shapes and size_px is not None:
         known["size_px"] = size_px

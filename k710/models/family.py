@@ -5,15 +5,16 @@ A new model is a folder beside this file and a row in `families.py`. Training an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
-from torch import nn
+from torch import Tensor, nn
 
 from k710.errors import UsageError
 from k710.models.checkpoints.checkpoint import Checkpoint
+from k710.random_key import RandomKey
 
 # Starts that every family has: a checkpoint of the family, and random weights.
 FROM_CHECKPOINT, FROM_NOTHING = "checkpoint", "nothing"
@@ -87,6 +88,18 @@ class Encoder:
     new: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Reconstruction:
+    """Clips as a model sees them and as it reconstructs them: (B, 3, T, H, W) each, pixels in 0 to 1.
+
+    `losses`: (B,) its own loss in all that was hidden from it.
+    """
+
+    seen: Tensor
+    found: Tensor
+    losses: Tensor
+
+
 class Config(Protocol):
     """What every family's configuration has; it is a frozen dataclass. `title` is the model in words. A family with
     classes has `num_classes` too."""
@@ -107,7 +120,9 @@ class Family:
     `build(config)` makes the model, a module with `config` that takes (B, 3, T, H, W) normalised pixels and gives
     (B, classes) logits. `head` is the name of its last linear layer. It is None where a model has no classes and learns
     by reconstructing what is hidden from it. Such a model also has `draw_masks(keys)`, the tensors that it takes beside
-    the pixels, drawn by a RandomKey for each clip, and `losses(output, pixels, *masks)`, a number for each clip.
+    the pixels, drawn by a RandomKey for each clip, `losses(output, pixels, *masks)`, a number for each clip, and
+    `features(pixels)`, what it makes of clips of which nothing is hidden: (B, `feature_width` of its configuration).
+    `reconstruct(model, pixels, keys)` shows what it reconstructs, with masks that are drawn by the keys.
 
     `layer_of(name, config)` numbers the layers for layer-wise decay of the learning rate, 0 the stem;
     `num_layers(config)` is the number of the topmost one. `no_decay` names the parameters that have no weight decay,
@@ -123,9 +138,9 @@ class Family:
     classes, None for any other; families that are not pretrained so have none.
 
     `not_in_shapes` are fields of the configuration that change what a model computes but no shape of a tensor. k710's
-    own checkpoints record them in their recipe; others are taken to have the default. `size_in_shapes`: whether shapes
-    tell the size of the frames; where they do not, the recipe of a k710 checkpoint does, and others are taken to have
-    the published size.
+    own checkpoints record them in their recipe; others are taken to have the default. `of_masks` are those of them that
+    a run which starts from a checkpoint may choose anew. `size_in_shapes`: whether shapes tell the size of the frames;
+    where they do not, the recipe of a k710 checkpoint does, and others are taken to have the published size.
 
     `mean` and `std` normalise pixels in 0 to 1, one number a channel; `in_integers` is how the crops of an evaluation
     are rounded (k710.loading.augment.evaluation_crops). `sampling` says which frames of a clip it sees,
@@ -150,8 +165,10 @@ class Family:
     sampling: Sampling = Sampling()
     completed_by: str = ""
     not_in_shapes: tuple[str, ...] = ()
+    of_masks: tuple[str, ...] = ()
     size_in_shapes: bool = True
     encoder_of: Callable[[Checkpoint, Any], Encoder | None] | None = None
+    reconstruct: Callable[[Any, Tensor, Sequence[RandomKey]], Reconstruction] | None = None
     in_integers: bool = False
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None

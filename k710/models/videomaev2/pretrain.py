@@ -26,6 +26,18 @@ def rows(x: Tensor, numbers: Tensor) -> Tensor:
     return x.gather(1, numbers[..., None].expand(-1, -1, x.shape[2]))
 
 
+def in_unit_range(cubes: Tensor) -> Tensor:
+    """The pixels of cubes (B, M, 3·2·P·P), no longer normalised: (B, M, 3, 2·P·P), in 0 to 1."""
+    cubes = torch.unflatten(cubes, 2, (3, -1))
+    mean, std = (cubes.new_tensor(values)[:, None] for values in (MEAN, STD))
+    return cubes * std + mean
+
+
+def mean_and_deviation(cubes: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each channel of each cube (B, M, 3, 2·P·P): (B, M, 3, 1) each; the deviation is unbiased and never 0."""
+    return cubes.mean(3, keepdim=True), cubes.var(3, keepdim=True).sqrt() + _TARGET_EPS
+
+
 class Encoder(nn.Module):
     """Cubes of pixels (B, visible, 3·2·P·P) and their positions (B, visible, C) to tokens (B, visible, C)."""
 
@@ -101,7 +113,16 @@ class MaskedVideoMAEV2(nn.Module):
         x = x + self.decoder_positions[visible].to(x.dtype)
         # Every decoded place has a mask token, also those that the encoder saw.
         masked = (self.mask_token + self.decoder_positions[decoded]).to(x.dtype)
-        return cast(Tensor, self.decoder(torch.cat([x, masked], 1), decoded.shape[1]))
+        tokens = torch.cat([x, masked], 1)
+        if not self.config.decoder_fp32:
+            return cast(Tensor, self.decoder(tokens, decoded.shape[1]))
+        with torch.autocast(clips.device.type, enabled=False):
+            return cast(Tensor, self.decoder(tokens.float(), decoded.shape[1]))
+
+    def features(self, clips: Tensor) -> Tensor:
+        """What the encoder makes of clips of which nothing is hidden, the mean of its tokens: (B, C)."""
+        self._check(clips)
+        return cast(Tensor, self.encoder(self.encoder.patch_embed.cubes(clips), self.positions).mean(1))
 
     def draw_masks(self, keys: Sequence[RandomKey]) -> tuple[Tensor, Tensor]:
         """The masks of clips, each by its own key, on the model's device."""
@@ -123,12 +144,10 @@ class MaskedVideoMAEV2(nn.Module):
     def targets(self, clips: Tensor, decoded: Tensor) -> Tensor:
         """What the decoder should find (B, decoded, 3·2·P·P): each channel of a cube less its mean, by its standard
         deviation, which is unbiased; float32."""
-        cubes = torch.unflatten(rows(self.encoder.patch_embed.cubes(clips.float()), decoded), 2, (3, -1))
-        mean, std = (cubes.new_tensor(values)[:, None] for values in (MEAN, STD))
-        cubes = cubes * std + mean  # pixels in 0 to 1, as the release has them here
-        centred = cubes - cubes.mean(3, keepdim=True)
-        normed = centred / (cubes.var(3, keepdim=True).sqrt() + _TARGET_EPS)
-        return normed.transpose(2, 3).flatten(2)
+        # Pixels in 0 to 1, as the release has them here.
+        cubes = in_unit_range(rows(self.encoder.patch_embed.cubes(clips.float()), decoded))
+        mean, deviation = mean_and_deviation(cubes)
+        return ((cubes - mean) / deviation).transpose(2, 3).flatten(2)
 
     def _check(self, clips: Tensor) -> None:
         config = self.config

@@ -20,7 +20,8 @@ class PretrainConfig:
     `mask_ratio` of the places is hidden from the encoder. `decoder_mask_ratio` of all tokens is left out by the
     decoder: 0.25, 0.5 or 0.75, or 0, where it reconstructs all that is hidden. Drop paths rise linearly to their value
     at the last block, of encoder and decoder each. `checkpoint_blocks`: so many first blocks of the encoder are
-    recomputed in backward. No weight depends on `num_frames` or `size_px`.
+    recomputed in backward. `decoder_fp32`: the decoder computes in float32 where the rest does not, as the paper says
+    (supplement, C.1) and the release does not. No weight depends on `num_frames` or `size_px`.
 
     Raises UsageError, which names the field, its value and what is allowed.
     """
@@ -36,6 +37,7 @@ class PretrainConfig:
     decoder_mask_ratio: float = 0.5
     drop_path: float = 0.0
     checkpoint_blocks: int = 0
+    decoder_fp32: bool = False
 
     def __post_init__(self) -> None:
         self._want(self.backbone in BACKBONES, "backbone", " or ".join(BACKBONES))
@@ -74,6 +76,11 @@ class PretrainConfig:
         """Tokens in time, down and across."""
         side = self.size_px // self.vit.patch_px
         return self.num_frames // self.tubelet_frames, side, side
+
+    @property
+    def feature_width(self) -> int:
+        """The width of what the encoder makes of a clip."""
+        return self.vit.width
 
     @property
     def cube_values(self) -> int:

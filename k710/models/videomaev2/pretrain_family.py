@@ -9,6 +9,7 @@ from k710.models.family import Cost, Family, Sampling
 from k710.models.videomaev2.config import MEAN, STD
 from k710.models.videomaev2.pretrain import MaskedVideoMAEV2
 from k710.models.videomaev2.pretrain_config import PRESETS, PretrainConfig, config_from_shapes, preset_name
+from k710.models.videomaev2.reconstruct import reconstruct
 from k710.models.weights import names_without_wrappers
 
 _BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.")
@@ -74,6 +75,8 @@ VIDEOMAEV2_PRETRAIN = Family(
     starts={},
     no_decay=frozenset({"mask_token"}),
     not_in_shapes=("decoder_heads",),
+    of_masks=("mask_ratio", "decoder_mask_ratio"),
     size_in_shapes=False,
     sampling=Sampling("window", 4),
+    reconstruct=reconstruct,
 )
