@@ -24,6 +24,7 @@ from k710.cli.common import (
     print_table,
     steps,
 )
+from k710.cli.eval_probe import baseline_scores, check_probe, fitted_probe, probe_lines
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from k710.engine.torch_process import Process
     from k710.evaluation.evaluate import EvalOptions, Evaluation
     from k710.evaluation.files import Written
-    from k710.evaluation.view_model import ViewModel
+    from k710.evaluation.view_model import Body, ViewModel
     from k710.loading.clip_source import Media
     from k710.manifest.read import Manifest
     from k710.progress import Steps
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 @click.option("--size", "size_px", type=click.IntRange(min=1), help="Side of a frame in px, where nothing tells it.")
 @click.option("--dialect", help="Index order of the head, where the file does not tell it.")
 @CLIP_WEIGHTS
+@click.option("--probe", is_flag=True, help="Fit a linear classifier to what the frozen model makes of train clips.")
+@click.option("--baseline", is_flag=True, help="With --probe: probe the same model with random weights too.")
 @click.option("--which-dialect", is_flag=True, help="Tell from labelled clips which index order the head has.")
 @click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Clips for --which-dialect.")
 @click.option("--common-with", type=ANY_PATH, help="Compare with another evaluation's --out.")
@@ -78,6 +81,8 @@ def command(
     size_px: int | None,
     dialect: str | None,
     clip_weights: str | None,
+    probe: bool,
+    baseline: bool,
     which_dialect: bool,
     limit: int,
     common_with: Path | None,
@@ -97,10 +102,14 @@ def command(
 
     As published: softmax of each view, summed over temporal clips and crops. Each view once, under torchrun too.
 
+    With --probe, a linear classifier on the frozen features of any model is evaluated, with a head or without one.
+
     \b
-    Example:
+    Examples:
       k710 eval --checkpoint runs/tiny/best.pt --manifest manifests/k710 --view k400 --clips 1 --crops 1
+      k710 eval --probe --checkpoint runs/pretrain/best.pt --manifest manifests/k710 --view k400
     """
+    check_probe(probe=probe, baseline=baseline, dialect=dialect, which_dialect=which_dialect)
     with one_message():
         step = steps()
         if os.environ.get("RANK", "0") == "0":
@@ -131,10 +140,10 @@ def command(
             with process.together():
                 if process.is_first:
                     stack.enter_context(held_folder(out))
+            told = {"num_frames": num_frames, "size_px": size_px, "weights": clip_weights}
             _evaluate(
-                step, process, checkpoint, manifest, media, options, view=view, split=split, num_frames=num_frames,
-                size_px=size_px, dialect=dialect, clip_weights=clip_weights, common_with=common_with, out=out,
-                as_json=as_json,
+                step, process, checkpoint, manifest, media, options, view=view, split=split, told=told,
+                dialect=dialect, probe=probe, baseline=baseline, common_with=common_with, out=out, as_json=as_json,
             )  # fmt: skip
 
 
@@ -148,17 +157,19 @@ def _evaluate(
     *,
     view: str,
     split: str,
-    num_frames: int | None,
-    size_px: int | None,
+    told: dict[str, Any],
     dialect: str | None,
-    clip_weights: str | None,
+    probe: bool,
+    baseline: bool,
     common_with: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
+    """`told` is what the user says of the model beside its file."""
     from k710.evaluation.evaluate import evaluate
     from k710.evaluation.files import check_comparable, read_predictions, write_evaluation
-    from k710.evaluation.view_model import model_for_view
+    from k710.evaluation.probe import random_body
+    from k710.evaluation.view_model import ViewModel, model_for_view, open_body
     from k710.manifest.read import open_manifest
 
     with process.together():
@@ -166,24 +177,30 @@ def _evaluate(
         if other is not None:
             check_comparable(other, view)
         opened = open_manifest(manifest)
-        model = model_for_view(
-            checkpoint,
-            view,
-            sources=opened.catalogue,
-            dialect=dialect,
-            num_frames=num_frames,
-            size_px=size_px,
-            weights=clip_weights,
-        )
+        source: Body | ViewModel
+        if probe:
+            source = open_body(checkpoint, **told)
+            random = random_body(source) if baseline else None
+        else:
+            source = model_for_view(checkpoint, view, sources=opened.catalogue, dialect=dialect, **told)
     if process.is_first:
-        for message in model.messages:
+        for message in source.messages:
             step.say(message)
+    about = {"checkpoint": str(checkpoint.absolute()), "num_frames": source.config.num_frames}
+    about |= {"precision": options.precision, "profile": media.profile_name}
+    if isinstance(source, ViewModel):
+        model = source
+    else:
+        fitted = fitted_probe(step, process, source, opened, media, options, view=view)
+        model, about["probe"] = fitted.model, fitted.summary()
+        if random is not None:
+            about["probe"]["random"] = baseline_scores(
+                step, process, random, opened, media, options, view=view, split=split, out=out, about=about
+            )
     evaluation = evaluate(model, opened, process, media, view=view, split=split, options=options)
     step.end()
     if not process.is_first:
         return
-    about = {"checkpoint": str(checkpoint.absolute()), "num_frames": model.config.num_frames}
-    about |= {"precision": options.precision, "profile": media.profile_name}
     about |= {"trained_on": _note(model, opened, evaluation)}
     if out is not None:
         write_evaluation(out, evaluation, about)
@@ -192,6 +209,8 @@ def _evaluate(
         print_json({**about, **evaluation.summary(), **({"common": shared} if shared else {})})
         return
     _print(evaluation)
+    for line in probe_lines(about["probe"]) if probe else ():
+        click.echo(line)
     if shared is not None:
         _print_common(shared)
 
@@ -202,7 +221,9 @@ def _note(model: ViewModel, manifest: Manifest, evaluation: Evaluation) -> list[
     from k710.evaluation.trained_on import overlap_notes, overlaps, unrecorded
 
     shared = overlaps(model.runs, manifest, evaluation)
-    notes = [*doubts(evaluation, model.head), *overlap_notes(shared, len(evaluation.predictions.clip_ids))]
+    # A probe's classifier was fitted to the classes in the order that it is read in.
+    doubtful = [] if model.head is None else doubts(evaluation, model.head)
+    notes = [*doubtful, *overlap_notes(shared, len(evaluation.predictions.clip_ids))]
     for sentence in (*notes, *unrecorded(model.runs)):
         click.echo(f"note: {sentence}", err=True)
     return [overlap.summary() for overlap in shared]
