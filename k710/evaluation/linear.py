@@ -73,48 +73,55 @@ def fit_linear(
     deviation = (deviation + _EPS).sqrt()
     x = (features - mean) / deviation
     scores: dict[float, tuple[float, float]] = {}
+    start = x.new_zeros(len(present), x.shape[1] + 1)
 
     def try_out(exponent: float) -> None:
+        nonlocal start
         if exponent not in scores and min(_FIRST_EXPONENTS) <= exponent <= max(_FIRST_EXPONENTS):
-            weight, bias = _logistic(x[~held_out], targets[~held_out], len(present), 10**exponent)
-            logits = functional.linear(x[held_out], weight, bias)
+            start = _logistic(x[~held_out], targets[~held_out], start, 10**exponent)
+            logits = _scores(x[held_out], start)
             right = (logits.argmax(1) == targets[held_out]).double().mean()
             # As many right: the likelier answers are better.
             scores[exponent] = (right.item(), -functional.cross_entropy(logits, targets[held_out]).item())
             on_fit(len(scores))
 
-    for exponent in _FIRST_EXPONENTS:
+    # From strong to weak, each beginning where the last one ended, which is near.
+    for exponent in _FIRST_EXPONENTS[::-1]:
         try_out(exponent)
     for step in _STEPS:
         best = max(scores, key=lambda exponent: scores[exponent])
         for exponent in (best - step, best + step):
             try_out(exponent)
     best = max(scores, key=lambda exponent: scores[exponent])
-    weight, bias = _logistic(x, targets, len(present), 10**best)
-    train_top1 = (functional.linear(x, weight, bias).argmax(1) == targets).double().mean().item()
-    whole_weight, whole_bias = x.new_zeros(num_classes, x.shape[1]), x.new_full((num_classes,), -torch.inf)
-    whole_weight[present], whole_bias[present] = weight, bias
-    return Fitted(Linear(whole_weight, whole_bias, mean, deviation), 10**best, scores[best][0], train_top1)
+    rows = _logistic(x, targets, start, 10**best)
+    train_top1 = (_scores(x, rows).argmax(1) == targets).double().mean().item()
+    weight, bias = x.new_zeros(num_classes, x.shape[1]), x.new_full((num_classes,), -torch.inf)
+    weight[present], bias[present] = rows[:, :-1], rows[:, -1]
+    return Fitted(Linear(weight, bias, mean, deviation), 10**best, scores[best][0], train_top1)
 
 
-def _logistic(x: Tensor, targets: Tensor, num_classes: int, l2: float) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the least cross entropy, summed over clips, plus `l2` / 2 times the weight's squared norm."""
-    weight = x.new_zeros(num_classes, x.shape[1], requires_grad=True)
-    bias = x.new_zeros(num_classes, requires_grad=True)
+def _scores(x: Tensor, rows: Tensor) -> Tensor:
+    """Scores (N, classes) of features (N, C) by `rows` (classes, C + 1), the last column of which is the bias."""
+    return functional.linear(x, rows[:, :-1], rows[:, -1])
+
+
+def _logistic(x: Tensor, targets: Tensor, start: Tensor, l2: float) -> Tensor:
+    """Rows (classes, C + 1) of the least cross entropy, summed over clips, plus `l2` / 2 times the squared norm of the
+    weights; the search begins at `start`."""
+    rows = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=_MOST_ITERATIONS, line_search_fn="strong_wolfe",
-        tolerance_grad=_TOLERANCE,
-    )  # fmt: skip
+        [rows], max_iter=_MOST_ITERATIONS, tolerance_grad=_TOLERANCE, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        total = l2 / 2 / len(x) * weight.square().sum()
+        total = l2 / 2 / len(x) * rows[:, :-1].square().sum()
         total.backward()  # type: ignore[no-untyped-call]
-        for rows, wanted in zip(x.split(_ROWS_AT_ONCE), targets.split(_ROWS_AT_ONCE), strict=True):
-            part = functional.cross_entropy(functional.linear(rows, weight, bias), wanted, reduction="sum") / len(x)
+        for some, wanted in zip(x.split(_ROWS_AT_ONCE), targets.split(_ROWS_AT_ONCE), strict=True):
+            part = functional.cross_entropy(_scores(some, rows), wanted, reduction="sum") / len(x)
             part.backward()  # type: ignore[no-untyped-call]
             total = total.detach() + part.detach()
         return total
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()
+    return rows.detach()
