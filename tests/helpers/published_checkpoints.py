@@ -27,7 +27,7 @@ HEADS = {
     "omnivore": ("heads.video.1",),
     "pytorchvideo": ("head.proj",),
     "pytorchvideo_cnn": ("blocks.6.proj",),
-    "xclip": (),
+    **dict.fromkeys(("xclip", "videomae_pretrain"), ()),
     **dict.fromkeys(("slowfast", "mvit", "hiera"), ("head.projection",)),
     **dict.fromkeys(("vjepa_probe", "vjepa2_probe"), ("linear",)),
     **dict.fromkeys(

@@ -61,6 +61,7 @@ PUBLISHED: dict[str, tuple[str, dict[int, str]]] = {
     # B and S: those of K400 were published in four repositories, and the list of one of them was not.
     "videomae": ("videomaev2", dict.fromkeys((600, 700, 710), "videomaev2")),
     "videomaev2": ("videomaev2", dict.fromkeys((600, 700, 710), "videomaev2")),
+    "videomae_pretrain": ("videomaev2_pretrain", {}),
     "videomamba": ("videomamba", {}),
     "uniformer": ("uniformer", {400: "uniformerv2", 600: "uniformerv2"}),
     "uniformer_light": ("uniformer", {400: "uniformerv2", 600: "uniformerv2"}),
@@ -81,7 +82,7 @@ PUBLISHED: dict[str, tuple[str, dict[int, str]]] = {
     "hf_vivit": ("hf-vivit", {}),
     "hf_vjepa2": ("hf-vjepa2", {}),
 }
-WITH_HEAD = [model for model in PUBLISHED if model != "xclip"]
+WITH_HEAD = [model for model in PUBLISHED if model not in ("xclip", "videomae_pretrain")]
 
 
 def layout_of(shapes: dict[str, tuple[int, ...]]) -> str | None:

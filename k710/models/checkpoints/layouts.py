@@ -86,6 +86,22 @@ LAYOUTS = (
         Stem("VideoMAE ViT", "patch_embed.proj.weight", _VIT_SIZES, _BLOCKS),
     ),
     Layout(
+        "videomaev2_pretrain",
+        "VideoMAE pretraining checkpoint",
+        "names mask_token, encoder_to_decoder.*, decoder.head.*, patch_embed.proj.* with patches 2 frames deep",
+        (),
+        (
+            Has("mask_token", 3),
+            Has("encoder_to_decoder.weight", 2),
+            Has("decoder.head.weight", 2),
+            Has("decoder.blocks.0.attn.qkv.weight", 2),
+            Has("patch_embed.proj.weight", 5, ((2, 2),)),
+            Has("blocks.0.attn.qkv.weight", 2),
+        ),
+        (Has("head.weight"),),
+        Stem("VideoMAE pretraining ViT", "patch_embed.proj.weight", _VIT_SIZES, _BLOCKS),
+    ),
+    Layout(
         "umt",
         "UMT checkpoint",
         "names patch_embed.proj.* with patches 1 frame deep, blocks.*.attn.q_bias, fc_norm.*",

@@ -163,6 +163,22 @@ PUBLISHED_MODELS = (
         ((384, 16), (768, 16), (1024, 16), (1280, 16)),
     ),
     PublishedModel(
+        "videomaev2-pretrain",
+        "videomaev2_pretrain",
+        "VideoMAE V2's masked pretraining",
+        "OpenGVLab/VideoMAEv2",
+        f"16 frames, stride 4, {_IMAGENET}, 224 px, 90 % of them hidden",
+        sizes=((384, 16), (768, 16), (1024, 16), (1280, 16), (1408, 14)),
+    ),
+    PublishedModel(
+        "videomae-pretrain",
+        "videomaev2_pretrain",
+        "VideoMAE's masked pretraining",
+        "MCG-NJU/VideoMAE",
+        f"16 frames, stride 4, {_IMAGENET}, 224 px, 90 % of them hidden",
+        sizes=((384, 16), (768, 16), (1024, 16), (1280, 16)),
+    ),
+    PublishedModel(
         "umt",
         "umt",
         "UMT",

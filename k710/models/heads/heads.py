@@ -186,6 +186,11 @@ def _list(names: list[str], checkpoint: Checkpoint | None = None) -> str:
 
 def _why_none(checkpoint: Checkpoint) -> str:
     shapes = checkpoint.bare_shapes()
+    if any(".decoder." in f".{key}" or key.endswith("mask_token") for key in shapes):
+        return (
+            " It looks like a masked pretraining, before any classes were learned; a finetune begins from its encoder: "
+            "k710 train --init FILE."
+        )
     if checkpoint.layout and not checkpoint.layout.heads:
         return " Its classes come in as text, so there are no rows to pick."
     if "visual.proj" in shapes or "text_projection" in shapes:
@@ -196,10 +201,5 @@ def _why_none(checkpoint: Checkpoint) -> str:
         return " It looks like CLIP's image encoder, from which models start; a head comes with training."
     if any(key.endswith(_QUANTISED) for key in shapes):
         return " It is quantised, so no head has rows that could be picked; give the checkpoint that it was made from."
-    if any(".decoder." in f".{key}" or key.endswith("mask_token") for key in shapes):
-        return (
-            " It looks like a masked pretraining, before any classes were learned; a finetune begins from its encoder: "
-            "k710 train --init FILE."
-        )
     counts = ", ".join(map(str, sorted(class_counts())))
     return f" No layer has a head's name, and none with {counts} rows has a bias; name it: k710 remap-head --head NAME."
