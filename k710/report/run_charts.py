@@ -13,20 +13,18 @@ from k710.report.parts import Chart
 
 
 def curve_charts(runs: dict[str, Any]) -> list[Chart]:
-    """Three charts of all runs: loss, accuracy and learning rate; validation accuracy is dotted."""
+    """Charts of all runs: loss, accuracy, norm of the gradients and learning rate; what is of val clips is dotted."""
     trained = [run for run in runs["runs"] if run["curves"]["loss"]["step"]]
     if not trained:
         return []
-    accuracy = _curves(trained, "accuracy", " train")
-    for number, run in enumerate(trained):
-        scored = [line for line in run["validations"] if line["top1"] is not None]
-        if scored:
-            accuracy.append(
-                _line(run["name"] + " val", [v["step"] for v in scored], [v["top1"] for v in scored], number, "dot")
-            )
     pairs: list[tuple[str, list[Any], dict[str, Any]]] = [
-        ("loss", _curves(trained, "loss"), {"yaxis_title": "loss"}),
-        ("accuracy", accuracy, {"yaxis_title": "top-1", "yaxis_tickformat": ".0%"}),
+        ("loss", [*_curves(trained, "loss"), *_validations(trained, "loss")], {"yaxis_title": "loss"}),
+        (
+            "accuracy",
+            [*_curves(trained, "accuracy", " train"), *_validations(trained, "top1")],
+            {"yaxis_title": "top-1", "yaxis_tickformat": ".0%"},
+        ),
+        ("grad_norm", _curves(trained, "grad_norm"), {"yaxis_title": "norm of the gradients", "yaxis_type": "log"}),
         ("lr", _curves(trained, "lr"), {"yaxis_title": "learning rate", "yaxis_exponentformat": "e"}),
     ]
     common: dict[str, Any] = {"xaxis_title": "step", "xaxis_rangemode": "tozero", "showlegend": True}
@@ -40,6 +38,16 @@ def _curves(runs: Sequence[dict[str, Any]], name: str, suffix: str = "") -> list
         _line(run["name"] + suffix, run["curves"][name]["step"], run["curves"][name]["value"], number)
         for number, run in enumerate(runs)
     ]
+
+
+def _validations(runs: Sequence[dict[str, Any]], name: str) -> list[Any]:
+    lines = []
+    for number, run in enumerate(runs):
+        scored = [line for line in run["validations"] if line[name] is not None]
+        if scored:
+            values = [line[name] for line in scored]
+            lines.append(_line(run["name"] + " val", [line["step"] for line in scored], values, number, "dot"))
+    return lines
 
 
 def _line(name: str, steps: list[int], values: list[float | None], number: int, dash: str = "solid") -> Any:

@@ -110,7 +110,8 @@ class RunLog:
             f"{shown}lr {last.lr:.3g}, {rate:.1f} clips/s, "
             f"{waited:.0%} waiting for data, {_memory()}, {duration(left_s)} left"
         )
-        scalars = {"loss": loss, **measured, "lr": last.lr, "clips_per_s": rate, "data_wait": waited}
+        norm = sum(step.grad_norm for step in steps) / len(steps)
+        scalars = {"loss": loss, **measured, "lr": last.lr, "grad_norm": norm, "clips_per_s": rate, "data_wait": waited}
         self._scalars(last.step, {f"train/{name}": value for name, value in scalars.items()})
 
     def _write(self, line: dict[str, Any]) -> None:

@@ -17,7 +17,8 @@ from k710.recipes import recorded_section
 POINTS = 200  # of a curve
 SHOWN_PAIRS = 20
 _DEPTH = 3  # RUNS/run/eval
-_CURVES = ("loss", "accuracy", "lr")
+_CURVES = ("loss", "accuracy", "grad_norm", "lr")
+_OF_SOME = ("accuracy", "grad_norm")  # of runs with labels, and of newer logs
 
 
 def run_figures(folders: Sequence[Path]) -> dict[str, Any]:
@@ -64,14 +65,12 @@ def _run(folder: Path, top: Path) -> dict[str, Any]:
     steps = [line for line in lines if line.get("kind") == "step"]
     validations = [line for line in lines if line.get("kind") == "validation"]
     try:
-        # A run without labels has no accuracy; every other value must be there.
         curves = {
-            name: _thinned([(line["step"], line[name]) for line in steps if name != "accuracy" or name in line])
+            name: _thinned([(line["step"], line[name]) for line in steps if name not in _OF_SOME or name in line])
             for name in _CURVES
         }
-        scores = [
-            {key: line.get(key) for key in ("step", "epoch", "top1", "top5", "mean_class")} for line in validations
-        ]
+        of_validation = ("step", "epoch", "top1", "top5", "mean_class", "loss")
+        scores = [{key: line.get(key) for key in of_validation} for line in validations]
     except (KeyError, TypeError, ValueError) as error:
         raise ReportError(f"{log}: no log of a run: a line lacks a part ({error!r})") from None
     best = next((line for line in reversed(validations) if line.get("best")), None)
@@ -84,6 +83,8 @@ def _run(folder: Path, top: Path) -> dict[str, Any]:
             "content_hash": of["content_hash"],
             "steps": int(steps[-1]["step"]) if steps else 0,
             "last_loss": curves["loss"]["value"][-1] if steps else None,
+            "hidden": _finite(steps[-1].get("hidden")) if steps else None,
+            "best_loss": None if best is None else _finite(best.get("loss")),
             "best_top1": None if best is None else _finite(best.get("top1")),
             "best_epoch": None if best is None else best.get("epoch"),
             "failed_clips": sum(len(line.get("clips") or ()) for line in lines if line.get("kind") == "failed"),
