@@ -27,7 +27,9 @@ def check_probe(*, probe: bool, baseline: bool, dialect: str | None, which_diale
     if baseline and not probe:
         raise click.UsageError("--baseline belongs to --probe")
     if probe and (dialect is not None or which_dialect):
-        raise click.UsageError("a probe has a classifier of its own; --dialect and --which-dialect are of the head's rows")
+        raise click.UsageError(
+            "a probe has a classifier of its own; --dialect and --which-dialect are of the head's rows"
+        )
 
 
 def fitted_probe(
@@ -63,7 +65,9 @@ def baseline_scores(
     evaluation = evaluate(probe.model, manifest, process, media, view=view, split=split, options=options)
     found = probe.summary() | {"scores": evaluation.summary()["scores"]}
     if process.is_first and out is not None:
-        write_evaluation(out / BASELINE, evaluation, {**about, "checkpoint": "random weights", "probe": probe.summary()})
+        write_evaluation(
+            out / BASELINE, evaluation, {**about, "checkpoint": "random weights", "probe": probe.summary()}
+        )
     return found
 
 

@@ -39,7 +39,9 @@ MAX_MESSAGES = 20  # for clips that are not shown
 @click.option(
     "--reconstruct", "checkpoint", type=ANY_PATH, help="Show what this masked pretraining sees and reconstructs."
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the order, the frames, the augmentation, the masks.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of the order, the frames, the augmentation, the masks."
+)
 @click.option("--out", type=FILE, default=Path("contact-sheet.png"), show_default=True, help="The PNG to write.")
 def command(
     manifest: Location,
@@ -81,7 +83,9 @@ def command(
 
     media = Media(store, profile, folder)
     if checkpoint is None:
-        dataset, sheet = _clips(manifest, media, view, split, num_clips, clip_ids, num_frames, augmented, seed, on_failure)
+        dataset, sheet = _clips(
+            manifest, media, view, split, num_clips, clip_ids, num_frames, augmented, seed, on_failure
+        )
     else:
         dataset, sheet = _reconstructed(
             checkpoint, manifest, media, view, split, num_clips, clip_ids, num_frames, seed, on_failure

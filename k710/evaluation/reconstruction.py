@@ -28,7 +28,9 @@ def open_reconstructing(path: Path, *, num_frames: int | None = None, size_px: i
     """A checkpoint that can reconstruct. Raises UsageError for one that cannot, CheckpointError as `open_body`."""
     body = open_body(path, num_frames=num_frames, size_px=size_px)
     if body.family.reconstruct is None:
-        raise UsageError(f"{path}: {body.config.title} reconstructs nothing; want the checkpoint of a masked pretraining")
+        raise UsageError(
+            f"{path}: {body.config.title} reconstructs nothing; want the checkpoint of a masked pretraining"
+        )
     return body
 
 

@@ -92,7 +92,9 @@ def _chosen(dataset: ClipDataset, clip_ids: Sequence[str]) -> list[Sample]:
     places = {clip_id: number for number, clip_id in enumerate(dataset.index.clip_ids.to_pylist())}
     for clip_id in clip_ids:
         if clip_id not in places:
-            raise UsageError(f"no clip {clip_id!r} among the {counted(len(dataset), f'{dataset.view} clip')} that are here")
+            raise UsageError(
+                f"no clip {clip_id!r} among the {counted(len(dataset), f'{dataset.view} clip')} that are here"
+            )
     return [Sample(places[clip_id]) for clip_id in clip_ids]
 
 

@@ -24,7 +24,11 @@ def curve_charts(runs: dict[str, Any]) -> list[Chart]:
             [*_curves(trained, "accuracy", " train"), *_validations(trained, "top1")],
             {"yaxis_title": "top-1", "yaxis_tickformat": ".0%"},
         ),
-        ("grad_norm", _curves(trained, "grad_norm"), {"yaxis_title": "norm of the gradients", "yaxis_type": "log"}),
+        (
+            "grad_norm",
+            _curves(trained, "grad_norm"),
+            {"yaxis_title": "norm of the gradients", "yaxis_type": "log", "yaxis_dtick": "D2"},
+        ),
         ("lr", _curves(trained, "lr"), {"yaxis_title": "learning rate", "yaxis_exponentformat": "e"}),
     ]
     common: dict[str, Any] = {"xaxis_title": "step", "xaxis_rangemode": "tozero", "showlegend": True}

@@ -31,7 +31,7 @@ def runs_table(runs: dict[str, Any], content_hash: str) -> Table | None:
         "run", "view", "clips", "steps", "last loss", "best top-1", "best val loss", "hidden", "epoch", "unreadable",
         "of this manifest",
     )  # fmt: skip
-    unused = {place for place in (6, 7) if all(row[place] is None for row in rows)}
+    unused = {place for place in (5, 6, 7) if all(row[place] is None for row in rows)}
     used = [place for place in range(len(columns)) if place not in unused]
     shown = [tuple(row[place] for place in used) for row in rows]
     return Table(tuple(columns[place] for place in used), shown, "Runs") if rows else None

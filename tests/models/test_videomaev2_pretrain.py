@@ -254,6 +254,7 @@ def test_released_forms_load(wrapped, tmp_path):
     torch.save(wrapped(source.state_dict()), tmp_path / "pretrained.pth")
     family, config = family_of(open_checkpoint(tmp_path / "pretrained.pth"))
     assert (family, config) == (FAMILIES["videomaev2_pretrain"], TINY)
+    assert open_checkpoint(tmp_path / "pretrained.pth").format.title == "VideoMAE pretraining checkpoint"
     found = model_from_checkpoint(tmp_path / "pretrained.pth").state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in source.state_dict().items())
 
@@ -275,6 +276,24 @@ def test_a_value_that_cannot_be_is_refused(changes, message: str):
 def test_clips_of_another_shape_are_refused():
     with pytest.raises(UsageError, match=r"it wants \(clips, 3, 8, 32, 32\)"):
         MaskedVideoMAEV2(TINY)(torch.zeros(1, 3, 6, 32, 32), *draw_masks(TINY, keys(1)))
+
+
+def test_a_decoder_in_float32_computes_in_float32_and_loses_less():
+    """The paper's (supplement, C.1); the release has the whole model under one autocast, and so has the default."""
+    torch.manual_seed(0)
+    model, paper = MaskedVideoMAEV2(TINY), MaskedVideoMAEV2(replace(TINY, decoder_fp32=True))
+    paper.load_state_dict(model.state_dict())
+    x, masks = torch.randn(8, 3, 8, 32, 32), model.draw_masks(keys(8))
+    exact = model(x, *masks)
+    assert torch.equal(paper(x, *masks), exact), "nothing changes in float32"
+    types: list[torch.dtype] = []
+    for net in (model, paper):
+        net.encoder.blocks[0].mlp.fc1.register_forward_hook(lambda *args: types.append(args[-1].dtype))
+        net.decoder.blocks[0].mlp.fc1.register_forward_hook(lambda *args: types.append(args[-1].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        errors = [(net(x, *masks).float() - exact).square().mean().sqrt().item() for net in (model, paper)]
+    assert types == [torch.bfloat16, torch.bfloat16, torch.bfloat16, torch.float32]
+    assert errors[1] < 0.8 * errors[0]
 
 
 def test_how_it_begins():

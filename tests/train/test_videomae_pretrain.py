@@ -98,6 +98,22 @@ def test_a_finetune_takes_its_encoder(begin, pretrained):
         begin("tiny-videomae-k400", "k400", *SHORT[2:], origin=origin)
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+def test_a_finetune_takes_the_encoder_of_a_released_pretraining(prefix, begin, pretrained, tmp_path):
+    """As DeepSpeed and torch.compile save it, it is known by its names alone, and what is left behind is said."""
+    source = read_checkpoint(pretrained / "best.pt")["model"]
+    path = tmp_path / "vit_tiny_hybrid_pt.pth"
+    torch.save({"module": {f"{prefix}{name}": tensor.half() for name, tensor in source.items()}}, path)
+    lines: list[str] = []
+    changes = (*SHORT, "start=checkpoint", "head=new")
+    run = begin("tiny-videomae-k710", "k710", *changes, origin=Origin(init=path), say=lines.append)
+    assert (
+        lines[0] == f"from the encoder of {path}: 41 tensors; left out: mask_token, norm, decoder, encoder_to_decoder"
+    )
+    qkv = run.model.state_dict()["blocks.2.attn.qkv.weight"]
+    assert torch.equal(qkv, source["encoder.blocks.2.attn.qkv.weight"].half().float())
+
+
 def test_a_pretraining_goes_on_from_another(begin, pretrained):
     lines: list[str] = []
     origin = Origin(init=pretrained / "best.pt")
@@ -114,6 +130,10 @@ def test_inspect_says_what_it_is_and_others_refuse_it(pretrained, experiment, tm
     found = json.loads(k710("inspect", best, "--json").stdout)
     assert (found["model"], found["preset"]) == ("VideoMAE V2 ViT-tiny, masked pretraining", "tiny")
     assert found["head"] is None
+    torch.save({"model": read_checkpoint(best)["model"]}, tmp_path / "released.pth")
+    released = json.loads(k710("inspect", tmp_path / "released.pth", "--json").stdout)
+    assert released["format"] == "VideoMAE pretraining checkpoint"
+    assert [one["name"] for one in released["published"]] == ["videomaev2-pretrain", "videomae-pretrain"]
     files = ("--manifest", manifest.path, "--folder", clips)
     for words in (
         ("eval", "--checkpoint", best, *files, "--view", "k400"),
