@@ -1,6 +1,7 @@
-"""The pictures of a report that docs/ shows: `python docs/pictures.py REPORT.html FOLDER` writes report-*.png there.
+"""The pictures that docs/ shows: `python docs/pictures.py REPORT.html FOLDER` writes report-*.png there, of a report, and
+with `--sheet FILE.png` that sheet of `k710 show`, in fewer bytes.
 
-Made by a headless chromium through playwright (both come with `pip install -e '.[dev]'` and `apt install chromium`).
+The report's are made by a headless chromium through playwright (both come with `pip install -e '.[dev]'` and `apt install chromium`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ ARGUMENTS = (
 @click.command(help=__doc__)
 @click.argument("report", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def main(report: Path, folder: Path) -> None:
+@click.option("--sheet", "sheets", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def main(report: Path, folder: Path, sheets: tuple[Path, ...]) -> None:
+    for sheet in sheets:
+        with Image.open(sheet) as picture:
+            write(folder / sheet.name, picture.convert("RGB"))
     names = ("chromium", "chromium-browser", "google-chrome")
     browser_path = next(filter(None, map(shutil.which, names)), None)
     if browser_path is None:
@@ -35,10 +40,14 @@ def main(report: Path, folder: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=list(ARGUMENTS))
         for name, (scheme, anchor) in SHOTS.items():
-            picture = small(shot(browser, report, scheme, anchor))
-            (folder / f"{name}.png").write_bytes(picture)
-            click.echo(f"{folder / name}.png: {len(picture):,} bytes")
+            write(folder / f"{name}.png", shot(browser, report, scheme, anchor))
         browser.close()
+
+
+def write(path: Path, picture: Image.Image) -> None:
+    content = small(picture)
+    path.write_bytes(content)
+    click.echo(f"{path}: {len(content):,} bytes")
 
 
 def shot(browser: Any, report: Path, scheme: str, anchor: str) -> Image.Image:

@@ -27,6 +27,11 @@ _EPS = 1e-6  # of the batch norm in the public code of He et al.
 class Linear(nn.Module):
     """Features (B, C) to scores (B, classes), in float32. A class that no clip of the training had has -inf."""
 
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor) -> None:
         super().__init__()
         for name, tensor in (("weight", weight), ("bias", bias), ("mean", mean), ("deviation", deviation)):
@@ -63,11 +68,11 @@ def fit_linear(
     `on_fit` is called after each fit, with its number. Raises TrainError where there are fewer than two classes, where
     nothing is held out, or everything.
     """
-    present, targets = class_ids.unique(return_inverse=True)
+    present, targets = torch.unique(class_ids, return_inverse=True)
     if len(present) < 2 or held_out.all() or not held_out.any():
         raise TrainError(
-            f"{len(features):,} clips of {len(present):,} classes are too few for a linear probe: it needs two classes, "
-            "and videos of which some can be held out"
+            f"{len(features):,} clips of {len(present):,} classes are too few for a linear probe: it needs two "
+            "classes, and videos of which some can be held out"
         )
     deviation, mean = torch.var_mean(features, 0, correction=0)
     deviation = (deviation + _EPS).sqrt()
@@ -117,7 +122,7 @@ def _logistic(x: Tensor, targets: Tensor, start: Tensor, l2: float) -> Tensor:
         optimizer.zero_grad()
         total = l2 / 2 / len(x) * rows[:, :-1].square().sum()
         total.backward()  # type: ignore[no-untyped-call]
-        for some, wanted in zip(x.split(_ROWS_AT_ONCE), targets.split(_ROWS_AT_ONCE), strict=True):
+        for some, wanted in zip(torch.split(x, _ROWS_AT_ONCE), torch.split(targets, _ROWS_AT_ONCE), strict=True):
             part = functional.cross_entropy(_scores(some, rows), wanted, reduction="sum") / len(x)
             part.backward()  # type: ignore[no-untyped-call]
             total = total.detach() + part.detach()

@@ -10,8 +10,8 @@ from k710.models.family import Family
 
 
 class FeatureModel(nn.Module):
-    """Clips (B, 3, T, H, W), normalised, to features (B, `width`): what the head of a model is given. Of a model without
-    classes it is what its own `features` gives.
+    """Clips (B, 3, T, H, W), normalised, to features (B, `width`): what the head of a model is given, or, of a model
+    without classes, what its own `features` gives.
 
     `model` loses its head, so it can be used for nothing else. In evaluation mode nothing is dropped from the features.
     """
