@@ -1,7 +1,8 @@
-"""The pictures that docs/ shows: `python docs/pictures.py REPORT.html FOLDER` writes report-*.png there, of a report, and
-with `--sheet FILE.png` that sheet of `k710 show`, in fewer bytes.
+"""The pictures that docs/ shows. `python docs/pictures.py REPORT.html FOLDER` writes report-*.png of a report there,
+and with `--sheet FILE.png` that sheet of `k710 show`, in fewer bytes.
 
-The report's are made by a headless chromium through playwright (both come with `pip install -e '.[dev]'` and `apt install chromium`).
+The report's are made by a headless chromium through playwright (both come with `pip install -e '.[dev]'` and
+`apt install chromium`).
 """
 
 from __future__ import annotations
