@@ -93,8 +93,8 @@ def command(
     with replacing(out) as file:
         sheet.save(file, format="png", optimize=True)
     counts = dataset.counts
-    shown, missing = min(len(clip_ids) or num_clips, len(dataset)), counted(counts.missing, "is", "are")
-    shown = min(shown, (len(clip_ids) or len(dataset)) - len(failures))
+    shown = min(len(clip_ids) or num_clips, (len(clip_ids) or len(dataset)) - len(failures))
+    missing = counted(counts.missing, "is", "are")
     unread = f"{len(failures):,} could not be read; " if failures else ""
     click.echo(f"{out}: {shown} of {counted(counts.loaded, 'clip')}; {unread}{missing} not here")
 
