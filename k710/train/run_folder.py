@@ -3,6 +3,7 @@
     RUN/
         recipe.yaml                      what was run, every value
         run.json                         on which clips, with which classes, by which versions
+        mix.yaml, left-out.json          of a run on a mix: its members, and the videos that could not be used
         log.jsonl                        a line for each step and each validation
         checkpoints/step-00001200.pt     everything a resume needs: the last few
         best.pt                          weights and head of the best validation: for use, not for a resume
@@ -30,6 +31,8 @@ from torch import nn
 from k710.errors import CheckpointError, TrainError
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
+from k710.loading.mix_file import Mix
+from k710.loading.mixed_dataset import LEFT_OUT, MixedDataset
 from k710.manifest.read import Manifest
 from k710.models.checkpoints.formats import OWN_MARK, OWN_VERSION
 from k710.recipes import recipe_text
@@ -43,6 +46,8 @@ from k710.version import __version__
 FOLDER = "checkpoints"
 BEST = "best.pt"
 LOG = "log.jsonl"
+MIX = "mix.yaml"
+LEFT_OUT_FILE = "left-out.json"
 _LOCK = ".lock"
 _STEP_FILE = re.compile(r"step-(\d{8})\.pt")
 
@@ -168,6 +173,16 @@ def write_facts(run: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
         file.write(yaml.safe_dump(recipe.as_dict(), sort_keys=False).encode())
 
 
+def write_mix(run: Path, mix: Mix, train: ClipDataset | MixedDataset) -> None:
+    """Write mix.yaml, with whole paths, and the videos that were left out with their reasons, where there are any."""
+    with replacing(run / MIX) as file:
+        file.write(yaml.safe_dump(mix.as_dict(), sort_keys=False, allow_unicode=True).encode())
+    left_out = train.left_out() if isinstance(train, MixedDataset) else {}
+    if left_out:
+        with replacing(run / LEFT_OUT_FILE) as file:
+            file.write((json.dumps(left_out, indent=1) + "\n").encode())
+
+
 def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
     """The recipe and the facts of a run. Raises CheckpointError where there is none."""
     try:
@@ -226,23 +241,30 @@ _CHANGEABLE = ("optim.gpu_batch_size", "model.checkpoint_blocks")
 
 def facts_of(
     recipe: TrainRecipe,
-    manifest: Manifest,
+    source: Manifest | Mix,
     media: Media,
-    train: ClipDataset,
-    val: ClipDataset | None,
+    train: ClipDataset | MixedDataset,
+    val: ClipDataset | MixedDataset | None,
     head: dict[str, Any] | None,
     origin: Origin,
 ) -> dict[str, Any]:
     """What run.json and every checkpoint record of a run: recipe, manifest, clips, labels, start, versions."""
     return {
         "recipe": recipe.as_dict(),
-        "manifest": {"content_hash": manifest.content_hash, "recipe": manifest.about["recipe"]},
-        "profile": media.profile_name,
+        **_source(source, media, train),
         "clips": {name: _clips(clips) for name, clips in (("train", train), ("val", val)) if clips is not None},
         "labels": head and {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
         "start": {"clip_weights": _recorded(origin.weights), "init": _recorded(origin.init)},
         "versions": {"k710": __version__, "torch": str(torch.__version__)},
     }
+
+
+def _source(source: Manifest | Mix, media: Media, train: ClipDataset | MixedDataset) -> dict[str, Any]:
+    if isinstance(train, MixedDataset):
+        return {"manifest": None, "profile": None, "mix": train.record()}
+    assert not isinstance(source, Mix)
+    manifest = {"content_hash": source.content_hash, "recipe": source.about["recipe"]}
+    return {"manifest": manifest, "profile": media.profile_name}
 
 
 def ignored_start(given: dict[str, Any], begun: dict[str, Any]) -> str | None:
@@ -264,7 +286,7 @@ def _start_files(start: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in start.items() if name != "run" and value}
 
 
-def _clips(clips: ClipDataset) -> dict[str, Any]:
+def _clips(clips: ClipDataset | MixedDataset) -> dict[str, Any]:
     return {"fingerprint": clips.fingerprint, **dataclasses.asdict(clips.counts)}
 
 
@@ -279,6 +301,11 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
     ]
     if changed:
         raise CheckpointError(f"{out}: the run there has another recipe: {'; '.join(changed)}")
+    if changed := _changed_members(old.get("mix"), facts.get("mix")):
+        raise CheckpointError(
+            f"{out}: the run there is on another mix: {'; '.join(changed)}. Go on with the old one, or start anew with "
+            "another --out"
+        )
     for split in ("train", "val"):
         was, now = old["clips"].get(split), facts["clips"].get(split)
         if (was or {}).get("fingerprint") != (now or {}).get("fingerprint"):
@@ -295,6 +322,24 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
         )
     if old["labels"] != facts["labels"]:
         raise CheckpointError(f"{out}: the run there has other labels: {old['labels']}, not {facts['labels']}")
+
+
+def _changed_members(was: list[dict[str, Any]] | None, now: list[dict[str, Any]] | None) -> list[str]:
+    """What is different between the records of two mixes; None is a run on a manifest."""
+    if was is None or now is None:
+        return [] if was is now else [f"it is on a {'manifest' if was is None else 'mix'} alone"]
+    old, new = ({member["name"]: member for member in members} for members in (was, now))
+    changed = [f"{name} is new" for name in new if name not in old] + [
+        f"{name} is gone" for name in old if name not in new
+    ]
+    for name in old.keys() & new.keys():
+        keys = [key for key in {**old[name], **new[name]} if old[name].get(key) != new[name].get(key)]
+        keys = [key for key in keys if key not in ("share", LEFT_OUT)]
+        told = [key for key in keys if key not in ("draws", "fingerprint")] or keys[:1]
+        changed += [f"{key} of {name} was {old[name].get(key)} and is {new[name].get(key)}" for key in told]
+    if not changed and list(old) != list(new):
+        changed = ["its members have another order"]
+    return changed
 
 
 def needed_bytes(model: nn.Module, recipe: TrainRecipe, *, keep: int) -> int:
