@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +17,15 @@ from torch.utils.data import Dataset
 
 from k710.errors import LoadError, UsageError
 from k710.loading.clip_index import NO_CLASS
-from k710.loading.clip_source import Media
-from k710.loading.dataset import DEFAULT_CACHE_BYTES, ClipDataset, Counts
+from k710.loading.dataset import DEFAULT_CACHE_BYTES, Counts
 from k710.loading.load_clip import ClipOptions, LoadedClip
-from k710.loading.mix_file import Mix, MixMember, read_mix
-from k710.loading.mix_order import MixOrder, Part
+from k710.loading.mix_file import Mix, read_mix
+from k710.loading.mix_member import LEFT_OUT, Member, of_folder, of_manifest
+from k710.loading.mix_order import MixOrder
 from k710.loading.order import EpochOrder, Sample
 from k710.loading.sampling import View
-from k710.loading.video_folder import VideoFolder, find_videos, left_out_text
-from k710.manifest.read import open_manifest
-from k710.random_key import Ints, RandomKey
-from k710.storage.remote import RemotePath
-from k710.storage.storage import local_folder
-
-LEFT_OUT = "left_out"  # of a member's record: so many files cannot be used, which does not change what is drawn
-
-
-@dataclass(frozen=True)
-class Member:
-    """An open member: its clips, those of them that are `chosen` (None: all), and how many are drawn in an epoch.
-
-    `record` says what it is, for the record of a run.
-    """
-
-    name: str
-    dataset: ClipDataset | VideoFolder
-    chosen: Ints | None
-    weight: float
-    record: dict[str, Any]
-
-    def __len__(self) -> int:
-        return len(self.dataset) if self.chosen is None else len(self.chosen)
-
-    @property
-    def part(self) -> Part:
-        return Part(self.name, len(self), max(round(self.weight * len(self)), 1))
-
-    @property
-    def prefix(self) -> str:
-        """Before a clip_id, since members may have clips of one id."""
-        return f"{self.name}/"
-
-    def clip_id(self, clip: int) -> str:
-        return self.prefix + self.dataset.clip_id(self._number(clip))
-
-    def load(self, clip: int, samples: Sequence[Sample]) -> list[LoadedClip]:
-        """Samples of one clip, without its class: members have different ones."""
-        loaded = self.dataset.load_clip(self._number(clip), samples, self.prefix)
-        return [one._replace(class_id=NO_CLASS) for one in loaded]
-
-    def _number(self, clip: int) -> int:
-        return clip if self.chosen is None else int(self.chosen[clip])
+from k710.loading.video_folder import VideoFolder
+from k710.random_key import RandomKey
 
 
 class MixedDataset(Dataset[LoadedClip]):
@@ -103,7 +61,7 @@ class MixedDataset(Dataset[LoadedClip]):
     @property
     def counts(self) -> Counts:
         """Over all members; a video that was left out counts as failed."""
-        counts = [_counts(member) for member in self.members]
+        counts = [member.counts for member in self.members]
         return Counts(*(sum(getattr(one, name) for one in counts) for name in ("in_split", "loaded", "failed")))
 
     @property
@@ -154,7 +112,7 @@ class MixedDataset(Dataset[LoadedClip]):
 
     def messages(self) -> list[str]:
         """A line on each member: its clips and its share of an epoch, and what was left out."""
-        return [line for member in self.members for line in _lines(member, self.clips_per_epoch)]
+        return [line for member in self.members for line in member.messages(self.clips_per_epoch)]
 
     def key(self, sample: Sample) -> RandomKey:
         """The key from which all random choices of a sample follow."""
@@ -206,9 +164,9 @@ def open_mix(
         own = options if wanted.stride is None else replace(options, stride=wanted.stride)
         try:
             member = (
-                _of_folder(name, wanted, own, split, say)
+                of_folder(name, wanted, own, split, say)
                 if wanted.manifest is None
-                else _of_manifest(name, wanted, own, split, cache, cache_bytes)
+                else of_manifest(name, wanted, own, split, cache, cache_bytes)
             )
         except (LoadError, UsageError) as error:
             raise type(error)(f"{mix.path}: {name}: {error}") from None
@@ -217,94 +175,3 @@ def open_mix(
     if not members:
         raise UsageError(f"{mix.path}: no member has {split} clips")
     return MixedDataset(members, options=options, training=split == "train")
-
-
-def _of_manifest(
-    name: str, wanted: MixMember, options: ClipOptions, split: str, cache: Path | None, cache_bytes: int
-) -> Member | None:
-    place = wanted.place("manifest")
-    assert place is not None
-    manifest = open_manifest(place)
-    manifest.catalogue.check_view(wanted.view)
-    store, folder = wanted.place("store"), wanted.place("folder")
-    is_remote = folder is None and isinstance(place if store is None else store, RemotePath)
-    media = Media(
-        store,
-        wanted.profile,
-        None if folder is None else local_folder(folder, "folder of clips"),
-        cache if is_remote else None,
-        cache_bytes,
-    )
-    try:
-        dataset = media.dataset(manifest, options, view=wanted.view, split=split, needs_labels=False)
-    except UsageError:
-        if split == "train":
-            raise
-        return None  # the lists that the manifest was built from have no such split
-    record = {
-        "manifest": manifest.content_hash,
-        "view": wanted.view,
-        "profile": media.profile_name,
-        "fingerprint": dataset.fingerprint,
-        "stride": options.stride,
-    }
-    return _member(name, wanted, dataset, record)
-
-
-def _of_folder(
-    name: str, wanted: MixMember, options: ClipOptions, split: str, say: Callable[[str], None]
-) -> Member | None:
-    if split != "train":
-        return None
-    place = wanted.place("folder")
-    assert place is not None
-    folder = local_folder(place, "folder of videos")
-    dataset = VideoFolder(
-        folder,
-        find_videos(folder, say=say),
-        options=options,
-        clip_frames=wanted.clip_frames,
-        short_side_px=wanted.short_side_px,
-    )
-    record = {
-        "fingerprint": dataset.fingerprint,
-        "stride": options.stride,
-        "clip_frames": wanted.clip_frames,
-        "short_side_px": wanted.short_side_px,
-        LEFT_OUT: len(dataset.left_out),
-    }
-    return _member(name, wanted, dataset, record)
-
-
-def _member(name: str, wanted: MixMember, dataset: ClipDataset | VideoFolder, record: dict[str, Any]) -> Member:
-    chosen = None
-    if wanted.clips is not None and wanted.clips < len(dataset):
-        # By the hashes of their ids, so that the choice hardly changes where clips come or go.
-        ids = (dataset.clip_id(clip).encode() for clip in range(len(dataset)))
-        hashes = b"".join(hashlib.blake2b(one, digest_size=8).digest() for one in ids)
-        chosen = np.sort(np.argsort(np.frombuffer(hashes, ">u8"), kind="stable")[: wanted.clips])
-    return Member(name, dataset, chosen, wanted.weight, {**record, "of_clips": len(dataset), "wanted": wanted.clips})
-
-
-def _counts(member: Member) -> Counts:
-    if isinstance(member.dataset, VideoFolder):
-        left_out = len(member.dataset.left_out)
-        return Counts(len(member) + left_out, len(member), left_out)
-    missing = member.dataset.counts.missing
-    return Counts(len(member) + missing, len(member), member.dataset.counts.failed)
-
-
-def _lines(member: Member, draws: int) -> list[str]:
-    of_all = "" if member.chosen is None else f" of {len(member.dataset):,}"
-    drawn = member.part.num_draws
-    line = f"{member.name}: {len(member):,}{of_all} {'clip' if len(member) == 1 and not of_all else 'clips'}"
-    if isinstance(member.dataset, VideoFolder):
-        line += f" ({member.dataset.content_text})"
-    elif missing := member.dataset.counts.missing:
-        line += f", {missing:,} are missing ({member.dataset.counts.failed:,} failed)"
-    lines = [f"{line}; {drawn:,} an epoch, {drawn / draws:.1%} of the draws"]
-    if (wanted := member.record["wanted"]) is not None and wanted > len(member):
-        lines.append(f"{member.name}: has no more clips than {len(member):,}, and {wanted:,} are wanted")
-    if isinstance(member.dataset, VideoFolder) and member.dataset.left_out:
-        lines.append(f"{member.name}: {left_out_text(member.dataset.left_out)}")
-    return lines

@@ -25,6 +25,7 @@ from k710.sources.known import KINETICS
 from k710.storage.storage import Location
 from k710.text import counted
 from k710.train import run_folder
+from k710.train.mix_record import write_mix
 from k710.train.recipe import TrainRecipe, augment_of, mix_of
 from k710.train.run import DEFAULT_OPTIONS, Run, RunOptions
 from k710.train.run_log import check_tensorboard
@@ -72,8 +73,8 @@ def prepare(
                 else:
                     run_folder.start_folder(out, resume=resume)  # again: another run may have begun there meanwhile
                     run_folder.write_facts(out, recipe, run.facts)
-                    if isinstance(opened, Mix):
-                        run_folder.write_mix(out, opened, run.train)
+                    if isinstance(opened, Mix) and isinstance(run.train, MixedDataset):
+                        write_mix(out, opened, run.train)
     for message in found[1].values() if found else ():
         say(f"{message}; going on from the one before it")
     if resumed is not None:

@@ -32,12 +32,13 @@ from k710.errors import CheckpointError, TrainError
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
 from k710.loading.mix_file import Mix
-from k710.loading.mixed_dataset import LEFT_OUT, MixedDataset
+from k710.loading.mixed_dataset import MixedDataset
 from k710.manifest.read import Manifest
 from k710.models.checkpoints.formats import OWN_MARK, OWN_VERSION
 from k710.recipes import recipe_text
 from k710.storage.storage import TEMPORARY_PREFIX, new_folder, replacing
 from k710.text import counted, data_size, os_error_text
+from k710.train.mix_record import changed_members
 from k710.train.read_recipe import train_recipe_from
 from k710.train.recipe import TrainRecipe
 from k710.train.start import Origin
@@ -46,8 +47,6 @@ from k710.version import __version__
 FOLDER = "checkpoints"
 BEST = "best.pt"
 LOG = "log.jsonl"
-MIX = "mix.yaml"
-LEFT_OUT_FILE = "left-out.json"
 _LOCK = ".lock"
 _STEP_FILE = re.compile(r"step-(\d{8})\.pt")
 
@@ -173,16 +172,6 @@ def write_facts(run: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
         file.write(yaml.safe_dump(recipe.as_dict(), sort_keys=False).encode())
 
 
-def write_mix(run: Path, mix: Mix, train: ClipDataset | MixedDataset) -> None:
-    """Write mix.yaml, with whole paths, and the videos that were left out with their reasons, where there are any."""
-    with replacing(run / MIX) as file:
-        file.write(yaml.safe_dump(mix.as_dict(), sort_keys=False, allow_unicode=True).encode())
-    left_out = train.left_out() if isinstance(train, MixedDataset) else {}
-    if left_out:
-        with replacing(run / LEFT_OUT_FILE) as file:
-            file.write((json.dumps(left_out, indent=1) + "\n").encode())
-
-
 def read_facts(run: Path) -> tuple[TrainRecipe, dict[str, Any]]:
     """The recipe and the facts of a run. Raises CheckpointError where there is none."""
     try:
@@ -301,7 +290,7 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
     ]
     if changed:
         raise CheckpointError(f"{out}: the run there has another recipe: {'; '.join(changed)}")
-    if changed := _changed_members(old.get("mix"), facts.get("mix")):
+    if changed := changed_members(old.get("mix"), facts.get("mix")):
         raise CheckpointError(
             f"{out}: the run there is on another mix: {'; '.join(changed)}. Go on with the old one, or start anew with "
             "another --out"
@@ -322,24 +311,6 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
         )
     if old["labels"] != facts["labels"]:
         raise CheckpointError(f"{out}: the run there has other labels: {old['labels']}, not {facts['labels']}")
-
-
-def _changed_members(was: list[dict[str, Any]] | None, now: list[dict[str, Any]] | None) -> list[str]:
-    """What is different between the records of two mixes; None is a run on a manifest."""
-    if was is None or now is None:
-        return [] if was is now else [f"it is on a {'manifest' if was is None else 'mix'} alone"]
-    old, new = ({member["name"]: member for member in members} for members in (was, now))
-    changed = [f"{name} is new" for name in new if name not in old] + [
-        f"{name} is gone" for name in old if name not in new
-    ]
-    for name in old.keys() & new.keys():
-        keys = [key for key in {**old[name], **new[name]} if old[name].get(key) != new[name].get(key)]
-        keys = [key for key in keys if key not in ("share", LEFT_OUT)]
-        told = [key for key in keys if key not in ("draws", "fingerprint")] or keys[:1]
-        changed += [f"{key} of {name} was {old[name].get(key)} and is {new[name].get(key)}" for key in told]
-    if not changed and list(old) != list(new):
-        changed = ["its members have another order"]
-    return changed
 
 
 def needed_bytes(model: nn.Module, recipe: TrainRecipe, *, keep: int) -> int:
