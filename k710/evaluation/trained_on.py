@@ -90,7 +90,10 @@ def unrecorded(runs: tuple[dict[str, Any], ...]) -> list[str]:
     init = start.get("init") if isinstance(start, dict) else None
     mixes = [run["mix"] for run in runs if isinstance(run.get("mix"), list)]
     members = [one for mix in mixes for one in mix if isinstance(one, dict) and "manifest" not in one]
-    folders = [f"it saw the videos of a folder, {one.get('name')}; which these are is not known" for one in members]
+    folders = [
+        f"it was trained on a folder of videos ({one.get('name')}); whether these clips are among them is not known"
+        for one in members
+    ]
     return [*([f"it started from {init}; what that was trained on is not recorded"] if init else []), *folders]
 
 
