@@ -32,7 +32,8 @@ def write_mix(run: Path, mix: Mix, train: MixedDataset) -> None:
 def changed_members(was: list[dict[str, Any]] | None, now: list[dict[str, Any]] | None) -> list[str]:
     """What is different between the records of two mixes; None is a run on a manifest."""
     if was is None or now is None:
-        return [] if was is now else [f"it is on a {'manifest' if was is None else 'mix'} alone"]
+        kinds = ["a manifest" if one is None else "a mix" for one in (was, now)]
+        return [] if was is now else [f"it was on {kinds[0]} and is on {kinds[1]}"]
     old, new = ({member["name"]: member for member in members} for members in (was, now))
     changed = [f"{name} is new" for name in new if name not in old] + [
         f"{name} is gone" for name in old if name not in new
