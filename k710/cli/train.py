@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from k710.train.run import RunOptions
     from k710.train.start import Origin
 
+_PLACES = ("manifest", "folder", "store", "profile")  # options that say where clips are
+
 
 @click.command("train")
 @click.option(
@@ -124,7 +126,7 @@ def command(
             for message in messages:
                 step.say(message)
         out = out or Path("runs") / Path(recipe).stem
-        source = _source(manifest, mix, folder, store)
+        source = _source(manifest, mix, folder)
         media = media_of(store, profile, folder, cache, cache_gb)
         origin = Origin(clip_weights, init, dialect, interpolate_positions, teacher, teacher_dialect)
         options = RunOptions(workers or 0, compiled, keep, save_every * 60, report_every, tensorboard)
@@ -134,22 +136,25 @@ def command(
             _train(step, chosen, source, out, origin, media, options, resume, device, workers is None)
 
 
-def _source(manifest: Location | None, mix: str | None, folder: Path | None, store: Location | None) -> Location | Mix:
-    """What is trained on: a manifest, a mix, or a folder of videos. Raises UsageError where it is not one of them."""
+def _source(manifest: Location | None, mix: str | None, folder: Path | None) -> Location | Mix:
+    """What is trained on: a manifest, a mix, or a folder of videos. Raises UsageError where it is not one of them.
+
+    What is typed wins over the environment and k710.toml, where a manifest or a store may be named for all commands.
+    """
     from k710.errors import UsageError
     from k710.loading.mix_file import mix_of_folder, read_mix
 
-    if mix is not None:
-        has_profile = click.get_current_context().get_parameter_source("profile") is ParameterSource.COMMANDLINE
-        given = {"--manifest": manifest, "--folder": folder, "--store": store, "--profile": has_profile or None}
-        if others := [option for option, value in given.items() if value is not None]:
-            raise UsageError(f"--mix and {others[0]}: the file of a mix says where its clips are")
+    source_of = click.get_current_context().get_parameter_source
+    typed = [name for name in ("mix", *_PLACES) if source_of(name) is ParameterSource.COMMANDLINE]
+    if mix is not None and (not typed or "mix" in typed):
+        if others := [name for name in typed if name in _PLACES]:
+            raise UsageError(f"--mix and --{others[0]}: the file of a mix says where its clips are")
         return read_mix(mix)
     if manifest is not None:
         return manifest
     if folder is None:
         raise UsageError("what to train on is missing: --manifest DIR, --mix FILE, or --folder DIR for any videos")
-    if store is not None:
+    if "store" in typed:
         raise UsageError("--store is where the clips of a manifest are, and no --manifest is given")
     return mix_of_folder(folder)
 

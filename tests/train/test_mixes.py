@@ -222,7 +222,7 @@ def test_what_needs_classes_is_refused(mix, tmp_path):
         )
 
 
-def test_the_command_line(k710, mix, experiment, tmp_path):
+def test_the_command_line(k710, mix, experiment, tmp_path, monkeypatch):
     train_it = ("train", "--recipe", "tiny-videomae-pretrain", "--out", tmp_path / "run")
     result = k710(*train_it, "--mix", mix, "--dry-run")
     assert result.exit_code == 0, result.output
@@ -235,6 +235,14 @@ def test_the_command_line(k710, mix, experiment, tmp_path):
     ):
         result = k710(*train_it, *options)
         assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k710.toml").write_text('manifest = "nowhere"\nstore = "nowhere"\n')
+    result = k710(*train_it, "--mix", mix, "--dry-run")
+    assert result.exit_code == 0, "what is typed wins over the project's options"
+    (tmp_path / "k710.toml").write_text(f'[train]\nmix = "{mix}"\n')
+    assert "clips: 52 train" in k710(*train_it, "--dry-run").stdout
+    of_manifest = ("--manifest", experiment[0].path, "--folder", experiment[1])
+    assert "clips: 38 train" in k710(*train_it, *of_manifest, "--dry-run").stdout
     result = k710(*train_it, "--mix", tmp_path / "none.yaml")
     assert result.exit_code == 1
     assert "none.yaml" in result.stderr
