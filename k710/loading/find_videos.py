@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -55,8 +56,8 @@ class FoundVideos(NamedTuple):
 def find_videos(folder: Path, *, say: Callable[[str], None] = lambda line: None) -> FoundVideos:
     """Every file below `folder` that has the suffix of a video, looked into where that has not been done before.
 
-    Hidden files and folders, and links to folders, are passed over. Raises LoadError where it is no folder, and where
-    no file can be used.
+    Hidden files and folders are passed over; links to folders are left out too, by name. Raises LoadError where it is
+    no folder, and where no file can be used.
     """
     if not folder.is_dir():
         raise LoadError(f"{folder}: no folder of videos")
@@ -83,27 +84,38 @@ def left_out_text(left_out: dict[str, str]) -> str:
 
 
 def _looked_into(folder: Path, kept_at: Path, say: Callable[[str], None]) -> tuple[pa.Table, dict[str, str], int]:
-    kept = {(row["file"], row["size"], row["changed_ns"]): row for row in _kept(kept_at).to_pylist()}
-    rows: dict[str, dict[str, Any] | None] = {}
+    """_SCHEMA of all files that can be named in it, sorted; the problems of the others; the number of other files."""
+    kept = _kept(kept_at)
+    row_of = dict(zip(kept["file"].to_pylist(), itertools.count()))
+    sizes, times = (kept[name].to_numpy() for name in ("size", "changed_ns"))
+    known: list[int] = []
+    new: list[str] = []
     unnamed: dict[str, str] = {}
     num_others = 0
     for name, state in _files(folder):
+        row = row_of.get(name)
         if state is None:
             num_others += 1
+        elif stat.S_ISDIR(state.st_mode):
+            unnamed[printable(name)] = "a link to a folder, which is not followed"
         elif not _is_text(name):
             unnamed[printable(name)] = "its name is not UTF-8"
+        elif row is not None and (sizes[row], times[row]) == (state.st_size, state.st_mtime_ns):
+            known.append(row)
         else:
-            rows[name] = kept.get((name, state.st_size, state.st_mtime_ns))
-    new = [name for name, row in rows.items() if row is None]
+            new.append(name)
+    table = kept.take(pa.array(known, pa.int64()))
     if new:
         say(f"{folder}: looking into {counted(len(new), 'video')}")
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-            rows |= zip(new, threads.map(partial(_look, folder), new), strict=True)
-    found = [rows[name] for name in sorted(rows)]
-    table = pa.Table.from_pylist([row for row in found if row is not None], _SCHEMA)
-    if new or len(found) != len(kept):
-        with replacing(kept_at) as file, pa.ipc.new_file(file, _SCHEMA.with_metadata(_MARK)) as writer:
-            writer.write_table(table.replace_schema_metadata(_MARK))
+            table = pa.concat_tables(
+                [table, pa.Table.from_pylist(list(threads.map(partial(_look, folder), new)), _SCHEMA)]
+            )
+    table = table.sort_by("file")
+    if new or len(known) != len(kept):
+        table = table.replace_schema_metadata(_MARK)
+        with replacing(kept_at) as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
     return table, unnamed, num_others
 
 
@@ -121,9 +133,12 @@ def _kept(path: Path) -> pa.Table:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Every file that is not hidden, by its path below the folder; without its state where it is not named a video."""
+    """Every file that is not hidden and every link to a folder, by its path below `folder`; without its state where it
+    is not named a video."""
     for above, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for linked in (path for path in map(Path(above).joinpath, folders) if path.is_symlink()):
+            yield linked.relative_to(folder).as_posix(), linked.stat()
         for name in sorted(names):
             path = Path(above, name)
             inside = path.relative_to(folder).as_posix()

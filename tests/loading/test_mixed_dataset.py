@@ -12,6 +12,7 @@ from k710.engine.part import Share
 from k710.errors import LoadError, ManifestError, UsageError
 from k710.loading.augment.augment import Augment
 from k710.loading.order import Sample
+from tests.helpers.numbered_stores import make_numbered, numbers
 from tests.helpers.tiny_media import clip_file, read_number
 
 pytest_plugins = ("tests.helpers.run_fixtures",)
@@ -125,6 +126,24 @@ def test_val_is_of_the_manifests_alone(mixed, experiment, tmp_path):
     (tmp_path / "mix.yaml").write_text(f"own: {{folder: {mixed.parent / 'own'}}}\n")
     with pytest.raises(UsageError, match="no member has val clips"):
         open_mix(tmp_path / "mix.yaml", options=WINDOW, split="val")
+
+
+@pytest.mark.slow
+def test_members_have_stores_and_profiles_of_their_own(k710, tmp_path):
+    numbered = make_numbered(tmp_path, k710, ("frames", "h264"))
+    (tmp_path / "mix.yaml").write_text(
+        "frames: {manifest: m, view: k400, profile: frames}\n"
+        f"h264: {{manifest: m, view: k400, store: {tmp_path / 'm/store'}, stride: 2}}\n"
+        "files: {manifest: m, view: k400, folder: clips}\n"
+    )
+    dataset = open_mix(tmp_path / "mix.yaml", options=WINDOW)
+    count = len(open_dataset(numbered.manifest, view="k400", profile="h264"))
+    assert [len(member) for member in dataset.members] == [count] * 3
+    loaded = [dataset[Sample(clip, 5)] for clip in range(3 * count)]
+    assert {one.clip_id.partition("/")[0] for one in loaded} == {"frames", "h264", "files"}
+    for one in loaded[count:]:
+        assert numbers(one.pixels) == one.frames.tolist()
+        assert one.frames[-1] - one.frames[0] == (7 if one.clip_id.startswith("h264/") else 15)
 
 
 def test_more_clips_than_there_are_is_said(mixed, tmp_path):

@@ -51,6 +51,7 @@ def test_what_cannot_be_used_is_left_out_by_name_and_reason(videos):
     (videos / "cut\n.mp4").write_bytes((videos / "a/long.mp4").read_bytes()[:2000])
     (videos / "link.mkv").symlink_to(videos / "nowhere.mkv")
     os.mkfifo(videos / "pipe.avi")
+    (videos / "linked").symlink_to(videos / "a")
     Path(os.fsdecode(os.fsencode(videos) + b"/caf\xe9.mp4")).write_bytes(b"")
     found = find_videos(videos)
     assert len(found.usable) == 2
@@ -61,10 +62,11 @@ def test_what_cannot_be_used_is_left_out_by_name_and_reason(videos):
         "link.mkv": "No such file or directory",
         "pipe.avi": "a pipe, a socket, a device or a folder, no file",
         "caf\\udce9.mp4": "its name is not UTF-8",
+        "linked": "a link to a folder, which is not followed",
     }
     text = found_videos.left_out_text(find_videos(videos).left_out)
-    assert text.startswith("5 files left out: caf\\udce9.mp4: its name is not UTF-8; cut\\n.mp4: does not decode: ")
-    assert text.endswith("; and 2 more")
+    assert text.startswith("6 files left out: caf\\udce9.mp4: its name is not UTF-8; cut\\n.mp4: does not decode: ")
+    assert text.endswith("; and 3 more")
 
 
 def test_a_file_is_looked_into_once_and_again_when_it_has_changed(videos, monkeypatch):

@@ -15,6 +15,7 @@ from k710.errors import CheckpointError, UsageError
 from k710.evaluation.trained_on import _views_and_hashes, unrecorded
 from k710.loading.clip_source import Media
 from k710.loading.mix_file import mix_of_folder, read_mix
+from k710.report.figures.runs import run_figures
 from k710.train.loop import train
 from k710.train.prepare import prepare
 from k710.train.read_recipe import read_train_recipe
@@ -113,6 +114,11 @@ def test_evaluations_find_the_manifests_of_a_mix(uninterrupted, experiment):
     assert unrecorded((record,)) == [
         "it was trained on a folder of videos (films); whether these clips are among them is not known"
     ]
+
+
+def test_a_report_names_the_members(uninterrupted):
+    (run,) = run_figures([uninterrupted[0]])["runs"]
+    assert (run["view"], run["clips"], run["content_hash"], run["steps"]) == ("k710 + films", 52, None, 10)
 
 
 def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_bit_for_bit(uninterrupted, mix, tmp_path):
