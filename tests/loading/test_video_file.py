@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
 from k710.errors import LoadError
 from k710.loading.decoders import video_file
 from k710.loading.decoders.video_file import Timing, frames_at, probe
-from tests.helpers.numbered_files import numbers, written_by_ffmpeg
+from tests.helpers.numbered_files import LOOK, numbers, raw_video, written_by_ffmpeg
 
 FRAMES = 500
 FILES = {
@@ -46,6 +48,22 @@ def test_a_window_anywhere_has_its_frames_as_far_apart_as_they_should_be(files, 
         found = np.array(numbers(frames_at(files / name, timing, wanted)))
         assert (np.diff(found) == 4).all(), start
         assert abs(found[0] - start) <= OFF.get(name, 0)
+
+
+@pytest.mark.parametrize(("form", "codec"), [
+    ("webm", "libvpx-vp9 -b:v 300k -deadline realtime -cpu-used 8"), ("matroska", "libx264 -pix_fmt yuv420p"),
+])  # fmt: skip
+def test_a_recording_that_nobody_finished_has_no_length_and_no_list_of_key_frames(tmp_path, form, codec):
+    size = f"{LOOK.width_px}x{LOOK.height_px}"
+    options = f"-v error -f rawvideo -pix_fmt rgb24 -s {size} -r 25 -i - -c:v {codec} -g 100 -f {form} pipe:1"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *options.split()]
+    path = tmp_path / "recorded.webm"
+    path.write_bytes(subprocess.run(command, input=raw_video(300), capture_output=True, check=True).stdout)
+    timing = probe(path)
+    assert timing == pytest.approx((300, 0.0, 25.0))
+    for start in (0, 150, 236):
+        wanted = start + 4 * np.arange(16)
+        assert numbers(frames_at(path, timing, wanted)) == wanted.tolist()
 
 
 @pytest.mark.parametrize("name", ["b_frames.mp4", "vp9.webm", "h264.ts"])

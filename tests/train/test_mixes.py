@@ -220,6 +220,18 @@ def test_a_folder_of_videos_needs_no_file_and_has_no_val(mix, tmp_path):
     assert read_checkpoint(tmp_path / "run/best.pt")["step"] == 2
 
 
+def test_a_process_that_sees_other_files_is_refused(mix, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Process, "gather", lambda process, value: [["others"] if isinstance(value, list) else None, value]
+    )
+    recipe, _ = read_train_recipe("tiny-videomae-pretrain", CHANGES)
+    second = Process(torch.device("cpu"), rank=1)
+    with pytest.raises(UsageError, match="its clips are not those of process 0: all processes must see the same files"):
+        prepare(
+            recipe, read_mix(str(mix)), tmp_path / "run", second, origin=Origin(), media=Media(), say=lambda line: None
+        )
+
+
 def test_what_needs_classes_is_refused(mix, tmp_path):
     recipe, _ = read_train_recipe("tiny-k710")
     with pytest.raises(UsageError, match=r"mix\.yaml: a mix and a folder of videos have no classes"):
