@@ -30,6 +30,7 @@ from k710.text import counted, os_error_text, printable
 
 _VERSION = 1  # of what is kept, and of what a look finds
 _ENDS_BYTES = 1 << 16
+_KEPT_AFTER = 4096  # files
 _SCHEMA = pa.schema(
     [
         pa.field("file", pa.string()),  # below the folder, with /
@@ -107,19 +108,23 @@ def _looked_into(folder: Path, kept_at: Path, say: Callable[[str], None]) -> tup
     table = kept.take(pa.array(known, pa.int64()))
     if new:
         say(f"{folder}: looking into {counted(len(new), 'video')}")
-        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-            table = pa.concat_tables(
-                [table, pa.Table.from_pylist(list(threads.map(partial(_look, folder), new)), _SCHEMA)]
-            )
-    table = table.sort_by("file")
-    if new or len(known) != len(kept):
-        table = table.replace_schema_metadata(_MARK)
-        with replacing(kept_at) as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        for start in range(0, len(new), _KEPT_AFTER):  # a stop loses no more than these
+            rows = list(threads.map(partial(_look, folder), new[start : start + _KEPT_AFTER]))
+            table = pa.concat_tables([table, pa.Table.from_pylist(rows, _SCHEMA)])
+            _keep(kept_at, table)
+    table = table.sort_by("file")  # whatever was kept, and in whichever order the files were found
+    if not new and len(known) != len(kept):
+        _keep(kept_at, table)
     return table, unnamed, num_others
 
 
 _MARK = {b"k710": str(_VERSION).encode()}
+
+
+def _keep(path: Path, table: pa.Table) -> None:
+    with replacing(path) as file, pa.ipc.new_file(file, _SCHEMA.with_metadata(_MARK)) as writer:
+        writer.write_table(table.replace_schema_metadata(_MARK))
 
 
 def _kept(path: Path) -> pa.Table:

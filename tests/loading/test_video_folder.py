@@ -82,15 +82,38 @@ def test_a_file_is_looked_into_once_and_again_when_it_has_changed(videos, monkey
     assert again.left_out == first.left_out
     assert (len(lines), sorted(looked)) == (1, ["long.mp4", "short.MP4", "text.mp4"]), "broken ones are kept too"
     before = opened(videos).fingerprint
+    shutil.rmtree(videos.parent / "cache")
+    assert opened(videos).fingerprint == opened(videos).fingerprint == before
+    assert len(looked) == 6
     clip_file(videos / "text.mp4", seconds=1)
     (videos / "short.MP4").unlink()
     assert find_videos(videos, say=lines.append).usable["file"].to_pylist() == ["a/long.mp4", "text.mp4"]
     assert lines[1:] == [f"{videos}: looking into 1 video"]
-    assert looked[3:] == ["text.mp4"]
+    assert looked[6:] == ["text.mp4"]
     assert opened(videos).fingerprint != before
     kept = next((videos.parent / "cache").glob("videos/*.arrow"))
     kept.write_bytes(kept.read_bytes()[:100])
     assert len(find_videos(videos).usable) == 2, "a damaged cache is made again"
+
+
+def test_a_look_that_is_stopped_has_kept_what_it_found(videos, monkeypatch):
+    looked: list[str] = []
+
+    def probe(path):
+        if len(looked) == 1:
+            raise KeyboardInterrupt
+        looked.append(path.name)
+        return known(path)
+
+    known = found_videos.probe
+    with monkeypatch.context() as patched:
+        patched.setattr(found_videos, "_KEPT_AFTER", 1)
+        patched.setattr(found_videos, "probe", probe)
+        with pytest.raises(KeyboardInterrupt):
+            find_videos(videos)
+    lines: list[str] = []
+    assert len(find_videos(videos, say=lines.append).usable) == 2
+    assert lines == [f"{videos}: looking into 1 video"]
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_place_or_the_time(videos, tmp_path):
