@@ -110,8 +110,7 @@ def command(
     \b
     Examples:
       k710 train --recipe tiny-k710 --manifest manifests/k710 --out runs/tiny --set epochs=3 --set batch_size=8
-      k710 train --recipe videomae-pretrain-b --mix mix.yaml --out runs/pretrain
-      k710 train --recipe videomae-pretrain-b --folder videos --out runs/pretrain
+      k710 train --recipe tiny-videomae-pretrain --folder clips --out runs/films --set steps=2 --set epochs=0
     """
     with one_message():
         step = steps()
