@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store
+from k710.cli.common import COMMA_LIST, FILE, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--separator", help="Separator of path and class index; UniFormerV2's configs need a comma.  [a space]")
 @click.option("--store", type=FOLDER_OR_URL, help="With hf: add the place of each clip's media in this store.")
 @click.option("--profile", help="With hf and --store: the encode profile.  [h264]")
+@click.option("--about", type=FILE, help="With hf: a YAML file with what only you know, for croissant.json.")
 @click.option("--videos", type=FOLDER, help="With fiftyone: export the clips in this folder of files.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def command(
@@ -89,7 +90,9 @@ def _hf(
     manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
 ) -> None:
     from k710.export.card import Exported, card
+    from k710.export.croissant import CROISSANT, view_croissant
     from k710.export.hf import CARD, data_file, export_hf
+    from k710.export.stated import Stated, read_stated
 
     if "profile" in given and "store" not in given:
         raise click.UsageError("--profile needs --store")
@@ -99,10 +102,18 @@ def _hf(
         files = {split: data_file(split) for split in rows}
         return card(manifest, store=store, exported=Exported(view_name, common["dialect"], rows, files))
 
-    written = export_hf(manifest, out, view_name=view_name, store=store, card_of=card_of, **common)
+    stated = read_stated(given["about"]) if "about" in given else Stated()
+
+    def croissant_of(files: dict[str, bytes]) -> str:
+        return view_croissant(manifest, {data_file(split): content for split, content in files.items()}, stated)
+
+    written = export_hf(
+        manifest, out, view_name=view_name, store=store, card_of=card_of, croissant_of=croissant_of, **common
+    )
     for split, rows in written.items():
         click.echo(f"{out / data_file(split)}: {counted(rows, 'clip')}")
     click.echo(f"{out / CARD}: the card")
+    click.echo(f"{out / CROISSANT}: Croissant")
 
 
 def _fiftyone(
@@ -129,6 +140,7 @@ _OF_FORM = {
     "separator": _LISTS,
     "store": ("hf",),
     "profile": ("hf",),
+    "about": ("hf",),
     "videos": ("fiftyone",),
 }
 _WRITERS = {"hf": _hf, "fiftyone": _fiftyone}

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from k710.export.croissant import CROISSANT
 from k710.export.lists import check_out, held_folder, split_parts, write_files
 from k710.manifest.listings import class_ids_of, split_name
 from k710.manifest.read import Manifest
@@ -42,6 +43,7 @@ def export_hf(
     splits: tuple[str, ...] = (),
     store: Store | None = None,
     card_of: Callable[[dict[str, int]], str] | None = None,
+    croissant_of: Callable[[dict[str, bytes]], str] | None = None,
     force: bool = False,
 ) -> dict[str, int]:
     """Write a view as a dataset folder; returns rows by split.
@@ -49,13 +51,14 @@ def export_hf(
     Columns: clip_id, youtube_id, time_start_s, time_end_s, and `label`, a ClassLabel of the view's names in the order
     of the dialect (null in lists without labels). View k710 also has {release}_split and {release}_label for each
     release of the manifest. With a store, there are the columns of MEDIA, null for a clip that is not settled. Every
-    clip of the split has a row, fetched or not. `card_of` makes README.md from the rows by split. Raises UsageError for
+    clip of the split has a row, fetched or not. `card_of` makes README.md from the rows by split, and `croissant_of`
+    makes croissant.json from the Parquet files by split. Raises UsageError for
     an unknown view or dialect, or a split without clips; ManifestError for a folder that is a manifest, or an existing
     file without `force`; StoreError for a damaged store.
     """
     clips = manifest.clips
     parts = split_parts(view(clips, view_name, manifest.catalogue, dialect=dialect), splits)
-    names = [*map(data_file, parts), *([CARD] if card_of else ())]
+    names = [*map(data_file, parts), *([CARD] if card_of else ()), *([CROISSANT] if croissant_of else ())]
     check_out(out, names, force=force)
     releases = manifest.sources if view_name == UNION.name else ()
     media = None if store is None else store.best_rows(("clip_id", *MEDIA)).combine_chunks()
@@ -76,6 +79,8 @@ def export_hf(
         pa.parquet.write_table(pa.table(columns, schema=schema), sink, compression="zstd", row_group_size=1 << 15)
         contents[data_file(split)] = bytes(sink.getvalue())
     counts = {split: part.num_rows for split, part in parts.items()}
+    if croissant_of is not None:
+        contents[CROISSANT] = croissant_of({split: contents[data_file(split)] for split in parts}).encode()
     if card_of is not None:
         contents[CARD] = card_of(counts).encode()
     with held_folder(out):
