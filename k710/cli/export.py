@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FILE, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store
+from k710.cli.common import COMMA_LIST, FILE, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store, steps
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--separator", help="Separator of path and class index; UniFormerV2's configs need a comma.  [a space]")
 @click.option("--store", type=FOLDER_OR_URL, help="With hf: add the place of each clip's media in this store.")
 @click.option("--profile", help="With hf and --store: the encode profile.  [h264]")
+@click.option("--media", is_flag=True, default=None, help="With hf and --store: put the videos into the files.")
 @click.option("--about", type=FILE, help="With hf: a YAML file with what only you know, for croissant.json.")
 @click.option("--videos", type=FOLDER, help="With fiftyone: export the clips in this folder of files.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -94,26 +96,40 @@ def _hf(
     from k710.export.hf import CARD, data_file, export_hf
     from k710.export.stated import Stated, read_stated
 
-    if "profile" in given and "store" not in given:
-        raise click.UsageError("--profile needs --store")
+    for name in ("profile", "media"):
+        if name in given and "store" not in given:
+            raise click.UsageError(f"--{name} needs --store")
     store = named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
 
+    with_media = "media" in given
+
     def card_of(rows: dict[str, int]) -> str:
-        files = {split: data_file(split) for split in rows}
-        return card(manifest, store=store, exported=Exported(view_name, common["dialect"], rows, files))
+        files = {split: data_file(split, media=with_media) for split in rows}
+        return card(manifest, store=store, exported=Exported(view_name, common["dialect"], rows, files, with_media))
 
     stated = read_stated(given["about"]) if "about" in given else Stated()
 
     def croissant_of(files: dict[str, bytes]) -> str:
         return view_croissant(manifest, {data_file(split): content for split, content in files.items()}, stated)
 
+    step = steps()
     written = export_hf(
-        manifest, out, view_name=view_name, store=store, card_of=card_of, croissant_of=croissant_of, **common
+        manifest,
+        out,
+        view_name=view_name,
+        store=store,
+        media=with_media,
+        card_of=card_of,
+        croissant_of=croissant_of,
+        on_progress=partial(step, "writing videos"),
+        **common,
     )
+    step.end()
     for split, rows in written.items():
-        click.echo(f"{out / data_file(split)}: {counted(rows, 'clip')}")
+        click.echo(f"{out / data_file(split, media=with_media)}: {counted(rows, 'clip')}")
     click.echo(f"{out / CARD}: the card")
-    click.echo(f"{out / CROISSANT}: Croissant")
+    if not with_media:
+        click.echo(f"{out / CROISSANT}: Croissant")
 
 
 def _fiftyone(
@@ -141,6 +157,7 @@ _OF_FORM = {
     "store": ("hf",),
     "profile": ("hf",),
     "about": ("hf",),
+    "media": ("hf",),
     "videos": ("fiftyone",),
 }
 _WRITERS = {"hf": _hf, "fiftyone": _fiftyone}

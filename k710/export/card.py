@@ -32,6 +32,7 @@ class Exported:
     dialect: str
     rows: dict[str, int]  # by split
     files: dict[str, str]  # by split, relative to the card
+    media: bool = False  # whether the videos are in the files
 
 
 def card(manifest: Manifest, *, store: Store | None = None, exported: Exported | None = None) -> str:
@@ -141,10 +142,14 @@ def _exported(exported: Exported | None) -> str:
     if exported is None:
         return ""
     rows = [[split, count, exported.files[split]] for split, count in exported.rows.items()]
+    media = (
+        "The column `video` holds the video\nof each clip that was fetched."
+        if exported.media
+        else "Of a clip's\nmedia only its place in the store is here, where the export was given one."
+    )
     return f"""## What is here
 
-View `{exported.view}`, a row per clip, fetched or not; class indices in the order `{exported.dialect}`. Of a clip's
-media only its place in the store is here, where the export was given one.
+View `{exported.view}`, a row per clip, fetched or not; class indices in the order `{exported.dialect}`. {media}
 
 {_table(["split", "clips", "file"], rows)}"""
 

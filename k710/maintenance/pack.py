@@ -2,7 +2,7 @@
 
 OUT/
     {view}-{split}-{number:06d}.tar   WebDataset samples: {clip_id}.mp4, {clip_id}.cls, {clip_id}.json
-    shards.json                       what they hold and were made of; written last
+    shards.json                       what they hold and were made of, and an index of wids; written last
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _pack(
         **({"labels": list(names)} if (names := _own_labels(manifest, packing)) else {}),
         "shards": [],
     }
-    with _replacing_folder(out) as folder, _Tars(store) as tars:
+    with _replacing_folder(out) as folder, StoredClips(store) as tars:
         parts = np.array_split(order, -(-len(rows) // packing.shard_clips))
         for number, part in enumerate(parts):
             on_progress(sum(shard["clips"] for shard in about["shards"]), len(rows))
@@ -115,9 +115,16 @@ def _pack(
             about["shards"].append(_write_shard(folder / name, [rows[index] for index in part], packing, tars))
         if isinstance(folder, RemotePath):
             _check_alone(folder, about["shards"])
+        about |= _wids_index(about["shards"])
         with replacing(folder / COMMIT) as file:
             file.write((json.dumps(about, indent=1) + "\n").encode())
     return about
+
+
+def _wids_index(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """What makes shards.json an index of wids, the random access of WebDataset: see `wids_specs.py` of wids 0.1."""
+    listed = [{"url": one["file"], "nsamples": one["clips"], "filesize": one["bytes"]} for one in shards]
+    return {"wids_version": 1, "shardlist": listed}
 
 
 def _own_labels(manifest: Manifest, packing: Packing) -> tuple[str, ...]:
@@ -189,14 +196,14 @@ _FACTS = ("width", "height", "fps", "num_frames")
 _JOINED = pa.schema([("clip_id", pa.string()), ("label", pa.string()), ("class_id", pa.int16())])
 
 
-class _Tars:
+class StoredClips:
     """Clips out of the store's tars. Some tars stay open, since neighbours in a shard come from all over the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._open: dict[str, IO[bytes]] = {}  # the last one used is the last
 
-    def __enter__(self) -> _Tars:
+    def __enter__(self) -> StoredClips:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -231,7 +238,7 @@ class _Tars:
         return read_media(tar, row)
 
 
-def _write_shard(path: Location, rows: list[dict[str, Any]], packing: Packing, tars: _Tars) -> dict[str, Any]:
+def _write_shard(path: Location, rows: list[dict[str, Any]], packing: Packing, tars: StoredClips) -> dict[str, Any]:
     with replacing(path) as file:
         hashed = HashedFile(file)
         for row, media in zip(rows, tars.read_all(rows), strict=True):
