@@ -15,6 +15,7 @@ from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.manifest.read import Manifest
+    from k710.store.store import Store
 
 
 @click.command("export")
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     "--format",
     "form",
     required=True,
-    help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf or fiftyone.",
+    help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf, fiftyone or lance.",
 )
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files, one per split.")
 @click.option(
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
 )
 @click.option("--template", help="Path of a clip's file; see docs/export.md.  [{clip_id}.mp4]")
 @click.option("--separator", help="Separator of path and class index; UniFormerV2's configs need a comma.  [a space]")
-@click.option("--store", type=FOLDER_OR_URL, help="With hf: add the place of each clip's media in this store.")
-@click.option("--profile", help="With hf and --store: the encode profile.  [h264]")
-@click.option("--media", is_flag=True, default=None, help="With hf and --store: put the videos into the files.")
+@click.option("--store", type=FOLDER_OR_URL, help="With hf or lance: add the place of each clip's media in this store.")
+@click.option("--profile", help="With --store: the encode profile.  [h264]")
+@click.option("--media", is_flag=True, default=None, help="With --store: put the videos into the files.")
 @click.option("--about", type=FILE, help="With hf: a YAML file with what only you know, for croissant.json.")
 @click.option("--videos", type=FOLDER, help="With fiftyone: export the clips in this folder of files.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -96,11 +97,7 @@ def _hf(
     from k710.export.hf import CARD, data_file, export_hf
     from k710.export.stated import Stated, read_stated
 
-    for name in ("profile", "media"):
-        if name in given and "store" not in given:
-            raise click.UsageError(f"--{name} needs --store")
-    store = named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
-
+    store = _store_of(given)
     with_media = "media" in given
 
     def card_of(rows: dict[str, int]) -> str:
@@ -132,6 +129,29 @@ def _hf(
         click.echo(f"{out / CROISSANT}: Croissant")
 
 
+def _lance(
+    manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
+) -> None:
+    from k710.export.lance_folder import export_lance, lance_folder
+
+    store, step = _store_of(given), steps()
+    progress = partial(step, "writing videos")
+    written = export_lance(
+        manifest, out, view_name=view_name, store=store, media="media" in given, on_progress=progress, **common
+    )
+    step.end()
+    for split, rows in written.items():
+        click.echo(f"{out / lance_folder(split)}: {counted(rows, 'clip')}")
+
+
+def _store_of(given: dict[str, Any]) -> Store | None:
+    """The store that the options name; --profile and --media need one."""
+    for name in ("profile", "media"):
+        if name in given and "store" not in given:
+            raise click.UsageError(f"--{name} needs --store")
+    return named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
+
+
 def _fiftyone(
     manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
 ) -> None:
@@ -154,10 +174,10 @@ _LISTS = ("slowfast", "videomae", "videomaev2-pretrain", "mmaction2")
 _OF_FORM = {
     "template": (*_LISTS, "fiftyone"),
     "separator": _LISTS,
-    "store": ("hf",),
-    "profile": ("hf",),
+    "store": ("hf", "lance"),
+    "profile": ("hf", "lance"),
     "about": ("hf",),
-    "media": ("hf",),
+    "media": ("hf", "lance"),
     "videos": ("fiftyone",),
 }
-_WRITERS = {"hf": _hf, "fiftyone": _fiftyone}
+_WRITERS = {"hf": _hf, "fiftyone": _fiftyone, "lance": _lance}

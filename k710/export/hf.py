@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
@@ -14,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from k710.errors import StoreError, UsageError
 from k710.export.croissant import CROISSANT
 from k710.export.hf_videos import FEATURE as VIDEO_FEATURE
-from k710.export.hf_videos import FILE_BYTES, VIDEO, parts_of, video_files, write_videos
+from k710.export.hf_videos import FILE_BYTES, VIDEO, check_room, check_videos, parts_of, video_files, write_videos
 from k710.export.hf_videos import TYPE as VIDEO_TYPE
 from k710.export.lists import check_out, held_folder, split_parts, write_files
 from k710.manifest.listings import class_ids_of, split_name
@@ -26,7 +24,6 @@ from k710.manifest.views import view
 from k710.sources.known import UNION
 from k710.storage.storage import new_folder
 from k710.store.store import Store
-from k710.text import data_size
 
 CARD = "README.md"
 
@@ -64,10 +61,33 @@ def export_hf(
     clip of the split has a row, fetched or not. With `media`, there is also the column `video` with the clip's video
     from the store, of the feature Video, and the files of a split are numbered; then no croissant.json is written.
     `on_progress(done, total)` counts these videos. `card_of` makes README.md from the rows by split, and `croissant_of`
-    makes croissant.json from the Parquet files by split. Raises UsageError for
-    an unknown view or dialect, or a split without clips; ManifestError for a folder that is a manifest, or an existing
-    file without `force`; StoreError for a damaged store.
+    makes croissant.json from the Parquet files by split. Raises UsageError for an unknown view or dialect, or a split
+    without clips; ManifestError for a folder that is a manifest, or an existing file without `force`; StoreError for a
+    damaged store, and for videos that are not there or have no room.
     """
+    tables, features = view_tables(manifest, view_name, dialect=dialect, splits=splits, store=store)
+    counts = {split: table.num_rows for split, table in tables.items()}
+    card_text = {CARD: card_of(counts).encode()} if card_of else {}
+    if media:
+        assert store is not None
+        _export_videos(out, tables, _schema(features | {VIDEO: VIDEO_FEATURE}), store, card_text, force, on_progress)
+        return counts
+    contents = {data_file(split): _parquet(table) for split, table in tables.items()}
+    names = [*contents, *card_text, *([CROISSANT] if croissant_of else ())]
+    check_out(out, names, force=force)
+    if croissant_of is not None:
+        contents[CROISSANT] = croissant_of({split: contents[data_file(split)] for split in tables}).encode()
+    with held_folder(out):
+        check_out(out, names, force=force)  # check again, because another export may have finished
+        write_files(out, contents | card_text)
+    return counts
+
+
+def view_tables(
+    manifest: Manifest, view_name: str, *, dialect: str, splits: tuple[str, ...], store: Store | None
+) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+    """The rows of a view by split, with the columns that export_hf describes; and these columns as `datasets` names
+    their kinds. Raises UsageError and StoreError as export_hf."""
     clips = manifest.clips
     parts = split_parts(view(clips, view_name, manifest.catalogue, dialect=dialect), splits)
     releases = manifest.sources if view_name == UNION.name else ()
@@ -85,21 +105,7 @@ def export_hf(
             rows = pc.index_in(part["clip_id"], value_set=stored["clip_id"].combine_chunks())
             columns |= {name: stored[name].take(rows) for name in MEDIA}
         tables[split] = pa.table(columns, schema=schema)
-    counts = {split: table.num_rows for split, table in tables.items()}
-    card_text = {CARD: card_of(counts).encode()} if card_of else {}
-    if media:
-        assert store is not None
-        _export_videos(out, tables, _schema(features | {VIDEO: VIDEO_FEATURE}), store, card_text, force, on_progress)
-        return counts
-    contents = {data_file(split): _parquet(table) for split, table in tables.items()}
-    names = [*contents, *card_text, *([CROISSANT] if croissant_of else ())]
-    check_out(out, names, force=force)
-    if croissant_of is not None:
-        contents[CROISSANT] = croissant_of({split: contents[data_file(split)] for split in tables}).encode()
-    with held_folder(out):
-        check_out(out, names, force=force)  # check again, because another export may have finished
-        write_files(out, contents | card_text)
-    return counts
+    return tables, features
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -123,17 +129,9 @@ def _export_videos(
     for split, table in tables.items():
         cut = parts_of(table, FILE_BYTES)
         parts |= dict(zip(video_files(split, len(cut)), cut, strict=True))
-    total = sum(table.num_rows - table["tar"].null_count for table in tables.values())
-    if not total:
-        raise StoreError(f"{store.root}: has none of these clips in profile {store.profile_folder}")
-    if any("mjpeg" in table["suffix"].to_pylist() for table in tables.values()):
-        raise UsageError(f"profile {store.profile_folder} holds pictures, not videos; take another --profile")
+    total = check_videos(tables, store)
     check_out(out, [*parts, *card_text], force=force)
-    needed = sum(pc.sum(table["size"]).as_py() or 0 for table in tables.values())
-    if (
-        free := shutil.disk_usage(next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())).free
-    ) < needed:
-        raise StoreError(f"{out}: {data_size(needed)} are needed, {data_size(free)} are free")
+    check_room(out, tables)
     clips = count(1)
     with held_folder(out), new_folder(out / "data"):
         check_out(out, [*parts, *card_text], force=force)

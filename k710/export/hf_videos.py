@@ -7,16 +7,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
+from k710.errors import StoreError, UsageError
 from k710.maintenance.pack import StoredClips
 from k710.storage.storage import replacing
 from k710.store.store import Store
+from k710.text import data_size
 
 VIDEO = "video"
 FEATURE: dict[str, Any] = {"_type": "Video"}
@@ -24,6 +28,25 @@ TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]
 
 FILE_BYTES = 500_000_000  # the Hub advises files of this size
 _GROUP_BYTES = 50_000_000  # a row group is in memory as a whole, also in the Hub's viewer
+
+
+def check_videos(tables: dict[str, pa.Table], store: Store) -> int:
+    """How many clips of the tables have a video in the store. Raises StoreError for none, UsageError for a profile that
+    holds pictures."""
+    if any("mjpeg" in table["suffix"].to_pylist() for table in tables.values()):
+        raise UsageError(f"profile {store.profile_folder} holds pictures, not videos; take another --profile")
+    total: int = sum(table.num_rows - table["tar"].null_count for table in tables.values())
+    if not total:
+        raise StoreError(f"{store.root}: has none of these clips in profile {store.profile_folder}")
+    return total
+
+
+def check_room(out: Path, tables: dict[str, pa.Table]) -> None:
+    """Raise StoreError where the disk of `out` has no room for the videos."""
+    needed = sum(pc.sum(table["size"]).as_py() or 0 for table in tables.values())
+    disk = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    if (free := shutil.disk_usage(disk).free) < needed:
+        raise StoreError(f"{out}: {data_size(needed)} are needed, {data_size(free)} are free")
 
 
 def parts_of(table: pa.Table, most_bytes: int) -> list[pa.Table]:
@@ -55,11 +78,12 @@ def write_videos(
         codecs = dict.fromkeys(columns, "zstd") | {f"{VIDEO}.bytes": "none", f"{VIDEO}.path": "zstd"}
         with pa.parquet.ParquetWriter(file, schema, compression=codecs, use_dictionary=columns) as writer:
             for group in parts_of(part, _GROUP_BYTES):
-                videos = pa.array(_videos(group, clips, on_clip), TYPE)
+                videos = pa.array(videos_of(group, clips, on_clip), TYPE)
                 writer.write_table(group.append_column(VIDEO, videos).cast(schema), row_group_size=group.num_rows)
 
 
-def _videos(group: pa.Table, clips: StoredClips, on_clip: Callable[[], None]) -> Iterator[dict[str, Any] | None]:
+def videos_of(group: pa.Table, clips: StoredClips, on_clip: Callable[[], None]) -> Iterator[dict[str, Any] | None]:
+    """For each row its video's `bytes` and file name, the `path`; None without a video. Raises as `write_videos`."""
     rows = group.select(["clip_id", "tar", "offset", "size", "sha256", "suffix"]).to_pylist()
     contents = clips.read_all([row for row in rows if row["tar"] is not None])
     for row in rows:

@@ -191,5 +191,5 @@ FORMS: dict[str, tuple[str, Callable[[pa.Table, str, str], bytes]]] = {
     "parquet": (".parquet", _parquet),
 }
 
-# Formats that are folders with more than lists: hf.py, fiftyone.py.
-FOLDER_FORMS = ("hf", "fiftyone")
+# Formats that are folders with more than lists: hf.py, fiftyone.py, lance_folder.py.
+FOLDER_FORMS = ("hf", "fiftyone", "lance")

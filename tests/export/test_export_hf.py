@@ -243,7 +243,7 @@ def test_what_cannot_be_exported(k710, sample, tmp_path, options, message):
         ("hf", ("--separator", ","), "--separator needs"),
         ("hf", ("--videos", "x"), "--videos needs --format fiftyone, not with hf"),
         ("hf", ("--profile", "h264"), "--profile needs --store"),
-        ("fiftyone", ("--store", "x"), "--store needs --format hf, not with fiftyone"),
+        ("fiftyone", ("--store", "x"), "--store needs --format hf or lance, not with fiftyone"),
         ("fiftyone", ("--videos", "x", "--template", "{clip_id}"), "--template and --videos cannot be combined"),
     ],
 )
