@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from k710.errors import ManifestError
 from k710.export.croissant import CROISSANT
 from k710.export.hf_videos import FEATURE as VIDEO_FEATURE
 from k710.export.hf_videos import FILE_BYTES, VIDEO, check_room, check_videos, parts_of, video_files, write_videos
@@ -135,9 +136,21 @@ def _export_videos(
     clips = count(1)
     with held_folder(out), new_folder(out / "data"):
         check_out(out, [*parts, *card_text], force=force)
+        _check_other_parts(out, tables, parts, force=force)
         for name, part in parts.items():
             write_videos(out / name, part, schema, store, on_clip=lambda: on_progress(next(clips), total))
         write_files(out, card_text)
+
+
+def _check_other_parts(out: Path, splits: Iterable[str], parts: Iterable[str], *, force: bool) -> None:
+    """Remove the files of these splits from an export with more or fewer parts, which a reader would take for clips of
+    this one. Raises ManifestError for such files without `force`."""
+    others = [path for split in splits for path in (out / "data").glob(f"{split}-?????-of-?????.parquet")]
+    for path in others:
+        if path.relative_to(out).as_posix() not in parts:
+            if not force:
+                raise ManifestError(f"{path}: exists already; --force replaces it")
+            path.unlink()
 
 
 def _names_of(manifest: Manifest, dialect: str, view: str) -> tuple[str, ...]:

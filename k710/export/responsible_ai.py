@@ -155,11 +155,12 @@ def _limitations(facts: CardFacts) -> list[str]:
 
 def _persons(facts: CardFacts) -> list[str]:
     youtube = any(facts.catalogue[source].ids == YOUTUBE for source in facts.recipe.sources)
-    of_what = "YouTube IDs" if youtube else "IDs of videos"
-    return [
-        f"The table holds {of_what}, times and class names; it has no column on persons. The videos show people, who "
-        "may be recognisable. Owners may remove their videos at any time, and copies should follow."
-    ]
+    ids = "YouTube IDs" if youtube else "IDs of videos"
+    what = f"The table holds {ids}, times and class names; it has no column on persons."
+    shown = "The videos show people, who may be recognisable."
+    videos = shown if _has_kinetics(facts) else ""
+    removed = "Owners may remove their videos at any time, and copies should follow."
+    return [" ".join(part for part in (what, videos, removed) if part)]
 
 
 def joined_fields(known: dict[str, list[str]], added: dict[str, list[str]]) -> dict[str, str | list[str]]:

@@ -242,3 +242,11 @@ def test_hostile_text_stays_text(mlc, k710, tmp_path):
     dataset = mlc.Dataset(str(out / "croissant.json"))
     assert len(rows(dataset, "clips")) == 1
     assert dataset.metadata.license == [hostile]
+
+
+def test_of_a_users_own_source_nothing_is_known_of_its_making(k710, tmp_path):
+    (tmp_path / "mine.csv").write_text("label,youtube_id,time_start,time_end,split\narchery,aaaaaaaaaaa,1,11,train\n")
+    assert k710("build", "--sources", f"mine={tmp_path / 'mine.csv'}", "--out", tmp_path / "m").exit_code == 0
+    known = responsible_ai(card_facts(open_manifest(tmp_path / "m")))
+    assert not {"dataAnnotationPlatform", "dataBiases"} & known.keys()
+    assert not any("Kinetics-400" in text or "people" in text for texts in known.values() for text in texts)

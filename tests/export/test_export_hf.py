@@ -10,13 +10,14 @@ import pytest
 
 from k710 import open_manifest
 from k710.export.hf import MEDIA, export_hf
+from k710.fetch.encode.jobs import Made
 from k710.lists.labels import class_names
 from k710.manifest.views import split_of, splits_of, view
 from k710.sources.known import KNOWN_SOURCES, VIEWS
 from k710.store.store import Store
 from k710.text import counted
 from tests.cli.test_bad_input import assert_refused, files_of
-from tests.helpers.small_stores import clips_of, fake_media, manifest_of, put
+from tests.helpers.small_stores import MEASURED, clips_of, fake_media, manifest_of, put
 
 datasets = pytest.importorskip("datasets", reason="not installed: no exported dataset was opened")
 
@@ -197,7 +198,26 @@ def test_the_videos_themselves(k710, load, tmp_path, stored, monkeypatch):
     streamed = load(tmp_path / "hf", split="val", streaming=True).cast_column("video", datasets.Video(decode=False))
     assert next(iter(streamed))["video"]["bytes"] == next(iter(contents.values()))
     assert_refused(k710(*arguments), "val-00000-of-00002.parquet: exists already; --force replaces it")
+    monkeypatch.setattr("k710.export.hf.FILE_BYTES", 10**6)  # now in one file: those of before would be clips twice
+    assert_refused(k710(*arguments), "exists already; --force replaces it")
+    (tmp_path / "hf" / "README.md").unlink()
+    assert_refused(k710(*arguments), "-of-00002.parquet: exists already; --force replaces it")
     assert k710(*arguments, "--force").exit_code == 0
+    assert set(files_of(tmp_path / "hf" / "data")) == {"val-00000-of-00001.parquet"}
+    assert len(load(tmp_path / "hf", split="val")) == 5
+
+
+def test_a_profile_of_pictures_has_no_videos(k710, tmp_path, monkeypatch):
+    manifest, store = manifest_of(k710, tmp_path, clips_of(1, "val")), Store(tmp_path / "store", "h264")
+    monkeypatch.setattr("tests.helpers.small_stores.made_of", as_pictures)
+    put(store, {"clip-000000_000000_000002": fake_media("x")})
+    result = k710("export", manifest, "--format", "hf", "--store", store.root, "--media", "--out", tmp_path / "hf")
+    assert_refused(result, "profile h264 holds pictures, not videos; take another --profile", exit_code=2)
+
+
+def as_pictures(scratch: Path, clip_id: str, media: bytes) -> Made:
+    (scratch / clip_id).write_bytes(media)
+    return Made(clip_id, path=str(scratch / clip_id), suffix="mjpeg", measured=MEASURED)
 
 
 def test_videos_that_are_not_there(k710, tmp_path, stored):
