@@ -54,8 +54,8 @@ def command(
 ) -> None:
     """Write list files for other trainers.
 
-    Writes one file per split of a view, with class indices in the given dialect. The formats hf and fiftyone write a
-    folder for Hugging Face's datasets or for FiftyOne.
+    Writes one file per split of a view, with class indices in the given dialect. The formats hf, fiftyone and lance
+    write a folder for Hugging Face's datasets, for FiftyOne or for Lance. --media adds the videos of a store.
 
     \b
     Examples:
