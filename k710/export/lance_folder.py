@@ -62,7 +62,7 @@ def export_lance(
             with replacing_folder(out / lance_folder(split)) as folder:
                 batches = _batches(named, store if media else None, lambda: on_progress(next(clips), total))
                 schema = named.schema.append(_BLOB) if media else named.schema
-                lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches), str(folder), mode="overwrite")
+                lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches), str(folder))
     return {split: table.num_rows for split, table in tables.items()}
 
 
