@@ -72,7 +72,9 @@ def _check(difference: float, discordant: float) -> None:
 def _rejected(number: int, better: float, alpha: float) -> float:
     """The chance that the test rejects, of `number` discordant clips, if one model has each with chance `better`."""
     first_fair, fair = _binomial(number, 0.5)
-    bound = first_fair + int(np.searchsorted(np.cumsum(fair), alpha / 2, side="right")) - 1  # the most of the rarer side
+    bound = (
+        first_fair + int(np.searchsorted(np.cumsum(fair), alpha / 2, side="right")) - 1
+    )  # the most of the rarer side
     if bound < 0:
         return 0.0
     first, chances = _binomial(number, better)

@@ -74,8 +74,8 @@ def adjusted_wald(only_one: int, only_other: int, number: int) -> Interval:
 def bootstrap(one: Bools, other: Bools, videos: npt.NDArray[np.int64], *, seed: int, resamples: int) -> Interval:
     """The percentile interval of the difference of two accuracies (other - one), videos resampled with replacement.
 
-    `one`, `other`: (clips,) whether each is right; `videos`: (clips,) a number of the clip's video, because clips of one
-    video are not independent. Videos of the same counts are alike, so a resample is one draw of how often each kind of
+    `one`, `other`: (clips,) whether each is right; `videos`: (clips,) a number of the clip's video, because clips of
+    one video are not independent. Videos of the same counts are alike, so a resample is one draw of how often each kind of
     video comes: it takes no time per clip, and is the same distribution. Efron (1979), Ann. Stat. 7.
     """
     _, place = np.unique(videos, return_inverse=True)
