@@ -14,10 +14,11 @@ import numpy as np
 from k710.errors import ListError, TrainError
 from k710.evaluation.files import PREDICTIONS, read_predictions
 from k710.lists.annotation_rows import column_names, quoted, split_fields, whole_seconds
-from k710.lists.clip_names import ClipName, parse_clip_name
+from k710.lists.clip_names import parse_clip_name
 from k710.lists.list_bytes import list_text
 from k710.loading.clip_index import NO_CLASS
 from k710.sources.source import YOUTUBE_ID
+from k710.sources.video_ids import clip_id_of, split_clip_id
 
 # In the order in which they are asked. `id` may be a row's number: a column counts whose first row names a clip.
 CLIP_COLUMNS = (
@@ -104,7 +105,7 @@ def _of_csv(path: Path) -> Answers:
         raise ListError(f"line {numbered[0][0]}: not CSV ({error})") from None
     rows = list(_rows(numbered[1:], columns, delimiter))
     prediction, label = _prediction_column(columns), _first(LABEL_COLUMNS, columns)
-    clips = [str(clip) for clip in _clips(rows, columns)]
+    clips = _clips(rows, columns)
     predicted = _classes(rows, prediction, empty_allowed=False)
     labels: Sequence[Any] = _classes(rows, label, empty_allowed=True) if label else [None] * len(rows)
     return Answers(path, clips, predicted, labels, lines=[number for number, _ in rows])
@@ -142,31 +143,36 @@ def _first(names: Sequence[str], columns: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
-def _clips(rows: Sequence[tuple[int, dict[str, str]]], columns: Sequence[str]) -> list[ClipName | str]:
-    """The clip of each row: a name with ID and span, or what the file calls it where that may be a user's own ID."""
+def _clips(rows: Sequence[tuple[int, dict[str, str]]], columns: Sequence[str]) -> list[str]:
+    """The clip of each row: the video, and the span where the row tells it."""
     named = [name for name in CLIP_COLUMNS if name in columns]
     if not named:
         raise ListError(f"line 1 names no column of clips among {quoted(','.join(columns))}; call it clip")
     if {"youtube_id", "time_start", "time_end"} <= set(columns):
         return [_of_span(number, row) for number, row in rows]
-    column = next((name for name in named if _is_name(rows[0][1][name])), named[0])
-    clips: list[ClipName | str] = []
+    column = next((name for name in named if _clip(name, rows[0][1][name]) is not None), named[0])
+    clips = []
     for number, row in rows:
-        if not _is_name(row[column]):
+        clip = _clip(column, row[column])
+        if clip is None:
             raise ListError(f"line {number}: {column} {quoted(row[column])} names no clip, or more than one")
-        clips.append(parse_clip_name(row[column]) or row[column])
+        clips.append(clip)
     return clips
 
 
-def _is_name(text: str) -> bool:
-    return "~" in text or parse_clip_name(text) is not None
+def _clip(column: str, text: str) -> str | None:
+    """The clip that a cell names: as k710 writes it, or in any form of a path; None where there is none, or several."""
+    if (column in ("clip_id", "youtube_id") or "~" in text) and split_clip_id(text) is not None:
+        return text
+    named = parse_clip_name(text)
+    return None if named is None else str(named)
 
 
-def _of_span(number: int, row: dict[str, str]) -> ClipName:
+def _of_span(number: int, row: dict[str, str]) -> str:
     start_s, end_s = whole_seconds(row["time_start"]), whole_seconds(row["time_end"])
     if not re.fullmatch(YOUTUBE_ID, row["youtube_id"]) or start_s is None or end_s is None or not 0 <= start_s < end_s:
         raise ListError(f"line {number}: no YouTube ID with a span in whole seconds: {quoted(','.join(row.values()))}")
-    return ClipName(row["youtube_id"], (start_s, end_s))
+    return clip_id_of(row["youtube_id"], (start_s, end_s))
 
 
 def _classes(rows: Sequence[tuple[int, dict[str, str]]], column: str, *, empty_allowed: bool) -> list[Any]:

@@ -75,8 +75,8 @@ def bootstrap(one: Bools, other: Bools, videos: npt.NDArray[np.int64], *, seed: 
     """The percentile interval of the difference of two accuracies (other - one), videos resampled with replacement.
 
     `one`, `other`: (clips,) whether each is right; `videos`: (clips,) a number of the clip's video, because clips of
-    one video are not independent. Videos of the same counts are alike, so a resample is one draw of how often each kind of
-    video comes: it takes no time per clip, and is the same distribution. Efron (1979), Ann. Stat. 7.
+    one video are not independent. Videos of the same counts are alike, so a resample is one draw of how often each kind
+    of video comes: it takes no time per clip, and is the same distribution. Efron (1979), Ann. Stat. 7.
     """
     _, place = np.unique(videos, return_inverse=True)
     per_video = np.stack([np.bincount(place), np.bincount(place, other.astype(float) - one)], axis=1).astype(np.int64)

@@ -136,13 +136,15 @@ def _of_pair(found: Comparison, pair: Pair) -> Iterable[str]:
     if pair.full is None or found.in_list is None:
         return
     low, high = pair.full
-    if low > 0 or high < 0:
-        yield "The clips that are missing cannot turn this: on the whole list the sign is the same whatever they are."
+    elsewhere = counted(found.in_list - found.num_common, "clip that is", "clips that are")
+    if found.in_list == found.num_common:
+        yield "All clips of the list are common."
+    elif low > 0 or high < 0:
+        yield f"The {elsewhere} not common cannot turn this: whatever they are, the sign is the same on the whole list."
     elif pair.break_even is not None and pair.difference:
-        elsewhere = found.in_list - found.num_common
         yield (
-            f"The {counted(elsewhere, 'clip that is', 'clips that are')} not common could turn it: on the whole list the "
-            f"two are equal if the difference there is {_points(pair.break_even)} points."
+            f"The {elsewhere} not common could turn it: on the whole list the two are equal if the difference there is "
+            f"{_points(pair.break_even)} points."
         )
 
 
@@ -161,7 +163,7 @@ def _left_out(found: Comparison) -> Iterable[str]:
 def _methods(found: Comparison) -> str:
     words = {
         "bootstrap": f"percentile bootstrap of {found.resamples:,} resamples of videos",
-        "adjusted Wald": f"Wald's with a clip more on each side (where only one has right fewer than {FEW_DISCORDANT} clips)",
+        "adjusted Wald": f"Wald's with a clip more on each side (below {FEW_DISCORDANT} clips that only one has right)",
     }
     used = list(dict.fromkeys(pair.method for pair in found.pairs))
     return f"of the accuracies Wilson's, of the differences {' or '.join(words[name] for name in used)}"
