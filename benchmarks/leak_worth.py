@@ -3,10 +3,10 @@
     python benchmarks/leak_worth.py              # about two minutes of one core
 
 K400's test list is drawn, and half of its videos are in K700's train list too, as some of the real one are. `k710`, the
-published policy, holds out val lists alone and leaves these videos in train; `k710-strict` holds them out. A third train
-set has as many other videos in their place, for what more clips alone are worth. The same small network of three 3D
-convolutions learns from each, without augmentation, and the answers are compared on the same test clips. (UniFormerV2's
-tiny preset takes half an hour for that; table9e.py has a leak with it.) Footage is drawn in memory, as there.
+published policy, holds out val lists alone and leaves these videos in train; `k710-strict` holds them out. A third
+train set has as many other videos in their place, for what more clips alone are worth. The same small network of three
+3D convolutions learns from each, without augmentation, and the answers are compared on the same test clips. Footage is
+drawn in memory. (table9e.py has a leak with UniFormerV2's tiny preset, which takes much longer.)
 """
 
 from __future__ import annotations
@@ -184,10 +184,9 @@ def main() -> None:
     for name, parts in found["compared"].items():
         for part, row in parts.items():
             low, high = row["interval"]
-            print(
-                f"{name}, test clips {part}: {row['one']:.1%} -> {row['other']:.1%}, {100 * row['difference']:+.1f} points "
-                f"({100 * low:+.1f} to {100 * high:+.1f}), {row['clips']} clips, p {row['p']:.2g}"
-            )
+            print(f"{name}, test clips {part}: {row['one']:.1%} -> {row['other']:.1%}, ", end="")
+            print(f"{100 * row['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), ", end="")
+            print(f"{row['clips']} clips, p {row['p']:.2g}")
     print(f"discordant {found['discordant']:.1%}; clips for 80 % power: {found['clips_needed']}; {found['power']}")
     print(f"{time.perf_counter() - begin_s:.0f} s")
     if options.out:

@@ -30,7 +30,7 @@ PREDICTION_COLUMNS = (
     *("y_pred", "top1"),
 )
 LABEL_COLUMNS = ("label", "class", "target", "truth", "ground_truth", "gt", "true_label", "y_true")
-_INDEX = re.compile(r"-?[0-9]+(?:\.0+)?")
+_INDEX = re.compile(r"-?[0-9]{1,9}(?:\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ def _of_csv(path: Path) -> Answers:
         columns, delimiter = column_names(numbered[0][1])
     except csv.Error as error:
         raise ListError(f"line {numbered[0][0]}: not CSV ({error})") from None
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise ListError(f"line {numbered[0][0]}: column {quoted(twice[0])} stands there twice")
     rows = list(_rows(numbered[1:], columns, delimiter))
     prediction, label = _prediction_column(columns), _first(LABEL_COLUMNS, columns)
     clips = _clips(rows, columns)

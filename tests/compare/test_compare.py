@@ -190,6 +190,13 @@ def test_columns_of_a_release(tmp_path):
     assert table.common.all()
 
 
+def test_an_id_that_looks_numbered_is_one_where_the_column_says_so(tmp_path):
+    """`clip-000001` could be any file's name; below clip_id it is what k710 writes."""
+    rows = [("clip-000001_000001_000011", K400[0], K400[0]), ("clip-000002", K400[0], K400[0])]
+    one, other = (write(tmp_path / f"{x}.csv", "clip_id,prediction,label", rows) for x in "ab")
+    assert together(one, other).clip_ids == ("clip-000001_000001_000011", "clip-000002")
+
+
 def test_a_video_with_two_clips_is_not_guessed(tmp_path):
     """A bare ID could be either clip, so it is none of them."""
     labelled = [(clip(0), K400[0], K400[0]), (clip(0, "_000020_000030"), K400[1], K400[1]), (clip(1), K400[1], K400[1])]
@@ -321,6 +328,7 @@ def test_evaluations_that_cannot_be_compared(tmp_path):
             "which column is the predicted class, prediction or pred",
         ),
         ("clip,prediction,label,target\nplanted0000,archery,a,b\n", "which column is the true class, label or target"),
+        ("clip,prediction,clip\nplanted0000,archery,x\n", "column 'clip' stands there twice"),
         ("name,prediction\nplanted0000,archery\n", "names no column of clips"),
         ("clip,prediction\nplanted0000,archery\nx,archery\n", "line 3: clip 'x' names no clip"),
         ("clip,prediction\nplanted0000\n", "line 2: 1 fields where the first line has 2"),
@@ -348,6 +356,7 @@ def test_rows_that_contradict_each_other(tmp_path):
     [
         ("400", "class index 400, where k400 has 0 to 399"),
         ("-1", "class index -1"),
+        ("9" * 400, "unknown label '999"),
         ("sawing", "unknown label 'sawing'; nearest"),
     ],
 )
