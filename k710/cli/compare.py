@@ -66,7 +66,7 @@ def command(
 
     opened = open_manifest(manifest) if manifest is not None else None
     if html is not None and opened is not None:
-        from k710.diff.write import check_place
+        from k710.storage.result_files import check_place
 
         check_place(html, [opened.path])
     table = bring_together(
@@ -79,8 +79,8 @@ def command(
     )
     found = compare(table, seed=seed, resamples=resamples)
     if html is not None:
-        from k710.diff.write import write_text
         from k710.report.compare_page import compare_page
+        from k710.storage.result_files import write_text
 
         write_text(html, compare_page(found))
     if as_json:
