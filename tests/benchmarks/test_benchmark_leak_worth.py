@@ -19,7 +19,7 @@ def test_the_train_sets_differ_by_the_leak_alone(tmp_path):
         leak_worth.write_lists(tmp_path / "lists" / world, world, 6, 4)
     manifests = {arm: leak_worth.build_arm(tmp_path, arm) for arm in leak_worth.ARMS}
     train = {arm: {c.clip_id for c in leak_worth.clips_of(m, "k710", "train")} for arm, m in manifests.items()}
-    test = {clip.clip_id for clip in leak_worth.clips_of(manifests["leaked"], "k400", "test")}
+    test = {clip.clip_id for clip in leak_worth.clips_of(manifests["k710-strict"], "k400", "test")}
     num_classes = len(leak_worth.labels())
     assert len(test) == 4 * num_classes
     assert train["leaked"] - train["k710-strict"] == train["leaked"] & test
