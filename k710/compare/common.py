@@ -192,6 +192,8 @@ def _in_canonical_order(
             labels[number] = classes.of_names(run.labels, path, run.lines)  # type: ignore[arg-type]
             known |= _known(ids[number], labels[number])
         dialect = "canonical"
+        if path in dialects and not needs_order[number]:
+            raise UsageError(f"--dialect {path}={dialects[path]}: it has no class indices of another framework")
         if needs_order[number]:
             truth = np.array([known.get(clip_id, NONE) for clip_id in ids[number]], np.int64)
             dialect, more = order_of(run, classes, truth, dialects.get(path, dialects.get("")))

@@ -118,6 +118,8 @@ def _of_models(
         union = np.array(k710_classes_of(view) if view in LABEL_SETS else union_classes_of(sources[view]), np.int64)
         if written.scores.shape[1] != len(union):
             raise UsageError(f"{path}: has {written.scores.shape[1]} classes, {view} has {len(union)}")
+        if len(written.class_ids) and not NO_CLASS <= written.class_ids.min() <= written.class_ids.max() < len(union):
+            raise UsageError(f"{path}: damaged: it has a class that {view} has not")
         labelled = (written.class_ids != NO_CLASS) & np.isin(written.clip_ids, list(class_of))
         notes += _on_training(path, written)
         rows = np.flatnonzero(labelled)

@@ -283,6 +283,30 @@ def test_a_stated_order_that_the_clips_contradict_is_named(tmp_path):
     assert "uniformerv2" in table.notes[0]
     with pytest.raises(UsageError, match="unknown dialect 'x'"):
         together(named, tmp_path / "b.csv", dialects={"": "x"})
+    with pytest.raises(UsageError, match="has no class indices"):
+        together(named, tmp_path / "b.csv", dialects={str(named): "canonical"})
+
+
+def test_the_real_list_of_k400_val(real_lists, tmp_path):
+    """One file has whole names and classes, one bare IDs and the indices of UniFormerV2: all 19,906 clips meet."""
+    with (real_lists / "k400_val.csv").open(newline="") as file:
+        listed = list(csv.DictReader(file))
+    index = {name: number for number, name in enumerate(class_names("k400", "uniformerv2"))}
+    named, bare = [], []
+    for number, row in enumerate(listed):
+        name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}.mp4"
+        named.append((name, row["label"] if number % 10 else "abseiling", row["label"]))
+        bare.append(
+            (f"{row['youtube_id']}.mkv", index[row["label"]] if number % 5 else (index[row["label"]] + 1) % 400)
+        )
+    one = write(tmp_path / "a.csv", "path,prediction,label", named)
+    found = compare(together(one, write(tmp_path / "b.csv", "video,pred", bare), num_in_list=19_906), resamples=500)
+    assert found.num_common == len(listed) == 19_906
+    assert found.num_classes == 400
+    abseiling = sum(row["label"] == "abseiling" for row in listed[::10])
+    assert [round(side.top1 * 19_906) for side in found.sides] == [19_906 - 1991 + abseiling, 19_906 - 3982]
+    assert found.pairs[0].full == (found.pairs[0].difference, found.pairs[0].difference)
+    assert "uniformerv2" in found.notes[0]
 
 
 # Refusals.

@@ -81,6 +81,13 @@ def test_other_lists_of_the_sample(sample):
     assert "near-duplicates were not looked for" in doubts.notes[0]
 
 
+def test_the_real_val_lists(k710, real_lists, tmp_path):
+    """45 clips carry two labels at one span, as `k710 build` counts them."""
+    options = ("--annotations", real_lists, "--splits", "val", "--out", tmp_path / "m")
+    assert k710("build", "--sources", "k400,k600,k700", *options).exit_code == 0
+    assert find_doubts(open_manifest(tmp_path / "m")).counts == {"model": 0, "release": 45, "near-duplicate": 0}
+
+
 def test_the_command(k710, planted, tmp_path):
     manifest, ids, run = planted
     before = manifest.content_hash
@@ -111,6 +118,8 @@ def test_what_is_refused(k710, planted, tmp_path):
     table = pa.parquet.read_table(narrow).replace_schema_metadata({b"k710": about})
     pa.parquet.write_table(table, narrow)
     assert_refused(k710("doubts", manifest.path, "--predictions", narrow), "has 400 classes, k600 has 600", exit_code=2)
+    odd = of_k710(tmp_path / "c.parquet", {ids[0]: (0, 999)})
+    assert_refused(k710("doubts", manifest.path, "--predictions", odd), "a class that k400 has not", exit_code=2)
     foreign = of_k710(tmp_path / "b.parquet", {"absent-0000_000001_000003": (0, 1)})
     result = k710("doubts", manifest.path, "--predictions", foreign)
     assert (result.exit_code, "has no labelled clip of this manifest" in result.stderr) == (0, True)
