@@ -218,6 +218,14 @@ class ClipDataset(Dataset[LoadedClip]):
         """The id of a clip, by its number."""
         return self.index[clip].clip_id
 
+    def view_number(self, sample: Sample) -> int:
+        """The number among `views` of the view that a sample is, in evaluation, and in training where they are fixed."""
+        return self.reader.view_number(self.index[sample.clip].clip_id, sample)
+
     def view_of(self, sample: Sample) -> View:
-        """Which view of its clip a sample is, in evaluation. Raises IndexError beyond the last."""
-        return self.reader.options.views[sample.view]
+        """Which view of its clip a sample is. Raises IndexError beyond the last."""
+        return self.reader.options.views[self.view_number(sample)]
+
+    def stamp(self, position: int) -> str:
+        """What changes with the bytes of a clip: the first 16 digits of its SHA-256, or size and time of a plain file."""
+        return self._files.stamp(self.index[position])

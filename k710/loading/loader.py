@@ -59,7 +59,7 @@ class ClipLoader:
         if not dataset.training and (mix is not None or num_repeats != 1 or num_pieces != 1):
             raise UsageError("mix, num_repeats and num_pieces belong to training; this dataset is for evaluation")
         begin_epoch = check_epoch(epoch, training=dataset.training)
-        self._finish = Finish(augment or Augment(), mix, dataset.training, len(dataset.labels), dtype)
+        self._finish = Finish(augment or Augment(), mix, dataset.reader.draws_frames, len(dataset.labels), dtype)
         self._batches: TrainBatches | EvaluationBatches
         if dataset.training:
             order = dataset.order(num_repeats)
@@ -141,7 +141,7 @@ class _Fetch(Dataset[Any]):
         except K710Error as error:
             return error
         packed = pack_clips(loaded)
-        crops = [] if self._dataset.training else [self._dataset.view_of(sample).crop for sample in samples]
+        crops = [] if self._dataset.reader.draws_frames else [self._dataset.view_of(sample).crop for sample in samples]
         self._finish.choose(packed, loaded, self._dataset.seed, crops)
         return packed
 

@@ -26,7 +26,7 @@ from k710.storage.storage import Location
 from k710.text import counted
 from k710.train import run_folder
 from k710.train.mix_record import write_mix
-from k710.train.recipe import TrainRecipe, augment_of, mix_of
+from k710.train.recipe import TrainRecipe, augment_of, fixed_views, mix_of
 from k710.train.run import DEFAULT_OPTIONS, Run, RunOptions
 from k710.train.run_log import check_tensorboard
 from k710.train.start import Origin, start_model
@@ -112,6 +112,8 @@ def _checked_run(
     if process.is_first:
         run_folder.check_room(out, run_folder.needed_bytes(model, recipe, keep=options.keep))
     facts = run_folder.facts_of(recipe, source, media, train, val, head, origin)
+    if recipe.optim.scales_pretrained:
+        facts["start"][run_folder.NEW] = list(started.new)
     if sha256 := left_out_sha256(model):
         facts[SHA256] = sha256
     if resumed is None and origin.init is not None:
@@ -185,7 +187,7 @@ def open_clips(
     view, sampling = recipe.data.view, recipe.sampling.options()
     options = ClipOptions(num_frames=recipe.data.num_frames, on_error="zero_weight", **sampling)
     needs_labels = recipe.chosen_objective.needs_labels
-    of_train = replace(options, seed=recipe.seed)
+    of_train = replace(options, seed=recipe.seed, **fixed_views(recipe))
     if isinstance(source, Mix):
         return _open_mix(recipe, source, of_train, options, media, say)
     train: ClipDataset | MixedDataset = media.dataset(

@@ -48,6 +48,7 @@ FOLDER = "checkpoints"
 BEST = "best.pt"
 LOG = "log.jsonl"
 _LOCK = ".lock"
+NEW = "new"  # in the record of a start: the names of the weights that it did not give
 _STEP_FILE = re.compile(r"step-(\d{8})\.pt")
 
 
@@ -272,7 +273,7 @@ def _recorded(source: str | Path | None) -> str | None:
 
 
 def _start_files(start: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in start.items() if name != "run" and value}
+    return {name: value for name, value in start.items() if name not in ("run", NEW) and value}
 
 
 def _clips(clips: ClipDataset | MixedDataset) -> dict[str, Any]:
