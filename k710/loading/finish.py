@@ -45,6 +45,12 @@ class Finish:
     def apply(self, packed: PackedBatch) -> Batch:
         """The batch as the training loop gets it; `packed` is on the device."""
         settings, targets = self.augment, None
+        if packed.seen is not None:
+            no_pixels = packed.weights.new_empty((len(packed.samples), 0))
+            return Batch(
+                no_pixels, packed.class_ids, packed.weights, packed.clip_ids, packed.samples, packed.errors,
+                seen=packed.seen,
+            )  # fmt: skip
         if packed.choices is not None:
             pixels = augment(packed.clips, packed.choices, settings, dtype=self.dtype)
         else:

@@ -65,8 +65,8 @@ class ClipOptions:
     """How the clips of a dataset or a stream of shards are sampled and decoded.
 
     `num_frames`, `method` and `stride` are FrameSampling's. In training, frames are drawn by `seed` (see RandomKey); in
-    evaluation each clip has `num_clips` x `num_crops` views; with `fixed_views` a sample of training is one of them too,
-    drawn by `seed`. `decoder` is one of decode.DECODERS. `on_error`: a clip that cannot be read or decoded raises
+    evaluation each clip has `num_clips` x `num_crops` views; with `fixed_views` a sample of training is one of them
+    too, drawn by `seed`. `decoder` is one of decode.DECODERS. `on_error`: a clip that cannot be read or decoded raises
     LoadError ("raise"), or keeps its place with weight 0 ("zero_weight"). Raises UsageError for values that are not
     allowed.
     """

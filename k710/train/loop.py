@@ -99,4 +99,5 @@ def _take(stepper: Stepper, step: int, batches: Any, run: Run) -> StepResult:
         run.process.device,
         run.pieces.piece_size,
         run.recipe.optim.precision,
+        kept=bool(run.features),
     )

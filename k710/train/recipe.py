@@ -89,7 +89,7 @@ class TrainRecipe:
             if values[key] not in (1, 3):
                 raise RecipeError(f"{where}: {key} must be 1 or 3, not {values[key]}")
         if self.augment.fixed_clips and (drawn := drawn_pixels(self)):
-            off = " ".join(f"--set {key}={_OFF[key]}" for key in drawn)
+            off = " ".join(f"--set {change}" for change in off_switches(self))
             raise RecipeError(
                 f"{where}: augment.fixed_clips shows views of an evaluation as they are, and {', '.join(drawn)} would "
                 f"change them: {off}"
@@ -187,6 +187,11 @@ _OFF = {"flip_prob": "0", "randaugment": "null", "color_jitter": "0", "erase_pro
 def drawn_pixels(recipe: TrainRecipe) -> list[str]:
     """The keys of the section `augment` by which the pixels of a crop are changed at random."""
     return [key for key in _OFF if getattr(recipe.augment, key)]
+
+
+def off_switches(recipe: TrainRecipe) -> list[str]:
+    """The changes of a recipe, `key=value`, that leave the pixels of a crop as they are."""
+    return [f"{key}={_OFF[key]}" for key in drawn_pixels(recipe)]
 
 
 def fixed_views(recipe: TrainRecipe) -> dict[str, Any]:

@@ -310,6 +310,10 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
             f"{out}: the run there learns from another teacher, {(old.get('teacher') or {}).get('file')}, whose bytes "
             "are not those of this one"
         )
+    was, now = ((one.get("features") or {}).get("key") for one in (old, facts))
+    if was != now:
+        given = [f"features {key}" if key else "clips" for key in (was, now)]
+        raise CheckpointError(f"{out}: the run there is trained on {given[0]}, and would go on with {given[1]}")
     if old["labels"] != facts["labels"]:
         raise CheckpointError(f"{out}: the run there has other labels: {old['labels']}, not {facts['labels']}")
 
