@@ -156,6 +156,7 @@ def _compute(
             family, model, recipe.sampling, out or Path(), precision=options.precision, dtype=dtype
         )  # fmt: skip
         features = replace(features, folder=out or _in_store(media, manifest) / features.key)
+        features.check()
         todo = [len(views_to_do(features, one)[0]) * len(one.views) for one in datasets]
         if not dry_run:
             check_room(features, sum(todo))

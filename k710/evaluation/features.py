@@ -252,6 +252,7 @@ def reader_for(family: Family, model: nn.Module, features: KeptFeatures, dataset
 
 def drop_frozen(family: Family, model: nn.Module) -> None:
     """Take the frozen part out of a model that is given features alone, where no checkpoint needs it."""
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    if set(frozen) == left_out(model).keys():
-        _frozen_of(family, model.config).drop(model)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    drop = _frozen_of(family, model.config).drop
+    if drop is not None and frozen == left_out(model).keys():
+        drop(model)

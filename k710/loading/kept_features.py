@@ -79,18 +79,22 @@ class KeptFeatures:
     def files(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob(f"[!.]*{_SUFFIX}"))
 
-    def begin(self) -> None:
-        """Make the folder, or see that the one that is there is of the same. Raises LoadError where it is not, OSError
-        where it cannot be made."""
-        for path in self.folder.glob(f"{TEMPORARY_PREFIX}*"):  # a killed computation may leave one
-            path.unlink(missing_ok=True)
+    def check(self) -> None:
+        """Raises LoadError where other features, or something else, are in the folder already."""
         if (self.folder / ABOUT).exists():
             there = open_features(self.folder)
             if there.key != self.key:
                 raise LoadError(f"{self.folder}: holds other features: {'; '.join(differences(there, self))}")
-            return
-        if self.folder.exists() and any(path.name[0] != "." for path in self.folder.iterdir()):
+        elif self.folder.exists() and any(path.name[0] != "." for path in self.folder.iterdir()):
             raise LoadError(f"{self.folder}: holds something else than features; choose another --out")
+
+    def begin(self) -> None:
+        """Make the folder, where it is not there. Raises LoadError as `check`, OSError where it cannot be made."""
+        for path in self.folder.glob(f"{TEMPORARY_PREFIX}*"):  # a killed computation may leave one
+            path.unlink(missing_ok=True)
+        self.check()
+        if (self.folder / ABOUT).exists():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / ABOUT) as file:
             file.write((json.dumps({"format": _FORMAT, **self._about()}, indent=1) + "\n").encode())
@@ -213,12 +217,13 @@ def check_all_there(reader: FeatureReader, dataset: ClipDataset) -> None:
     if not len(reader.missing):
         return
     example = dataset.index.clip_ids[int(reader.missing[0])].as_py()
+    options = dataset.reader.options
     views = counted(len(dataset.views), "view")
     why = f", {len(reader.changed)} of them since their bytes have changed" if reader.changed else ""
     raise UsageError(
         f"{reader.folder}: has no features of {len(reader.missing):,} of the {len(dataset):,} {dataset.view} "
-        f"{dataset.split} clips in {views} of each, such as {example}{why}; `k710 features --split {dataset.split}` "
-        "computes what is missing"
+        f"{dataset.split} clips in {views} of each, such as {example}{why}; `k710 features --split {dataset.split} "
+        f"--clips {options.num_clips} --crops {options.num_crops}` computes what is missing"
     )
 
 

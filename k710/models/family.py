@@ -82,14 +82,14 @@ class Frozen:
     `is_frozen(config)` says whether it is. `see(model, clips)` gives what it sees of clips (B, 3, T, S, S): tensors
     (B, …) by name, which the model takes in place of clips. `shapes(config)` are those of one clip. `told_by` names the
     fields of the configuration that they depend on, beside the weights that are not trained. `drop(model)` takes the
-    part out of a model that is given nothing but tensors.
+    part out of a model that is given nothing but tensors, if no checkpoint has it.
     """
 
     is_frozen: Callable[[Any], bool]
     see: Callable[[nn.Module, Tensor], dict[str, Tensor]]
     shapes: Callable[[Any], dict[str, tuple[int, ...]]]
     told_by: tuple[str, ...]
-    drop: Callable[[nn.Module], None]
+    drop: Callable[[nn.Module], None] | None = None
 
 
 @dataclass(frozen=True)

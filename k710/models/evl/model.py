@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 from k710.errors import UsageError
 from k710.models.evl.config import EvlConfig
 from k710.models.evl.seen import Seen, seen_of
-from k710.models.uniformerv2.model import ACTIVATIONS, LayerNorm, grad_unless
+from k710.models.uniformerv2.model import ACTIVATIONS, LayerNorm, grad_unless, working_dtype
 
 BACKBONE = "backbone."
 
@@ -301,7 +301,7 @@ class Evl(nn.Module):
     def forward(self, clips: Tensor | Mapping[str, Tensor]) -> Tensor:
         if isinstance(clips, Tensor):
             return self.classify(self.see(clips))
-        return self.classify(seen_of(clips, self.config, self.decoder.cls_token))
+        return self.classify(seen_of(clips, self.config, working_dtype(self.decoder.cls_token)))
 
     def see(self, clips: Tensor) -> list[Seen]:
         """What the tower sees of clips: all that the trained part needs, and nothing that training changes."""

@@ -48,11 +48,8 @@ def tensors_of(seen: list[Seen], config: EvlConfig) -> dict[str, Tensor]:
     return found
 
 
-def seen_of(tensors: Mapping[str, Tensor], config: EvlConfig, weight: Tensor) -> list[Seen]:
-    """The form that the decoder takes, in the type that the tower's pass would have: that of autocast, else that of
-    `weight`. Raises UsageError where a tensor is not there."""
-    device = weight.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+def seen_of(tensors: Mapping[str, Tensor], config: EvlConfig, dtype: torch.dtype) -> list[Seen]:
+    """The form that the decoder takes, in the type `dtype`. Raises UsageError where a tensor is not there."""
     layers = names_of_seen(config)
     if missing := [name for names in layers for name in names if name not in tensors]:
         raise UsageError(f"{config.title} is given features without {', '.join(missing)}")
