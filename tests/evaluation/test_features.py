@@ -20,9 +20,12 @@ from k710.evaluation.features import (
     reader_for,
     see,
 )
+from k710.loading import kept_features
+from k710.loading.augment.augment import Augment
 from k710.loading.dataset import open_dataset
 from k710.loading.kept_features import ABOUT, open_features, reader_of
 from k710.loading.load_clip import ClipOptions
+from k710.loading.loader import ClipLoader
 from k710.models.evl.config import PRESETS as EVL_PRESETS
 from k710.models.families import FAMILIES
 from k710.models.family import Sampling
@@ -134,9 +137,6 @@ def test_what_is_computed_is_what_the_tower_sees_of_each_view(val, tmp_path):
     found, done = kept(tmp_path / "kept", dataset)
     assert (done.num_views, done.rounding) == (len(dataset) * 6, 0)
     reader = reader_for(family, model, found, dataset)
-    from k710.loading.augment.augment import Augment
-    from k710.loading.loader import ClipLoader
-
     crops = Augment(**family.crops(32))
     pixels = ClipLoader(dataset, batch_size=4, augment=crops)
     features = ClipLoader(dataset, batch_size=4, augment=crops, features=reader)
@@ -178,8 +178,6 @@ def test_an_interrupted_computation_goes_on_and_loses_nothing(val, tmp_path, mon
 
 
 def test_a_full_disk_is_told_and_what_was_written_stays(val, tmp_path, monkeypatch):
-    from k710.loading import kept_features
-
     monkeypatch.setattr(computing, "_FILE_BYTES", 1)
     real, written = kept_features.named_by_hash, []
 
@@ -245,7 +243,7 @@ def test_features_of_anything_else_are_refused(val, tmp_path):
     with pytest.raises(UsageError, match=r"activation 'quick_gelu', not 'gelu'"):
         open_for(*model_of(replace(FROZEN["evl"], activation="gelu")), Sampling(), found.folder)
     with pytest.raises(
-        UsageError, match="has no frozen part, so that no features of it can be kept; .* uniformerv2, evl"
+        UsageError, match=r"has no frozen part, so that no features of it can be kept; .* uniformerv2, evl"
     ):
         open_for(*model_of(replace(FROZEN["evl"], frozen=False)), Sampling(), found.folder)
     other = features_for(family, model, Sampling(), found.folder, precision="bf16", dtype="float32")
