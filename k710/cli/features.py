@@ -100,7 +100,7 @@ def command(
 
     \b
     Example:
-      k710 features --recipe evl-k400-b16 --clip-weights ViT-B/16 --manifest manifests/k710 --split val
+      k710 features --recipe tiny-k710 --set frozen=true --set local=none --split val --manifest manifests/k710
     """
     with one_message():
         step = steps()
