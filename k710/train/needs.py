@@ -79,7 +79,7 @@ def needs(
         check_fixed(recipe)
         kept = [
             features_message(open_features(media.features)),
-            "what follows is with the frozen part, which is left out",
+            "the numbers below count the frozen part too, which this run leaves out",
         ]
     memory = estimate_memory(family, config, precision=recipe.optim.precision, average=recipe.optim.ema_decay > 0)
     forward, step = sum(cost.forward.values()), cost.training
