@@ -16,6 +16,7 @@ from k710.cli.common import (
     FOLDER,
     FOLDER_OR_URL,
     SPLIT_LIST,
+    RecipeName,
     media_of,
     one_message,
     print_json,
@@ -38,7 +39,13 @@ if TYPE_CHECKING:
 
 
 @click.command("features")
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="The recipe whose frozen tower sees the clips.")
+@click.option(
+    "--recipe",
+    required=True,
+    type=RecipeName("train"),
+    metavar="NAME|FILE",
+    help="The recipe whose frozen tower sees the clips.",
+)
 @click.option("--manifest", required=True, type=FOLDER_OR_URL, help="The manifest whose clips are seen.")
 @click.option(
     "--split", "splits", type=SPLIT_LIST, default="train,val", show_default=True, help="Of the recipe's view."
