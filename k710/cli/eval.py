@@ -112,6 +112,8 @@ def command(
       k710 eval --checkpoint runs/tiny/best.pt --manifest manifests/k710 --view k400 --clips 1 --crops 1
       k710 eval --probe --checkpoint runs/pretrain/best.pt --manifest manifests/k710 --view k400
     """
+    if (probe or which_dialect) and features is not None:
+        raise click.UsageError(f"{'--probe' if probe else '--which-dialect'} looks at clips; leave --features out")
     check_probe(probe=probe, baseline=baseline, dialect=dialect, which_dialect=which_dialect)
     with one_message():
         step = steps()
@@ -123,8 +125,6 @@ def command(
 
         media = media_of(store, profile, folder, cache, cache_gb, features)
         options = EvalOptions(num_clips, num_crops, batch_size, workers, precision)
-        if which_dialect and features is not None:
-            raise click.UsageError("--which-dialect looks at clips; leave --features out")
         with joined(device) as process, contextlib.ExitStack() as stack:
             if which_dialect:
                 if process.is_first:  # a few hundred clips are work for one process

@@ -214,9 +214,10 @@ def test_an_evaluation_reads_them(k710, words, run, experiment, tmp_path):
         summaries.append(json.loads((tmp_path / name / "summary.json").read_text()))
     assert summaries[0]["scores"] == summaries[1]["scores"]
     assert summaries[0]["fingerprint"] == summaries[1]["fingerprint"]
-    dialect = k710("eval", "--checkpoint", best, *views[:6], "--which-dialect", "--features", tmp_path / "kept")
-    assert dialect.exit_code == 2
-    assert "--which-dialect looks at clips; leave --features out" in dialect.stderr
+    for other in ("--which-dialect", "--probe"):
+        refused = k710("eval", "--checkpoint", best, *views[:6], other, "--features", tmp_path / "kept")
+        assert refused.exit_code == 2
+        assert f"{other} looks at clips; leave --features out" in refused.stderr
 
 
 def test_a_dry_run_of_a_training_on_features(k710, words, keep, tmp_path):
