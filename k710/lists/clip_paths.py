@@ -231,13 +231,14 @@ def _clip_of_stem(text: str) -> tuple[ClipName, ...]:
 
 
 @functools.cache
-def _class_keys() -> frozenset[str]:
+def class_keys() -> frozenset[str]:
+    """The names of all classes as `label_key` makes them: a name of 11 characters may be one of them."""
     return frozenset(map(label_key, class_names(UNION.name)))
 
 
 def _is_word(name: str) -> bool:
     """Whether a name of 11 characters is a class (`windsurfing`, `ice_skating`), a data set, a column, or a number."""
-    if label_key(name) in _class_keys() or is_data_set(name):
+    if label_key(name) in class_keys() or is_data_set(name):
         return True
     return any(pattern.fullmatch(name) for pattern in (_COLUMN, _NUMBERED))
 
