@@ -116,6 +116,8 @@ def _winner(
         return None, f"no known order: the best, {first}, is right in {first.right:,} of {first.rows:,} rows"
     mine = dict(meaning_of[first.orders])
     for other in votes[1:]:
+        if other.rows < first.rows and other.right < LEAST:
+            continue  # known in part, and nothing speaks for it
         theirs = dict(meaning_of[other.orders])
         telling = {index for index in mine if index in theirs and mine[index] != theirs[index]}
         right, wrong = (

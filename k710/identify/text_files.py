@@ -50,7 +50,7 @@ def batches_of_text(path: Path, *, column: str | None = None) -> Iterator[Batch]
             raise ListError("the list is empty")
         raise ListError(f"line 1 has more than {_HEAD_BYTES >> 20} MiB: this is no list")
     columns, delimiter, has_header = _columns(lines)
-    if column is not None and column not in columns:
+    if column is not None and not columns:
         raise ListError(f"no column {quoted(column)}; the first line is {quoted(lines[0].strip())}")
     if columns:
         yield from _csv(path, columns, delimiter, has_header, column)
@@ -60,10 +60,9 @@ def batches_of_text(path: Path, *, column: str | None = None) -> Iterator[Batch]
 
 def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
     """A file to read from its beginning, unpacked if it is a gzip."""
-    file = path.open("rb")
-    is_gzip = file.read(2) == _GZIP
-    file.seek(0)
-    return gzip.GzipFile(fileobj=file) if is_gzip else file
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == _GZIP
+    return gzip.open(path) if is_gzip else path.open("rb")
 
 
 def is_json_lines(path: Path) -> bool:

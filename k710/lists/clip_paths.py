@@ -206,8 +206,8 @@ def _clips_of_components(components: list[str]) -> tuple[ClipName, ...]:
     if suffix.lower() not in _IMAGES:
         return _clip_of_component(components[-1])
     own = () if _NUMBERED.fullmatch(stem) else _clip_of_component(components[-1])
-    is_frame = bool(_FRAME.fullmatch(stem)) and len(components) > 1
-    return _distinct((*own, *(_clip_of_component(components[-2]) if is_frame or own else ())))
+    may_be_frame = len(components) > 1 and bool(own or _FRAME.fullmatch(stem))
+    return _distinct((*own, *(_clip_of_component(components[-2]) if may_be_frame else ())))
 
 
 def _clip_of_component(component: str) -> tuple[ClipName, ...]:
