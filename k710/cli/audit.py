@@ -63,24 +63,23 @@ def command(
       k710 audit --train my_train.txt --eval my_val.csv
       k710 audit --train my_train.txt --eval k400,k600:val --annotations sample
     """
+    of_train = train is not None and evaluation is not None
+    one = sum([manifest is not None, annotations is not None, (train is None) != (evaluation is None)])
+    if one > 1 or not (one or of_train):
+        raise click.UsageError("give one thing to audit: a manifest, --annotations DIR, or --train FILE --eval FILE")
     if (train is None) != (evaluation is None):
         raise click.UsageError("--train and --eval must be used together")
-    if (manifest is not None and annotations is not None) or (
-        manifest is None and annotations is None and train is None
-    ):
-        raise click.UsageError("give one thing to audit: a manifest, --annotations DIR, or --train FILE --eval FILE")
     if train is not None and evaluation is not None:
-        given = {"--column": column, "--leaks": leaks}
-        if _are_plain_lists(train, evaluation) and not any(given.values()):
-            if manifest is not None or annotations is not None:
+        if column is None and leaks is None and _are_plain_lists(train, evaluation):
+            if one:
                 raise click.UsageError(f"{evaluation} is a file; no manifest and no --annotations is needed with it")
             is_leak = _compare(train, Path(evaluation), skip_unnamed, as_json)
         else:
             is_leak = audit_train(
                 train,
                 evaluation,
-                manifest=manifest,
-                annotations=annotations,
+                manifest,
+                annotations,
                 column=column,
                 skip_unnamed=skip_unnamed,
                 leaks=leaks,
@@ -89,8 +88,9 @@ def command(
         if is_leak and fail_on_leak:
             click.get_current_context().exit(LEAK_EXIT_CODE)
         return
-    if skip_unnamed or column is not None or leaks is not None or fail_on_leak:
-        raise click.UsageError("--skip-unnamed, --column, --leaks and --fail-on-leak need --train and --eval")
+    needing = {"skip-unnamed": skip_unnamed, "column": column, "leaks": leaks, "fail-on-leak": fail_on_leak}
+    if given := next((option for option, value in needing.items() if value), None):
+        raise click.UsageError(f"--{given} needs --train and --eval")
     if manifest is not None:
         from k710.manifest.read import open_manifest
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k710.cli.common import DEFAULT_MANIFEST, print_json, print_table
-from k710.errors import UsageError
+from k710.errors import ListError
 from k710.storage.storage import Location
 from k710.text import counted
 
@@ -23,15 +23,17 @@ _SHOWN = 20
 def audit_train(
     train: Path,
     evaluation: str,
-    *,
     manifest: Location | None,
     annotations: str | None,
+    *,
     column: str | None,
     skip_unnamed: bool,
     leaks: Path | None,
     as_json: bool,
 ) -> bool:
-    """Print what of the evaluation lists stands in the train list, and whether anything does."""
+    """Print what of the evaluation lists stands in the train list; returns whether anything does.
+
+    `evaluation` is a file or a folder, or names lists of the manifest or of the folder of annotation lists."""
     from k710.diff.write import check_table_file, write_table
     from k710.identify.contamination import contamination
     from k710.identify.things import parts_of
@@ -39,9 +41,10 @@ def audit_train(
     if leaks is not None:
         check_table_file(leaks)
     if any(char in evaluation for char in "./\\") and not Path(evaluation).exists():
-        raise UsageError(f"--eval {evaluation}: no such file")
+        raise ListError(f"{evaluation}: No such file or directory")
+    parts = parts_of(train)
     reference = _evaluation(evaluation, manifest, annotations, column)
-    found = contamination(parts_of(train), reference, column=column, skip_unnamed=skip_unnamed)
+    found = contamination(parts, reference, column=column, skip_unnamed=skip_unnamed)
     if leaks is not None:
         write_table(leaks, found.leaks())
     if as_json:

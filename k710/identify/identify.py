@@ -22,7 +22,7 @@ from k710.identify.known_copies import Likeness, copies_like
 from k710.identify.labels import NameCounts, Names
 from k710.identify.orders import ClassCounts, OrderElection
 from k710.identify.recognise import Unclear
-from k710.identify.reference import Reference, present
+from k710.identify.reference import Classes, Reference, present
 from k710.identify.things import Part
 from k710.sources.known import KNOWN_SOURCES, UNION
 from k710.text import counted
@@ -90,11 +90,12 @@ class Counting:
     def __init__(self, reference: Reference | None) -> None:
         self.reference = reference
         self.distinct = DistinctClips()
-        self.classes, self.names = ClassCounts(), NameCounts()
         self.numbers: Counter[str] = Counter()
         self.examples: list[tuple[str, Unclear]] = []
+        self._counts: dict[str, tuple[ClassCounts, NameCounts]] = {}
+        self._class_of_video: dict[str, Classes] = {}
         if reference is not None:
-            self._class_of_video = reference.video_classes()
+            self._counts = {source: (ClassCounts(), NameCounts()) for source in reference.classes}
             self.seen_clips = np.zeros(reference.num_clips, np.bool_)
             self.seen_videos = np.zeros(reference.num_videos, np.bool_)
 
@@ -110,18 +111,31 @@ class Counting:
             if len(self.examples) < _SHOWN:
                 self.examples.append((batch.file, unclear))
         if self.reference is not None and ((batch.class_index >= 0).any() or batch.label is not None):
-            known = self._classes(self.reference, batch.clips)
-            self.classes.add(batch.class_index, known)
-            if batch.label is not None:
-                self.names.add(batch.label, known)
+            videos = self.reference.find_videos(batch.clips)
+            found = self.reference.find_clips(batch.clips, videos)
+            for source, (classes, names) in self._counts.items():
+                known = self._classes(self.reference, source, videos, found)
+                classes.add(batch.class_index, known)
+                if batch.label is not None:
+                    names.add(batch.label, known)
 
-    def _classes(self, reference: Reference, clips: Clips) -> npt.NDArray[np.int16]:
-        """(clips,) the K710 class that the reference gives each clip, or else all clips of its video; -1 for none."""
-        videos = reference.find_videos(clips)
-        found = reference.find_clips(clips, videos)
-        by_video = np.where(videos < 0, np.int16(-1), self._class_of_video[np.maximum(videos, 0)])
-        by_clip = reference.class_id[np.maximum(found, 0)] if reference.num_clips else by_video
-        return np.where((found < 0) | (by_clip < 0), by_video, by_clip).astype(np.int16)
+    def _classes(self, reference: Reference, source: str, videos: Index, found: Index) -> Classes:
+        """(clips,) the K710 class that a source gives each clip, or else all clips of its video; -1 for none."""
+        if source not in self._class_of_video:
+            self._class_of_video[source] = reference.video_classes(source)
+        by_clip, by_video = reference.classes[source], self._class_of_video[source]
+        if not len(by_clip):
+            return np.full(len(videos), -1, np.int16)
+        of_video = np.where(videos < 0, np.int16(-1), by_video[np.maximum(videos, 0)])
+        of_clip = np.where(found < 0, np.int16(-1), by_clip[np.maximum(found, 0)])
+        return np.where(of_clip < 0, of_video, of_clip).astype(np.int16)
+
+    def order_and_names(self, source: str) -> tuple[OrderElection | None, Names | None]:
+        """The election of the index order and the comparison of names, by the labels of a source."""
+        if source not in self._counts:
+            return None, None
+        classes, names = self._counts[source]
+        return classes.election(), names.result()
 
     def rows(self) -> Rows:
         names = [name for name in Rows.__dataclass_fields__ if name != "examples"]
@@ -176,6 +190,7 @@ def identify(
         verdict = _unless_another(verdict, reference, found)
     best = verdict.best.list if verdict.best else None
     split = part.split or (best[1] if best else "")
+    order, names = counting.order_and_names(best[0] if best else UNION.name)
     return (
         Identified(
             name=part.name,
@@ -187,8 +202,8 @@ def identify(
             fits=tuple(fits),
             verdict=verdict,
             extra=_extra(found, reference, best, by_clip=all_have_spans) if reference and best else None,
-            order=counting.classes.election(),
-            names=counting.names.result(),
+            order=order,
+            names=names,
             copies=tuple(copies_like(totals, best, all_have_spans=all_have_spans)),
             leaks=_leaks(found.videos, reference.lists, split) if reference else {},
             sentence=sentence_of(totals, verdict.best, split, all_have_spans=all_have_spans),

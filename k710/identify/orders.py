@@ -14,7 +14,7 @@ from k710.lists.labels import DIALECTS, LABEL_SETS, Alignment, class_names, k710
 from k710.lists.orders import partial_orders
 
 _NO_ORDER = 0.5  # an order that is right in fewer rows than this share is none
-_PAIR = 1 << 16
+_CLASSES = len(class_names("k710"))
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,16 @@ class ClassCounts:
         """`index`: (rows,) the numbers, -1 for none; `class_id`: (rows,) the K710 class, -1 for one not known."""
         self.numbered += int(np.count_nonzero(index >= 0))
         both = (index >= 0) & (class_id >= 0)
-        pairs, counts = np.unique(index[both].astype(np.int64) * _PAIR + class_id[both], return_counts=True)
-        for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        counts = np.bincount(index[both].astype(np.int64) * _CLASSES + class_id[both])
+        pairs = np.flatnonzero(counts)
+        for pair, count in zip(pairs.tolist(), counts[pairs].tolist(), strict=True):
             self._pairs[pair] += count
 
     def election(self) -> OrderElection | None:
         """Which order it is; None where the rows have no numbers."""
         if not self.numbered:
             return None
-        counts = {divmod(pair, _PAIR): count for pair, count in self._pairs.items()}
+        counts = {divmod(pair, _CLASSES): count for pair, count in self._pairs.items()}
         meanings = _meanings(sorted({index for index, _ in counts}))
         votes = sorted((_vote(orders, meaning, counts) for meaning, orders in meanings.items()), key=lambda v: -v.right)
         meaning_of = {orders: meaning for meaning, orders in meanings.items()}

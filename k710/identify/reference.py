@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,15 +21,17 @@ from k710.identify.keys import NO_TIME, Clips, Keys, Tails, keys_of
 from k710.identify.recognise import NO_CLASS
 from k710.identify.things import Part
 from k710.lists.annotations import find_lists, read_list
-from k710.lists.labels import Alignment
-from k710.manifest.listings import masks_of
+from k710.lists.labels import Alignment, union_classes_of
+from k710.manifest.listings import class_ids_of, masks_of
 from k710.manifest.memberships import in_splits_of
 from k710.manifest.read import Manifest
-from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS, KNOWN_SOURCES, UNION
 from k710.sources.source import SPLITS
 
 Index = npt.NDArray[np.int64]
 Presence = npt.NDArray[np.uint64]
+Classes = npt.NDArray[np.int16]
 
 NOT_FOUND = -1
 _BATCH_ROWS = 1 << 17
@@ -41,8 +43,8 @@ class Reference:
     """Clips of known lists. `title` says what they are of.
 
     `lists` names the lists, (source, split), one bit each in `presence`. Videos are sorted by `mixed`, which is one
-    number for each; `first[v]` to `first[v + 1]` are the clips of video v. `class_id` is the K710 class of each clip,
-    -1 for none.
+    number for each; `first[v]` to `first[v + 1]` are the clips of video v. `classes` has the K710 class of each clip by
+    the lists of each source, -1 for none, and by precedence for the union.
     """
 
     title: str
@@ -54,7 +56,7 @@ class Reference:
     start_ms: npt.NDArray[np.int32]
     end_ms: npt.NDArray[np.int32]
     presence: Presence
-    class_id: npt.NDArray[np.int16]
+    classes: Mapping[str, Classes]
 
     @property
     def num_clips(self) -> int:
@@ -75,13 +77,14 @@ class Reference:
         found: Presence = np.bitwise_or.reduceat(self.presence, self.first[:-1])
         return found
 
-    def video_classes(self) -> npt.NDArray[np.int16]:
-        """(videos,) the class of each video; -1 where its clips have none, or several."""
+    def video_classes(self, source: str) -> Classes:
+        """(videos,) the class of each video in a source; -1 where its clips have none, or several."""
         if not self.num_clips:
             return np.zeros(0, np.int16)
-        known = np.where(self.class_id < 0, np.int16(32767), self.class_id)
+        classes = self.classes[source]
+        known = np.where(classes < 0, np.int16(32767), classes)
         least = np.minimum.reduceat(known, self.first[:-1])
-        most = np.maximum.reduceat(self.class_id, self.first[:-1])
+        most = np.maximum.reduceat(classes, self.first[:-1])
         return np.where(least == most, most, -1).astype(np.int16)
 
     def find_videos(self, clips: Clips) -> Index:
@@ -128,7 +131,7 @@ def _mixed(key: Keys, tail: Tails) -> Keys:
 
 def reference_of_manifest(manifest: Manifest) -> Reference:
     """The lists of a manifest and its curated splits."""
-    return reference_of(manifest.read_clips(), str(manifest.path), curated=True)
+    return reference_of(manifest.read_clips(), str(manifest.path), manifest.catalogue, curated=True)
 
 
 def reference_of_lists(folder: Path) -> Reference:
@@ -137,7 +140,7 @@ def reference_of_lists(folder: Path) -> Reference:
     return reference_of(clips_table(curate(align(read, Alignment()), Policy())), str(folder))
 
 
-def reference_of(clips: pa.Table, title: str, *, curated: bool = False) -> Reference:
+def reference_of(clips: pa.Table, title: str, sources: Catalogue = KINETICS, *, curated: bool = False) -> Reference:
     """The lists of a clips table, and if wanted its curated splits where they are more than one list. Clips whose ID is
     not YouTube's are left out: names of other data sets mean nothing elsewhere. Raises ListError where none is left."""
     plain = pc.invert(pc.match_substring(clips["youtube_id"], "~"))
@@ -159,19 +162,22 @@ def reference_of(clips: pa.Table, title: str, *, curated: bool = False) -> Refer
     if len(lists) > 64:
         raise UsageError(f"{title}: has {len(lists)} lists; at most 64 can be compared")
     times = [_milliseconds(clips[name]) for name in ("time_start_s", "time_end_s")]
-    class_id = clips["class_id"].fill_null(-1).to_numpy().astype(np.int16)
-    return _sorted(title, lists, Clips(key, tail, times[0], times[1]), presence, class_id)
+    classes = {UNION.name: clips["class_id"].fill_null(-1).to_numpy().astype(np.int16)}
+    for name in dict.fromkeys(source for source, _ in lists if source != UNION.name):
+        to_union = np.array([*union_classes_of(sources[name]), -1], np.int16)
+        classes[name] = to_union[class_ids_of(clips, name).fill_null(-1).to_numpy()]
+    return _sorted(title, lists, Clips(key, tail, times[0], times[1]), presence, classes)
 
 
 def only(reference: Reference, lists: Sequence[List]) -> Reference:
-    """The clips of some lists of a reference, without the others."""
+    """The clips of some lists of a reference, without the others and without classes."""
     wanted = np.bitwise_or.reduce([reference.bit(name) for name in lists])
     index = np.flatnonzero(reference.presence & wanted)
     presence = np.zeros(len(index), np.uint64)
     for place, name in enumerate(lists):
         is_in = (reference.presence[index] & reference.bit(name)) != 0
         presence |= is_in.astype(np.uint64) << np.uint64(place)
-    return _sorted(reference.title, list(lists), reference.clips_at(index), presence, reference.class_id[index])
+    return _sorted(reference.title, list(lists), reference.clips_at(index), presence, {})
 
 
 def reference_of_clips(clips: Clips, title: str, name: List) -> Reference:
@@ -181,16 +187,16 @@ def reference_of_clips(clips: Clips, title: str, name: List) -> Reference:
     first = np.ones(len(clips), np.bool_)
     first[1:] = (clips.key[1:] != clips.key[:-1]) | (clips.rest[1:] != clips.rest[:-1])
     clips = clips.take(first)
-    return _sorted(title, [name], clips, np.ones(len(clips), np.uint64), np.full(len(clips), -1, np.int16))
+    return _sorted(title, [name], clips, np.ones(len(clips), np.uint64), {})
 
 
 def _sorted(
-    title: str, lists: list[List], clips: Clips, presence: Presence, class_id: npt.NDArray[np.int16]
+    title: str, lists: list[List], clips: Clips, presence: Presence, classes: Mapping[str, Classes]
 ) -> Reference:
     """The reference of clips that are distinct."""
     mixed = _mixed(clips.key, clips.tail)
     order = np.lexsort((clips.rest, mixed))
-    clips, presence, class_id, mixed = clips.take(order), presence[order], class_id[order], mixed[order]
+    clips, presence, mixed = clips.take(order), presence[order], mixed[order]
     starts = np.flatnonzero(np.concatenate([[True], mixed[1:] != mixed[:-1]])) if len(clips) else np.zeros(0, np.int64)
     same = (clips.key[1:] == clips.key[:-1]) & (clips.tail[1:] == clips.tail[:-1])
     if (~same & (mixed[1:] == mixed[:-1])).any():
@@ -212,7 +218,7 @@ def _sorted(
         start_ms=clips.start_ms,
         end_ms=clips.end_ms,
         presence=packed,
-        class_id=class_id,
+        classes={source: class_id[order] for source, class_id in classes.items()},
     )
 
 

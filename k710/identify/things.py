@@ -89,7 +89,7 @@ def is_plain_list(path: Path) -> bool:
 def parts_of(thing: Path) -> list[Part]:
     """The parts of a file or a folder. Raises ListError where there is nothing that could name clips."""
     if not thing.exists():
-        raise ListError(f"{thing}: no such file or folder")
+        raise ListError(f"{thing}: No such file or directory")
     if not thing.is_dir():
         return [Part(str(thing), split_of_name(thing.name), TEXT, thing.parent, (thing.name,))]
     files = sorted(path.relative_to(thing).as_posix() for path in thing.rglob("*") if _counts(path, thing))

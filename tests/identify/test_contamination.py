@@ -228,10 +228,9 @@ def test_two_plain_lists_fail_on_a_leak_too(tmp_path, k710):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--eval", "nope.csv"], "--eval nope.csv: no such file"),
         (["--eval", "k900"], "the reference has no list k900:val,test; it has k400:train"),
         (["--eval", "k400", "--leaks", "leaks.txt"], "must end in .csv or .parquet"),
-        ([], "--train and --eval must be used together"),
+        ([], "give one thing to audit"),
     ],
 )
 def test_wrong_choices(planted, tmp_path, k710, arguments, message):
@@ -239,3 +238,10 @@ def test_wrong_choices(planted, tmp_path, k710, arguments, message):
     result = k710("audit", planted.manifest, "--train", train, *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_file_that_is_not_there(planted, tmp_path, k710):
+    train = write(tmp_path / "train.txt", STRANGERS)
+    for arguments in (["--train", train, "--eval", tmp_path / "no"], ["--train", tmp_path / "no", "--eval", "k400"]):
+        result = k710("audit", planted.manifest, *arguments)
+        assert (result.exit_code, result.stderr) == (1, f"k710: {tmp_path / 'no'}: No such file or directory\n")

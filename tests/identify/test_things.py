@@ -275,7 +275,7 @@ def test_a_tar_that_is_cut_off(tmp_path):
 
 
 def test_what_is_not_there_and_what_holds_nothing(tmp_path):
-    with pytest.raises(ListError, match="no such file or folder"):
+    with pytest.raises(ListError, match="No such file or directory"):
         parts_of(tmp_path / "nope")
     (tmp_path / "x.bin").write_bytes(b"x")
     with pytest.raises(ListError, match=r"holds no lists, no tables, no tars and no video files; .*'x.bin'"):
