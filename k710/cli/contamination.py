@@ -34,12 +34,12 @@ def audit_train(
     """Print what of the evaluation lists stands in the train list; returns whether anything does.
 
     `evaluation` is a file or a folder, or names lists of the manifest or of the folder of annotation lists."""
-    from k710.diff.write import check_table_file, write_table
     from k710.identify.contamination import contamination
     from k710.identify.things import parts_of
+    from k710.storage.result_files import check_table_file, write_table
 
     if leaks is not None:
-        check_table_file(leaks)
+        check_table_file(leaks, [manifest] if manifest is not None else [])
     if any(char in evaluation for char in "./\\") and not Path(evaluation).exists():
         raise ListError(f"{evaluation}: No such file or directory")
     parts = parts_of(train)

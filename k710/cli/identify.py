@@ -54,11 +54,11 @@ def command(
       k710 identify my_val.csv --annotations sample
       k710 identify manifests/k710 --json
     """
-    from k710.diff.write import check_table_file
     from k710.identify.rows_file import rows_file
+    from k710.storage.result_files import check_table_file
 
     if rows is not None:
-        check_table_file(rows)
+        check_table_file(rows, [manifest] if manifest is not None else [])
     if manifest is not None and annotations is not None:
         raise click.UsageError("give --manifest or --annotations, not both")
     reference = _reference(manifest, annotations)

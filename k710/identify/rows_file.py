@@ -14,7 +14,6 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from k710.curation.overlap import List
-from k710.diff.write import check_table_file
 from k710.identify.batch import Batch
 from k710.identify.keys import Clips, clip_names, ids_of
 from k710.identify.recognise import Unclear
@@ -114,8 +113,8 @@ def _unclear_table(thing: str, file: str, unclear: tuple[Unclear, ...]) -> pa.Ta
 
 @contextlib.contextmanager
 def rows_file(path: Path, reference: Reference | None) -> Iterator[RowsFile]:
-    """A table to write rows into: CSV or Parquet by its suffix, written whole or not at all."""
-    check_table_file(path)
+    """A table to write rows into: CSV or Parquet by its suffix, written whole or not at all. `check_table_file` is the
+    caller's."""
     with replacing(path) as file:
         if path.suffix == ".csv":
             with pa.csv.CSVWriter(file, SCHEMA) as writer:
