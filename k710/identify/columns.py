@@ -77,6 +77,7 @@ def choose(columns: Sequence[str], head: Callable[[str], pa.Array], *, column: s
     media = by_name["sha256"] if {"failure", "sha256"} <= set(by_name) else ""
     rest = (*times, label, by_name["status"] if is_downloaded else "", spans, media)
     if column is not None:
+        column = by_name.get(plain(column), column)
         if column not in columns:
             raise ListError(f"no column {quoted(column)}; the columns are {', '.join(map(quoted, columns))}")
         return Columns(column, *rest)

@@ -84,8 +84,7 @@ def _meanings(indices: list[int]) -> dict[_Meaning, tuple[tuple[str, str], ...]]
     """What these numbers mean in each known order; orders in which all mean the same are together."""
     alignment = Alignment()
     found: dict[_Meaning, list[tuple[str, str]]] = {}
-    for label_set in dict.fromkeys(LABEL_SETS.values()):
-        name = label_set.removesuffix(".csv")
+    for name in sorted(set(LABEL_SETS.values()), key=lambda name: len(class_names(name))):
         for dialect in DIALECTS:
             classes = k710_classes_of(name, dialect)
             meaning = tuple((index, classes[index] if index < len(classes) else -1) for index in indices)

@@ -30,6 +30,7 @@ _BESIDE = re.compile(
     r"|.*_stats\.json|requirements\.txt|cache-.*\.arrow",
     re.I,
 )
+_MOST_PARTS = 30
 _SHARD = re.compile(r"[-_.]?(?:[0-9]+(?:-of-[0-9]+)?)?(?:[-_][0-9a-f]{8,})?$")
 
 
@@ -91,6 +92,8 @@ def parts_of(thing: Path) -> list[Part]:
     if not thing.exists():
         raise ListError(f"{thing}: No such file or directory")
     if not thing.is_dir():
+        if not thing.is_file():  # it is read more than once
+            raise ListError(f"{thing}: is a pipe or a device; write it into a file first")
         return [Part(str(thing), split_of_name(thing.name), TEXT, thing.parent, (thing.name,))]
     files = sorted(path.relative_to(thing).as_posix() for path in thing.rglob("*") if _counts(path, thing))
     # A dataset of tars often has a Parquet file of metadata beside each, as video2dataset's: that says the same.
@@ -122,12 +125,22 @@ def _by_split(root: Path, form: str, files: list[str]) -> list[Part]:
         split = split_of_name(file)
         key = (split, _SHARD.sub("", _stem(file)) if form == TEXT or split else "")
         groups.setdefault(key, []).append(file)
+    if len(groups) > _MOST_PARTS:  # names of units and shards, and not of sets
+        groups = {}
+        for file in files:
+            groups.setdefault((split_of_name(file), ""), []).append(file)
     if len(groups) == 1:
         ((split, _), found), *_ = groups.items()
         return [Part(str(root), split, form, root, tuple(found))]
     parts = []
     for (split, stem), found in groups.items():
-        name = f"{root}/{found[0]}" if len(found) == 1 else f"{root}/{stem}*" if stem else f"{root} (no split)"
+        name = (
+            f"{root}/{found[0]}"
+            if len(found) == 1
+            else f"{root}/{stem}*"
+            if stem
+            else f"{root} ({split or 'no split'})"
+        )
         parts.append(Part(name, split, form, root, tuple(found)))
     return parts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import tarfile
 
 import pyarrow as pa
@@ -236,7 +237,7 @@ def test_two_columns_that_name_different_videos_are_a_question(tmp_path):
     path.write_text(COLUMNS)
     with pytest.raises(ListError, match=rf"row 1: column 'path' names {ONE} and column 'url' names {TWO}; .*--column"):
         rows_of(path)
-    assert rows_of(path, column="url") == [(2, TWO)]
+    assert rows_of(path, column="url") == rows_of(path, column="URL") == [(2, TWO)]
     with pytest.raises(ListError, match="no column 'nope'; the columns are 'path', 'url'"):
         rows_of(path, column="nope")
 
@@ -272,6 +273,12 @@ def test_a_tar_that_is_cut_off(tmp_path):
     (tmp_path / "a.tar").write_bytes(data[:5000])
     with pytest.raises(ListError, match="cut off"):
         rows_of(tmp_path / "a.tar")
+
+
+def test_a_pipe_is_refused_because_it_is_read_more_than_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ListError, match="is a pipe or a device"):
+        parts_of(tmp_path / "pipe")
 
 
 def test_what_is_not_there_and_what_holds_nothing(tmp_path):
