@@ -22,7 +22,7 @@ from k710.identify.known_copies import Likeness, copies_like
 from k710.identify.labels import NameCounts, Names
 from k710.identify.orders import ClassCounts, OrderElection
 from k710.identify.recognise import Unclear
-from k710.identify.reference import Classes, Reference, present
+from k710.identify.reference import Classes, Presence, Reference
 from k710.identify.things import Part
 from k710.sources.known import KNOWN_SOURCES, UNION
 from k710.text import counted
@@ -94,6 +94,7 @@ class Counting:
         self.examples: list[tuple[str, Unclear]] = []
         self._counts: dict[str, tuple[ClassCounts, NameCounts]] = {}
         self._class_of_video: dict[str, Classes] = {}
+        self._masks: tuple[tuple[list[int], Index], tuple[list[int], Index]] | None = None
         if reference is not None:
             self._counts = {source: (ClassCounts(), NameCounts()) for source in reference.classes}
             self.seen_clips = np.zeros(reference.num_clips, np.bool_)
@@ -129,6 +130,15 @@ class Counting:
         of_video = np.where(videos < 0, np.int16(-1), by_video[np.maximum(videos, 0)])
         of_clip = np.where(found < 0, np.int16(-1), by_clip[np.maximum(found, 0)])
         return np.where(of_clip < 0, of_video, of_clip).astype(np.int16)
+
+    def numbered_masks(self) -> tuple[tuple[list[int], Index], tuple[list[int], Index]]:
+        """For the clips of the reference, then for its videos: the masks of lists that occur, and the number of the
+        mask of each. Behind the last is one for NOT_FOUND, with no list."""
+        if self._masks is None:
+            assert self.reference is not None
+            presence = (self.reference.presence, self.reference.video_presence())
+            self._masks = (_numbered(presence[0]), _numbered(presence[1]))
+        return self._masks
 
     def order_and_names(self, source: str) -> tuple[OrderElection | None, Names | None]:
         """The election of the index order and the comparison of names, by the labels of a source."""
@@ -227,15 +237,23 @@ def _count(clips: Clips, first: Index, reference: Reference | None, found: _Foun
         return
     videos = reference.find_videos(clips)
     index = reference.find_clips(clips, videos)
-    by_video = present(reference.video_presence(), videos)
-    by_clip = present(reference.presence, index)
     counting.seen_videos[videos[videos >= 0]] = True
     counting.seen_clips[index[index >= 0]] = True
-    counted_masks(found.videos, by_video[first])
-    pairs, counts = np.unique(np.stack([by_clip, by_video], axis=1), axis=0, return_counts=True)
-    for (clip, video), count in zip(pairs.tolist(), counts.tolist(), strict=True):
-        found.pairs[clip, video] += count
-        found.clips[clip] += count
+    # Masks repeat: they are counted by number, the last of which stands for what is in no list.
+    (clip_masks, of_clip), (video_masks, of_video) = counting.numbered_masks()
+    by_clip, by_video = of_clip[index], of_video[videos]
+    for number, count in enumerate(np.bincount(by_video[first], minlength=len(video_masks)).tolist()):
+        found.videos[video_masks[number]] += int(count)
+    pairs = np.bincount(by_clip * len(video_masks) + by_video, minlength=len(clip_masks) * len(video_masks))
+    for pair in np.flatnonzero(pairs).tolist():
+        clip, video = clip_masks[pair // len(video_masks)], video_masks[pair % len(video_masks)]
+        found.pairs[clip, video] += int(pairs[pair])
+        found.clips[clip] += int(pairs[pair])
+
+
+def _numbered(presence: Presence) -> tuple[list[int], Index]:
+    masks, number = np.unique(presence, return_inverse=True)
+    return [*masks.tolist(), 0], np.append(number, len(masks))
 
 
 def _marked_lists() -> tuple[List, ...]:
