@@ -107,12 +107,6 @@ def keys_of(ids: pa.Array) -> tuple[Keys, Tails, Mask]:
     return np.where(is_bad, np.uint64(0), key), np.where(is_bad, np.uint8(0), tail), ~is_bad
 
 
-def key_of(youtube_id: str) -> tuple[int, int]:
-    """The key and the tail of one ID, which must be one."""
-    key, tail, _ = keys_of(pa.array([youtube_id]))
-    return int(key[0]), int(tail[0])
-
-
 def can_be_youtube(key: Keys, tail: Tails) -> Mask:
     """Which IDs end in a character that the ID of a video can end in."""
     last = (key & np.uint64(15)) << np.uint64(2) | tail

@@ -14,20 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.identify.keys import NO_TIME, Clips, Mask, clip_names, keys_of
-from k710.lists.clip_paths import ClipName, class_keys, clips_in_line
+from k710.lists.clip_paths import COLUMN_NAMES, NUMBERED_NAMES, ClipName, class_keys, clips_in_line
 from k710.manifest.clip_ids import ID_SIZE
+from k710.sources.known import KNOWN_SOURCES, UNION
 
 Recognise = Callable[[str], Sequence[ClipName]]
 
 NO_CLASS = -1
 MAX_CLASS = 9_999  # a number above it is no index of a class
-# An ID that may be the number of a file, a column or a data set instead; see `_is_word` there.
-_DOUBTFUL = (
-    r"(?i)^(?:(?:videos?|clips?|frames?|images?|img|flow_[xy]|vid|parts?|shards?|chunk|split|file|movie|scene|v)[_-]?[0-9]+"
-    r"|(?:train|val|valid|test)_[0-9]+|(?:k|kinetics)[_-]?[0-9][0-9_-]+)$"
-)
-_COLUMNS = ("youtubeids", "videonames", "videopaths", "videofiles")
-_FIRST_OF_DOUBTFUL = b"cCfFiIkKmMpPsStTvV"
+# What an ID may be instead: the name of a numbered file, of a column or of a data set; see `_is_word` there.
+_DATA_SETS = "|".join([*(source.name_pattern for source in KNOWN_SOURCES.values()), UNION.name_pattern])
+_DOUBTFUL = f"(?i)^(?:{NUMBERED_NAMES}|{COLUMN_NAMES}|{_DATA_SETS})$"
 _LAST_NUMBER = r"[ ,\t](?P<class>[0-9]{1,4})[\r\n]*$"
 _SEVERAL_NUMBERS = r"[ ,\t]-?[0-9.]+[ ,\t]+-?[0-9.]+[\r\n]*$"
 
@@ -226,11 +223,12 @@ def _doubtful(ids: pa.Array) -> Mask:
     """Which of these texts of 11 bytes may be words instead of IDs: they are asked one by one."""
     letters = np.frombuffer(ids.buffers()[2], np.uint8).reshape(-1, ID_SIZE)
     doubtful = np.zeros(len(ids), np.bool_)
-    numbered = np.flatnonzero(_IS_DIGIT[letters[:, -1]] & np.isin(letters[:, 0], list(_FIRST_OF_DOUBTFUL)))
-    if len(numbered):
-        found = pc.match_substring_regex(ids.take(pa.array(numbered)), _DOUBTFUL)
-        doubtful[numbered[found.to_numpy(zero_copy_only=False)]] = True
-    words = np.flatnonzero(~_IS_DIGIT[letters].any(axis=1) & (letters < 128).all(axis=1))
+    digits = _IS_DIGIT[letters]
+    named = np.flatnonzero(digits[:, -1] | ~digits.any(axis=1))
+    if len(named):
+        found = pc.match_substring_regex(ids.take(pa.array(named)), _DOUBTFUL)
+        doubtful[named[found.to_numpy(zero_copy_only=False)]] = True
+    words = np.flatnonzero(~digits.any(axis=1) & (letters < 128).all(axis=1))
     if len(words):
         names = pc.ascii_lower(ids.take(pa.array(words)).cast(pa.string()))
         names = pc.replace_substring(pc.replace_substring(names, "_", ""), "-", "")
@@ -240,7 +238,7 @@ def _doubtful(ids: pa.Array) -> Mask:
 
 @functools.cache
 def _words() -> pa.Array:
-    return pa.array([*_COLUMNS, *sorted(key for key in class_keys() if len(key) <= ID_SIZE)])
+    return pa.array(sorted(key for key in class_keys() if len(key) <= ID_SIZE))
 
 
 def _class_of(line: str) -> int:

@@ -60,17 +60,18 @@ _MANY_CLIPS = frozenset(
 )
 _IMAGES = frozenset(("jpg", "jpeg", "png", "webp", "bmp"))
 _VIDEOS = frozenset(("mp4", "mkv", "webm", "avi", "mov", "m4v", "flv", "3gp", "ts", "mpg", "mpeg", "wmv"))
-# Files that are only numbered; no release has such an ID.
-_NUMBERED = re.compile(
+# Files that are only numbered; no release has such an ID. A list's first line may be no more than a column's name.
+NUMBERED_NAMES = (
     r"(?:videos?|clips?|frames?|images?|img|flow_[xy]|vid|parts?|shards?|chunk|split|file|movie|scene|v)[_-]?[0-9]+"
-    r"|(?:train|val|valid|test)_[0-9]+",
-    re.I,
+    r"|(?:train|val|valid|test)_[0-9]+"
 )
+COLUMN_NAMES = r"youtube_ids|video_(?:names|paths|files)"
+_NUMBERED = re.compile(NUMBERED_NAMES, re.I)
 _FRAME = re.compile(r"(?:[A-Za-z_-]*[_-])?[A-Za-z]*[0-9]+")
 # What nearly every trainer's line looks like; read at once, since lists have half a million of them.
 _PLAIN = re.compile(rf"(?:[^,;:@\\\t?]*/)?({YOUTUBE_ID}(?:_[0-9]{{6}}_[0-9]{{6}})?\.(?:mp4|mkv|webm|avi))(?: [0-9]+)*")
 _NUMBERS = re.compile(r"(?:\s+-?[0-9]+(?:\.[0-9]+)?)+$")
-_COLUMN = re.compile(r"youtube_ids|video_(?:names|paths|files)", re.I)  # a list's first line may say no more
+_COLUMN = re.compile(COLUMN_NAMES, re.I)
 
 
 @dataclass(frozen=True)
