@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FILE, PATH_OR_URL, annotation_files, print_json, print_table
+from k710.cli.common import ANY_PATH, COMMA_LIST, FILE, PATH_OR_URL, annotation_files, print_json, print_table
+from k710.cli.contamination import LEAK_EXIT_CODE, audit_train
 from k710.storage.storage import Location
 from k710.text import counted
 
@@ -23,9 +24,18 @@ if TYPE_CHECKING:
 @click.option("--sources", type=COMMA_LIST, default="k400,k600,k700", show_default=True, help="With --annotations.")
 @click.option("--splits", type=COMMA_LIST, default="train,val", show_default=True, help="With --annotations.")
 @click.option("--synonyms", type=FILE, help="With --annotations: CSV with the columns name,label, as for build.")
-@click.option("--train", type=FILE, help="Your own train list: IDs, clip file names or trainer lines, one per line.")
-@click.option("--eval", "evaluation", type=FILE, help="Your own evaluation list, to compare with --train.")
+@click.option("--train", type=ANY_PATH, help="Your own train list, of any size and form.")
+@click.option(
+    "--eval",
+    "evaluation",
+    metavar="LISTS|FILE",
+    help="What to compare --train with: lists of the manifest or of --annotations, such as k400,k600:val,test, or a "
+    "list of your own.",
+)
 @click.option("--skip-unnamed", is_flag=True, help="With --train and --eval: skip and count lines without a video.")
+@click.option("--column", help="With --train: the column that names the videos, where several could.")
+@click.option("--leaks", type=FILE, help="With --train: write every leaking clip to this file (.csv or .parquet).")
+@click.option("--fail-on-leak", is_flag=True, help=f"With --train: exit with {LEAK_EXIT_CODE} if there is a leak.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with the names of conflicting clips.")
 def command(
     manifest: Location | None,
@@ -34,30 +44,53 @@ def command(
     splits: tuple[str, ...],
     synonyms: Path | None,
     train: Path | None,
-    evaluation: Path | None,
+    evaluation: str | None,
     skip_unnamed: bool,
+    column: str | None,
+    leaks: Path | None,
+    fail_on_leak: bool,
     as_json: bool,
 ) -> None:
     """Find overlaps, leaks and conflicts.
 
-    Audits a manifest, a folder of lists, or two lists of your own.
+    Audits a manifest, a folder of lists, two lists of your own, or a train list of your own against the lists of a
+    manifest.
 
     \b
     Examples:
       k710 audit manifests/k710
       k710 audit --annotations sample --splits train,val,test
       k710 audit --train my_train.txt --eval my_val.csv
+      k710 audit --train my_train.txt --eval k400,k600:val --annotations sample
     """
-    given = [manifest is not None, annotations is not None, train is not None or evaluation is not None]
-    if sum(given) != 1:
+    of_train = train is not None and evaluation is not None
+    one = sum([manifest is not None, annotations is not None, (train is None) != (evaluation is None)])
+    if one > 1 or not (one or of_train):
         raise click.UsageError("give one thing to audit: a manifest, --annotations DIR, or --train FILE --eval FILE")
     if (train is None) != (evaluation is None):
         raise click.UsageError("--train and --eval must be used together")
     if train is not None and evaluation is not None:
-        _compare(train, evaluation, skip_unnamed, as_json)
+        if column is None and leaks is None and _are_plain_lists(train, evaluation):
+            if one:
+                raise click.UsageError(f"{evaluation} is a file; no manifest and no --annotations is needed with it")
+            is_leak = _compare(train, Path(evaluation), skip_unnamed, as_json)
+        else:
+            is_leak = audit_train(
+                train,
+                evaluation,
+                manifest,
+                annotations,
+                column=column,
+                skip_unnamed=skip_unnamed,
+                leaks=leaks,
+                as_json=as_json,
+            )
+        if is_leak and fail_on_leak:
+            click.get_current_context().exit(LEAK_EXIT_CODE)
         return
-    if skip_unnamed:
-        raise click.UsageError("--skip-unnamed needs --train and --eval")
+    needing = {"skip-unnamed": skip_unnamed, "column": column, "leaks": leaks, "fail-on-leak": fail_on_leak}
+    if given := next((option for option, value in needing.items() if value), None):
+        raise click.UsageError(f"--{given} needs --train and --eval")
     if manifest is not None:
         from k710.manifest.read import open_manifest
 
@@ -141,7 +174,15 @@ def _print(found: dict[str, Any]) -> None:
     click.echo("  (`--json` names them, `k710 explain` explains each)")
 
 
-def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -> None:
+def _are_plain_lists(train: Path, evaluation: str) -> bool:
+    """Whether both are single text files, which are compared name by name."""
+    from k710.identify.things import is_plain_list
+
+    return is_plain_list(train) and is_plain_list(Path(evaluation))
+
+
+def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -> bool:
+    """Print the overlap of two lists, and whether there is one."""
     from k710.curation.audit import compare_names
     from k710.lists.clip_names import read_named_list
 
@@ -152,7 +193,7 @@ def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -
     if as_json:
         skipped = {side: len(named.skipped) for side, named in zip(("train", "eval"), lists, strict=True)}
         print_json(found | {"skipped_lines": skipped})
-        return
+        return bool(found["ids"])
     rows = [[str(path), *found[side].values()] for path, side in ((train, "train"), (evaluation, "eval"))]
     print_table(
         ["list", "rows", "videos", "clips"], [*rows, ["in both", None, found["shared_ids"], found["shared_clips"]]]
@@ -166,3 +207,4 @@ def _compare(train: Path, evaluation: Path, skip_unnamed: bool, as_json: bool) -
             click.echo(f"  and {len(found['ids']) - 20:,} more (--json lists them all)")
     else:
         click.echo("No video is in both.")
+    return bool(found["ids"])

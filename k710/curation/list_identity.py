@@ -33,7 +33,7 @@ Marks = Mapping[int, frozenset[List]]  # the published lists that hold the video
 _MISSING_SHARE = 0.01
 
 _HASH_BITS = 32
-_EVERY_256TH, _EVERY_8TH = 1 << (_HASH_BITS - 8), 1 << (_HASH_BITS - 3)
+EVERY_256TH, EVERY_8TH = 1 << (_HASH_BITS - 8), 1 << (_HASH_BITS - 3)
 _TWINS = {source.name: source.twin for source in KNOWN_SOURCES.values() if source.twin}
 _LEAST_MARKS = 30
 _NEARLY_ALL, _CLEARLY_MORE = 0.9, 0.1
@@ -83,7 +83,7 @@ def misnamed(clips: pa.Table) -> dict[str, str]:
     for source in KNOWN_SOURCES:
         masks = masks_of(clips, source)
         for split in SPLITS:
-            hashes = set(videos[in_splits_of(masks, (split,)) & (videos < _EVERY_8TH)].tolist())
+            hashes = set(videos[in_splits_of(masks, (split,)) & (videos < EVERY_8TH)].tolist())
             other = whose(hashes, (source, split), known_marks())
             if other is not None:
                 found[f"{source} {split}"] = " ".join(other)
@@ -93,10 +93,10 @@ def misnamed(clips: pa.Table) -> dict[str, str]:
 def whose(hashes: set[int], named: List, marks: Marks) -> List | None:
     """The published list that a list named `named` is instead; None where there is no evidence of another.
 
-    `hashes`: those of its videos, at least the ones below _EVERY_8TH.
+    `hashes`: those of its videos, at least the ones below EVERY_8TH.
     """
     known = {one for lists in marks.values() for one in lists}
-    sample = {number for number in hashes if number < _EVERY_256TH}
+    sample = {number for number in hashes if number < EVERY_256TH}
     if len(sample) >= _LEAST_MARKS:
         part = {one: sum(one in marks.get(number, ()) for number in sample) / len(sample) for one in known}
         best = max(part, key=lambda one: (part[one], one), default=named)
@@ -139,7 +139,7 @@ def marks_text(lists: Mapping[List, pa.ChunkedArray]) -> str:
     for video, numbers in sorted(stands.items()):
         here = {names[number] for number in numbers}
         apart = any((_TWINS.get(source, ""), split) not in here for source, split in here if source in _TWINS)
-        if video < (_EVERY_8TH if apart else _EVERY_256TH):
+        if video < (EVERY_8TH if apart else EVERY_256TH):
             lines.append(f"{video:x} {''.join(map(str, sorted(numbers)))}")
     return "".join(f"{line}\n" for line in lines)
 

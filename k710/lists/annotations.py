@@ -87,12 +87,15 @@ class AnnotationList:
         return int(self.table.num_rows) + len(self.malformed)
 
 
-def find_lists(folder: Path, sources: Iterable[str], splits: Iterable[str]) -> list[ListFile]:
+def find_lists(
+    folder: Path, sources: Iterable[str], splits: Iterable[str], *, all_needed: bool = True
+) -> list[ListFile]:
     """The list of each source and split under `folder`.
 
     Looked for: `{source}_{split}.EXT`, `{source}/{split}.EXT`, `{source}/annotations/{split}.EXT`, and for all splits
     of a source at once `{source}.tar.gz`; each name in any of its spellings (`kinetics-400`, `validate`), in any case.
-    Raises ListError that names every missing list, or every file where several claim one split.
+    Raises ListError that names every missing list, unless not `all_needed`, or every file where several claim one
+    split.
     """
     if not folder.is_dir():
         raise ListError(f"{folder}: no such folder of annotation lists")
@@ -109,7 +112,7 @@ def find_lists(folder: Path, sources: Iterable[str], splits: Iterable[str]) -> l
                 found.append(ListFile(source, split, paths[0]))
             else:
                 missing.append(f"{source}_{split}.csv")
-    if missing:
+    if missing and (all_needed or not found):
         count = "1 list is" if len(missing) == 1 else f"{len(missing)} lists are"
         example = f"{next(iter(KNOWN_SOURCES))}/train.csv"
         raise ListError(

@@ -141,13 +141,13 @@ def _parser(lines: Sequence[str], notes: list[str]) -> tuple[Callable[[str], _Fo
         # An `id` may be a row's number: the first column counts that names a clip in the first row.
         if parsers:
             return next((parse for parse in parsers if len(lines) > 1 and parse(lines[1])), parsers[0]), 1
-    elif release := _release_columns(lines, delimiter):
+    elif release := release_columns(lines, delimiter):
         notes.append(f"the first line names no columns; they are read as {','.join(release)}")
         return _row_parser(release, delimiter), 0
     return clips_in_line, 0
 
 
-def _release_columns(lines: Sequence[str], delimiter: str) -> list[str]:
+def release_columns(lines: Sequence[str], delimiter: str) -> list[str]:
     """The releases' columns where a first line has their form without naming them: ID, two times, and a split."""
     try:
         fields = split_fields(lines[0].lstrip("\ufeff"), delimiter)

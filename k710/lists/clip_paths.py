@@ -60,17 +60,18 @@ _MANY_CLIPS = frozenset(
 )
 _IMAGES = frozenset(("jpg", "jpeg", "png", "webp", "bmp"))
 _VIDEOS = frozenset(("mp4", "mkv", "webm", "avi", "mov", "m4v", "flv", "3gp", "ts", "mpg", "mpeg", "wmv"))
-# Files that are only numbered; no release has such an ID.
-_NUMBERED = re.compile(
+# Files that are only numbered; no release has such an ID. A list's first line may be no more than a column's name.
+NUMBERED_NAMES = (
     r"(?:videos?|clips?|frames?|images?|img|flow_[xy]|vid|parts?|shards?|chunk|split|file|movie|scene|v)[_-]?[0-9]+"
-    r"|(?:train|val|valid|test)_[0-9]+",
-    re.I,
+    r"|(?:train|val|valid|test)_[0-9]+"
 )
+COLUMN_NAMES = r"youtube_ids|video_(?:names|paths|files)"
+_NUMBERED = re.compile(NUMBERED_NAMES, re.I)
 _FRAME = re.compile(r"(?:[A-Za-z_-]*[_-])?[A-Za-z]*[0-9]+")
 # What nearly every trainer's line looks like; read at once, since lists have half a million of them.
 _PLAIN = re.compile(rf"(?:[^,;:@\\\t?]*/)?({YOUTUBE_ID}(?:_[0-9]{{6}}_[0-9]{{6}})?\.(?:mp4|mkv|webm|avi))(?: [0-9]+)*")
 _NUMBERS = re.compile(r"(?:\s+-?[0-9]+(?:\.[0-9]+)?)+$")
-_COLUMN = re.compile(r"youtube_ids|video_(?:names|paths|files)", re.I)  # a list's first line may say no more
+_COLUMN = re.compile(COLUMN_NAMES, re.I)
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,8 @@ def _clips_of_components(components: list[str]) -> tuple[ClipName, ...]:
     if suffix.lower() not in _IMAGES:
         return _clip_of_component(components[-1])
     own = () if _NUMBERED.fullmatch(stem) else _clip_of_component(components[-1])
-    is_frame = bool(_FRAME.fullmatch(stem)) and len(components) > 1
-    return _distinct((*own, *(_clip_of_component(components[-2]) if is_frame or own else ())))
+    may_be_frame = len(components) > 1 and bool(own or _FRAME.fullmatch(stem))
+    return _distinct((*own, *(_clip_of_component(components[-2]) if may_be_frame else ())))
 
 
 def _clip_of_component(component: str) -> tuple[ClipName, ...]:
@@ -231,13 +232,14 @@ def _clip_of_stem(text: str) -> tuple[ClipName, ...]:
 
 
 @functools.cache
-def _class_keys() -> frozenset[str]:
+def class_keys() -> frozenset[str]:
+    """The names of all classes as `label_key` makes them: a name of 11 characters may be one of them."""
     return frozenset(map(label_key, class_names(UNION.name)))
 
 
 def _is_word(name: str) -> bool:
     """Whether a name of 11 characters is a class (`windsurfing`, `ice_skating`), a data set, a column, or a number."""
-    if label_key(name) in _class_keys() or is_data_set(name):
+    if label_key(name) in class_keys() or is_data_set(name):
         return True
     return any(pattern.fullmatch(name) for pattern in (_COLUMN, _NUMBERED))
 

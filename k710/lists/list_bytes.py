@@ -47,7 +47,7 @@ def read_unpacked(path: Path, split: str) -> tuple[bytes, str]:
     if data[257:262] == b"ustar":
         data = _member(data, split)
         data = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
-    _refuse_other_forms(data)
+    refuse_other_forms(data)
     return data, sha256
 
 
@@ -60,14 +60,15 @@ def list_text(path: Path) -> str:
     data = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
     if data[257:262] == b"ustar":
         raise ListError("is a tar archive; unpack it and name the list inside")
-    _refuse_other_forms(data)
+    refuse_other_forms(data)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ListError(f"not a text file in UTF-8: {error}") from None
 
 
-def _refuse_other_forms(data: bytes) -> None:
+def refuse_other_forms(data: bytes) -> None:
+    """Raise ListError for the first bytes of a file that people take for a list and that is none."""
     for magic, what in _OTHER_FORMS.items():
         if data.startswith(magic):
             raise ListError(what)

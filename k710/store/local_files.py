@@ -55,7 +55,7 @@ class LocalFiles:
         self.passed_over: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
         self.num_files = 0
-        for path, kind in sorted(_walk(str(folder), frozenset())):
+        for path, kind in sorted(walk(str(folder), frozenset())):
             # Only the path inside the folder is kept: 650,000 long paths need much memory.
             inside = path[len(str(folder)) :].lstrip("/")
             found = () if kind else names(inside)
@@ -100,11 +100,11 @@ def is_exact(path: str, clip: str) -> bool:
 
 def first_file(folder: Path) -> Path | None:
     """A video file of the folder, if there is one."""
-    found = next((path for path, kind in _walk(str(folder), frozenset()) if not kind), None)
+    found = next((path for path, kind in walk(str(folder), frozenset()) if not kind), None)
     return None if found is None else Path(found)
 
 
-def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+def walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, str]]:
     """The files under `folder`: video files with an empty kind, and similar files with their kind (see PASSED_OVER).
 
     Links to folders are followed, except those to a parent folder.
@@ -123,7 +123,7 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str,
         suffix = os.path.splitext(entry.name)[1].lower()
         if _is_dir(entry):
             if not entry.name.startswith(".") and suffix not in SUFFIXES:
-                yield from _walk(entry.path, above | {here})
+                yield from walk(entry.path, above | {here})
         elif suffix in SUFFIXES:
             yield entry.path, NO_FILE if _is_special(entry) else ""
         elif suffix not in _BESIDE and clip_in_path(entry.name):

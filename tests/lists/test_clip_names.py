@@ -97,6 +97,11 @@ def test_what_is_read_is_a_name(text):
         assert parse_clip_name(f"{name}.mp4") == name
 
 
+@pytest.mark.parametrize("name", ["abcdefghijk.jpg", "abcdefghijk_000001_000011.webp"])
+def test_a_picture_without_a_folder(name):
+    assert str(parse_clip_name(name)) == name.partition(".")[0]
+
+
 # Files of names
 
 
