@@ -77,7 +77,7 @@ def own_spec(name: str, path: Path) -> OwnSpec:
     if path.suffix.lower() in (".yaml", ".yml"):
         return _from_yaml(name, path)
     if not path.is_file():
-        raise ListError(f"{path}: no such file or folder, for the source {name}")
+        raise ListError(f"{path}: no such file or folder, for the source {name}. A comma in a path is written \\,")
     if path.name.lower().removesuffix(".gz").endswith(_TABLES):
         return OwnSpec(name, path, {"": path}, "csv")
     raise ListError(
