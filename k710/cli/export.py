@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store
+from k710.cli.common import (
+    COMMA_LIST,
+    FILE,
+    FOLDER,
+    FOLDER_OR_URL,
+    PATH_OR_URL,
+    VIEW,
+    annotation_files,
+    named_store,
+)
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
 
 if TYPE_CHECKING:
+    from k710.export.selection import Selection
     from k710.manifest.read import Manifest
 
 
@@ -22,7 +32,8 @@ if TYPE_CHECKING:
     "--format",
     "form",
     required=True,
-    help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf or fiftyone.",
+    help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf, fiftyone; of clips in a store "
+    "mmaction2-frames, videomae-frames, uniformerv2-frames, uniformerv2-segments.",
 )
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files, one per split.")
 @click.option(
@@ -34,8 +45,20 @@ if TYPE_CHECKING:
 )
 @click.option("--template", help="Path of a clip's file; see docs/export.md.  [{clip_id}.mp4]")
 @click.option("--separator", help="Separator of path and class index; UniFormerV2's configs need a comma.  [a space]")
-@click.option("--store", type=FOLDER_OR_URL, help="With hf: add the place of each clip's media in this store.")
-@click.option("--profile", help="With hf and --store: the encode profile.  [h264]")
+@click.option("--present", is_flag=True, help="Only clips that the store has.")
+@click.option(
+    "--store", type=FOLDER_OR_URL, help="Place of the media; with hf, the place of each clip's media is added."
+)
+@click.option("--profile", help="Which encode profile of the store.  [h264]")
+@click.option(
+    "--classes", type=FILE, help="Only these classes: a file, one a line, whose order gives the class indices."
+)
+@click.option("--keep-indices", is_flag=True, help="With --classes: the class indices of the whole view.")
+@click.option("--clips", type=FILE, help="Only the clips or videos of this list.")
+@click.option("--per-class", type=click.IntRange(1), metavar="N", help="At most N clips of each class and split.")
+@click.option("--seed", type=int, help="With --per-class: which ones.  [0]")
+@click.option("--left-out", type=FILE, help="Write the names of the clips left out, and why, here (CSV).")
+@click.option("--annotations", metavar="DIR|sample", help="With csv: the lists of the release, to keep their is_cc.")
 @click.option("--videos", type=FOLDER, help="With fiftyone: export the clips in this folder of files.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def command(
@@ -56,31 +79,92 @@ def command(
     \b
     Examples:
       k710 export manifests/sample --format slowfast --view k400 --out lists/k400
+      k710 export manifests/sample --format videomae --view k400 --present --out lists/k400-here
       k710 export manifests/sample --format hf --out hf/k710
     """
-    from k710.export.lists import FOLDER_FORMS, FORMS
+    from k710.export.lists import FOLDER_FORMS, FORMS, MEDIA_FORMS, split_parts
+    from k710.export.selection import in_words, select, with_media, write_left_out
     from k710.manifest.read import open_manifest
+    from k710.manifest.views import view
     from k710.sources.known import check_splits
 
-    given = {name: value for name, value in special.items() if value is not None}
+    given = {name: value for name, value in special.items() if value not in (None, False)}
     for name in given:
-        if form in (*FORMS, *FOLDER_FORMS) and form not in _OF_FORM[name]:
-            raise click.UsageError(f"--{name} needs --format {' or '.join(_OF_FORM[name])}, not with {form}")
+        allowed = _OF_FORM.get(name, (form,))
+        if form in (*FORMS, *MEDIA_FORMS, *FOLDER_FORMS) and form not in allowed:
+            raise click.UsageError(f"--{name} needs --format {' or '.join(allowed)}, not with {form}")
+    _check_together(form, given)
     opened = open_manifest(manifest)
-    common = {"dialect": dialect, "splits": check_splits(splits) if splits else (), "force": force}
-    _WRITERS.get(form, _lists)(opened, out, form, view_name, common, given)
+    common: dict[str, Any] = {"dialect": dialect, "splits": check_splits(splits) if splits else (), "force": force}
+    selection, left_out = _selection(opened, form, given), given.pop("left_out", None)
+    if selection is None:
+        _WRITERS.get(form, _lists)(opened, out, form, view_name, common, given)
+        return
+    table = view(opened.clips, view_name, opened.catalogue, dialect=dialect)
+    split_parts(table, common["splits"])
+    chosen, left = select(opened, table, selection, common["splits"])
+    common["splits"] = ()
+    if form in MEDIA_FORMS:
+        assert selection.store is not None
+        chosen = with_media(chosen, selection.store)
+    _WRITERS.get(form, _lists)(opened, out, form, view_name, common | {"chosen": chosen}, given)
+    if left_out:
+        write_left_out(left_out, left, force=force)
+    if left:
+        click.echo(in_words(left).replace("; ", "\n") + f"\n{left_out} names them" * bool(left_out))
+
+
+def _check_together(form: str, given: dict[str, Any]) -> None:
+    """Raises UsageError for an option without the one that it belongs to."""
+    from k710.export.lists import MEDIA_FORMS
+
+    needs_store, in_hf = "present" in given or form in MEDIA_FORMS or form == "hf", given.keys() & {"store", "present"}
+    for name, others, is_given in (
+        ("store", "--present, --format hf or a format of clips in a store", needs_store),
+        ("profile", "--present, --store or a format of clips in a store", needs_store and (form != "hf" or in_hf)),
+        ("keep_indices", "--classes", "classes" in given),
+        ("seed", "--per-class", "per_class" in given),
+        ("left_out", "--present, --classes, --clips or --per-class", given.keys() & _CHOOSING or form in MEDIA_FORMS),
+    ):
+        if name in given and not is_given:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs {others}")
+
+
+def _selection(manifest: Manifest, form: str, given: dict[str, Any]) -> Selection | None:
+    """What the options say of the clips to export; None where they say nothing. They are taken out of `given`."""
+    from k710.cli.fetch import store_of
+    from k710.export.lists import MEDIA_FORMS
+    from k710.export.selection import Selection
+
+    chosen: dict[str, Any] = {
+        name: given.pop(name) for name in ("classes", "keep_indices", "clips", "per_class", "seed") if name in given
+    }
+    if given.pop("present", False) or form in MEDIA_FORMS:
+        profile = given.get("profile", DEFAULT_PROFILE)
+        chosen["store"] = named_store(store_of(manifest.path, given.get("store")), profile)
+        if form != "hf" or "store" not in given:
+            given.pop("store", None)
+            given.pop("profile", None)
+    return Selection(**chosen) if chosen else None
 
 
 def _lists(
     manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
 ) -> None:
+    from k710.export.is_cc import with_is_cc
     from k710.export.lists import export
-    from k710.manifest.views import view
+    from k710.manifest.views import splits_of, view
+    from k710.sources.known import KNOWN_SOURCES
 
-    dialect = common.pop("dialect")
-    written = export(
-        view(manifest.clips, view_name, manifest.catalogue, dialect=dialect), out, form=form, **common, **given
-    )
+    dialect, table = common.pop("dialect"), common.pop("chosen", None)
+    if table is None:
+        table = view(manifest.clips, view_name, manifest.catalogue, dialect=dialect)
+    if annotations := given.pop("annotations", None):
+        if view_name not in KNOWN_SOURCES:
+            raise click.UsageError(f"--annotations needs the view of a release: {', '.join(KNOWN_SOURCES)}")
+        files = annotation_files(annotations, (view_name,), common["splits"] or splits_of(table))
+        table = with_is_cc(table, view_name, manifest, files)
+    written = export(table, out, form=form, **common, **given)
     for name, rows in written.items():
         click.echo(f"{out / name}: {counted(rows, 'clip')}")
 
@@ -91,8 +175,6 @@ def _hf(
     from k710.export.card import Exported, card
     from k710.export.hf import CARD, data_file, export_hf
 
-    if "profile" in given and "store" not in given:
-        raise click.UsageError("--profile needs --store")
     store = named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
 
     def card_of(rows: dict[str, int]) -> str:
@@ -122,13 +204,16 @@ def _fiftyone(
         click.echo(f"left out, because {given['videos']} has no file for them: {missing}")
 
 
-_LISTS = ("slowfast", "videomae", "videomaev2-pretrain", "mmaction2")
+_LISTS = (
+    *("slowfast", "videomae", "videomaev2-pretrain", "mmaction2"),
+    *("mmaction2-frames", "videomae-frames", "uniformerv2-frames", "uniformerv2-segments"),
+)
+_CHOOSING = {"present", "classes", "clips", "per_class"}
 # The formats that each option is for.
 _OF_FORM = {
     "template": (*_LISTS, "fiftyone"),
     "separator": _LISTS,
-    "store": ("hf",),
-    "profile": ("hf",),
+    "annotations": ("csv",),
     "videos": ("fiftyone",),
 }
 _WRITERS = {"hf": _hf, "fiftyone": _fiftyone}
