@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     "form",
     required=True,
     help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf, fiftyone; of clips in a store "
-    "mmaction2-frames, videomae-frames, uniformerv2-frames, uniformerv2-segments.",
+    "mmaction2-frames, videomae-frames, videomaev2-pretrain-frames, slowfast-frames, uniformerv2-frames, "
+    "uniformerv2-segments.",
 )
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files, one per split.")
 @click.option(
@@ -79,7 +80,7 @@ def command(
     \b
     Examples:
       k710 export manifests/sample --format slowfast --view k400 --out lists/k400
-      k710 export manifests/sample --format videomae --view k400 --present --out lists/k400-here
+      k710 export manifests/sample --format videomae --view k400 --per-class 2 --out lists/k400-small
       k710 export manifests/sample --format hf --out hf/k710
     """
     from k710.export.lists import FOLDER_FORMS, FORMS, MEDIA_FORMS, split_parts
@@ -206,7 +207,8 @@ def _fiftyone(
 
 _LISTS = (
     *("slowfast", "videomae", "videomaev2-pretrain", "mmaction2"),
-    *("mmaction2-frames", "videomae-frames", "uniformerv2-frames", "uniformerv2-segments"),
+    *("mmaction2-frames", "videomae-frames", "videomaev2-pretrain-frames", "slowfast-frames", "uniformerv2-frames"),
+    "uniformerv2-segments",
 )
 _CHOOSING = {"present", "classes", "clips", "per_class"}
 # The formats that each option is for.

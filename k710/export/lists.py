@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from k710.errors import ManifestError, UsageError
-from k710.export.paths import DEFAULT_TEMPLATE, check_template, clip_rows, path_of
+from k710.export.paths import DEFAULT_TEMPLATE, FRAME_FILE, check_template, clip_rows, path_of
 from k710.manifest.views import split_of, splits_of
+from k710.sources.video_ids import raw_id
 from k710.storage.storage import held, new_folder, replacing
 
 _BATCH_ROWS = 1 << 16
@@ -158,6 +159,20 @@ FORMS: dict[str, tuple[str, Writer]] = {
     "parquet": (".parquet", _parquet),
 }
 
+
+def _frame_rows(table: pa.Table, template: str, separator: str) -> bytes:
+    """A header and a row for each frame, as SlowFast and PyTorchVideo read Something-Something V2. They take the labels
+    from its own JSON files."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow(["original_vido_id", "video_id", "frame_id", "path", "labels"])
+    for number, row in enumerate(clip_rows(table)):
+        video, folder = raw_id(row["youtube_id"])[1], path_of(row, template)
+        for frame in range(row["num_frames"]):
+            writer.writerow([video, number, frame, f"{folder}/{FRAME_FILE.format(frame + 1)}", ""])
+    return text.getvalue().encode()
+
+
 _FRAMES = partial(_lines, after=("{num_frames}", "{class_id}"))
 # Formats with numbers that only a store has (selection.with_media): of folders of frames their number; of files that
 # are one segment each, their length, and the segment in them, which is all of it.
@@ -165,10 +180,16 @@ MEDIA_FORMS: dict[str, tuple[str, Writer]] = {
     "mmaction2-frames": (".txt", _FRAMES),
     "videomae-frames": (".csv", _FRAMES),
     "uniformerv2-frames": (".txt", _FRAMES),
+    # The first frame's number in its file name; the reader adds it to indices from 0.
+    "videomaev2-pretrain-frames": (".csv", partial(_lines, after=("1", "{num_frames}"), labelled=False)),
+    "slowfast-frames": (".csv", _frame_rows),
     "uniformerv2-segments": (".csv", partial(_lines, after=("{duration_s}", "0", "{duration_s}", "{class_id}"))),
 }
 # The path where no template is given: folders have no suffix, and UniFormerV2 puts a prefix before the ID.
-TEMPLATES = {"mmaction2-frames": "{clip_id}", "videomae-frames": "{clip_id}", "uniformerv2-frames": "{id}"}
+TEMPLATES = {
+    **dict.fromkeys(("mmaction2-frames", "videomae-frames", "videomaev2-pretrain-frames"), "{clip_id}"),
+    **dict.fromkeys(("uniformerv2-frames", "slowfast-frames"), "{id}"),
+}
 
 # Formats that are folders with more than lists: hf.py, fiftyone.py.
 FOLDER_FORMS = ("hf", "fiftyone")

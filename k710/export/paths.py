@@ -14,6 +14,8 @@ from k710.sources.video_ids import raw_id
 
 # The name of a clip's file in the public archives and in most download scripts.
 DEFAULT_TEMPLATE = "{clip_id}.mp4"
+# The name of a frame in its clip's folder, counted from 1, as MMAction2, VideoMAE V2 and UniFormerV2 (SSv2) have it.
+FRAME_FILE = "img_{:05d}.jpg"
 TEMPLATE_FIELDS = ("clip_id", "youtube_id", "id", "time_start_s", "time_end_s", "split", "label", "label_", "class_id")
 
 _BATCH_ROWS = 1 << 16
