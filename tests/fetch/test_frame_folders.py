@@ -11,10 +11,14 @@ import av
 import pytest
 
 from k710.fetch.encode.frame_folder import assemble, frame_files
+from k710.fetch.encode.jobs import Candidate, ClipJob
+from k710.fetch.encode.make_clip import make_clip
+from k710.fetch.encode.profiles import read_profile
 from k710.loading.dataset import open_dataset
 from k710.manifest.read import open_manifest
 from k710.sources.own import as_plain, from_plain, own_source
 from k710.store.failures import ClipError
+from k710.store.local_files import first_file
 from tests.helpers.tiny_media import fetched, frame_folder, numbers, settled
 
 CLASSES = "Holding something\nTurning something\n"
@@ -62,6 +66,7 @@ def test_folders_of_frames_become_clips_at_the_released_rate(k710, released, tmp
     assert "0 clips fetched" in again.stdout
 
 
+@pytest.mark.slow
 def test_stored_frames_are_the_released_jpegs_where_nothing_is_scaled(k710, released, tmp_path):
     manifest = ssv1(k710, tmp_path)
     where = f"local:{released}"
@@ -228,3 +233,66 @@ def test_a_manifest_keeps_the_rate_of_its_source():
     assert "frames_per_s" not in as_plain(without), "manifests of video files are as before"
     with pytest.raises(ValueError, match="frames_per_s is 'x'"):
         from_plain(as_plain(source) | {"frames_per_s": "x"}, 710)
+
+
+def with_exif(jpeg: bytes, orientation: int, order: str) -> bytes:
+    """The JPEG with an EXIF segment of one entry."""
+    tiff = {"big": b"MM", "little": b"II"}[order]
+    for value, size in ((42, 2), (8, 4), (1, 2), (0x0112, 2), (3, 2), (1, 4), (orientation, 2), (0, 2), (0, 4)):
+        tiff += value.to_bytes(size, order)
+    segment = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+
+
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_pictures_that_exif_turns_are_refused(order, released, tmp_path):
+    """OpenCV and FFmpeg would turn them, PIL and libjpeg would not."""
+    folder = shutil.copytree(released / "7", tmp_path / "clip")
+    path = folder / "00002.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(with_exif(whole, 6, order))
+    with pytest.raises(ClipError, match=r"00002.jpg is turned by its EXIF orientation 6; turn its pixels") as caught:
+        assemble(folder, 12, tmp_path / "out.mov")
+    assert caught.value.failure == "ambiguous"
+    for path in folder.iterdir():
+        path.write_bytes(with_exif(path.read_bytes() if path.name != "00002.jpg" else whole, 1, order))
+    job = ClipJob("ssv1~7", None, (), (Candidate(folder, False, True, 12.0),), tmp_path / "made", read_profile("h264"))
+    made = make_clip(job)
+    assert (made.failure, made.measured.num_frames) == (None, 24)
+
+
+def test_frames_of_youtube_videos_by_clip_and_by_whole_video(k710, tmp_path):
+    """A folder may be named by the clip, or by its video, of which the span is cut out."""
+    rows = "youtube_id,label,start,end,split\nabcdefghijk,run,1,3,train\nabcdefghijL,run,2,4,train\n"
+    (tmp_path / "list.csv").write_text(rows)
+    (tmp_path / "source.yaml").write_text("lists: list.csv\nframes_per_s: 10\n")
+    result = k710("build", "--sources", f"mine={tmp_path}", "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    frame_folder(tmp_path / "v" / "abcdefghijk_000001_000003", range(20), name="img_{:05d}.jpg")
+    frame_folder(tmp_path / "v" / "abcdefghijL", range(100, 160), name="img_{:05d}.jpg")
+    plan = k710("fetch", tmp_path / "m", "--from", f"local:{tmp_path / 'v'}", "--dry-run")
+    assert plan.exit_code == 0, plan.output
+    assert "2 clips wanted" in plan.stdout
+    result = k710("fetch", tmp_path / "m", "--from", f"local:{tmp_path / 'v'}", "--workers", 1)
+    assert result.exit_code == 0, result.output
+    found = {name: numbers(video) for name, video in fetched(tmp_path / "m" / "store").items()}
+    assert found["abcdefghijk_000001_000003"] == list(range(20))
+    assert found["abcdefghijL_000002_000004"] == list(range(120, 140))
+
+
+def test_a_folder_with_a_clips_name_and_no_jpegs_is_walked(k710, released, tmp_path):
+    """`7` may be a part of an archive too."""
+    manifest = ssv1(k710, tmp_path)
+    shutil.copytree(released / "12345", tmp_path / "videos" / "7" / "12345")
+    result = k710("fetch", manifest, "--from", f"local:{tmp_path / 'videos'}", "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert {name: row["failure"] for name, row in settled(manifest / "store").items()} == {"ssv1~12345": None}
+    assert first_file(tmp_path / "videos").suffix == ".jpg", "machines of a cluster look for one file"
+
+
+def test_a_folder_without_any_clip_says_what_would_be_one(k710, released, tmp_path):
+    manifest = ssv1(k710, tmp_path)
+    (tmp_path / "videos").mkdir()
+    refused = k710("fetch", manifest, "--from", f"local:{tmp_path / 'videos'}")
+    assert refused.exit_code == 1
+    assert "or be folders of JPEGs with such names" in refused.stderr

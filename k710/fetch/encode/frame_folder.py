@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import av.error
@@ -26,6 +27,7 @@ MAX_JPEG_BYTES = 64 << 20
 _JPEG_END = b"\xff\xd9"
 _FLOW = ("flow_", "x_", "y_")  # pictures of optical flow, which some extractors write into the same folder
 _SHOWN = 5
+_ORIENTATION, _MAX_ENTRIES = 0x0112, 1000  # a tag of EXIF, and how many tags are looked at
 
 
 def assemble(folder: Path, frames_per_s: float, out: Path) -> None:
@@ -124,7 +126,33 @@ def _read_all(folder: Path, paths: Sequence[Path]) -> Iterator[tuple[Path, bytes
             raise ClipError("corrupt", f"{path.name} is no JPEG: {what}")
         if not jpeg.rstrip(b"\0\r\n").endswith(_JPEG_END):
             raise ClipError("corrupt", f"{path.name} breaks off")
+        if (turned := _orientation(jpeg)) != 1:
+            raise ClipError("ambiguous", f"{path.name} is turned by its EXIF orientation {turned}; turn its pixels")
         yield path, jpeg
+
+
+def _orientation(jpeg: bytes) -> int:
+    """The orientation that a JPEG's EXIF declares, which some readers follow and others do not; 1 (upright) without."""
+    place = 2
+    while jpeg[place : place + 1] == b"\xff" and jpeg[place + 1 : place + 2] not in (b"\xda", b""):
+        size = int.from_bytes(jpeg[place + 2 : place + 4], "big")
+        if jpeg[place + 1] == 0xE1 and jpeg[place + 4 : place + 10] == b"Exif\0\0":
+            return _orientation_in(jpeg[place + 10 : place + 2 + size])
+        place += 2 + max(size, 2)
+    return 1
+
+
+def _orientation_in(tiff: bytes) -> int:
+    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(tiff[place : place + size], order)
+
+    entries = number(4, 4)
+    for place in range(entries + 2, entries + 2 + 12 * min(number(entries, 2), _MAX_ENTRIES), 12):
+        if number(place, 2) == _ORIENTATION:
+            return number(place + 8, 2) or 1
+    return 1
 
 
 def _size_of(path: Path, jpeg: bytes) -> tuple[int, int]:

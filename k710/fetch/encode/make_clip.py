@@ -87,7 +87,7 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
     else:
         suffix, path = codec.suffix, _with_suffix(job.out, codec.suffix)
         encoded = path if codec.finish is None else _with_suffix(job.out, "encoded")
-        if candidate.frames_per_s and codec.keeps_jpegs and part.whole and not _is_scaled(source, job.profile):
+        if candidate.frames_per_s and codec.keeps_jpegs and part.whole and _fits(source, job.profile):
             candidate.path.rename(encoded)
             measured = measure(encoded, source.container, decode_all=True)
         else:
@@ -102,8 +102,9 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
     return made if places is None else replace(made, frame_offsets=places.offsets, frame_indices=places.indices)
 
 
-def _is_scaled(source: SourceFile, profile: Profile) -> bool:
-    return bool(profile.short_side_px) and source.short_side_px > profile.short_side_px
+def _fits(source: SourceFile, profile: Profile) -> bool:
+    """Whether JPEGs can be stored as they are: in colours that every reader of JPEGs knows, and not to be scaled."""
+    return source.colours is not None and not 0 < profile.short_side_px < source.short_side_px
 
 
 def _with_suffix(out: Path, suffix: str) -> Path:
