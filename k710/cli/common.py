@@ -67,6 +67,9 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
             self.fail(f"{value!r} has an empty name; separate names by single commas", param, ctx)
         return parts
 
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]  # at commas alone: a path may hold spaces
+
 
 def one_list(ctx: click.Context, param: click.Parameter, values: tuple[tuple[str, ...], ...]) -> tuple[str, ...] | None:
     """The lists of an option that may be given several times, as one; None where it was not given."""

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 @click.option("--per-class", type=click.IntRange(1), metavar="N", help="At most N clips of each class and split.")
 @click.option("--seed", type=int, help="With --per-class: which ones.  [0]")
 @click.option("--left-out", type=FILE, help="Write the names of the clips left out, and why, here (CSV).")
-@click.option("--annotations", metavar="DIR|sample", help="With csv: the lists of the release, to keep their is_cc.")
+@click.option("--is-cc-from", metavar="DIR|sample", help="With csv: the lists of the release, to keep their is_cc.")
 @click.option("--videos", type=FOLDER, help="With fiftyone: export the clips in this folder of files.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def command(
@@ -93,7 +93,8 @@ def command(
     for name in given:
         allowed = _OF_FORM.get(name, (form,))
         if form in (*FORMS, *MEDIA_FORMS, *FOLDER_FORMS) and form not in allowed:
-            raise click.UsageError(f"--{name} needs --format {' or '.join(allowed)}, not with {form}")
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} needs --format {' or '.join(allowed)}, not with {form}")
     _check_together(form, given)
     opened = open_manifest(manifest)
     common: dict[str, Any] = {"dialect": dialect, "splits": check_splits(splits) if splits else (), "force": force}
@@ -116,7 +117,8 @@ def command(
 
 
 def _check_together(form: str, given: dict[str, Any]) -> None:
-    """Raises UsageError for an option without the one that it belongs to."""
+    """Raises UsageError for an option without the one that it belongs to. A store that is the project's, and not named
+    for this command, is then left alone."""
     from k710.export.lists import MEDIA_FORMS
 
     needs_store, in_hf = "present" in given or form in MEDIA_FORMS or form == "hf", given.keys() & {"store", "present"}
@@ -128,6 +130,9 @@ def _check_together(form: str, given: dict[str, Any]) -> None:
         ("left_out", "--present, --classes, --clips or --per-class", given.keys() & _CHOOSING or form in MEDIA_FORMS),
     ):
         if name in given and not is_given:
+            if name in ("store", "profile") and click.get_current_context().get_parameter_source(name) in _USUAL:
+                del given[name]
+                continue
             raise click.UsageError(f"--{name.replace('_', '-')} needs {others}")
 
 
@@ -160,9 +165,9 @@ def _lists(
     dialect, table = common.pop("dialect"), common.pop("chosen", None)
     if table is None:
         table = view(manifest.clips, view_name, manifest.catalogue, dialect=dialect)
-    if annotations := given.pop("annotations", None):
+    if annotations := given.pop("is_cc_from", None):
         if view_name not in KNOWN_SOURCES:
-            raise click.UsageError(f"--annotations needs the view of a release: {', '.join(KNOWN_SOURCES)}")
+            raise click.UsageError(f"--is-cc-from needs the view of a release: {', '.join(KNOWN_SOURCES)}")
         files = annotation_files(annotations, (view_name,), common["splits"] or splits_of(table))
         table = with_is_cc(table, view_name, manifest, files)
     written = export(table, out, form=form, **common, **given)
@@ -210,12 +215,13 @@ _LISTS = (
     *("mmaction2-frames", "videomae-frames", "videomaev2-pretrain-frames", "slowfast-frames", "uniformerv2-frames"),
     "uniformerv2-segments",
 )
+_USUAL = (click.core.ParameterSource.DEFAULT_MAP, click.core.ParameterSource.ENVIRONMENT)
 _CHOOSING = {"present", "classes", "clips", "per_class"}
 # The formats that each option is for.
 _OF_FORM = {
     "template": (*_LISTS, "fiftyone"),
     "separator": _LISTS,
-    "annotations": ("csv",),
+    "is_cc_from": ("csv",),
     "videos": ("fiftyone",),
 }
 _WRITERS = {"hf": _hf, "fiftyone": _fiftyone}

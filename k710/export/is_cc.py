@@ -34,7 +34,7 @@ def with_is_cc(table: pa.Table, view: str, manifest: Manifest, files: Iterable[L
             raise ListError(f"{file.path}: is not the list that {manifest.path} was built from")
         found |= _values(data, file.split)
     if not found:
-        raise UsageError(f"the lists of {view} have no column is_cc; leave out --annotations")
+        raise UsageError(f"the lists of {view} have no column is_cc; leave out --is-cc-from")
     columns = ("split", "youtube_id", "time_start_s", "time_end_s")
     keys = zip(*(table[name].to_pylist() for name in columns), strict=True)
     return table.append_column("is_cc", pa.array([found.get(key) for key in keys], pa.string()))

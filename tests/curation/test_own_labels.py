@@ -67,7 +67,7 @@ def test_a_manifest_without_such_clips_says_nothing_of_them(k710, tmp_path):
     assert "labels_in_one_list" not in (tmp_path / "m" / "dataset.json").read_text()
 
 
-def test_a_path_with_a_comma(k710, tmp_path):
+def test_a_path_with_a_comma(k710, tmp_path, monkeypatch):
     """Written with a backslash, as for --from, and beside another --sources."""
     folder = tmp_path / "a, b"
     folder.mkdir()
@@ -76,6 +76,8 @@ def test_a_path_with_a_comma(k710, tmp_path):
     for number, given in enumerate(((f"k400,mine={escaped}",), ("k400", "--sources", f"mine={escaped}"))):
         result = k710("build", "--sources", *given, "--annotations", "sample", "--out", tmp_path / str(number))
         assert result.exit_code == 0, result.output
+    monkeypatch.setenv("K710_BUILD_SOURCES", f"k400,mine={escaped}")
+    assert k710("build", "--annotations", "sample", "--out", tmp_path / "env").exit_code == 0
     refused = k710("build", "--sources", f"k400,mine={folder / 'mine.csv'}", "--annotations", "sample")
     assert refused.exit_code != 0
     assert "\\," in refused.stderr, "the message says how a comma is written"

@@ -160,7 +160,7 @@ def test_lists_with_numbers_that_the_store_has(export, tmp_path):
 
 
 def test_is_cc_of_the_lists_is_kept(export, house, tmp_path):
-    result = export("--annotations", house.lists, form="csv")
+    result = export("--is-cc-from", house.lists, form="csv")
     assert result.exit_code == 0, result.output
     for split in ("train", "val"):
         original = (house.lists / f"k400_{split}.csv").read_text().splitlines()
@@ -170,13 +170,13 @@ def test_is_cc_of_the_lists_is_kept(export, house, tmp_path):
     for split in ("train", "val"):
         text = (house.lists / f"k400_{split}.csv").read_text()
         (other / f"k400_{split}.csv").write_text(text.replace(",0\n", ",1\n"))
-    assert_refused(export("--annotations", other, form="csv", out="o"), "is not the list that")
+    assert_refused(export("--is-cc-from", other, form="csv", out="o"), "is not the list that")
 
 
 def test_the_real_list_comes_out_as_it_was_published(k710, real_lists, tmp_path):
     options = ("--sources", "k400", "--splits", "val", "--annotations", real_lists)
     assert k710("build", *options, "--out", tmp_path / "m").exit_code == 0
-    options = ("--format", "csv", "--view", "k400", "--annotations", real_lists)
+    options = ("--format", "csv", "--view", "k400", "--is-cc-from", real_lists)
     result = k710("export", tmp_path / "m", *options, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     published = list(csv.reader((real_lists / "k400_val.csv").read_text().splitlines()))
@@ -215,7 +215,7 @@ def test_mini_kinetics_200_by_its_list(k710, real_lists, tmp_path):
         (("--seed", "1"), "", "--seed needs --per-class"),
         (("--keep-indices",), "", "--keep-indices needs --classes"),
         (("--left-out", "x.csv"), "", "--left-out needs --present, --classes, --clips or --per-class"),
-        (("--annotations", "sample"), "", "--annotations needs --format csv, not with slowfast"),
+        (("--is-cc-from", "sample"), "", "--is-cc-from needs --format csv, not with slowfast"),
         (("--present", "--store", "nowhere"), "", "nowhere: no store there"),
         (("--present", "--profile", "frames"), "", "has no profile frames; it has h264"),
         (("--classes", "FILE"), "archery\nArchery\n", "line 2: class 'archery' appears twice"),
@@ -243,3 +243,14 @@ def test_the_view_of_a_manifest_is_as_before(export, house, tmp_path):
     for split in ("train", "val"):
         assert (tmp_path / "out" / f"{split}.csv").read_bytes() == (tmp_path / "all" / f"{split}.csv").read_bytes()
     assert open_manifest(house.path).clips.num_rows == 32
+
+
+def test_the_store_of_a_project_is_used_where_one_is_needed(export, house, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("k710.toml").write_text(f'store = "{house.path / "store"}"\nprofile = "h264"\n')
+    assert export().exit_code == 0, "a list of all clips needs none"
+    assert "left out of train" in export("--present", out="here").stdout
+    Path("k710.toml").write_text('store = "nowhere"\n')
+    refused = export("--present", out="there")
+    assert (refused.exit_code, "nowhere: no store there" in refused.stderr) == (1, True)
+    assert export("--store", "x", out="o").exit_code == 2, "one that the command names must fit"
