@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +32,7 @@ from k710.text import counted, data_size
 FLAT = "{clip_id}"
 FOLDERS = {"none": FLAT, "spaces": "{label}/{clip_id}", "underscores": "{label_}/{clip_id}"}
 MAX_NAME_BYTES = 255
+_AT_ONCE, _WRITERS = 64, 8  # clips in memory, and threads: most of the time goes into waiting for the disk
 _PLACE = ("tar", "offset", "size", "sha256", "suffix", "frame_offsets")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -115,8 +118,9 @@ def unpack(
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
+            there = sum((out / row["path"]).exists() for row in rows)
             raise StoreError(
-                f"{out}: the disk is full; {done.clips:,} of {counted(len(rows), 'clip')} are there. Make room, and "
+                f"{out}: the disk is full; {there:,} of {counted(len(rows), 'clip')} are there. Make room, and "
                 "the same command goes on"
             ) from None
     return done
@@ -133,28 +137,31 @@ def _write_all(
     on_progress: Callable[[int, int], None],
 ) -> None:
     inside = out.resolve()
-    for start in range(0, len(todo), _AT_ONCE):
-        if stop.asked:
-            return
-        some = todo[start : start + _AT_ONCE]
-        for row in some:
-            _check_inside(inside, out / row["path"])
-        copied = [row for row in some if not (originals and originals.link(row, out / row["path"]))]
-        done.linked += len(some) - len(copied)
-        for row, media in zip(copied, clips.read_all(copied), strict=True):
-            path = out / row["path"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if row["frame_offsets"]:
-                _write_frames(path, media, row, how)
-            else:
-                with replacing(path) as file:
-                    file.write(media)
-            done.written += 1
-            done.size_bytes += len(media)
-        on_progress(start + len(some), len(todo))
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for start in range(0, len(todo), _AT_ONCE):
+            if stop.asked:
+                return
+            some = todo[start : start + _AT_ONCE]
+            for row in some:
+                _check_inside(inside, out / row["path"])
+            copied = [row for row in some if not (originals and originals.link(row, out / row["path"]))]
+            done.linked += len(some) - len(copied)
+            for size_bytes in pool.map(partial(_write, out, how), copied, clips.read_all(copied)):
+                done.written += 1
+                done.size_bytes += size_bytes
+            on_progress(start + len(some), len(todo))
 
 
-_AT_ONCE = 64
+def _write(out: Path, how: Unpacking, row: dict[str, Any], media: bytes) -> int:
+    """Write a clip; returns its bytes."""
+    path = out / row["path"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if row["frame_offsets"]:
+        _write_frames(path, media, row, how)
+    else:
+        with replacing(path) as file:
+            file.write(media)
+    return len(media)
 
 
 def _rows(table: pa.Table, store: Store, how: Unpacking) -> list[dict[str, Any]]:
