@@ -109,6 +109,9 @@ def command(
     if form in MEDIA_FORMS:
         assert selection.store is not None
         chosen = with_media(chosen, selection.store)
+    if form == "hf":
+        renumbered = selection.classes is not None and not selection.keep_indices
+        given["part"] = {"left_out": in_words(left), "renumbered": renumbered}
     _WRITERS.get(form, _lists)(opened, out, form, view_name, common | {"chosen": chosen}, given)
     if left_out:
         write_left_out(left_out, left, force=force)
@@ -182,10 +185,11 @@ def _hf(
     from k710.export.hf import CARD, data_file, export_hf
 
     store = named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
+    part = given.get("part", {})
 
     def card_of(rows: dict[str, int]) -> str:
         files = {split: data_file(split) for split in rows}
-        return card(manifest, store=store, exported=Exported(view_name, common["dialect"], rows, files))
+        return card(manifest, store=store, exported=Exported(view_name, common["dialect"], rows, files, **part))
 
     written = export_hf(manifest, out, view_name=view_name, store=store, card_of=card_of, **common)
     for split, rows in written.items():

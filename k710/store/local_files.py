@@ -90,12 +90,7 @@ class LocalFiles:
                 if len(paths) > 1:
                     paths.sort(key=lambda path: not is_exact(path, clip))
         if not self.num_files and not self.frames:
-            raise FetchError(
-                f"local:{folder}: has no clips; the files must be named like abcdefghijk_000010_000020.mp4, or "
-                f"abcdefghijk.mp4 for a whole video{', or by their IDs in the manifest' * (names is not youtube_name)}"
-                f"{', or be folders of JPEGs with such names' * (folders is not None)}"
-                f"{self._example()}"
-            )
+            raise FetchError(self._nothing_found(own_names=names is not youtube_name, in_frames=folders is not None))
 
     def of_clip(self, clip: ClipName) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The files that may hold the clip, by their path inside the folder: those with its span in their name, and
@@ -116,6 +111,13 @@ class LocalFiles:
         self.passed_over[kind] += 1
         if list_all or self.passed_over[kind] <= EXAMPLES:
             self.examples.setdefault(kind, []).append(inside)
+
+    def _nothing_found(self, *, own_names: bool, in_frames: bool) -> str:
+        return (
+            f"local:{self.folder}: has no clips; the files must be named like abcdefghijk_000010_000020.mp4, or "
+            f"abcdefghijk.mp4 for a whole video{', or by their IDs in the manifest' * own_names}"
+            f"{', or be folders of JPEGs with such names' * in_frames}{self._example()}"
+        )
 
     def _example(self) -> str:
         """The name of a file in the folder, for the message."""

@@ -99,6 +99,9 @@ def test_a_subset_of_classes_has_indices_of_its_own(export, tmp_path):
     schema = pq.read_schema(tmp_path / "hf" / "data" / "train.parquet")
     features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     assert features["label"]["names"] == ["juggling balls", "abseiling"]
+    card = " ".join((tmp_path / "hf" / "README.md").read_text().split())
+    assert "a part of its clips (left out of train: 12 of another class, or without a label;" in card
+    assert "class indices in the order of the chosen classes" in card
 
 
 def test_so_many_of_each_class(export, tmp_path):
