@@ -12,7 +12,7 @@ DEFAULT_COLOUR = "#b0567a"
 MAX_CLASSES = 32_767  # class indices are numbers of 16 bits
 _RESERVED = ("other",)  # its columns would be called like others
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal may obey them
-MAX_FRAMES_PER_S = 240
+MIN_FRAMES_PER_S, MAX_FRAMES_PER_S = 0.1, 240
 _FRAMES = "frames_per_s"
 _TEXTS = ("name", "title", "citation", "licence", "colour", "ids", "spans", "id_space")
 
@@ -67,9 +67,10 @@ def from_plain(plain: Any, num_union_classes: int) -> Source:
 
 def frame_rate_problem(frames_per_s: Any) -> str | None:
     """Why the clips of a source cannot have so many frames to a second; None for a good number, 0 for video files."""
-    if type(frames_per_s) in (int, float) and 0 <= frames_per_s <= MAX_FRAMES_PER_S:
+    is_number = type(frames_per_s) in (int, float)
+    if is_number and (frames_per_s == 0 or MIN_FRAMES_PER_S <= frames_per_s <= MAX_FRAMES_PER_S):
         return None
-    return f"{_FRAMES} is {frames_per_s!r}; want a number up to {MAX_FRAMES_PER_S}"
+    return f"{_FRAMES} is {frames_per_s!r}; want a number from {MIN_FRAMES_PER_S} to {MAX_FRAMES_PER_S}"
 
 
 def own_source(

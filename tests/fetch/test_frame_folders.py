@@ -218,7 +218,7 @@ def test_a_source_yaml_declares_frames(k710, tmp_path):
     assert "not `path frames number`" in refused.stderr
 
 
-@pytest.mark.parametrize("value", ["-1", "twelve", "1000", ".nan", "true"])
+@pytest.mark.parametrize("value", ["-1", "0.0004", "twelve", "1000", ".nan", "true"])
 def test_a_rate_that_is_none_is_refused(value, k710, tmp_path):
     (tmp_path / "source.yaml").write_text(f"lists: videos\nframes_per_s: {value}\n")
     refused = k710("build", "--sources", f"mine={tmp_path}", "--out", tmp_path / "m")
