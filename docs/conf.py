@@ -4,7 +4,14 @@ project = "k710"
 author = "The k710 developers"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # The source folder is the repository: pages link to one another as they do on GitHub.
-include_patterns = ["docs/*.md", "manifests/README.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
+include_patterns = [
+    "docs/*.md",
+    "manifests/README.md",
+    "examples/README.md",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+]
 root_doc = "docs/index"
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]

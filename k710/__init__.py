@@ -1,7 +1,8 @@
 """k710 makes Kinetics-710 reproducible.
 
 `open_manifest` opens what `k710 build` wrote. `open_dataset` opens the clips of a manifest's view and split, and
-`ClipLoader` makes batches of them. `open_stream` and `StreamLoader` do the same with shards of `k710 pack`.
+`ClipLoader` makes batches of them. `open_mix` opens several sources, for a training without labels. `open_stream` and
+`StreamLoader` read shards of `k710 pack`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from k710.loading.dataset import ClipDataset, open_dataset
     from k710.loading.load_clip import ClipOptions
     from k710.loading.loader import ClipLoader
+    from k710.loading.mixed_dataset import MixedDataset, open_mix
     from k710.loading.stream import ShardStream, StreamLoader, open_stream
     from k710.manifest.read import Manifest, open_manifest
 
@@ -23,11 +25,13 @@ __all__ = [
     "ClipOptions",
     "K710Error",
     "Manifest",
+    "MixedDataset",
     "ShardStream",
     "StreamLoader",
     "__version__",
     "open_dataset",
     "open_manifest",
+    "open_mix",
     "open_stream",
 ]
 
@@ -38,10 +42,12 @@ _MODULES = {
     "ClipOptions": "k710.loading.load_clip",
     "K710Error": "k710.errors",
     "Manifest": "k710.manifest.read",
+    "MixedDataset": "k710.loading.mixed_dataset",
     "ShardStream": "k710.loading.stream",
     "StreamLoader": "k710.loading.stream",
     "open_dataset": "k710.loading.dataset",
     "open_manifest": "k710.manifest.read",
+    "open_mix": "k710.loading.mixed_dataset",
     "open_stream": "k710.loading.stream",
 }
 

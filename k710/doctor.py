@@ -163,7 +163,7 @@ _RUNTIMES = """[
 
 def javascript(here: Here) -> Iterable[Finding]:
     """What yt-dlp takes for a JavaScript runtime, by its own search."""
-    advice = "pip install deno, or see https://github.com/yt-dlp/yt-dlp/wiki/EJS"
+    advice = "pip install 'k710[youtube]', or see https://github.com/yt-dlp/yt-dlp/wiki/EJS"
     try:
         runtimes = _load("yt_dlp", _RUNTIMES)
     except (ModuleNotFoundError, _BrokenError):
@@ -178,6 +178,11 @@ def javascript(here: Here) -> Iterable[Finding]:
         yield Finding("javascript", WARNING, f"{', '.join(old)}: too old for yt-dlp", advice)
     else:
         yield Finding("javascript", MISSING, "no deno, node, bun or quickjs; yt-dlp needs one for YouTube", advice)
+
+
+def curl_cffi(here: Here) -> Iterable[Finding]:
+    use = "yt-dlp needs it only for requests that look like a browser's"
+    return _module("curl_cffi", "curl_cffi", use=use, install="'k710[youtube]'")
 
 
 def ffmpeg(here: Here) -> Iterable[Finding]:
@@ -396,7 +401,7 @@ CHECKS: dict[str, Callable[[Here], Iterable[Finding]]] = {
     check.__name__: check
     for check in (
         *(python, ffmpeg, ffmpeg_colours, pyav, decord, simplejpeg, torch),
-        *(youtube_downloader, javascript, ray, s3fs, tensorboard),
+        *(youtube_downloader, javascript, curl_cffi, ray, s3fs, tensorboard),
         *(disk, cache, open_files, shared_memory),
     )
 }

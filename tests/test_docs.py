@@ -11,7 +11,7 @@ import pytest
 CHECKOUT = Path(__file__).parent.parent
 PAGES = sorted(
     path.relative_to(CHECKOUT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "manifests/README.md")
+    for pattern in ("*.md", "docs/*.md", "manifests/README.md", "examples/README.md")
     for path in CHECKOUT.glob(pattern)
 )
 

@@ -62,6 +62,7 @@ GONE = "raise ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
         ("ray", "ray", False, "pip install 'k710[ray]'"),
         ("s3fs", "s3fs", False, "pip install 'k710[s3]'"),
         ("tensorboard", "tensorboard", False, "pip install 'k710[tensorboard]'"),
+        ("curl_cffi", "curl_cffi", False, "pip install 'k710[youtube]'"),
     ],
 )
 def test_a_module_that_is_not_installed(k710, modules, only, check, module, needed, advice):

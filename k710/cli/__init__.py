@@ -19,7 +19,7 @@ from k710.version import __version__
 
 # Each command is `command` in the module of its name, with underscores for dashes.
 COMMANDS = (
-    *("build", "audit", "explain", "diff", "card", "export", "labels", "recipes", "versions", "prune"),
+    *("build", "audit", "explain", "diff", "card", "export", "push", "labels", "recipes", "versions", "prune"),
     *("fetch", "status", "verify", "ledger", "pack", "unpack", "show", "near-duplicates", "stats", "report"),
     *("remap-head", "convert", "inspect"),
     *("train", "eval", "predict"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from k710.cli.common import (
     VIEW,
     annotation_files,
     named_store,
+    steps,
 )
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
@@ -24,6 +26,7 @@ from k710.text import counted
 if TYPE_CHECKING:
     from k710.export.selection import Selection
     from k710.manifest.read import Manifest
+    from k710.store.store import Store
 
 
 @click.command("export")
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     "--format",
     "form",
     required=True,
-    help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf, fiftyone; of clips in a store "
+    help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf, fiftyone, lance; of clips in a store "
     "mmaction2-frames, videomae-frames, videomaev2-pretrain-frames, slowfast-frames, uniformerv2-frames, "
     "uniformerv2-segments.",
 )
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
 @click.option("--separator", help="Separator of path and class index; UniFormerV2's configs need a comma.  [a space]")
 @click.option("--present", is_flag=True, help="Only clips that the store has.")
 @click.option(
-    "--store", type=FOLDER_OR_URL, help="Place of the media; with hf, the place of each clip's media is added."
+    "--store", type=FOLDER_OR_URL, help="Place of the media; with hf or lance, the place of each clip's media is added."
 )
 @click.option("--profile", help="Which encode profile of the store.  [h264]")
 @click.option(
@@ -60,6 +63,10 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="With --per-class: which ones.  [0]")
 @click.option("--left-out", type=FILE, help="Write the names of the clips left out, and why, here (CSV).")
 @click.option("--is-cc-from", metavar="DIR|sample", help="With csv: the lists of the release, to keep their is_cc.")
+@click.option(
+    "--media", is_flag=True, default=None, help="With hf or lance, and --store: put the videos into the files."
+)
+@click.option("--about", type=FILE, help="With hf: a YAML file with what only you know, for croissant.json.")
 @click.option("--videos", type=FOLDER, help="With fiftyone: export the clips in this folder of files.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def command(
@@ -74,8 +81,8 @@ def command(
 ) -> None:
     """Write list files for other trainers.
 
-    Writes one file per split of a view, with class indices in the given dialect. The formats hf and fiftyone write a
-    folder for Hugging Face's datasets or for FiftyOne.
+    Writes one file per split of a view, with class indices in the given dialect. The formats hf, fiftyone and lance
+    write a folder for Hugging Face's datasets, for FiftyOne or for Lance. --media adds the videos of a store.
 
     \b
     Examples:
@@ -124,10 +131,16 @@ def _check_together(form: str, given: dict[str, Any]) -> None:
     for this command, is then left alone."""
     from k710.export.lists import MEDIA_FORMS
 
-    needs_store, in_hf = "present" in given or form in MEDIA_FORMS or form == "hf", given.keys() & {"store", "present"}
+    needs_store = "present" in given or form in MEDIA_FORMS or form in _FOLDERS
+    in_hf = given.keys() & {"store", "present"}
     for name, others, is_given in (
-        ("store", "--present, --format hf or a format of clips in a store", needs_store),
-        ("profile", "--present, --store or a format of clips in a store", needs_store and (form != "hf" or in_hf)),
+        ("store", "--present, --format hf or lance, or a format of clips in a store", needs_store),
+        (
+            "profile",
+            "--present, --store or a format of clips in a store",
+            needs_store and (form not in _FOLDERS or in_hf),
+        ),
+        ("media", "--store", "store" in given),
         ("keep_indices", "--classes", "classes" in given),
         ("seed", "--per-class", "per_class" in given),
         ("left_out", "--present, --classes, --clips or --per-class", given.keys() & _CHOOSING or form in MEDIA_FORMS),
@@ -151,7 +164,7 @@ def _selection(manifest: Manifest, form: str, given: dict[str, Any]) -> Selectio
     if given.pop("present", False) or form in MEDIA_FORMS:
         profile = given.get("profile", DEFAULT_PROFILE)
         chosen["store"] = named_store(store_of(manifest.path, given.get("store")), profile)
-        if form != "hf" or "store" not in given:
+        if form not in _FOLDERS or "store" not in given:
             given.pop("store", None)
             given.pop("profile", None)
     return Selection(**chosen) if chosen else None
@@ -182,19 +195,60 @@ def _hf(
     manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
 ) -> None:
     from k710.export.card import Exported, card
+    from k710.export.croissant import CROISSANT, view_croissant
     from k710.export.hf import CARD, data_file, export_hf
+    from k710.export.stated import Stated, read_stated
 
-    store = named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
-    part = given.get("part", {})
+    store, part = _store_of(given), given.get("part", {})
+    with_media = "media" in given
 
     def card_of(rows: dict[str, int]) -> str:
-        files = {split: data_file(split) for split in rows}
-        return card(manifest, store=store, exported=Exported(view_name, common["dialect"], rows, files, **part))
+        files = {split: data_file(split, media=with_media) for split in rows}
+        exported = Exported(view_name, common["dialect"], rows, files, with_media, **part)
+        return card(manifest, store=store, exported=exported)
 
-    written = export_hf(manifest, out, view_name=view_name, store=store, card_of=card_of, **common)
+    stated = read_stated(given["about"]) if "about" in given else Stated()
+
+    def croissant_of(files: dict[str, bytes]) -> str:
+        return view_croissant(manifest, {data_file(split): content for split, content in files.items()}, stated)
+
+    step = steps()
+    written = export_hf(
+        manifest,
+        out,
+        view_name=view_name,
+        store=store,
+        media=with_media,
+        card_of=card_of,
+        croissant_of=croissant_of,
+        on_progress=partial(step, "writing videos"),
+        **common,
+    )
+    step.end()
     for split, rows in written.items():
-        click.echo(f"{out / data_file(split)}: {counted(rows, 'clip')}")
+        click.echo(f"{out / data_file(split, media=with_media)}: {counted(rows, 'clip')}")
     click.echo(f"{out / CARD}: the card")
+    if not with_media:
+        click.echo(f"{out / CROISSANT}: Croissant")
+
+
+def _lance(
+    manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
+) -> None:
+    from k710.export.lance_folder import export_lance, lance_folder
+
+    store, step = _store_of(given), steps()
+    progress = partial(step, "writing videos")
+    written = export_lance(
+        manifest, out, view_name=view_name, store=store, media="media" in given, on_progress=progress, **common
+    )
+    step.end()
+    for split, rows in written.items():
+        click.echo(f"{out / lance_folder(split)}: {counted(rows, 'clip')}")
+
+
+def _store_of(given: dict[str, Any]) -> Store | None:
+    return named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
 
 
 def _fiftyone(
@@ -220,12 +274,15 @@ _LISTS = (
     "uniformerv2-segments",
 )
 _USUAL = (click.core.ParameterSource.DEFAULT_MAP, click.core.ParameterSource.ENVIRONMENT)
+_FOLDERS = ("hf", "lance")  # which hold the places of the media, or the media
 _CHOOSING = {"present", "classes", "clips", "per_class"}
 # The formats that each option is for.
 _OF_FORM = {
     "template": (*_LISTS, "fiftyone"),
     "separator": _LISTS,
     "is_cc_from": ("csv",),
+    "about": ("hf",),
+    "media": ("hf", "lance"),
     "videos": ("fiftyone",),
 }
-_WRITERS = {"hf": _hf, "fiftyone": _fiftyone}
+_WRITERS = {"hf": _hf, "fiftyone": _fiftyone, "lance": _lance}

@@ -13,6 +13,7 @@ KINDS = {
     "curation": "k710 build --recipe NAME",
     "encode": "k710 fetch --profile NAME",
     "train": "k710 train --recipe NAME",
+    "mix": "k710 train --mix FILE, which extends NAME",
 }
 
 

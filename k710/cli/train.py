@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from k710.cli.common import (
     ANY_PATH,
@@ -26,9 +27,12 @@ from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.loading.clip_source import Media
+    from k710.loading.mix_file import Mix
     from k710.train.recipe import TrainRecipe
     from k710.train.run import RunOptions
     from k710.train.start import Origin
+
+_PLACES = ("manifest", "folder", "store", "profile")  # options that say where clips are
 
 
 @click.command("train")
@@ -39,7 +43,13 @@ if TYPE_CHECKING:
     metavar="NAME|FILE",
     help="What to train; `k710 recipes` lists them.",
 )
-@click.option("--manifest", required=True, type=FOLDER_OR_URL, help="The manifest whose clips are trained on.")
+@click.option("--manifest", type=FOLDER_OR_URL, help="The manifest whose clips are trained on.")
+@click.option(
+    "--mix",
+    type=RecipeName("mix"),
+    metavar="FILE",
+    help="Without labels: the YAML file of several sources, instead of --manifest.",
+)
 @click.option("--out", type=FOLDER, help="The folder of the run.  [runs/RECIPE]")
 @click.option("--clip-weights", metavar="FILE|NAME", help="The CLIP image tower to start from.")
 @click.option("--init", type=ANY_PATH, help="The checkpoint to start from.")
@@ -52,7 +62,9 @@ if TYPE_CHECKING:
 @click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="The encode profile of the clips.")
 @CACHE
 @CACHE_GB
-@click.option("--folder", type=FOLDER, help="Read clip files of a folder instead of a store.")
+@click.option(
+    "--folder", type=FOLDER, help="Clip files instead of a store; without --manifest, any videos as they are."
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, where there is one.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [a GPU where there is one]")
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each GPU.  [cores per GPU]")
@@ -65,7 +77,8 @@ if TYPE_CHECKING:
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Clips/s, for the hours of --dry-run.")
 def command(
     recipe: str,
-    manifest: Location,
+    manifest: Location | None,
+    mix: str | None,
     out: Path | None,
     clip_weights: str | None,
     init: Path | None,
@@ -95,8 +108,9 @@ def command(
     On a CPU, a GPU, or under torchrun on any number of them. The recipe's batch is kept on any number of GPUs.
 
     \b
-    Example:
+    Examples:
       k710 train --recipe tiny-k710 --manifest manifests/k710 --out runs/tiny --set epochs=3 --set batch_size=8
+      k710 train --recipe tiny-videomae-pretrain --folder clips --out runs/films --set steps=2 --set epochs=0
     """
     with one_message():
         step = steps()
@@ -111,19 +125,43 @@ def command(
             for message in messages:
                 step.say(message)
         out = out or Path("runs") / Path(recipe).stem
+        source = _source(manifest, mix, folder)
         media = media_of(store, profile, folder, cache, cache_gb)
         origin = Origin(clip_weights, init, dialect, interpolate_positions, teacher, teacher_dialect)
         options = RunOptions(workers or 0, compiled, keep, save_every * 60, report_every, tensorboard)
         if dry_run:
-            _print_needs(step, chosen, manifest, out, origin, media, options, resume, device, rate)
+            _print_needs(step, chosen, source, out, origin, media, options, resume, device, rate)
         else:
-            _train(step, chosen, manifest, out, origin, media, options, resume, device, workers is None)
+            _train(step, chosen, source, out, origin, media, options, resume, device, workers is None)
+
+
+def _source(manifest: Location | None, mix: str | None, folder: Path | None) -> Location | Mix:
+    """What is trained on: a manifest, a mix, or a folder of videos. Raises UsageError where it is not one of them.
+
+    What is typed wins over the environment and k710.toml, where a manifest or a store may be named for all commands.
+    """
+    from k710.errors import UsageError
+    from k710.loading.mix_file import mix_of_folder, read_mix
+
+    source_of = click.get_current_context().get_parameter_source
+    typed = [name for name in ("mix", *_PLACES) if source_of(name) is ParameterSource.COMMANDLINE]
+    if mix is not None and (not typed or "mix" in typed):
+        if others := [name for name in typed if name in _PLACES]:
+            raise UsageError(f"--mix and --{others[0]}: the file of a mix says where its clips are")
+        return read_mix(mix)
+    if manifest is not None:
+        return manifest
+    if folder is None:
+        raise UsageError("what to train on is missing: --manifest DIR, --mix FILE, or --folder DIR for any videos")
+    if "store" in typed:
+        raise UsageError("--store is where the clips of a manifest are, and no --manifest is given")
+    return mix_of_folder(folder)
 
 
 def _train(
     step: Steps,
     recipe: TrainRecipe,
-    manifest: Location,
+    source: Location | Mix,
     out: Path,
     origin: Origin,
     media: Media,
@@ -142,12 +180,10 @@ def _train(
     with joined(device) as process:
         say = step.say if process.is_first else _say_nothing
         if process.is_first:
-            step("reading the manifest, the clips' index and the weights")
+            step("reading the clips' index and the weights")
         if choose_workers:
             options = replace(options, num_workers=_cores_each(process.device.type))
-        run = prepare(
-            recipe, manifest, out, process, origin=origin, media=media, options=options, resume=resume, say=say
-        )
+        run = prepare(recipe, source, out, process, origin=origin, media=media, options=options, resume=resume, say=say)
         if process.is_first:
             step(f"training; a line comes every {counted(options.report_every, 'step')}")
         progress = train(run)
@@ -162,7 +198,7 @@ def _train(
 def _print_needs(
     step: Steps,
     recipe: TrainRecipe,
-    manifest: Location,
+    source: Location | Mix,
     out: Path,
     origin: Origin,
     media: Media,
@@ -185,7 +221,7 @@ def _print_needs(
         check_tensorboard()
     check_folder(out, resume=resume)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    lines = needs(recipe, manifest, media, world_size=world_size, rate=rate, origin=origin)
+    lines = needs(recipe, source, media, world_size=world_size, rate=rate, origin=origin)
     step.end()
     for line in lines:
         click.echo(line)

@@ -45,9 +45,8 @@ def overlaps(runs: tuple[dict[str, Any], ...], manifest: Manifest, evaluation: E
     found = evaluation.predictions
     videos = np.array([video_of(clip_id) for clip_id in found.clip_ids])
     shared: dict[tuple[str, str], Overlap] = {}
-    for run in runs:
-        of_view, content_hash = _view_and_hash(run)
-        if of_view is None or (of_view, content_hash) in shared:
+    for of_view, content_hash in (one for run in runs for one in _views_and_hashes(run)):
+        if (of_view, content_hash) in shared:
             continue
         trained = _train_videos(manifest, content_hash, of_view)
         if trained is None:
@@ -85,19 +84,29 @@ def overlap_notes(shared: list[Overlap], num_clips: int) -> list[str]:
 
 
 def unrecorded(runs: tuple[dict[str, Any], ...]) -> list[str]:
-    """The checkpoint that the first recorded run started from, where what that was trained on is not recorded."""
+    """The checkpoint that the first recorded run started from, where what that was trained on is not recorded; and the
+    folders of videos that a run was trained on."""
     start = runs[-1].get("start") if runs else None
     init = start.get("init") if isinstance(start, dict) else None
-    return [f"it started from {init}; what that was trained on is not recorded"] if init else []
+    mixes = [run["mix"] for run in runs if isinstance(run.get("mix"), list)]
+    members = [one for mix in mixes for one in mix if isinstance(one, dict) and "manifest" not in one]
+    folders = [
+        f"it was trained on a folder of videos ({one.get('name')}); whether these clips are among them is not known"
+        for one in members
+    ]
+    return [*([f"it started from {init}; what that was trained on is not recorded"] if init else []), *folders]
 
 
-def _view_and_hash(run: dict[str, Any]) -> tuple[str | None, str]:
-    """View and content hash of a run; no view where the record does not tell both."""
-    recipe, manifest = run.get("recipe"), run.get("manifest")
-    of_view = recorded_section(recipe, "data").get("view")
-    content_hash = manifest.get("content_hash") if isinstance(manifest, dict) else None
-    known = isinstance(of_view, str) and isinstance(content_hash, str)
-    return (of_view, str(content_hash)) if known else (None, "")
+def _views_and_hashes(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """View and content hash of each manifest that a run was trained on; none where the record does not tell both."""
+    mix = run.get("mix")
+    if isinstance(mix, list):
+        found = [(one.get("view"), one.get("manifest")) for one in mix if isinstance(one, dict)]
+    else:
+        manifest = run.get("manifest")
+        content_hash = manifest.get("content_hash") if isinstance(manifest, dict) else None
+        found = [(recorded_section(run.get("recipe"), "data").get("view"), content_hash)]
+    return [(view, content) for view, content in found if isinstance(view, str) and isinstance(content, str)]
 
 
 def _train_videos(manifest: Manifest, content_hash: str, of_view: str) -> list[str] | None:

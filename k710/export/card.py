@@ -35,6 +35,7 @@ class Exported:
     dialect: str
     rows: dict[str, int]  # by split
     files: dict[str, str]  # by split, relative to the card
+    media: bool = False  # whether the videos are in the files
     left_out: str = ""
     renumbered: bool = False
 
@@ -60,18 +61,18 @@ def card(manifest: Manifest, *, store: Store | None = None, exported: Exported |
     return "\n\n".join([f"---\n{header}---", *(section for section in sections if section)]) + "\n"
 
 
-def check_card_place(manifest: Manifest, path: Path) -> None:
-    """Raise UsageError for a file inside the manifest that is not its README.md: it would be in the way of a build, or
-    be the manifest's own."""
+def check_card_place(manifest: Manifest, path: Path, name: str = "README.md") -> None:
+    """Raise UsageError for a file inside the manifest that has not this name: it would be in the way of a build, or be
+    the manifest's own."""
     folder, path = manifest.path.resolve(), path.resolve()
-    if folder in path.parents and path != folder / "README.md":
-        raise UsageError(
-            f"{path}: lies inside the manifest {manifest.path}, where a card is README.md and nothing else"
-        )
+    if folder in path.parents and path != folder / name:
+        what = "card" if name == "README.md" else "Croissant file"
+        raise UsageError(f"{path}: lies inside the manifest {manifest.path}, where a {what} is {name} and nothing else")
 
 
 def write_card(path: Path, text: str, *, force: bool = False) -> None:
-    """Write a card, whole or not at all. Raises ManifestError where a file is there and `force` is not given."""
+    """Write a card or a Croissant file, whole or not at all. Raises ManifestError where a file is there and `force` is
+    not given."""
     with held(path):
         if path.exists() and not force:
             raise ManifestError(f"{path}: exists already; --force replaces it")
@@ -146,12 +147,16 @@ def _exported(exported: Exported | None) -> str:
     if exported is None:
         return ""
     rows = [[split, count, exported.files[split]] for split, count in exported.rows.items()]
+    media = (
+        "The column `video` holds the video\nof each clip that was fetched."
+        if exported.media
+        else "Of a clip's\nmedia only its place in the store is here, where the export was given one."
+    )
     part = f"a part of its clips ({exported.left_out})" if exported.left_out else "a row per clip, fetched or not"
     order = "of the chosen classes" if exported.renumbered else f"`{exported.dialect}`"
     return f"""## What is here
 
-View `{exported.view}`, {part}; class indices in the order {order}. Of a clip's
-media only its place in the store is here, where the export was given one.
+View `{exported.view}`, {part}; class indices in the order {order}. {media}
 
 {_table(["split", "clips", "file"], rows)}"""
 

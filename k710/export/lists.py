@@ -191,5 +191,5 @@ TEMPLATES = {
     **dict.fromkeys(("uniformerv2-frames", "slowfast-frames"), "{id}"),
 }
 
-# Formats that are folders with more than lists: hf.py, fiftyone.py.
-FOLDER_FORMS = ("hf", "fiftyone")
+# Formats that are folders with more than lists: hf.py, fiftyone.py, lance_folder.py.
+FOLDER_FORMS = ("hf", "fiftyone", "lance")

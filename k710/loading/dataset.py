@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,13 @@ from torch.utils.data import Dataset, get_worker_info
 
 from k710.errors import UsageError
 from k710.lists.labels import class_names
-from k710.loading.clip_index import NO_CLASS, ClipIndex, Place
+from k710.loading.clip_index import NO_CLASS, ClipIndex
 from k710.loading.epochs import warn_of_numbers
 from k710.loading.find_clips import clips_of_folder, clips_of_store
 from k710.loading.load_clip import ClipOptions, ClipReader, LoadedClip, StoredFrames, UndecodedClip
 from k710.loading.media.media_cache import MediaCache
 from k710.loading.media.media_files import MediaFiles
-from k710.loading.order import Sample
+from k710.loading.order import EpochOrder, Sample
 from k710.loading.sampling import View
 from k710.manifest.read import Manifest, open_manifest
 from k710.random_key import RandomKey
@@ -139,6 +139,11 @@ class ClipDataset(Dataset[LoadedClip]):
         return len(self.index)
 
     @property
+    def clips_per_epoch(self) -> int:
+        """The clips that an epoch of training shows: each of them once."""
+        return len(self)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The names of the view's classes in the dialect's order: `labels[class_id]`."""
         return self._own_labels or class_names(self.view, self.dialect)
@@ -174,6 +179,10 @@ class ClipDataset(Dataset[LoadedClip]):
         """The views of an evaluation, (temporal clip, crop) each."""
         return self.reader.options.views
 
+    def order(self, num_repeats: int) -> EpochOrder:
+        """In which order training shows the clips."""
+        return EpochOrder(len(self), self.seed, num_repeats)
+
     def key(self, sample: Sample) -> RandomKey:
         """The key from which all random choices of a sample follow."""
         return RandomKey(self.seed, sample.epoch, self.index[sample.clip].clip_id, sample.repeat)
@@ -191,15 +200,23 @@ class ClipDataset(Dataset[LoadedClip]):
         """Several samples, in their order. Neighbours of one clip are read and decoded once."""
         loaded: list[LoadedClip] = []
         for clip, group in itertools.groupby(samples, key=lambda sample: sample.clip):
-            loaded += self._load_clip(self.index[clip], list(group))
+            loaded += self.load_clip(clip, list(group))
         return loaded
 
-    def _load_clip(self, place: Place, samples: list[Sample]) -> Iterable[LoadedClip]:
+    def load_clip(self, clip: int, samples: Sequence[Sample], prefix: str = "") -> list[LoadedClip]:
+        """Samples of one clip, read and decoded once; `prefix` is for its id."""
+        place = self.index[clip]
         stored = None
         if place.frame_indices is not None:
             stored = StoredFrames(place.num_frames, place.frame_indices, lambda at: self._files.read_frames(place, at))
-        clip = UndecodedClip(place.clip_id, place.class_id, place.file, lambda: self._files.read(place), stored)
-        return self.reader.load(clip, samples)
+        found = UndecodedClip(
+            prefix + place.clip_id, place.class_id, place.file, lambda: self._files.read(place), stored
+        )
+        return self.reader.load(found, samples)
+
+    def clip_id(self, clip: int) -> str:
+        """The id of a clip, by its number."""
+        return self.index[clip].clip_id
 
     def view_of(self, sample: Sample) -> View:
         """Which view of its clip a sample is, in evaluation. Raises IndexError beyond the last."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from k710.errors import LoadError, UsageError
 from k710.loading.decoders.decode import DEFAULT_DECODER, check_decoder, decode
 from k710.loading.decoders.jpegs import decode_jpegs
+from k710.loading.decoders.pixels import Choose, Pixels
 from k710.loading.order import Sample
 from k710.loading.sampling import FrameSampling, View, evaluation_views, nearest_stored
 from k710.random_key import Ints, RandomKey
@@ -46,13 +47,17 @@ class StoredFrames(NamedTuple):
 
 
 class UndecodedClip(NamedTuple):
-    """A clip before it is decoded: all its bytes, or its stored frames. `file` is named in messages."""
+    """A clip before it is decoded: all its bytes, or its stored frames. `file` is named in messages.
+
+    `decode` is of a part of a video file, which is decoded where it is and not read whole.
+    """
 
     clip_id: str
     class_id: int
     file: str
     read: Callable[[], bytes]
     stored: StoredFrames | None
+    decode: Callable[[Choose], Pixels] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +140,8 @@ class ClipReader:
             needed, where = np.unique(positions, return_inverse=True)
             jpegs = stored.read(needed)
             return _naming_clip(clip, lambda: decode_jpegs(jpegs)[where]), stored.indices[positions]
+        if (of_part := clip.decode) is not None:
+            return _naming_clip(clip, lambda: of_part(choose)), chosen[-1]
         content = clip.read()
         return _naming_clip(clip, lambda: decode(content, choose, decoder=self.options.decoder)), chosen[-1]
 

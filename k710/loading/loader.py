@@ -1,4 +1,4 @@
-"""ClipLoader: batches of a ClipDataset on a device, augmented, in an order that resumes exactly."""
+"""ClipLoader: batches of a dataset of clips, or of a mix, on a device, augmented, in an order that resumes exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.dataset import ClipDataset
 from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
-from k710.loading.order import EpochOrder, EvaluationBatches, Sample, TrainBatches
+from k710.loading.mixed_dataset import MixedDataset
+from k710.loading.order import EvaluationBatches, Sample, TrainBatches
 from k710.loading.workers import FailedClips, WorkerDiedError, as_it_is, checked_batches, worker_options
 
 
@@ -37,7 +38,7 @@ class ClipLoader:
 
     def __init__(
         self,
-        dataset: ClipDataset,
+        dataset: ClipDataset | MixedDataset,
         *,
         batch_size: int,
         device: str | torch.device = "cpu",
@@ -61,7 +62,7 @@ class ClipLoader:
         self._finish = Finish(augment or Augment(), mix, dataset.training, len(dataset.labels), dtype)
         self._batches: TrainBatches | EvaluationBatches
         if dataset.training:
-            order = EpochOrder(len(dataset), dataset.seed, num_repeats)
+            order = dataset.order(num_repeats)
             self._batches = TrainBatches(order, batch_size=batch_size, share=share, num_pieces=num_pieces)
             self._batches.epoch = begin_epoch
             described = (dataset.fingerprint, dataset.reader, self._finish.augment, mix, num_repeats, share)
@@ -130,7 +131,7 @@ class ClipLoader:
 class _Fetch(Dataset[Any]):
     """The work of a worker process: it loads the samples of a batch, packs them and chooses their augmentation."""
 
-    def __init__(self, dataset: ClipDataset, finish: Finish) -> None:
+    def __init__(self, dataset: ClipDataset | MixedDataset, finish: Finish) -> None:
         self._dataset, self._finish = dataset, finish
 
     def __getitems__(self, samples: list[Sample]) -> PackedBatch | K710Error:

@@ -2,7 +2,7 @@
 
 OUT/
     {view}-{split}-{number:06d}.tar   WebDataset samples: {clip_id}.mp4, {clip_id}.cls, {clip_id}.json
-    shards.json                       what they hold and were made of; written last
+    shards.json                       what they hold and were made of, and an index of wids; written last
 """
 
 from __future__ import annotations
@@ -112,9 +112,16 @@ def _pack(
             about["shards"].append(_write_shard(folder / name, [rows[index] for index in part], packing, tars))
         if isinstance(folder, RemotePath):
             _check_alone(folder, about["shards"])
+        about |= _wids_index(about["shards"])
         with replacing(folder / COMMIT) as file:
             file.write((json.dumps(about, indent=1) + "\n").encode())
     return about
+
+
+def _wids_index(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """What makes shards.json an index of wids, the random access of WebDataset: see `wids_specs.py` of wids 0.1."""
+    listed = [{"url": one["file"], "nsamples": one["clips"], "filesize": one["bytes"]} for one in shards]
+    return {"wids_version": 1, "shardlist": listed}
 
 
 def _own_labels(manifest: Manifest, packing: Packing) -> tuple[str, ...]:

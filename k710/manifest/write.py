@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UNCOMMITTED_S = 86400.0  # at a URL, clips that no version lists are kept so long: a build may commit them
-_ALLOWED = {_COMMIT, "clips", "versions", "store", "README.md", PAIRS_FILE}  # what a manifest folder may hold
+# What a manifest folder may hold.
+_ALLOWED = {_COMMIT, "clips", "versions", "store", "README.md", "croissant.json", PAIRS_FILE}
 
 
 def check_output(folder: Location, *, force: bool) -> None:

@@ -107,15 +107,24 @@ def display_of(picture: av.VideoFrame, pixel_aspect: Fraction | None) -> Display
 class ScreenPixels:
     """Converts the pictures of a clip to RGB of one size, even if the decoded size changes."""
 
-    def __init__(self, width_px: int, height_px: int, pixel_aspect: Fraction | None) -> None:
-        """`width_px` x `height_px`: the decoded size at the beginning of the clip."""
-        self._decoded, self._pixel_aspect = (width_px, height_px), pixel_aspect
+    def __init__(
+        self, width_px: int, height_px: int, pixel_aspect: Fraction | None, *, short_side_px: int | None = None
+    ) -> None:
+        """`width_px` x `height_px`: the decoded size at the beginning of the clip. `short_side_px`: larger pictures are
+        scaled down to it."""
+        self._decoded, self._pixel_aspect, self._short_side_px = (width_px, height_px), pixel_aspect, short_side_px
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
         """The picture as it is shown, uint8 (height_px, width_px, 3). Raises ValueError for a size above MAX_PIXELS."""
         display = display_of(picture, self._pixel_aspect)
         width_px, height_px = display.unturned_size(*self._decoded)
+        short_px = min(width_px, height_px)
+        if self._short_side_px is not None and short_px > self._short_side_px:
+            # Even sides, as every picture of the encoded profiles.
+            width_px, height_px = (
+                max(2, 2 * round(side_px * self._short_side_px / short_px / 2)) for side_px in (width_px, height_px)
+            )
         if width_px * height_px > MAX_PIXELS:
             raise ValueError(f"is shown as {width_px}x{height_px} pixels")
         picture = display.turned_freely(picture)

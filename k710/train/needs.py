@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from k710.loading.clip_source import Media
+from k710.loading.dataset import ClipDataset
+from k710.loading.mix_file import Mix
 from k710.manifest.read import open_manifest
 from k710.models.families import num_parameters
 from k710.models.family import FROM_CHECKPOINT
@@ -15,7 +17,7 @@ from k710.sources.catalogue import Catalogue
 from k710.storage.storage import Location
 from k710.text import duration
 from k710.train.memory import estimate_memory
-from k710.train.prepare import check_recipe, open_clips
+from k710.train.prepare import check_recipe, open_clips, sources_of
 from k710.train.recipe import TrainRecipe
 from k710.train.start import Origin, check_start, config_of_recipe, start_model
 from k710.train.teacher import check_teacher, open_teacher
@@ -40,7 +42,7 @@ def check_origin(recipe: TrainRecipe, origin: Origin, sources: Catalogue) -> str
 
 
 def needs(
-    recipe: TrainRecipe, manifest: Location, media: Media, *, world_size: int, rate: float | None, origin: Origin
+    recipe: TrainRecipe, source: Location | Mix, media: Media, *, world_size: int, rate: float | None, origin: Origin
 ) -> list[str]:
     """Lines on the start, the size of the model, the memory of a GPU, the clips a second wanted of the loaders, and the
     hours.
@@ -48,15 +50,17 @@ def needs(
     `rate` is in clips/s of all GPUs together; without it, it is estimated from multiply-adds, unless these are so few
     that they do not decide it. Raises as `prepare` does for manifest, clips, batch and start.
     """
-    family, opened = recipe.family, open_manifest(manifest)
+    family = recipe.family
+    opened = source if isinstance(source, Mix) else open_manifest(source)
+    sources = sources_of(opened)
     train, val, messages = open_clips(recipe, opened, media)
-    config = config_of_recipe(recipe, opened.catalogue)
+    config = config_of_recipe(recipe, sources)
     parameters, cost = num_parameters(family, config), family.cost(config)
     pieces = check_recipe(recipe, opened, train, world_size=world_size)
-    start = check_origin(recipe, origin, opened.catalogue)
+    start = check_origin(recipe, origin, sources)
     check_teacher(recipe, origin.teacher)
     teacher: list[str] = []
-    if origin.teacher is not None:
+    if origin.teacher is not None and isinstance(train, ClipDataset):
         clip_ids = train.index.clip_ids.to_pylist()
         found = open_teacher(
             recipe,
@@ -64,7 +68,7 @@ def needs(
             origin.teacher_dialect,
             torch.device("cpu"),
             clip_ids,
-            sources=opened.catalogue,
+            sources=sources,
         )
         teacher = [*found.messages]
         if found.num_bytes:
@@ -72,7 +76,7 @@ def needs(
     memory = estimate_memory(family, config, precision=recipe.optim.precision, average=recipe.optim.ema_decay > 0)
     forward, step = sum(cost.forward.values()), cost.training
     batch_size = recipe.optim.batch_size
-    per_epoch = len(train) * recipe.data.num_repeats // batch_size
+    per_epoch = train.clips_per_epoch * recipe.data.num_repeats // batch_size
     steps = recipe.optim.steps or recipe.optim.epochs * per_epoch
     num_clips, epochs = steps * batch_size, math.ceil(steps / per_epoch)
     return [

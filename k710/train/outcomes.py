@@ -69,7 +69,9 @@ class Outcomes:
                 clips = self.run.recipe.optim.batch_size
                 place = (one.step, one.epoch, one.consumed)
                 measures = dict(zip(self.run.recipe.chosen_objective.measures, values, strict=True))
-                self.log.step(Step(*place, loss, measures, one.lr, grad_norm, clips, seconds, one.result.waited_s))
+                drawn = self.run.num_drawn(one.epoch, one.consumed)
+                times = (seconds, one.result.waited_s)
+                self.log.step(Step(*place, loss, measures, one.lr, grad_norm, clips, *times, drawn))
 
     def settle_all(self, epoch: int, step: int) -> None:
         """Settle, and log the clips of all processes that could not be read since the last call.

@@ -15,12 +15,17 @@ from k710.loading.clip_index import NO_CLASS
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
 from k710.loading.load_clip import ClipOptions
+from k710.loading.mix_file import Mix
+from k710.loading.mixed_dataset import MixedDataset, open_mix
 from k710.manifest.read import Manifest, open_manifest
 from k710.models.checkpoints.checkpoint import open_checkpoint
 from k710.models.left_out import SHA256, left_out_sha256
+from k710.sources.catalogue import Catalogue
+from k710.sources.known import KINETICS
 from k710.storage.storage import Location
 from k710.text import counted
 from k710.train import run_folder
+from k710.train.mix_record import write_mix
 from k710.train.recipe import TrainRecipe, augment_of, mix_of
 from k710.train.run import DEFAULT_OPTIONS, Run, RunOptions
 from k710.train.run_log import check_tensorboard
@@ -31,7 +36,7 @@ from k710.train.teacher import check_teacher, open_teacher
 
 def prepare(
     recipe: TrainRecipe,
-    manifest_folder: Location,
+    source: Location | Mix,
     out: Path,
     process: Process,
     *,
@@ -43,11 +48,12 @@ def prepare(
 ) -> Run:
     """A run that can begin; its folder is made, and `run.json` and `recipe.yaml` are in it.
 
-    `resume` goes on with the run in `out`, where there is one. Raises children of K710Error for whatever can be known
-    to be wrong: manifest, clips, checkpoint, batch, disk, a run in `out` of another recipe or of other clips.
+    `source` is the place of a manifest, or a mix. `resume` goes on with the run in `out`, where there is one. Raises
+    children of K710Error for whatever can be known to be wrong: manifest, clips, checkpoint, batch, disk, a run in
+    `out` of another recipe or of other clips.
     """
     with process.together():
-        manifest = open_manifest(manifest_folder)
+        opened = source if isinstance(source, Mix) else open_manifest(source)
         found = run_folder.checkpoint_to_resume(out) if resume and process.is_first else None
         if process.is_first:
             run_folder.start_folder(out, resume=resume)
@@ -55,9 +61,10 @@ def prepare(
     name = process.gather(found[0].name if found else None)[0]
     with process.together():
         resumed = run_folder.read_checkpoint(out / run_folder.FOLDER / name) if name else None
-        run = _checked_run(recipe, manifest, out, process, origin, media, options, resumed, say)
+        run = _checked_run(recipe, opened, out, process, origin, media, options, resumed, say)
         if resumed is not None and process.is_first:
             run_folder.check_same(out, recipe, run.facts)
+    _check_all_alike(process, run)
     with process.together():
         if process.is_first:
             with run_folder.locked(out):
@@ -66,6 +73,8 @@ def prepare(
                 else:
                     run_folder.start_folder(out, resume=resume)  # again: another run may have begun there meanwhile
                     run_folder.write_facts(out, recipe, run.facts)
+                    if isinstance(opened, Mix) and isinstance(run.train, MixedDataset):
+                        write_mix(out, opened, run.train)
     for message in found[1].values() if found else ():
         say(f"{message}; going on from the one before it")
     if resumed is not None:
@@ -79,7 +88,7 @@ def prepare(
 
 def _checked_run(
     recipe: TrainRecipe,
-    manifest: Manifest,
+    source: Manifest | Mix,
     out: Path,
     process: Process,
     origin: Origin,
@@ -90,24 +99,25 @@ def _checked_run(
 ) -> Run:
     """The run, after all checks that a process can make by itself."""
     check_precision(recipe, process.device)
-    train, val, messages = open_clips(recipe, manifest, media)
-    pieces = check_recipe(recipe, manifest, train, world_size=process.world_size)
+    train, val, messages = open_clips(recipe, source, media, say)
+    pieces = check_recipe(recipe, source, train, world_size=process.world_size)
     if options.tensorboard:
         check_tensorboard()
     check_teacher(recipe, origin.teacher)
-    started = start_model(recipe, origin, sources=manifest.catalogue, resumed=resumed)
+    sources = sources_of(source)
+    started = start_model(recipe, origin, sources=sources, resumed=resumed)
     model, head = started.model, started.head
     for message in started.messages:
         say(message)
     if process.is_first:
         run_folder.check_room(out, run_folder.needed_bytes(model, recipe, keep=options.keep))
-    facts = run_folder.facts_of(recipe, manifest, media, train, val, head, origin)
+    facts = run_folder.facts_of(recipe, source, media, train, val, head, origin)
     if sha256 := left_out_sha256(model):
         facts[SHA256] = sha256
     if resumed is None and origin.init is not None:
         facts["start"]["run"] = open_checkpoint(origin.init).payload.get("run")  # the record of the run it comes from
     teacher = None
-    if origin.teacher is not None:
+    if origin.teacher is not None and isinstance(train, ClipDataset):
         clip_ids = train.index.clip_ids.to_pylist()
         teacher = open_teacher(
             recipe,
@@ -115,7 +125,7 @@ def _checked_run(
             origin.teacher_dialect,
             process.device,
             clip_ids,
-            sources=manifest.catalogue,
+            sources=sources,
         )
         facts["teacher"] = teacher.record
         messages = [*messages, *teacher.messages]
@@ -124,7 +134,22 @@ def _checked_run(
     return Run(out, recipe, model, head, train, val, pieces, process, facts, options, resumed, say, teacher)
 
 
-def check_recipe(recipe: TrainRecipe, manifest: Manifest, train: ClipDataset, *, world_size: int) -> Pieces:
+def _check_all_alike(process: Process, run: Run) -> None:
+    """Raises UsageError where processes have other clips, such as nodes with folders of their own."""
+    found = process.gather([clips.fingerprint for clips in (run.train, run.val) if clips is not None])
+    with process.together():
+        if found[process.rank] != found[0]:
+            raise UsageError("its clips are not those of process 0: all processes must see the same files")
+
+
+def sources_of(source: Manifest | Mix) -> Catalogue:
+    """The catalogue of a manifest; of a mix, which has no classes, that of Kinetics."""
+    return KINETICS if isinstance(source, Mix) else source.catalogue
+
+
+def check_recipe(
+    recipe: TrainRecipe, source: Manifest | Mix, train: ClipDataset | MixedDataset, *, world_size: int
+) -> Pieces:
     """How the batch is cut. Raises UsageError for a batch that processes do not divide or the clips do not fill, and
     for augmentation that cannot be."""
     pieces = cut(recipe.optim.batch_size, gpu_batch_size=recipe.optim.gpu_batch_size, world_size=world_size)
@@ -134,9 +159,10 @@ def check_recipe(recipe: TrainRecipe, manifest: Manifest, train: ClipDataset, *,
             "mixup and cutmix mix the labels of clips, and some of these clips have none; "
             "--set mixup_alpha=0 --set cutmix_alpha=0 trains on them as they are"
         )
-    if len(train) * recipe.data.num_repeats < recipe.optim.batch_size:
+    if train.clips_per_epoch * recipe.data.num_repeats < recipe.optim.batch_size:
+        of_view = "" if isinstance(source, Mix) else f"{recipe.data.view} "
         raise UsageError(
-            f"{manifest.path}: has {len(train)} {recipe.data.view} train clips, fewer than one batch of "
+            f"{source.path}: has {train.clips_per_epoch} {of_view}train clips, fewer than one batch of "
             f"{recipe.optim.batch_size}; --set batch_size=N takes a smaller one"
         )
     return pieces
@@ -149,8 +175,8 @@ def check_precision(recipe: TrainRecipe, device: torch.device) -> None:
 
 
 def open_clips(
-    recipe: TrainRecipe, manifest: Manifest, media: Media
-) -> tuple[ClipDataset, ClipDataset | None, list[str]]:
+    recipe: TrainRecipe, source: Manifest | Mix, media: Media, say: Callable[[str], None] = lambda line: None
+) -> tuple[ClipDataset | MixedDataset, ClipDataset | MixedDataset | None, list[str]]:
     """The clips to train and to validate on, and messages on them. Raises LoadError where none is fetched, UsageError
     without a train split, or for train clips without a label where the objective needs labels.
 
@@ -160,9 +186,13 @@ def open_clips(
     options = ClipOptions(num_frames=recipe.data.num_frames, on_error="zero_weight", **sampling)
     needs_labels = recipe.chosen_objective.needs_labels
     of_train = replace(options, seed=recipe.seed)
-    train = media.dataset(manifest, of_train, view=view, split="train", needs_labels=needs_labels)
+    if isinstance(source, Mix):
+        return _open_mix(recipe, source, of_train, options, media, say)
+    train: ClipDataset | MixedDataset = media.dataset(
+        source, of_train, view=view, split="train", needs_labels=needs_labels
+    )
     try:
-        val = media.dataset(manifest, options, view=view, split="val")
+        val = media.dataset(source, options, view=view, split="val")
     except UsageError:  # the lists that the manifest was built from have no val split
         return (
             train,
@@ -174,7 +204,37 @@ def open_clips(
     return train, val, []
 
 
-def _counts(recipe: TrainRecipe, train: ClipDataset, val: ClipDataset | None) -> list[str]:
+def _open_mix(
+    recipe: TrainRecipe,
+    mix: Mix,
+    of_train: ClipOptions,
+    options: ClipOptions,
+    media: Media,
+    say: Callable[[str], None],
+) -> tuple[MixedDataset, MixedDataset | None, list[str]]:
+    """As `open_clips`, of a mix. The val clips are those of its manifests."""
+    if recipe.chosen_objective.needs_labels:
+        raise UsageError(
+            f"{mix.path}: a mix and a folder of videos have no classes, and the recipe's objective "
+            f"{recipe.objective!r} needs them; recipes of masked pretraining do without"
+        )
+    train = open_mix(mix, options=of_train, cache=media.cache, cache_bytes=media.cache_bytes, say=say)
+    try:
+        val = open_mix(mix, options=options, split="val", cache=media.cache, cache_bytes=media.cache_bytes)
+    except UsageError:
+        nothing = "no val clips: nothing is validated, best.pt is the newest"
+        return train, None, [*train.messages(), nothing]
+    except LoadError as error:
+        raise LoadError(f"{error}. Training validates on them after every epoch") from None
+    return train, val, train.messages()
+
+
+def _counts(
+    recipe: TrainRecipe, train: ClipDataset | MixedDataset, val: ClipDataset | MixedDataset | None
+) -> list[str]:
+    if isinstance(train, MixedDataset):
+        of_val = [] if val is None else [f"val: {counted(len(val), 'clip')}"]
+        return [f"an epoch: {train.clips_per_epoch:,} draws of {counted(len(train), 'clip')}", *of_val]
     messages = []
     for split, clips in (("train", train), ("val", val)):
         if clips is not None:

@@ -15,6 +15,7 @@ from torch import nn
 from k710.engine.torch_process import Process
 from k710.loading.dataset import ClipDataset
 from k710.loading.loader import ClipLoader
+from k710.loading.mixed_dataset import MixedDataset
 from k710.train import run_folder
 from k710.train.recipe import TrainRecipe, augment_of, mix_of
 from k710.train.step import Pieces
@@ -55,8 +56,8 @@ class Run:
     recipe: TrainRecipe
     model: nn.Module
     head: dict[str, Any] | None
-    train: ClipDataset
-    val: ClipDataset | None
+    train: ClipDataset | MixedDataset
+    val: ClipDataset | MixedDataset | None
     pieces: Pieces
     process: Process
     facts: dict[str, Any]
@@ -68,7 +69,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch; its incomplete last batch is dropped."""
-        return len(self.train) * self.recipe.data.num_repeats // self.recipe.optim.batch_size
+        return self.train.clips_per_epoch * self.recipe.data.num_repeats // self.recipe.optim.batch_size
 
     @property
     def num_steps(self) -> int:
@@ -93,6 +94,13 @@ class Run:
                 if self.process.is_first:
                     stack.enter_context(run_folder.locked(self.out))
             yield
+
+    def num_drawn(self, epoch: int, consumed: int) -> dict[str, int]:
+        """How many clips of each member of a mix are in the batch that ends at a position; empty without a mix."""
+        if not isinstance(self.train, MixedDataset):
+            return {}
+        start, repeats = consumed - self.recipe.optim.batch_size, self.recipe.data.num_repeats
+        return self.train.num_drawn(epoch, start, consumed, repeats)
 
     def train_loader(self) -> ClipLoader:
         """Batches as the recipe has them: augmented, mixed, in an order that resumes. Raises UsageError for settings

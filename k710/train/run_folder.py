@@ -3,6 +3,7 @@
     RUN/
         recipe.yaml                      what was run, every value
         run.json                         on which clips, with which classes, by which versions
+        mix.yaml, left-out.json          of a run on a mix: its members, and the videos that could not be used
         log.jsonl                        a line for each step and each validation
         checkpoints/step-00001200.pt     everything a resume needs: the last few
         best.pt                          weights and head of the best validation: for use, not for a resume
@@ -30,11 +31,14 @@ from torch import nn
 from k710.errors import CheckpointError, TrainError
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
+from k710.loading.mix_file import Mix
+from k710.loading.mixed_dataset import MixedDataset
 from k710.manifest.read import Manifest
 from k710.models.checkpoints.formats import OWN_MARK, OWN_VERSION
 from k710.recipes import recipe_text
 from k710.storage.storage import TEMPORARY_PREFIX, new_folder, replacing
 from k710.text import counted, data_size, os_error_text
+from k710.train.mix_record import changed_members
 from k710.train.read_recipe import train_recipe_from
 from k710.train.recipe import TrainRecipe
 from k710.train.start import Origin
@@ -226,23 +230,30 @@ _CHANGEABLE = ("optim.gpu_batch_size", "model.checkpoint_blocks")
 
 def facts_of(
     recipe: TrainRecipe,
-    manifest: Manifest,
+    source: Manifest | Mix,
     media: Media,
-    train: ClipDataset,
-    val: ClipDataset | None,
+    train: ClipDataset | MixedDataset,
+    val: ClipDataset | MixedDataset | None,
     head: dict[str, Any] | None,
     origin: Origin,
 ) -> dict[str, Any]:
     """What run.json and every checkpoint record of a run: recipe, manifest, clips, labels, start, versions."""
     return {
         "recipe": recipe.as_dict(),
-        "manifest": {"content_hash": manifest.content_hash, "recipe": manifest.about["recipe"]},
-        "profile": media.profile_name,
+        **_source(source, media, train),
         "clips": {name: _clips(clips) for name, clips in (("train", train), ("val", val)) if clips is not None},
         "labels": head and {key: head[key] for key in ("label_set", "dialect", "label_sha256")},
         "start": {"clip_weights": _recorded(origin.weights), "init": _recorded(origin.init)},
         "versions": {"k710": __version__, "torch": str(torch.__version__)},
     }
+
+
+def _source(source: Manifest | Mix, media: Media, train: ClipDataset | MixedDataset) -> dict[str, Any]:
+    if isinstance(train, MixedDataset):
+        return {"manifest": None, "profile": None, "mix": train.record()}
+    assert not isinstance(source, Mix)
+    manifest = {"content_hash": source.content_hash, "recipe": source.about["recipe"]}
+    return {"manifest": manifest, "profile": media.profile_name}
 
 
 def ignored_start(given: dict[str, Any], begun: dict[str, Any]) -> str | None:
@@ -264,7 +275,7 @@ def _start_files(start: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in start.items() if name != "run" and value}
 
 
-def _clips(clips: ClipDataset) -> dict[str, Any]:
+def _clips(clips: ClipDataset | MixedDataset) -> dict[str, Any]:
     return {"fingerprint": clips.fingerprint, **dataclasses.asdict(clips.counts)}
 
 
@@ -279,6 +290,11 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
     ]
     if changed:
         raise CheckpointError(f"{out}: the run there has another recipe: {'; '.join(changed)}")
+    if changed := changed_members(old.get("mix"), facts.get("mix")):
+        raise CheckpointError(
+            f"{out}: the run there is on another mix: {'; '.join(changed)}. Go on with the old one, or start anew with "
+            "another --out"
+        )
     for split in ("train", "val"):
         was, now = old["clips"].get(split), facts["clips"].get(split)
         if (was or {}).get("fingerprint") != (now or {}).get("fingerprint"):

@@ -22,7 +22,10 @@ from k710.train.run_folder import LOG
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step, over all processes: its number (from 1), and where in which epoch it ended."""
+    """One optimiser step, over all processes: its number (from 1), and where in which epoch it ended.
+
+    `drawn`: of a mix, how many of its clips are of each member.
+    """
 
     step: int
     epoch: int
@@ -34,6 +37,7 @@ class Step:
     clips: int
     seconds: float
     waited_s: float
+    drawn: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,7 +79,8 @@ class RunLog:
     def step(self, step: Step) -> None:
         line: dict[str, Any] = {"kind": "step"}
         for name, value in asdict(step).items():
-            line |= value if name == "measures" else {name: value}
+            if name != "drawn" or value:
+                line |= value if name == "measures" else {name: value}
         self._write(line)
         self._recent.append(step)
         if len(self._recent) >= self.every or step.step == self.num_steps:
@@ -108,7 +113,7 @@ class RunLog:
         self.say(
             f"step {last.step:,} of {self.num_steps:,} (epoch {last.epoch + 1}): loss {loss:.4f}, "
             f"{shown}lr {last.lr:.3g}, {rate:.1f} clips/s, "
-            f"{waited:.0%} waiting for data, {_memory()}, {duration(left_s)} left"
+            f"{waited:.0%} waiting for data, {_memory()}, {duration(left_s)} left{_shares(steps)}"
         )
         norm = sum(step.grad_norm for step in steps) / len(steps)
         scalars = {"loss": loss, **measured, "lr": last.lr, "grad_norm": norm, "clips_per_s": rate, "data_wait": waited}
@@ -165,6 +170,19 @@ def check_tensorboard() -> Any:
     except ImportError:
         raise UsageError("--tensorboard needs TensorBoard: pip install 'k710[tensorboard]'") from None
     return SummaryWriter
+
+
+def _shares(steps: list[Step]) -> str:
+    """The share of each member of a mix in the clips of some steps."""
+    totals: dict[str, int] = {}
+    for step in steps:
+        totals |= {name: totals.get(name, 0) + number for name, number in step.drawn.items()}
+    clips = max(sum(totals.values()), 1)
+    return (
+        "; drawn: " + ", ".join(f"{name} {number / clips:.0%}" for name, number in totals.items())
+        if len(totals) > 1
+        else ""
+    )
 
 
 def _memory() -> str:

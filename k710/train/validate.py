@@ -13,6 +13,7 @@ from k710.loading.augment.augment import Augment
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.dataset import ClipDataset
 from k710.loading.loader import ClipLoader
+from k710.loading.mixed_dataset import MixedDataset
 from k710.random_key import RandomKey
 from k710.train.objectives import Objective
 from k710.train.run_log import RunLog
@@ -38,7 +39,7 @@ def validate(saved: Saved, log: RunLog, stop: StopRequest) -> None:
     scores: dict[str, float] = {}
     failed: dict[str, str] = {}
     objective = run.recipe.chosen_objective
-    if run.val is not None and objective.needs_labels:
+    if isinstance(run.val, ClipDataset) and objective.needs_labels:
         found = _predict(saved, run.val, stop)
         labelled = found.class_ids != NO_CLASS
         scores = accuracies(found.scores[labelled], found.class_ids[labelled])
@@ -66,7 +67,9 @@ def _rank(scores: dict[str, Any], objective: Objective) -> float:
     return -math.inf if math.isnan(rank) else rank
 
 
-def _losses(saved: Saved, val: ClipDataset, stop: StopRequest) -> tuple[dict[str, float], dict[str, str]]:
+def _losses(
+    saved: Saved, val: ClipDataset | MixedDataset, stop: StopRequest
+) -> tuple[dict[str, float], dict[str, str]]:
     """The mean loss and measures of the val clips' centre views, over all processes; and the clips that failed."""
     run, model = saved.run, saved.model
     objective, recipe, process = run.recipe.chosen_objective, run.recipe, run.process

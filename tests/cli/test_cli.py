@@ -18,6 +18,7 @@ import pytest
 
 from k710 import __version__
 from k710.cli import COMMANDS, main
+from k710.ledger.ledger import merge, write_ledger
 from k710.sample.footage import sample_clips, write_footage
 from k710.sample.motions import LOOKS
 from tests.helpers import CHECKOUT
@@ -109,6 +110,7 @@ def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     for name, rows in (("k710_uniformerv2_b16_8x224", 710), ("k400", 400), ("k600", 600), ("k700", 700)):
         torch.save(uniformerv2(rows), f"{name}.pyth")
     released(Path("uniformerv2_k710.pyth"), "uniformerv2", tiny_state("uniformerv2"))
+    write_ledger(Path("theirs.parquet"), merge([]))
     Path("my_train.txt").write_text("sample-0001\n")
     Path("my_val.csv").write_text("sample-0002_000010_000020.mp4 3\n")
     Path("my_clips.csv").write_text("id,label,split\n1,rope climb,train\n")

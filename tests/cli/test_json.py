@@ -30,7 +30,7 @@ def manifest(tmp_path_factory, k710):
 
 
 def test_every_command_that_prints_a_table_has_it():
-    without = {"card", "convert", "export", "pack", "prune", "report", "show", "train", "unpack", "completion"}
+    without = {"card", "convert", "export", "pack", "prune", "push", "report", "show", "train", "unpack", "completion"}
     for name in COMMANDS:
         command = main.get_command(click.Context(main), name)
         assert any(parameter.name == "as_json" for parameter in command.params) != (name in without), name
@@ -70,7 +70,7 @@ def test_fetch_and_verify(k710, manifest):
 
 def test_recipes(k710):
     kinds = of(k710("recipes", "--json"))
-    assert kinds.keys() == {"curation", "encode", "train"}
+    assert kinds.keys() == {"curation", "encode", "train", "mix"}
     whole = of(k710("recipes", "k710-strict", "--json"))
     assert whole["values"]["holdout"] == ["val", "test"]
 

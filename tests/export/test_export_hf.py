@@ -10,13 +10,14 @@ import pytest
 
 from k710 import open_manifest
 from k710.export.hf import MEDIA, export_hf
+from k710.fetch.encode.jobs import Made
 from k710.lists.labels import class_names
 from k710.manifest.views import split_of, splits_of, view
 from k710.sources.known import KNOWN_SOURCES, VIEWS
 from k710.store.store import Store
 from k710.text import counted
 from tests.cli.test_bad_input import assert_refused, files_of
-from tests.helpers.small_stores import clips_of, fake_media, manifest_of, put
+from tests.helpers.small_stores import MEASURED, clips_of, fake_media, manifest_of, put
 
 datasets = pytest.importorskip("datasets", reason="not installed: no exported dataset was opened")
 
@@ -164,6 +165,75 @@ def test_the_bytes_of_a_clip_are_found_by_its_row(k710, load, tmp_path):
     videos = fetched.map(with_video, features=features)
     assert [row["video"]["bytes"] for row in videos] == list(contents.values())
     assert "## Media" in (tmp_path / "hf" / "README.md").read_text()
+
+
+@pytest.fixture
+def stored(k710, tmp_path) -> tuple[Path, Store, dict[str, bytes]]:
+    """A manifest of five clips, three of which are in a store; the bytes of these."""
+    clips = clips_of(5, "val")
+    store = Store(tmp_path / "store", "h264")
+    contents = {clip.clip_id: fake_media(clip.clip_id) for clip in clips[:3]}
+    put(store, {**contents, clips[3].clip_id: "gone"})
+    return manifest_of(k710, tmp_path, clips), store, contents
+
+
+def test_the_videos_themselves(k710, load, tmp_path, stored, monkeypatch):
+    """In files of few videos and row groups of one, which a store of real size has too."""
+    manifest, store, contents = stored
+    monkeypatch.setattr("k710.export.hf_videos._GROUP_BYTES", 800)
+    monkeypatch.setattr("k710.export.hf.FILE_BYTES", 1500)
+    arguments = ("export", manifest, "--format", "hf", "--store", store.root, "--media", "--out", tmp_path / "hf")
+    result = k710(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path}/hf/data/val-*.parquet: 5 clips\n{tmp_path}/hf/README.md: the card\n"
+    assert set(files_of(tmp_path / "hf" / "data")) == {f"val-0000{n}-of-00002.parquet" for n in (0, 1)}
+    dataset = load(tmp_path / "hf", split="val")
+    assert dataset.features["video"] == datasets.Video()
+    assert dataset.features["label"].names == list(class_names("k710"))
+    videos = dataset.cast_column("video", datasets.Video(decode=False))
+    assert videos["clip_id"][:] == [clip.clip_id for clip in clips_of(5, "val")]
+    assert [row["video"] and row["video"]["bytes"] for row in videos] == [*contents.values(), None, None]
+    assert videos[0]["video"]["path"] == f"{videos[0]['clip_id']}.mp4"
+    assert "The column `video` holds the video" in (tmp_path / "hf" / "README.md").read_text()
+    streamed = load(tmp_path / "hf", split="val", streaming=True).cast_column("video", datasets.Video(decode=False))
+    assert next(iter(streamed))["video"]["bytes"] == next(iter(contents.values()))
+    assert_refused(k710(*arguments), "val-00000-of-00002.parquet: exists already; --force replaces it")
+    monkeypatch.setattr("k710.export.hf.FILE_BYTES", 10**6)  # now in one file: those of before would be clips twice
+    assert_refused(k710(*arguments), "exists already; --force replaces it")
+    (tmp_path / "hf" / "README.md").unlink()
+    assert_refused(k710(*arguments), "-of-00002.parquet: exists already; --force replaces it")
+    assert k710(*arguments, "--force").exit_code == 0
+    assert set(files_of(tmp_path / "hf" / "data")) == {"val-00000-of-00001.parquet"}
+    assert len(load(tmp_path / "hf", split="val")) == 5
+
+
+def test_a_profile_of_pictures_has_no_videos(k710, tmp_path, monkeypatch):
+    manifest, store = manifest_of(k710, tmp_path, clips_of(1, "val")), Store(tmp_path / "store", "h264")
+    monkeypatch.setattr("tests.helpers.small_stores.made_of", as_pictures)
+    put(store, {"clip-000000_000000_000002": fake_media("x")})
+    result = k710("export", manifest, "--format", "hf", "--store", store.root, "--media", "--out", tmp_path / "hf")
+    assert_refused(result, "profile h264 holds pictures, not videos; take another --profile", exit_code=2)
+
+
+def as_pictures(scratch: Path, clip_id: str, media: bytes) -> Made:
+    (scratch / clip_id).write_bytes(media)
+    return Made(clip_id, path=str(scratch / clip_id), suffix="mjpeg", measured=MEASURED)
+
+
+def test_videos_that_are_not_there(k710, tmp_path, stored):
+    manifest, store, _ = stored
+    arguments = ("export", manifest, "--format", "hf", "--store", store.root, "--media", "--out", tmp_path / "hf")
+    (tar,) = store.tars_folder.glob("*.tar")
+    whole = tar.read_bytes()
+    tar.write_bytes(whole.replace(fake_media("clip-000001_000001_000003")[:50], bytes(50)))
+    assert_refused(k710(*arguments), "clip clip-000001_000001_000003 is damaged")
+    assert not (tmp_path / "hf").exists()
+    put(Store(tmp_path / "failed", "h264"), {"clip-000000_000000_000002": "gone"})
+    result = k710(*arguments, "--store", tmp_path / "failed")
+    assert_refused(result, "has none of these clips in profile h264")
+    result = k710("export", manifest, "--format", "hf", "--media", "--out", tmp_path / "hf")
+    assert result.exit_code == 2
+    assert "--media needs --store" in result.stderr
 
 
 @pytest.mark.parametrize(

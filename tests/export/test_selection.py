@@ -214,8 +214,9 @@ def test_mini_kinetics_200_by_its_list(k710, real_lists, tmp_path):
 @pytest.mark.parametrize(
     ("options", "content", "message"),
     [
-        (("--store", "x"), "", "--store needs --present, --format hf or a format of clips in a store"),
+        (("--store", "x"), "", "--store needs --present, --format hf or lance, or a format of clips in a store"),
         (("--seed", "1"), "", "--seed needs --per-class"),
+        (("--media",), "", "--media needs --format hf or lance, not with slowfast"),
         (("--keep-indices",), "", "--keep-indices needs --classes"),
         (("--left-out", "x.csv"), "", "--left-out needs --present, --classes, --clips or --per-class"),
         (("--is-cc-from", "sample"), "", "--is-cc-from needs --format csv, not with slowfast"),

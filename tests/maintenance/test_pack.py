@@ -191,7 +191,7 @@ def test_a_split_is_packed(k710, packed_from, tmp_path):
         }
         for shard in shards
     ]
-    del about["shards"]
+    del about["shards"], about["shardlist"], about["wids_version"]  # the last two for wids, which a test below asks
     assert about == {
         "view": "k400",
         "split": "train",
@@ -493,3 +493,22 @@ def test_hugging_face_datasets_reads_them(filmed, what, tmp_path, monkeypatch):
         assert sample["json"]["clip_id"] == clip_id
         if what == "shards":
             assert CANONICAL[sample["cls"]] == sample["json"]["label"]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # wids' own
+def test_wids_reads_any_clip_by_its_number(filmed, tmp_path):
+    """Random access by shards.json alone, in the order of the shards."""
+    wids = pytest.importorskip("wids", reason="not installed: no clip was read at random")
+    shards, expected = wanted_of(filmed, "shards")
+    dataset = wids.ShardListDataset(str(filmed / "shards" / "shards.json"), cache_dir=str(tmp_path), transformations=[])
+    assert len(dataset) == len(expected)
+    in_order = [name.removesuffix(".mp4") for path in shards for name in members(Path(path)) if name.endswith(".mp4")]
+    for number in (5, 0, 3, 1, 4, 2):
+        sample = dataset[number]
+        assert sample["__key__"] == in_order[number]
+        assert sample[".mp4"].read() == expected[in_order[number]]
+        about = json.loads(sample[".json"].read())
+        assert CANONICAL[int(sample[".cls"].read())] == about["label"]
+    dataset.close()
+    index = json.loads((filmed / "shards" / "shards.json").read_bytes())["shardlist"]
+    assert [one["filesize"] for one in index] == [Path(path).stat().st_size for path in shards]

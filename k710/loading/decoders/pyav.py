@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import av.error
@@ -43,11 +43,13 @@ def with_pyav(media: bytes, container: Container, choose: Choose) -> Pixels:
 
 
 @contextmanager
-def opened(media: bytes, container: Container) -> Iterator[tuple[Any, Any]]:
-    """The open file and its video stream, whose decoder has one thread. Raises LoadError, FFmpegError or ValueError."""
+def opened(media: bytes | BinaryIO, container: Container) -> Iterator[tuple[Any, Any]]:
+    """The open file and its video stream, whose decoder has one thread. `media` is the file's bytes, or the open file.
+    Raises LoadError, FFmpegError or ValueError."""
     options = _OPTIONS if container.demuxer == "mov" else {"protocol_whitelist": ""}
     # Titles in other encodings than UTF-8 are many, and none is looked at.
-    with av.open(io.BytesIO(media), format=container.demuxer, options=options, metadata_errors="replace") as file:
+    content = io.BytesIO(media) if isinstance(media, bytes) else media
+    with av.open(content, format=container.demuxer, options=options, metadata_errors="replace") as file:
         covers = av.stream.Disposition.attached_pic
         stream = next((s for s in file.streams.video if not s.disposition & covers), None)
         if stream is None or getattr(stream, "codec_context", None) is None:
@@ -65,7 +67,7 @@ class _Clip:
     def __init__(self, media: bytes, container: Container, file: Any, stream: Any) -> None:
         self._media, self._container = media, container
         self._decoder = stream.codec_context
-        self._packets = list(_packets(file, stream))
+        self._packets = list(packets_of(file, stream))
         # Without trust in times, frames are only known once they are decoded.
         self._timed = times_can_be_trusted(self._packets, self._decoder, demuxer=container.demuxer)
         times = [packet.pts for packet in self._packets if not packet.is_discard] if self._timed else []
@@ -156,7 +158,7 @@ class _Clip:
         self._num_pictures = self._num_lost = 0
         shown = set(self._times.tolist())
         with opened(self._media, self._container) as (file, stream):
-            for packet in (*_packets(file, stream), None):
+            for packet in (*packets_of(file, stream), None):
                 pictures = decoded(stream.codec_context, packet)
                 self._num_lost += pictures is None
                 for picture in pictures or ():
@@ -167,7 +169,7 @@ class _Clip:
                         yield stamp, picture
 
 
-def _packets(file: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Any]:
+def packets_of(file: av.container.InputContainer, stream: av.VideoStream) -> Iterator[Any]:
     """The stream's packets, up to the place where the file is cut off or damaged."""
     try:
         yield from (packet for packet in file.demux(stream) if packet.size)

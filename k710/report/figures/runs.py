@@ -76,11 +76,12 @@ def _run(folder: Path, top: Path) -> dict[str, Any]:
     best = next((line for line in reversed(validations) if line.get("best")), None)
     recipe, clips, of = (facts.get(key) or {} for key in ("recipe", "clips", "manifest"))
     try:
+        mix = [str(member["name"]) for member in facts.get("mix") or ()]
         return {
             "name": _name(folder, top),
-            "view": str(recorded_section(recipe, "data")["view"]),
+            "view": " + ".join(mix) or str(recorded_section(recipe, "data")["view"]),
             "clips": clips["train"]["loaded"],
-            "content_hash": of["content_hash"],
+            "content_hash": None if mix else of["content_hash"],
             "steps": int(steps[-1]["step"]) if steps else 0,
             "last_loss": curves["loss"]["value"][-1] if steps else None,
             "hidden": _finite(steps[-1].get("hidden")) if steps else None,
