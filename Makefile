@@ -84,6 +84,8 @@ bench: $(READY_DEV)
 	$(BIN)/python benchmarks/near_duplicate_recall.py
 	$(BIN)/python benchmarks/near_duplicates.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/compare_coverage.py
+	$(BIN)/python benchmarks/leak_worth.py
 
 clean:
 	rm -rf .venv build dist

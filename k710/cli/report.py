@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, steps
+from k710.cli.common import ANY_PATH, FILE, FOLDER, FOLDER_OR_URL, steps
 from k710.storage.storage import Location
 from k710.text import data_size
 
@@ -18,6 +18,13 @@ from k710.text import data_size
 @click.option("--profile", help="Encode profile of the store.  [h264, else the first one]")
 @click.option("--runs", multiple=True, type=FOLDER, help="A training run or a folder of runs; may be repeated.")
 @click.option("--ledger", type=FILE, help="Show which clips are still available, from `k710 ledger`.")
+@click.option(
+    "--predictions",
+    multiple=True,
+    type=ANY_PATH,
+    metavar="RUN",
+    help="An evaluation that judges the labels; may repeat.",
+)
 @click.option("--gallery", type=click.IntRange(0), metavar="N", help="Clips per class; 0 for no pictures.")
 @click.option("--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file to write.")
 def command(
@@ -26,6 +33,7 @@ def command(
     profile: str | None,
     runs: tuple[Path, ...],
     ledger: Path | None,
+    predictions: tuple[Path, ...],
     gallery: int | None,
     out: Path,
 ) -> None:
@@ -50,6 +58,7 @@ def command(
         profile=profile,
         runs=runs,
         ledger=ledger,
+        predictions=predictions,
         per_class=gallery,
         on_progress=partial(step, "reading clips for pictures"),
         on_step=step,

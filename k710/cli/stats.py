@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import FILE, FOLDER, FOLDER_OR_URL, print_json, print_table, steps
+from k710.cli.common import ANY_PATH, FILE, FOLDER, FOLDER_OR_URL, print_json, print_table, steps
 from k710.storage.storage import Location
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ SHOWN_NAMES = 6  # in a cell that lists clips
 @click.option("--profile", help="Encode profile of the store.  [h264, else the first one]")
 @click.option("--runs", multiple=True, type=FOLDER, help="A training run or a folder of runs; may be repeated.")
 @click.option("--ledger", type=FILE, help="Show which clips are still available, from `k710 ledger`.")
+@click.option(
+    "--predictions",
+    multiple=True,
+    type=ANY_PATH,
+    metavar="RUN",
+    help="An evaluation that judges the labels; may repeat.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 def command(
     manifest: Location,
@@ -30,6 +37,7 @@ def command(
     profile: str | None,
     runs: tuple[Path, ...],
     ledger: Path | None,
+    predictions: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Print a manifest's figures.
@@ -49,7 +57,14 @@ def command(
     from k710.report.sections import sections
 
     opened = open_manifest(manifest)
-    figures = gather(opened, store=find_store(opened, store, profile), runs=runs, ledger=ledger, on_step=step)
+    figures = gather(
+        opened,
+        store=find_store(opened, store, profile),
+        runs=runs,
+        ledger=ledger,
+        predictions=predictions,
+        on_step=step,
+    )
     step.end()
     if as_json:
         print_json(dataclasses.asdict(figures))

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from k710.errors import TrainError
-from k710.evaluation.evaluate import Evaluation
 from k710.evaluation.scores import accuracies, ranks
 from k710.loading.clip_index import NO_CLASS
 from k710.storage.storage import TEMPORARY_PREFIX, held, new_folder, replacing
+
+if TYPE_CHECKING:  # its import takes PyTorch along, which reading these files does not need
+    from k710.evaluation.evaluate import Evaluation
 
 PREDICTIONS, SUMMARY, CLASSES, CONFUSIONS = "predictions.parquet", "summary.json", "classes.csv", "confusions.csv"
 _KEY = b"k710"

@@ -62,6 +62,7 @@ def make_galleries(
         name: _gallery(name, title, shown, kept, rows, max_bytes)
         for name, title in (
             ("near-duplicates", "Groups"),
+            ("doubts", "Clips with doubtful labels"),
             ("flagged", "Flagged clips"),
             ("gallery", "Clips of each class"),
         )
@@ -73,7 +74,12 @@ def choose_clips(manifest: Manifest, store: Store, figures: Figures, *, per_clas
     """The clips to be shown, gallery by gallery, in the order in which pictures are spent on them."""
     media = store.best_rows(("clip_id", "failure", "flags"))
     media = media.filter(pc.is_null(media["failure"]))
-    return [*_near_duplicates(figures), *_flagged(manifest, media), *_of_classes(manifest, media, per_class)]
+    return [
+        *_near_duplicates(figures),
+        *_doubts(figures, media),
+        *_flagged(manifest, media),
+        *_of_classes(manifest, media, per_class),
+    ]
 
 
 def _near_duplicates(figures: Figures) -> Iterator[Shown]:
@@ -86,6 +92,13 @@ def _near_duplicates(figures: Figures) -> Iterator[Shown]:
             note = "to be dropped" if clip_id in group["dropped"] else ""
             note = "dropped" if clip_id in group["out"] else note
             yield Shown("near-duplicates", clip_id, heading, note)
+
+
+def _doubts(figures: Figures, media: pa.Table) -> Iterator[Shown]:
+    there = set(media["clip_id"].to_pylist())
+    for doubt in (figures.doubts or {}).get("shown", ()):
+        if doubt["clip_id"] in there:
+            yield Shown("doubts", doubt["clip_id"], note=f"contradicted by {', '.join(doubt['suggested'])}")
 
 
 def _flagged(manifest: Manifest, media: pa.Table) -> Iterator[Shown]:

@@ -28,6 +28,7 @@ def sections(figures: Figures, galleries: Mapping[str, Gallery] | None = None, *
         _media(figures.media, draw),
         *([] if figures.availability is None else [_availability(figures.availability, draw)]),
         _near_duplicates(figures.near_duplicates),
+        *([] if figures.doubts is None else [_doubts(figures.doubts)]),
         _runs(figures, draw),
     ]
     return _with_galleries(found, galleries or {})
@@ -216,6 +217,18 @@ def _near_duplicates(found: dict[str, Any] | None) -> Section:
     )
     blocks: Sequence[Block] = [words, tables.near_duplicate_table(found)] if found["shown"] else [words]
     return Section("near-duplicates", title, blocks)
+
+
+def _doubts(found: dict[str, Any]) -> Section:
+    title = "Doubtful labels"
+    if "problem" in found:
+        return Section("doubts", title, [found["problem"]])
+    by_kind = ", ".join(f"{count:,} by a {kind}" for kind, count in found["counts"].items() if count)
+    words = f"The label of {found['clips']:,} of {counted(found['labelled'], 'labelled clip')} is contradicted"
+    blocks: list[Block] = [f"{words}: {by_kind}." if by_kind else f"{words}.", *found["notes"]]
+    if found["shown"]:
+        blocks.append(tables.doubts_table(found))
+    return Section("doubts", title, blocks)
 
 
 def _runs(figures: Figures, draw: bool) -> Section:

@@ -332,3 +332,20 @@ def decay_table(availability: dict[str, Any]) -> Table:
         for month in availability["months"]
     ]
     return Table(("month", "asked", "had", "there"), rows, title="Clips that YouTube was asked for")
+
+
+def doubts_table(doubts: dict[str, Any]) -> Table:
+    """The clips whose labels are contradicted most."""
+    rows = [
+        (
+            each["clip_id"],
+            each["split"] or "-",
+            each["label"],
+            ", ".join(each["suggested"]),
+            ", ".join(each["kinds"]),
+            f"{each['margin']:+.2f}" if each["margin"] else "",
+        )
+        for each in doubts["shown"]
+    ]
+    columns = ("clip", "split", "label", "contradicted by", "who", "margin")
+    return Table(columns, rows, title="The most doubtful labels", more=doubts["clips"] - len(rows))

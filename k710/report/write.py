@@ -23,6 +23,7 @@ def write_report(
     profile: str | None = None,
     runs: Sequence[Path] = (),
     ledger: Path | None = None,
+    predictions: Sequence[Path] = (),
     per_class: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_step: Callable[[str], None] = lambda what: None,
@@ -35,7 +36,7 @@ def write_report(
     """
     check_out(manifest, out)
     found = find_store(manifest, store, profile)
-    figures = gather(manifest, store=found, runs=runs, ledger=ledger, on_step=on_step)
+    figures = gather(manifest, store=found, runs=runs, ledger=ledger, predictions=predictions, on_step=on_step)
     galleries = {}
     if found is not None and per_class != 0:
         galleries = make_galleries(manifest, found, figures, per_class=per_class, on_progress=on_progress)

@@ -113,6 +113,8 @@ def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     write_ledger(Path("theirs.parquet"), merge([]))
     Path("my_train.txt").write_text("sample-0001\n")
     Path("my_val.csv").write_text("sample-0002_000010_000020.mp4 3\n")
+    for name in ("mine", "theirs"):
+        Path(f"{name}.csv").write_text("clip,prediction,label\nsample-0002.mp4,archery,abseiling\n")
     Path("my_clips.csv").write_text("id,label,split\n1,rope climb,train\n")
     assert k710("build", "--annotations", "sample").exit_code == 0  # manifests/k710
     write_footage(Path("clips"), sample_clips("k400"), look=LOOKS["tiny"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,11 @@ from k710.report.parts import Link, Table
 from k710.report.sections import sections
 from k710.report.tables import class_table, conflict_tables, hardest_hit, histogram_table, youtube
 from k710.sample import LISTS
+from k710.sample.footage import Clip
 from k710.sources.known import KNOWN_SOURCES
 from k710.store.store import Store
 from tests.helpers.report_pages import tables_of, write_run
-from tests.helpers.small_stores import MEASURED, about, clips_of, fake_media, made_of, manifest_of
+from tests.helpers.small_stores import MEASURED, about, clips_of, fake_media, film, made_of, manifest_of
 
 FAILED = {"gone": 3, "private": 1, "corrupt": 2}
 
@@ -429,3 +431,25 @@ def test_a_terminal_obeys_no_code_of_the_data(k710, stored, tmp_path):
     assert told.exit_code == 0
     assert not set(told.stdout) & {"\x1b", "\x07"}
     assert Path(run).exists()
+
+
+def test_doubtful_labels_are_shown_with_their_filmstrips(sample, k710, tmp_path):
+    figures = gather(sample, store=None)
+    assert figures.doubts["clips"] == 2
+    shown = {doubt["clip_id"]: doubt for doubt in figures.doubts["shown"]}
+    conflict = shown["two-labels0_000033_000043"]
+    assert (conflict["label"], conflict["suggested"], conflict["kinds"]) == ("archery", ["abseiling"], ["release"])
+    folder = Path(shutil.copytree(sample.path, tmp_path / "m"))
+    film(tmp_path / "clips", [Clip("two-labels0", 33, 43, "archery", "val")])
+    fetched = k710("fetch", folder, "--from", f"local:{tmp_path / 'clips'}", "--workers", 1)
+    assert fetched.exit_code == 0, fetched.output
+    assert k710("report", folder, "--gallery", 1, "--out", tmp_path / "r.html").exit_code == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "Doubtful labels" in page
+    assert page.count("contradicted by abseiling") == 1
+    assert "Doubtful labels" in k710("stats", folder).stdout
+
+
+def test_without_a_doubt_there_is_no_section(k710, tmp_path):
+    manifest = open_manifest(manifest_of(k710, tmp_path, [*clips_of(2), *clips_of(1, "val", first=2)]))
+    assert gather(manifest, store=None).doubts is None

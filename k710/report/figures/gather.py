@@ -14,6 +14,7 @@ from k710.manifest.read import Manifest
 from k710.report.figures.availability import availability_figures
 from k710.report.figures.classes import class_figures
 from k710.report.figures.conflicts import conflict_figures
+from k710.report.figures.doubts import doubt_figures
 from k710.report.figures.lists import attrition_figures, overlap_figures
 from k710.report.figures.media import media_figures, media_of
 from k710.report.figures.near_duplicates import near_duplicate_figures
@@ -37,6 +38,7 @@ class Figures:
     near_duplicates: dict[str, Any] | None
     runs: dict[str, Any] | None
     availability: dict[str, Any] | None = None
+    doubts: dict[str, Any] | None = None
 
 
 def gather(
@@ -45,6 +47,7 @@ def gather(
     store: Store | None,
     runs: Sequence[Path] = (),
     ledger: Path | None = None,
+    predictions: Sequence[Path] = (),
     on_step: Callable[[str], None] = lambda what: None,
 ) -> Figures:
     """Count everything. `on_step` hears what is done now. Raises ManifestError, StoreError or ReportError for what
@@ -53,6 +56,7 @@ def gather(
     clips = manifest.clips
     run_counts = run_figures(runs) if runs else None  # first: a wrong folder is said at once
     answers = None if ledger is None else availability_figures(manifest, read_ledger(ledger))
+    doubts = doubt_figures(manifest, predictions)
     on_step("reading the store's rows")
     media = None if store is None else media_of(manifest, store)
     on_step(f"counting rows, overlaps, conflicts and classes of {counted(len(clips), 'clip')}")
@@ -66,6 +70,7 @@ def gather(
         near_duplicates=near_duplicate_figures(manifest),
         runs=run_counts,
         availability=answers,
+        doubts=doubts if doubts["shown"] or predictions else None,
     )
 
 

@@ -1,0 +1,1 @@
+"""The accuracies of several evaluations on the clips that all of them have, and what the other clips could change."""
