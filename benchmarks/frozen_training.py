@@ -3,10 +3,12 @@
     python benchmarks/frozen_training.py [--size b16] [--batch 1] [--repetitions 3] [--precision fp32]
 
 EVL's claim (paper, section 3.3 and Table 5): to train a decoder on a frozen tower takes a fraction of the time and
-memory of training all of it. Four sides take turns on the same clips: EVL with its tower frozen and with all trained,
-UniFormerV2's frozen variant and the whole one. A step is forward, cross entropy, backward, and AdamW over what is
-trained, dropout on. Memory is counted on fake tensors for the whole batch: weights, gradients and moments, and what a
-forward pass keeps for backward (k710.train.memory); on a GPU the measured peak is beside it.
+memory of training all of it. Five sides take turns on the same clips: EVL with its tower frozen, with all trained, and
+with features of the tower that were computed before, UniFormerV2's frozen variant and the whole one. A step is forward,
+cross entropy, backward, and AdamW over what is trained, dropout on. On features, a step also reads them from a file in
+float16, as `k710 train --features` does; nobody decodes or crops clips here, which it would spare too. Memory is
+counted on fake tensors for the whole batch: weights, gradients and moments, and what a forward pass keeps for backward
+(k710.train.memory); on a GPU the measured peak is beside it.
 
 `tiny` is quick anywhere. The numbers go to `results/frozen_training.json`.
 """
@@ -16,18 +18,24 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from model import machine, seconds
 from torch.nn import functional as F  # noqa: N812
 
 from k710.engine.torch_process import DTYPES
+from k710.evaluation.features import drop_frozen, features_for, see
+from k710.loading.kept_features import DTYPES as KEPT_DTYPES
+from k710.loading.kept_features import FeatureReader, KeptView
 from k710.models.evl.config import PRESETS as EVL_PRESETS
+from k710.models.evl.cost import BACKBONE_PARTS
 from k710.models.evl.family import EVL
 from k710.models.family import Family
 from k710.models.uniformerv2.config import PRESETS
@@ -36,11 +44,12 @@ from k710.train.memory import estimate_memory
 
 RESULTS = Path(__file__).resolve().parent / "results" / "frozen_training.json"
 SIZES = {"b16": "kinetics_b16", "l14": "kinetics_l14", "tiny": "tiny"}
-EVL_FROZEN, EVL_WHOLE = "EVL, tower frozen", "EVL, all trained"
+EVL_FROZEN, EVL_WHOLE, EVL_KEPT = "EVL, tower frozen", "EVL, all trained", "EVL, from features"
 UNIFORMER_FROZEN, UNIFORMER_WHOLE = "UniFormerV2, backbone frozen", "UniFormerV2, all trained"
 # What each ratio divides: how many times the second takes of the first.
 RATIOS = {
     "EVL, all trained over frozen": (EVL_WHOLE, EVL_FROZEN),
+    "EVL, tower frozen over from features": (EVL_FROZEN, EVL_KEPT),
     "UniFormerV2, all trained over frozen": (UNIFORMER_WHOLE, UNIFORMER_FROZEN),
     "frozen UniFormerV2 over frozen EVL": (UNIFORMER_FROZEN, EVL_FROZEN),
     "whole UniFormerV2 over frozen EVL": (UNIFORMER_WHOLE, EVL_FROZEN),
@@ -48,26 +57,27 @@ RATIOS = {
 
 
 def sides(size: str) -> dict[str, tuple[Family, Any]]:
-    """The four models, of 8 frames and 400 classes."""
+    """The models, of 8 frames and 400 classes."""
     same = {"num_frames": 8, "num_classes": 400}
     evl, uniformer = replace(EVL_PRESETS[SIZES[size]], **same), replace(PRESETS[SIZES[size]], **same)
     return {
         EVL_FROZEN: (EVL, evl),
         EVL_WHOLE: (EVL, replace(evl, frozen=False)),
+        EVL_KEPT: (EVL, evl),
         UNIFORMER_FROZEN: (UNIFORMERV2, replace(uniformer, frozen=True, balance=False)),
         UNIFORMER_WHOLE: (UNIFORMERV2, uniformer),
     }
 
 
-def step_of(model: torch.nn.Module, clips: torch.Tensor, precision: str) -> Callable[[], None]:
-    """One training step."""
+def step_of(model: torch.nn.Module, inputs: Callable[[], Any], labels: torch.Tensor, precision: str) -> Any:
+    """One training step, which takes its clips, or what a tower has seen of them, from `inputs`."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=True)
-    labels, dtype = torch.arange(len(clips), device=clips.device), DTYPES[precision]
+    dtype = DTYPES[precision]
 
     def step() -> None:
-        with torch.autocast(clips.device.type, dtype, enabled=dtype != torch.float32):
-            loss = F.cross_entropy(model(clips).float(), labels)
+        with torch.autocast(labels.device.type, dtype, enabled=dtype != torch.float32):
+            loss = F.cross_entropy(model(inputs()).float(), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -75,34 +85,59 @@ def step_of(model: torch.nn.Module, clips: torch.Tensor, precision: str) -> Call
     return step
 
 
+def reading(model: torch.nn.Module, clips: torch.Tensor, folder: Path) -> Callable[[], dict[str, torch.Tensor]]:
+    """Keeps what the tower of an EVL sees of clips, takes the tower away, and gives what reads it again."""
+    kept = features_for(EVL, model, EVL.sampling.of(8), folder, precision="fp32", dtype="float16")
+    kept.begin()
+    tensors = {name: tensor.to(KEPT_DTYPES[kept.dtype]).cpu() for name, tensor in see(EVL, model, clips).items()}
+    kept.write([KeptView(str(number), "", 0, 1, 1) for number in range(len(clips))], tensors)
+    drop_frozen(EVL, model)
+    places = np.stack([np.zeros(len(clips), np.int32), np.arange(len(clips), dtype=np.int32)], -1)[:, None]
+    reader = FeatureReader(folder, tuple(tensors), kept.files(), places, frozenset(), {})
+    views = [(number, 0) for number in range(len(clips))]
+    return lambda: {name: tensor.to(clips.device) for name, tensor in reader.read(views).items()}
+
+
 def measure(size: str, batch: int, repetitions: int, precision: str, device: torch.device) -> dict[str, Any]:
-    """Time the four sides in turn, and count their memory."""
+    """Time the sides in turn, and count their memory."""
     found = sides(size)
     torch.manual_seed(0)
     taken: dict[str, list[float]] = {side: [] for side in found}
     models = {side: family.build(config).train().to(device) for side, (family, config) in found.items()}
     config = found[EVL_FROZEN][1]
     clips = torch.randn(batch, 3, config.num_frames, config.size_px, config.size_px, device=device)
-    steps = {side: step_of(model, clips, precision) for side, model in models.items()}
-    for turn in range(-1, repetitions):  # the first warms up
-        for side in sorted(found, reverse=turn % 2 == 1):
-            spent = spent_s(steps[side], device)
-            if turn >= 0:
-                taken[side].append(spent)
+    with tempfile.TemporaryDirectory() as folder:
+        read = reading(models[EVL_KEPT], clips, Path(folder))
+        labels = torch.arange(batch, device=device)
+        steps = {
+            side: step_of(model, read if side == EVL_KEPT else lambda: clips, labels, precision)
+            for side, model in models.items()
+        }
+        for turn in range(-1, repetitions):  # the first warms up
+            for side in sorted(found, reverse=turn % 2 == 1):
+                spent = spent_s(steps[side], device)
+                if turn >= 0:
+                    taken[side].append(spent)
+        peaks = {side: peak(steps[side], device) for side in found} if device.type == "cuda" else {}
     rows = {}
     for side, (family, side_config) in found.items():
         memory = estimate_memory(family, side_config, precision=precision)
+        spared = tower = pixels = 0
+        if side == EVL_KEPT:  # neither the tower nor pixels are there
+            spared = sum(family.cost(side_config).forward[part] for part in BACKBONE_PARTS)
+            tower = sum(4 * weight.numel() for weight in models[EVL_FROZEN].backbone.parameters())
+            pixels = 4 * clips[0].numel()
         parameters = [parameter for parameter in models[side].parameters() if parameter.requires_grad]
         rows[side] = {
             "trained_parameters": sum(parameter.numel() for parameter in parameters),
-            "gmac_forward": round(sum(family.cost(side_config).forward.values()) / 1e9, 2),
-            "gmac_step": round(family.cost(side_config).training / 1e9, 2),
+            "gmac_forward": round((sum(family.cost(side_config).forward.values()) - spared) / 1e9, 2),
+            "gmac_step": round((family.cost(side_config).training - spared) / 1e9, 2),
             "step_s": {key: round(value, 4) for key, value in spread(taken[side]).items()},
-            "model_mib": round(memory.model_bytes / 2**20, 1),
-            "clip_mib": round(memory.clip_bytes / 2**20, 1),
+            "model_mib": round((memory.model_bytes - tower) / 2**20, 1),
+            "clip_mib": round((memory.clip_bytes - pixels) / 2**20, 1),
         }
-        if device.type == "cuda":
-            rows[side]["peak_mib"] = peak(steps[side], device)
+        if side in peaks:
+            rows[side]["peak_mib"] = peaks[side]
     return {"size": size, "batch": batch, "precision": precision, "sides": rows, "ratios": ratios(rows)}
 
 

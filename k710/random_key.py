@@ -31,6 +31,7 @@ STREAMS = {
     "erase": 6,
     "mix": 7,
     "mask": 8,
+    "view": 9,
 }
 
 

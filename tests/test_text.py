@@ -153,6 +153,7 @@ SLOW_COMMANDS = {
     "near-duplicates": ["{manifest}"],
     "train": ["--recipe", "tiny-k710", "--manifest", "{manifest}", "--out", "{out}/run"],
     "eval": ["--checkpoint", "{out}/none.pt", "--manifest", "{manifest}", "--view", "k400"],
+    "features": ["--recipe", "tiny-k710", "--manifest", "{manifest}", "--set", "frozen=true"],
     "predict": ["{out}/none.mp4", "--checkpoint", "{out}/none.pt"],
 }
 

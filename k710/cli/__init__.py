@@ -22,7 +22,7 @@ COMMANDS = (
     *("build", "audit", "explain", "diff", "card", "export", "push", "labels", "recipes", "versions", "prune"),
     *("fetch", "status", "verify", "ledger", "pack", "unpack", "show", "near-duplicates", "stats", "report"),
     *("remap-head", "convert", "inspect"),
-    *("train", "eval", "predict", "compare", "doubts"),
+    *("train", "eval", "predict", "features", "compare", "doubts"),
     *("doctor", "completion"),
 )
 

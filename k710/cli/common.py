@@ -144,6 +144,7 @@ SPLIT, VIEW = Spelled("split"), Spelled("view")
 SPLIT_LIST = SplitList()
 SCRATCH = click.option("--scratch", type=FOLDER, help="Working folder, for a store at a URL.  [the cache folder]")
 CACHE = click.option("--cache", type=FOLDER, help="Keep clips of a store at a URL in this folder.")
+FEATURES = click.option("--features", type=FOLDER, help="Features of `k710 features`, in place of the clips.")
 CACHE_GB = click.option(
     "--cache-gb",
     type=click.FloatRange(min=0, min_open=True),
@@ -221,11 +222,18 @@ def named_store(root: Location, profile: str) -> Store:
     raise StoreError(f"{root}: {has}")
 
 
-def media_of(store: Location | None, profile: str, folder: Path | None, cache: Path | None, cache_gb: float) -> Media:
+def media_of(
+    store: Location | None,
+    profile: str,
+    folder: Path | None,
+    cache: Path | None,
+    cache_gb: float,
+    features: Path | None = None,
+) -> Media:
     """Where the clips are, as the options of a command give it."""
     from k710.loading.clip_source import Media
 
-    return Media(store, profile, folder, cache, int(cache_gb * 1e9))
+    return Media(store, profile, folder, cache, int(cache_gb * 1e9), features)
 
 
 @contextlib.contextmanager

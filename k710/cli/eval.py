@@ -14,6 +14,7 @@ from k710.cli.common import (
     CACHE,
     CACHE_GB,
     CLIP_WEIGHTS,
+    FEATURES,
     FOLDER,
     FOLDER_OR_URL,
     SPLIT,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 @CACHE
 @CACHE_GB
 @click.option("--folder", type=FOLDER, help="Read clip files of a folder instead of a store.")
+@FEATURES
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Views at once.")
 @click.option(
     "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True, help="Of the model."
@@ -92,6 +94,7 @@ def command(
     cache: Path | None,
     cache_gb: float,
     folder: Path | None,
+    features: Path | None,
     batch_size: int,
     precision: str,
     device: str | None,
@@ -109,6 +112,8 @@ def command(
       k710 eval --checkpoint runs/tiny/best.pt --manifest manifests/k710 --view k400 --clips 1 --crops 1
       k710 eval --probe --checkpoint runs/pretrain/best.pt --manifest manifests/k710 --view k400
     """
+    if (probe or which_dialect) and features is not None:
+        raise click.UsageError(f"{'--probe' if probe else '--which-dialect'} looks at clips; leave --features out")
     check_probe(probe=probe, baseline=baseline, dialect=dialect, which_dialect=which_dialect)
     with one_message():
         step = steps()
@@ -118,7 +123,7 @@ def command(
         from k710.evaluation.evaluate import EvalOptions
         from k710.evaluation.files import held_folder
 
-        media = media_of(store, profile, folder, cache, cache_gb)
+        media = media_of(store, profile, folder, cache, cache_gb, features)
         options = EvalOptions(num_clips, num_crops, batch_size, workers, precision)
         with joined(device) as process, contextlib.ExitStack() as stack:
             if which_dialect:

@@ -13,6 +13,7 @@ from k710.cli.common import (
     ANY_PATH,
     CACHE,
     CACHE_GB,
+    FEATURES,
     FOLDER,
     FOLDER_OR_URL,
     RecipeName,
@@ -65,6 +66,7 @@ _PLACES = ("manifest", "folder", "store", "profile")  # options that say where c
 @click.option(
     "--folder", type=FOLDER, help="Clip files instead of a store; without --manifest, any videos as they are."
 )
+@FEATURES
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, where there is one.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [a GPU where there is one]")
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes of each GPU.  [cores per GPU]")
@@ -92,6 +94,7 @@ def command(
     cache: Path | None,
     cache_gb: float,
     folder: Path | None,
+    features: Path | None,
     resume: bool,
     device: str | None,
     workers: int | None,
@@ -126,7 +129,7 @@ def command(
                 step.say(message)
         out = out or Path("runs") / Path(recipe).stem
         source = _source(manifest, mix, folder)
-        media = media_of(store, profile, folder, cache, cache_gb)
+        media = media_of(store, profile, folder, cache, cache_gb, features)
         origin = Origin(clip_weights, init, dialect, interpolate_positions, teacher, teacher_dialect)
         options = RunOptions(workers or 0, compiled, keep, save_every * 60, report_every, tensorboard)
         if dry_run:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from k710.engine.torch_process import Process
 from k710.errors import TrainError, UsageError
+from k710.evaluation.features import open_for, reader_for
 from k710.evaluation.scores import ClassScore, Confusion, accuracies, class_scores, confusions, without_nan
 from k710.evaluation.view_model import ViewModel
 from k710.evaluation.views_pass import Predictions, predict_views
@@ -110,11 +111,16 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate on all clips of the view's split that are there, each seen in several views, as published.
 
-    The outputs of `model` are the view's classes in canonical order. Raises UsageError for an unknown view or split or
-    one that the manifest lacks, LoadError where none of its clips is there, TrainError where none could be read.
+    The outputs of `model` are the view's classes in canonical order. It is given kept features in place of clips where
+    `media` names some. Raises UsageError for an unknown view or split, one that the manifest lacks, and features of
+    something else, LoadError where none of its clips is there, TrainError where none could be read.
     """
     with process.together():
         dataset = _dataset(model, manifest, media, view, split, options)
+        features = None
+        if media.features is not None:
+            kept = open_for(model.family, model.model, model.sampling, media.features)
+            features = reader_for(model.family, model.model, kept, dataset)
     config = model.config
     found = predict_views(
         model.model.to(process.device),
@@ -126,6 +132,7 @@ def evaluate(
         num_workers=options.num_workers,
         precision=options.precision,
         on_progress=on_progress,
+        features=features,
     )
     return _evaluation(found, dataset, manifest, media, options)
 

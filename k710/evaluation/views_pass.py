@@ -17,6 +17,7 @@ from k710.evaluation.scores import check_finite
 from k710.loading.augment.augment import Augment
 from k710.loading.batch import Batch
 from k710.loading.dataset import ClipDataset
+from k710.loading.kept_features import FeatureReader
 from k710.loading.loader import ClipLoader
 
 
@@ -53,14 +54,15 @@ def predict_views(
     precision: str = "fp32",
     on_progress: Callable[[int], None] = lambda done: None,
     answer: Callable[[Tensor], Tensor] = softmax,
+    features: FeatureReader | None = None,
 ) -> Predictions:
     """Look at every view of every clip once, clips shared out between the processes; the same answer on all of them.
 
     As released: softmax of each view, summed over views, in float32 unless `precision` says otherwise. `augment` gives
     crop size, mean and std. Each process takes `batch_size` views at once, and calls `on_progress` with the number of
     its clips that are done. `answer` makes of float32 logits (views, classes) what is averaged over a clip's views.
-    Raises LoadError where a loader's worker dies, TrainError where a GPU has no room for the views or a score is not
-    finite, and what `on_progress` raises.
+    `features` are given to the model in place of clips. Raises LoadError where a loader's worker dies, TrainError where
+    a GPU has no room for the views or a score is not finite, and what `on_progress` raises.
     """
     was_training, num_views = model.training, len(dataset.views)
     model.eval()
@@ -71,6 +73,7 @@ def predict_views(
         num_workers=num_workers,
         augment=augment,
         share=process.share,
+        features=features,
     )
     mine = process.share.of(0, len(dataset))
     sums = np.zeros((len(mine), num_classes), np.float64)
@@ -81,7 +84,7 @@ def predict_views(
     with process.together(), _room_for(batch_size):
         for batch in loader:
             with torch.autocast(process.device.type, dtype, enabled=dtype != torch.float32):
-                logits = model(batch.pixels)
+                logits = model(batch.inputs)
             probabilities = answer(logits.float()).double().cpu().numpy()
             failed |= batch.errors
             _check_scores(batch, probabilities, precision)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from k710.loading.order import Sample
 class PackedBatch:
     """Clips of different sizes in one block of uint8, which is sent between processes, pinned and copied only once.
 
-    `choices`: the augmentation of each clip (training); `crops`: the number of its crop (evaluation).
+    `choices`: the augmentation of each clip (training); `crops`: the number of its crop (evaluation). `seen`: kept
+    features (B, …) by name; then there are no pixels.
     """
 
     block: Tensor  # uint8, (bytes,)
@@ -32,6 +34,7 @@ class PackedBatch:
     choices: list[Choices] | None = None
     mixing: list[MixChoice] | None = None
     crops: list[int] | None = None
+    seen: dict[str, Tensor] | None = None
 
     @property
     def clips(self) -> list[Tensor]:
@@ -41,13 +44,16 @@ class PackedBatch:
 
     def pin_memory(self) -> PackedBatch:
         """Called by torch's loader."""
-        pinned = [tensor.pin_memory() for tensor in (self.block, self.class_ids, self.weights)]
-        return replace(self, block=pinned[0], class_ids=pinned[1], weights=pinned[2])
+        return self._each(lambda tensor: tensor.pin_memory())
 
     def to(self, device: torch.device) -> PackedBatch:
         """The batch on `device`; from pinned memory without waiting for the copy."""
-        moved = [tensor.to(device, non_blocking=True) for tensor in (self.block, self.class_ids, self.weights)]
-        return replace(self, block=moved[0], class_ids=moved[1], weights=moved[2])
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, work: Callable[[Tensor], Tensor]) -> PackedBatch:
+        seen = None if self.seen is None else {name: work(tensor) for name, tensor in self.seen.items()}
+        block, class_ids, weights = work(self.block), work(self.class_ids), work(self.weights)
+        return replace(self, block=block, class_ids=class_ids, weights=weights, seen=seen)
 
 
 @dataclass
@@ -56,7 +62,8 @@ class Batch:
 
     `class_ids`: (B,) int64, -1 without label; `targets`: (B, classes) where clips are mixed, else None; `weights`: (B,)
     1, or 0 for a clip that failed, whose error is in `errors` by clip_id. `samples`: the Sample of each.
-    `teacher_logits`: (B, classes), where another model has seen the same pixels.
+    `teacher_logits`: (B, classes), where another model has seen the same pixels. `seen`: kept features (B, …) by name,
+    in place of pixels, of which there are none then.
     """
 
     pixels: Tensor
@@ -67,6 +74,12 @@ class Batch:
     errors: dict[str, str]
     targets: Tensor | None = None
     teacher_logits: Tensor | None = None
+    seen: dict[str, Tensor] | None = None
+
+    @property
+    def inputs(self) -> Any:
+        """What a model is called with: pixels, or what its frozen part has seen of them."""
+        return self.pixels if self.seen is None else self.seen
 
 
 def pack_clips(loaded: Sequence[LoadedClip]) -> PackedBatch:

@@ -16,7 +16,8 @@ from k710.store.profile_names import DEFAULT_PROFILE
 class Media:
     """A store (default: MANIFEST/store) and a profile of it, or a folder of clip files.
 
-    `cache` is a folder that keeps clips of a store at a URL, at most `cache_bytes`.
+    `cache` is a folder that keeps clips of a store at a URL, at most `cache_bytes`. `features` is a folder of features
+    (k710.loading.kept_features), which a model with a frozen part is given instead of the clips.
     """
 
     store: Location | None = None
@@ -24,6 +25,7 @@ class Media:
     folder: Path | None = None
     cache: Path | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
+    features: Path | None = None
 
     @property
     def profile_name(self) -> str:

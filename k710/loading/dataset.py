@@ -170,6 +170,11 @@ class ClipDataset(Dataset[LoadedClip]):
         return self.reader.training
 
     @property
+    def draws_frames(self) -> bool:
+        """Whether a sample has random frames and a random crop, and not those of one of the views."""
+        return self.reader.draws_frames
+
+    @property
     def seed(self) -> int:
         """The seed of the frames, the order and the augmentation."""
         return self.reader.options.seed
@@ -218,6 +223,14 @@ class ClipDataset(Dataset[LoadedClip]):
         """The id of a clip, by its number."""
         return self.index[clip].clip_id
 
+    def view_number(self, sample: Sample) -> int:
+        """Which of `views` a sample is, by number; in training, where views are fixed."""
+        return self.reader.view_number(self.index[sample.clip].clip_id, sample)
+
     def view_of(self, sample: Sample) -> View:
-        """Which view of its clip a sample is, in evaluation. Raises IndexError beyond the last."""
-        return self.reader.options.views[sample.view]
+        """Which view of its clip a sample is. Raises IndexError beyond the last."""
+        return self.reader.options.views[self.view_number(sample)]
+
+    def stamp(self, position: int) -> str:
+        """What changes with a clip's bytes: the first 16 digits of its SHA-256, or size and time of a plain file."""
+        return self._files.stamp(self.index[position])

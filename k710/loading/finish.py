@@ -17,22 +17,25 @@ from k710.random_key import RandomKey
 
 @dataclass(frozen=True)
 class Finish:
-    """Augmentation, mixing and normalisation: chosen in workers from keys and sizes, applied on the device."""
+    """Augmentation, mixing and normalisation: chosen in workers from keys and sizes, applied on the device.
+
+    `random_crops`: training with a random crop of each clip; else a clip has the crop of its view.
+    """
 
     augment: Augment
     mix: Mix | None
-    training: bool
+    random_crops: bool
     num_classes: int
     dtype: torch.dtype
 
     def choose(self, packed: PackedBatch, loaded: Sequence[LoadedClip], seed: int, crops: list[int]) -> None:
         """Write into `packed` what will happen to each of its clips."""
-        if not self.training:
-            packed.crops = crops
-            return
         keys = [RandomKey(seed, clip.sample.epoch, clip.clip_id, clip.sample.repeat) for clip in loaded]
-        sizes = [clip.pixels.shape[1:3] for clip in loaded]
-        packed.choices = [self.augment.choose(key, *size) for key, size in zip(keys, sizes, strict=True)]
+        if self.random_crops:
+            sizes = [clip.pixels.shape[1:3] for clip in loaded]
+            packed.choices = [self.augment.choose(key, *size) for key, size in zip(keys, sizes, strict=True)]
+        else:
+            packed.crops = crops
         if self.mix is not None:
             mixing = self.mix.choose_all(keys, self.augment.crop_px)
             # A clip that failed is not mixed: its black frames must not get into its partner.
@@ -42,6 +45,12 @@ class Finish:
     def apply(self, packed: PackedBatch) -> Batch:
         """The batch as the training loop gets it; `packed` is on the device."""
         settings, targets = self.augment, None
+        if packed.seen is not None:
+            no_pixels = packed.weights.new_empty((len(packed.samples), 0))
+            return Batch(
+                no_pixels, packed.class_ids, packed.weights, packed.clip_ids, packed.samples, packed.errors,
+                seen=packed.seen,
+            )  # fmt: skip
         if packed.choices is not None:
             pixels = augment(packed.clips, packed.choices, settings, dtype=self.dtype)
         else:

@@ -65,9 +65,10 @@ class ClipOptions:
     """How the clips of a dataset or a stream of shards are sampled and decoded.
 
     `num_frames`, `method` and `stride` are FrameSampling's. In training, frames are drawn by `seed` (see RandomKey); in
-    evaluation each clip has `num_clips` x `num_crops` views. `decoder` is one of decode.DECODERS. `on_error`: a clip
-    that cannot be read or decoded raises LoadError ("raise"), or keeps its place with weight 0 ("zero_weight"). Raises
-    UsageError for values that are not allowed.
+    evaluation each clip has `num_clips` x `num_crops` views; with `fixed_views` a sample of training is one of them
+    too, drawn by `seed`. `decoder` is one of decode.DECODERS. `on_error`: a clip that cannot be read or decoded raises
+    LoadError ("raise"), or keeps its place with weight 0 ("zero_weight"). Raises UsageError for values that are not
+    allowed.
     """
 
     num_frames: int = 8
@@ -75,6 +76,7 @@ class ClipOptions:
     stride: int | None = None
     num_clips: int = 1
     num_crops: int = 1
+    fixed_views: bool = False
     seed: int = 0
     decoder: str = DEFAULT_DECODER
     on_error: str = "raise"
@@ -98,9 +100,9 @@ class ClipOptions:
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads samples of clips: random frames in training, else the frames of the view that a sample names.
+    """Reads samples of clips: random frames in training, else the frames of one of the views.
 
-    Raises UsageError for several views of a clip in training.
+    Raises UsageError for several views of a clip in training, unless they are fixed.
     """
 
     options: ClipOptions
@@ -108,8 +110,20 @@ class ClipReader:
 
     def __post_init__(self) -> None:
         num_clips, num_crops = self.options.num_clips, self.options.num_crops
-        if self.training and (num_clips, num_crops) != (1, 1):
+        if self.draws_frames and (num_clips, num_crops) != (1, 1):
             raise UsageError(f"{num_clips} clips x {num_crops} crops are views of an evaluation; training has one")
+
+    @property
+    def draws_frames(self) -> bool:
+        """Whether a sample has random frames and a random crop, and not those of a view."""
+        return self.training and not self.options.fixed_views
+
+    def view_number(self, clip_id: str, sample: Sample) -> int:
+        """Which of the views a sample is: in evaluation as it says, in training as its key draws."""
+        if not self.training or len(self.options.views) == 1:
+            return sample.view
+        key = RandomKey(self.options.seed, sample.epoch, clip_id, sample.repeat)
+        return key.draws("view").integer(0, len(self.options.views) - 1)
 
     def load(self, clip: UndecodedClip, samples: Sequence[Sample]) -> list[LoadedClip]:
         """Samples of one clip, read and decoded once. Raises LoadError where that fails and `on_error` is "raise"."""
@@ -146,10 +160,10 @@ class ClipReader:
         return _naming_clip(clip, lambda: decode(content, choose, decoder=self.options.decoder)), chosen[-1]
 
     def _indices(self, clip: UndecodedClip, sample: Sample, num_frames: int) -> Ints:
-        if self.training:
+        if self.draws_frames:
             key = RandomKey(self.options.seed, sample.epoch, clip.clip_id, sample.repeat)
             return self.options.sampling.train(num_frames, key.draws("frames"))
-        view = self.options.views[sample.view]
+        view = self.options.views[self.view_number(clip.clip_id, sample)]
         return self.options.sampling.test(num_frames, clip=view.clip, num_clips=self.options.num_clips)
 
     def _failed(self, clip: UndecodedClip, sample: Sample, error: str) -> LoadedClip:

@@ -16,9 +16,11 @@ from k710.loading.batch import PackedBatch, pack_clips
 from k710.loading.dataset import ClipDataset
 from k710.loading.epochs import EpochWatch, check_epoch
 from k710.loading.finish import Finish
+from k710.loading.kept_features import FeatureReader
 from k710.loading.mixed_dataset import MixedDataset
 from k710.loading.order import EvaluationBatches, Sample, TrainBatches
 from k710.loading.workers import FailedClips, WorkerDiedError, as_it_is, checked_batches, worker_options
+from k710.random_key import Ints
 
 
 class ClipLoader:
@@ -33,7 +35,9 @@ class ClipLoader:
 
     `batch_size` is the global one, over all ranks of `share` and, in training, all `num_pieces` of a step that
     accumulates gradients. `augment` is applied in training; evaluation takes its crop_px, mean and std. `mix` mixes
-    clips, `num_repeats` makes several samples of each. Raises UsageError where these contradict one another.
+    clips, `num_repeats` makes several samples of each. `features` are read instead of clips, and batches have them
+    instead of pixels; they are of the views, so training must show fixed ones. `only`: in evaluation, positions of the
+    clips that are shown. Raises UsageError where these contradict one another.
     """
 
     def __init__(
@@ -53,13 +57,17 @@ class ClipLoader:
         start_method: str | None = None,
         dtype: torch.dtype = torch.float32,
         packed: bool = False,
+        features: FeatureReader | None = None,
+        only: Ints | None = None,
     ) -> None:
         self.dataset, self.device, self._packed = dataset, torch.device(device), packed
         share = share or Share()
         if not dataset.training and (mix is not None or num_repeats != 1 or num_pieces != 1):
             raise UsageError("mix, num_repeats and num_pieces belong to training; this dataset is for evaluation")
+        if features is not None and (dataset.draws_frames or mix is not None):
+            raise UsageError("features are kept of fixed views; random frames and mixed clips have none")
         begin_epoch = check_epoch(epoch, training=dataset.training)
-        self._finish = Finish(augment or Augment(), mix, dataset.training, len(dataset.labels), dtype)
+        self._finish = Finish(augment or Augment(), mix, dataset.draws_frames, len(dataset.labels), dtype)
         self._batches: TrainBatches | EvaluationBatches
         if dataset.training:
             order = dataset.order(num_repeats)
@@ -70,7 +78,9 @@ class ClipLoader:
         else:
             # A batch_size below 1 must stay below 1, so that it is refused.
             size, views = max(batch_size // share.world_size, min(batch_size, 1)), len(dataset.views)
-            self._batches = EvaluationBatches(len(dataset), num_views=views, batch_size=size, share=share)
+            num_clips = len(dataset) if only is None else len(only)
+            self._batches = EvaluationBatches(num_clips, num_views=views, batch_size=size, share=share, only=only)
+        self._features = features
         self.num_failed, self._failed = 0, FailedClips()
         self._workers = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._loader: DataLoader[Any] | None = None
@@ -114,7 +124,7 @@ class ClipLoader:
 
     def _from_workers(self) -> Iterator[PackedBatch]:
         if self._loader is None:
-            source = _Fetch(self.dataset, self._finish)
+            source = _Fetch(self.dataset, self._finish, self._features)
             self._loader = DataLoader(source, batch_sampler=self._batches, collate_fn=as_it_is, **self._workers)
         try:
             yield from checked_batches(self._loader)
@@ -131,19 +141,40 @@ class ClipLoader:
 class _Fetch(Dataset[Any]):
     """The work of a worker process: it loads the samples of a batch, packs them and chooses their augmentation."""
 
-    def __init__(self, dataset: ClipDataset | MixedDataset, finish: Finish) -> None:
-        self._dataset, self._finish = dataset, finish
+    def __init__(self, dataset: ClipDataset | MixedDataset, finish: Finish, features: FeatureReader | None) -> None:
+        self._dataset, self._finish, self._features = dataset, finish, features
 
     def __getitems__(self, samples: list[Sample]) -> PackedBatch | K710Error:
         """An error is returned, not raised: torch would raise another one, with the worker's traceback in its text."""
         try:
+            if self._features is not None and isinstance(self._dataset, ClipDataset):
+                return _from_features(self._features, self._dataset, samples)
             loaded = self._dataset.load(samples)
         except K710Error as error:
             return error
         packed = pack_clips(loaded)
-        crops = [] if self._dataset.training else [self._dataset.view_of(sample).crop for sample in samples]
+        crops = [] if self._dataset.draws_frames else [self._dataset.view_of(sample).crop for sample in samples]
         self._finish.choose(packed, loaded, self._dataset.seed, crops)
         return packed
 
     def __getitem__(self, index: Any) -> Any:
         raise NotImplementedError  # torch asks for whole batches
+
+
+def _from_features(features: FeatureReader, dataset: ClipDataset, samples: list[Sample]) -> PackedBatch:
+    """A batch of what is kept of its views. A clip that could not be read then has weight 0, as if it were read now."""
+    clip_ids = [dataset.index.clip_ids[sample.clip].as_py() for sample in samples]
+    views = [(sample.clip, dataset.view_number(sample)) for sample in samples]
+    errors = {
+        clip_id: features.errors[view] for clip_id, view in zip(clip_ids, views, strict=True) if view in features.errors
+    }
+    return PackedBatch(
+        block=torch.empty(0, dtype=torch.uint8),
+        shapes=[],
+        class_ids=torch.tensor([int(dataset.class_ids[sample.clip]) for sample in samples], dtype=torch.int64),
+        weights=torch.tensor([float(view not in features.errors) for view in views], dtype=torch.float32),
+        clip_ids=clip_ids,
+        samples=samples,
+        errors=errors,
+        seen=features.read(views),
+    )

@@ -131,9 +131,15 @@ class MixedDataset(Dataset[LoadedClip]):
             loaded += member.load(number, list(group))
         return loaded
 
+    @property
+    def draws_frames(self) -> bool:
+        """Whether a sample has random frames and a random crop, and not those of one of the views."""
+        return self.training and not self._options.fixed_views
+
     def view_of(self, sample: Sample) -> View:
-        """Which view of its clip a sample is, in evaluation."""
-        return self._options.views[sample.view]
+        """Which view of its clip a sample is."""
+        member, clip = self._of(sample.clip)
+        return self._options.views[member.dataset.reader.view_number(member.clip_id(clip), sample)]
 
     def _of(self, clip: int) -> tuple[Member, int]:
         if not 0 <= clip < len(self):

@@ -75,17 +75,22 @@ class EpochOrder:
             yield [Sample(int(order[p // self.num_repeats]), epoch, p % self.num_repeats) for p in positions]
 
 
-def evaluation_batches(num_clips: int, num_views: int, batch_size: int, share: Share) -> Iterator[list[Sample]]:
+def evaluation_batches(
+    num_clips: int, num_views: int, batch_size: int, share: Share, *, only: Ints | None = None
+) -> Iterator[list[Sample]]:
     """This rank's batches of at most `batch_size` views: over all ranks every view exactly once, nothing padded.
 
     Ranks share out whole clips, so all views of a clip meet on one rank and can be averaged there. The last batch of a
-    rank may be short, and ranks may have different numbers of batches: wrap no collective around a batch.
+    rank may be short, and ranks may have different numbers of batches: wrap no collective around a batch. `only`: the
+    positions of so many clips in the dataset, where they are not all.
     """
     _check_views(num_clips, num_views, batch_size)
     clips = share.of(0, num_clips)
     positions = range(clips.start * num_views, clips.stop * num_views)
     for start in range(0, len(positions), batch_size):
-        yield [Sample(p // num_views, view=p % num_views) for p in positions[start : start + batch_size]]
+        part = positions[start : start + batch_size]
+        clips_of = [p // num_views if only is None else int(only[p // num_views]) for p in part]
+        yield [Sample(clip, view=p % num_views) for clip, p in zip(clips_of, part, strict=True)]
 
 
 class TrainBatches(Sampler[list[Sample]]):
@@ -146,13 +151,15 @@ class TrainBatches(Sampler[list[Sample]]):
 class EvaluationBatches(Sampler[list[Sample]]):
     """A batch sampler over every view of every clip, once over all ranks; see `evaluation_batches`."""
 
-    def __init__(self, num_clips: int, *, num_views: int, batch_size: int, share: Share | None = None) -> None:
+    def __init__(
+        self, num_clips: int, *, num_views: int, batch_size: int, share: Share | None = None, only: Ints | None = None
+    ) -> None:
         _check_views(num_clips, num_views, batch_size)
         self.num_clips, self.num_views, self.batch_size = num_clips, num_views, batch_size
-        self.share = share or Share()
+        self.share, self.only = share or Share(), only
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        return evaluation_batches(self.num_clips, self.num_views, self.batch_size, self.share)
+        return evaluation_batches(self.num_clips, self.num_views, self.batch_size, self.share, only=self.only)
 
     def __len__(self) -> int:
         return -(-len(self.share.of(0, self.num_clips)) * self.num_views // self.batch_size)

@@ -140,7 +140,7 @@ class StreamLoader:
         if batch_size < 1 or batch_size % self._share.world_size:
             raise UsageError(f"a batch of {batch_size} does not divide into {self._share.world_size} ranks")
         self._rank_batch = batch_size // self._share.world_size
-        self._finish = Finish(augment or Augment(), mix, stream.training, len(stream.labels), dtype)
+        self._finish = Finish(augment or Augment(), mix, stream.reader.draws_frames, len(stream.labels), dtype)
         self._num_parts = max(num_workers, 1)
         options = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._workers = options | ({"persistent_workers": False} if num_workers else {})
@@ -273,7 +273,8 @@ class _Shards(IterableDataset[Any]):
 
     def _packed(self, loaded: list[LoadedClip]) -> PackedBatch:
         packed, stream = pack_clips(loaded), self._stream
-        self._finish.choose(packed, loaded, stream.seed, [stream.views[clip.sample.view].crop for clip in loaded])
+        views = [stream.reader.view_number(clip.clip_id, clip.sample) for clip in loaded]
+        self._finish.choose(packed, loaded, stream.seed, [stream.views[view].crop for view in views])
         return packed
 
 

@@ -76,6 +76,23 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """The part of a model that training leaves as it is. What it sees of clips can be computed once and kept.
+
+    `is_frozen(config)` says whether it is. `see(model, clips)` gives what it sees of clips (B, 3, T, S, S): tensors
+    (B, …) by name, which the model takes in place of clips. `shapes(config)` are those of one clip. `told_by` names the
+    fields of the configuration that they depend on, beside the weights that are not trained. `drop(model)` takes the
+    part out of a model that is given nothing but tensors, if no checkpoint has it.
+    """
+
+    is_frozen: Callable[[Any], bool]
+    see: Callable[[nn.Module, Tensor], dict[str, Tensor]]
+    shapes: Callable[[Any], dict[str, tuple[int, ...]]]
+    told_by: tuple[str, ...]
+    drop: Callable[[nn.Module], None] | None = None
+
+
+@dataclass(frozen=True)
 class Encoder:
     """What a checkpoint that was pretrained without classes has for a classifier.
 
@@ -144,7 +161,7 @@ class Family:
 
     `mean` and `std` normalise pixels in 0 to 1, one number a channel; `in_integers` is how the crops of an evaluation
     are rounded (k710.loading.augment.evaluation_crops). `sampling` says which frames of a clip it sees,
-    unless a recipe says otherwise.
+    unless a recipe says otherwise. `frozen` is the part that can be kept as it is in training, if there is one.
     """
 
     name: str
@@ -172,6 +189,7 @@ class Family:
     in_integers: bool = False
     positions: str | None = None
     resize_positions: Callable[[Any, Any, str], Any] | None = None
+    frozen: Frozen | None = None
 
     def config(self, preset: str, **changes: Any) -> Any:
         """A published configuration by name, with other values where `changes` says so. Raises UsageError."""

@@ -29,11 +29,22 @@ def left_out(model: nn.Module) -> dict[str, Tensor]:
 
 def left_out_sha256(model: nn.Module) -> str | None:
     """SHA-256 over names and float32 values of what is left out, whatever file it came from; None if nothing is."""
-    digest, weights = hashlib.sha256(), left_out(model)
+    weights = left_out(model)
+    return _sha256(weights) if weights else None
+
+
+def frozen_sha256(model: nn.Module) -> str:
+    """SHA-256 over names and float32 values of the parameters that are not trained, whether checkpoints have them."""
+    parameters = model.named_parameters()
+    return _sha256({name: parameter.detach() for name, parameter in parameters if not parameter.requires_grad})
+
+
+def _sha256(weights: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
     for name, tensor in weights.items():
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.float().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest() if weights else None
+    return digest.hexdigest()
 
 
 def complete(family: Family, model: nn.Module, record: Any, given: str | None, where: str) -> list[str]:

@@ -12,6 +12,7 @@ from k710.train.memory import out_of_memory
 from k710.train.optimizer import Average, learning_rate, make_optimizer, set_learning_rate
 from k710.train.outcomes import Outcomes, UnreadStep
 from k710.train.run import Progress, Run
+from k710.train.run_folder import NEW
 from k710.train.run_log import RunLog
 from k710.train.saved import Saved
 from k710.train.step import Stepper, StepResult
@@ -28,7 +29,7 @@ def train(run: Run) -> Progress:
     recipe, process = run.recipe, run.process
     model = run.model.to(process.device).train()
     average = Average(model, recipe.optim.ema_decay) if recipe.optim.ema_decay else None
-    optimizer = make_optimizer(model, recipe.family, recipe.optim)
+    optimizer = make_optimizer(model, recipe.family, recipe.optim, run.facts["start"].get(NEW, ()))
     scaler = torch.amp.GradScaler(process.device.type, enabled=recipe.optim.precision == "fp16")
     loader, progress = run.train_loader(), Progress()
     saved = Saved(run, model, average, optimizer, scaler, loader, progress)
@@ -98,4 +99,5 @@ def _take(stepper: Stepper, step: int, batches: Any, run: Run) -> StepResult:
         run.process.device,
         run.pieces.piece_size,
         run.recipe.optim.precision,
+        kept=bool(run.features),
     )

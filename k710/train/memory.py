@@ -102,15 +102,19 @@ def out_of_memory(
     device: torch.device,
     piece_size: int,
     precision: str,
+    kept: bool = False,
 ) -> TrainError:
     """The error for a GPU without room for `piece_size` clips; its message says how many fit, found by trying."""
     config: Any = model.config
     dtype = DTYPES[precision]
+    shapes = family.frozen.shapes(config) if kept and family.frozen is not None else {}
 
     def try_clips(num_clips: int) -> None:
         # Before the end of the first step, AdamW has not yet made its two moments.
         made = [] if optimizer.state else [torch.empty_like(weight) for weight in _trained(model) for _ in range(2)]
-        clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px, device=device)
+        clips: Any = {name: torch.zeros(num_clips, *shape, device=device) for name, shape in shapes.items()}
+        if not shapes:
+            clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px, device=device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             loss = model(clips, *_masks(family, model, num_clips)).float().sum()
         loss.backward()

@@ -9,6 +9,7 @@ import torch
 
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
+from k710.loading.kept_features import open_features
 from k710.loading.mix_file import Mix
 from k710.manifest.read import open_manifest
 from k710.models.families import num_parameters
@@ -17,7 +18,7 @@ from k710.sources.catalogue import Catalogue
 from k710.storage.storage import Location
 from k710.text import duration
 from k710.train.memory import estimate_memory
-from k710.train.prepare import check_recipe, open_clips, sources_of
+from k710.train.prepare import check_fixed, check_recipe, features_message, open_clips, sources_of
 from k710.train.recipe import TrainRecipe
 from k710.train.start import Origin, check_start, config_of_recipe, start_model
 from k710.train.teacher import check_teacher, open_teacher
@@ -73,6 +74,13 @@ def needs(
         teacher = [*found.messages]
         if found.num_bytes:
             teacher.append(f"the teacher takes {found.num_bytes / 2**30:.1f} GiB more, and a forward pass of each clip")
+    kept: list[str] = []
+    if media.features is not None:
+        check_fixed(recipe)
+        kept = [
+            features_message(open_features(media.features)),
+            "the numbers below count the frozen part too, which this run leaves out",
+        ]
     memory = estimate_memory(family, config, precision=recipe.optim.precision, average=recipe.optim.ema_decay > 0)
     forward, step = sum(cost.forward.values()), cost.training
     batch_size = recipe.optim.batch_size
@@ -81,6 +89,7 @@ def needs(
     num_clips, epochs = steps * batch_size, math.ceil(steps / per_epoch)
     return [
         start,
+        *kept,
         f"model: {parameters['total']:,} parameters, {parameters['trainable']:,} trained; "
         f"{forward / 1e9:,.1f} G multiply-adds forward, {step / 1e9:,.1f} G for training, per clip",
         f"memory of a GPU: {memory.of(pieces.piece_size) / 2**30:.1f} GiB: the model {memory.model_bytes / 2**30:.1f}, "

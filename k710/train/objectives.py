@@ -63,7 +63,7 @@ class Objective:
 
 def _classify(net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: OptimRecipe) -> Measured:
     """Cross entropy on the labels, or on the mixed ones. The accuracy of a clip is 1 if its class is the likeliest."""
-    logits = net(batch.pixels)
+    logits = net(batch.inputs)
     targets = batch.class_ids if batch.targets is None else batch.targets
     losses = functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=recipe.label_smoothing)
     is_right = logits.detach().argmax(-1) == batch.class_ids
@@ -76,7 +76,7 @@ def _distill(net: nn.Module, batch: Batch, keys: Sequence[RandomKey], recipe: Op
     2015). The teacher saw the same pixels; labels count for the measures alone. `agreement`: both say the same class.
     """
     assert batch.teacher_logits is not None, "the run has a teacher, or was refused"
-    logits, temperature = net(batch.pixels).float(), recipe.distill_temperature
+    logits, temperature = net(batch.inputs).float(), recipe.distill_temperature
     answer, wanted = ((one / temperature).log_softmax(-1) for one in (logits, batch.teacher_logits.float()))
     losses = functional.kl_div(answer, wanted, reduction="none", log_target=True).sum(-1) * temperature**2
     likeliest = logits.detach().argmax(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -12,13 +13,15 @@ from k710.models.family import Family
 from k710.train.sections import OptimRecipe
 
 
-def parameter_groups(model: nn.Module, family: Family, recipe: OptimRecipe) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, family: Family, recipe: OptimRecipe, new: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """AdamW's groups of the parameters that are trained, each with `names`, `weight_decay` and `lr_scale`.
 
     Batch norms, tensors of one dimension (biases, layer norms, UniFormerV2's class_embedding and balance) and what the
     family names in `no_decay` are not decayed; all others are. With `decay_vectors`, all are. One rate for
     all, unless `layer_decay` is below 1: then each layer has that part of the rate of the layer above it (Bao et al.,
-    2021).
+    2021). `new` are the names of the weights that no start gave, where the recipe scales rate or decay of the others.
     """
     config = model.config
     topmost = family.num_layers(config)
@@ -35,6 +38,8 @@ def parameter_groups(model: nn.Module, family: Family, recipe: OptimRecipe) -> l
         kept = parameter.ndim <= 1 or name in norms or name in family.no_decay
         decay = 0.0 if kept and not recipe.decay_vectors else recipe.weight_decay
         scale = recipe.layer_decay ** (topmost - family.layer_of(name, config))
+        if recipe.scales_pretrained and name not in new:
+            decay, scale = decay * recipe.pretrained_decay_scale, scale * recipe.pretrained_lr_scale
         facts = {"weight_decay": decay, "lr_scale": scale, "lr": recipe.lr * scale}
         group = groups.setdefault((decay, scale), {"params": [], "names": [], **facts})
         group["params"].append(parameter)
@@ -42,9 +47,11 @@ def parameter_groups(model: nn.Module, family: Family, recipe: OptimRecipe) -> l
     return list(groups.values())
 
 
-def make_optimizer(model: nn.Module, family: Family, recipe: OptimRecipe) -> torch.optim.AdamW:
+def make_optimizer(
+    model: nn.Module, family: Family, recipe: OptimRecipe, new: Collection[str] = ()
+) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter, 2019) on the groups of `parameter_groups`."""
-    groups = parameter_groups(model, family, recipe)
+    groups = parameter_groups(model, family, recipe, new)
     fused = all(parameter.is_cuda for group in groups for parameter in group["params"]) and bool(groups)
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), eps=1e-8, fused=fused)
 

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from k710.engine.torch_process import Process
 from k710.errors import LoadError, UsageError
+from k710.evaluation.features import drop_frozen, open_for, reader_for
+from k710.evaluation.kept_logits import SUFFIX
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
+from k710.loading.kept_features import FeatureReader, KeptFeatures
 from k710.loading.load_clip import ClipOptions
 from k710.loading.mix_file import Mix
 from k710.loading.mixed_dataset import MixedDataset, open_mix
@@ -26,7 +30,7 @@ from k710.storage.storage import Location
 from k710.text import counted
 from k710.train import run_folder
 from k710.train.mix_record import write_mix
-from k710.train.recipe import TrainRecipe, augment_of, mix_of
+from k710.train.recipe import TrainRecipe, augment_of, drawn_pixels, fixed_views, mix_of, off_switches
 from k710.train.run import DEFAULT_OPTIONS, Run, RunOptions
 from k710.train.run_log import check_tensorboard
 from k710.train.start import Origin, start_model
@@ -112,6 +116,8 @@ def _checked_run(
     if process.is_first:
         run_folder.check_room(out, run_folder.needed_bytes(model, recipe, keep=options.keep))
     facts = run_folder.facts_of(recipe, source, media, train, val, head, origin)
+    if recipe.optim.scales_pretrained:
+        facts["start"][run_folder.NEW] = list(started.new)
     if sha256 := left_out_sha256(model):
         facts[SHA256] = sha256
     if resumed is None and origin.init is not None:
@@ -129,9 +135,66 @@ def _checked_run(
         )
         facts["teacher"] = teacher.record
         messages = [*messages, *teacher.messages]
+    features, seen = _features(recipe, origin, media, model, train, val)
+    if features is not None:
+        facts["features"] = {
+            "folder": str(features.folder),
+            "key": features.key,
+            "dtype": features.dtype,
+            **features.of,
+        }
+        messages = [*messages, features_message(features)]
+        drop_frozen(recipe.family, model)
     for message in (*messages, *_counts(recipe, train, val), str(pieces)):
         say(message)
-    return Run(out, recipe, model, head, train, val, pieces, process, facts, options, resumed, say, teacher)
+    return Run(out, recipe, model, head, train, val, pieces, process, facts, options, resumed, say, teacher, seen)
+
+
+def _features(
+    recipe: TrainRecipe,
+    origin: Origin,
+    media: Media,
+    model: nn.Module,
+    train: ClipDataset | MixedDataset,
+    val: ClipDataset | MixedDataset | None,
+) -> tuple[KeptFeatures | None, dict[str, FeatureReader]]:
+    """The features that are read instead of clips, and where those of each split are."""
+    if media.features is None:
+        return None, {}
+    check_fixed(recipe)
+    if origin.teacher is not None and origin.teacher.suffix != SUFFIX:
+        raise UsageError(
+            f"--teacher {origin.teacher}: must see the pixels, and with --features there are none; `k710 predict "
+            "--logits` keeps its answers"
+        )
+    splits = {"train": train} | ({"val": val} if val is not None else {})
+    clips_of = {split: clips for split, clips in splits.items() if isinstance(clips, ClipDataset)}
+    if len(clips_of) < len(splits):
+        raise UsageError("--features are of the clips of a manifest, and not of a mix or a folder of videos")
+    found = open_for(recipe.family, model, recipe.sampling, media.features)
+    return found, {split: reader_for(recipe.family, model, found, clips) for split, clips in clips_of.items()}
+
+
+def features_message(features: KeptFeatures) -> str:
+    exact = "exactly as they were computed" if features.is_exact else f"rounded to {features.dtype}"
+    return f"features in place of clips: {features.folder}, computed in {features.of['precision']}, {exact}"
+
+
+def check_fixed(recipe: TrainRecipe) -> None:
+    """Raises UsageError where a recipe trains on random views, of which no features can be kept."""
+    drawn, changes = [], []
+    if not recipe.augment.fixed_clips:
+        drawn += ["frames", "crop", *drawn_pixels(recipe)]
+        changes += ["fixed_clips=1", *off_switches(recipe)]
+    if mix_of(recipe) is not None:
+        drawn.append("mixing")
+        changes += ["mixup_alpha=0", "cutmix_alpha=0"]
+    if drawn:
+        raise UsageError(
+            f"features are kept of fixed views, and the recipe draws {', '.join(drawn)} anew for each sample; "
+            f"{' '.join(f'--set {change}' for change in changes)} shows the centre view of each clip (or more views: "
+            "fixed_clips, fixed_crops)"
+        )
 
 
 def _check_all_alike(process: Process, run: Run) -> None:
@@ -185,7 +248,7 @@ def open_clips(
     view, sampling = recipe.data.view, recipe.sampling.options()
     options = ClipOptions(num_frames=recipe.data.num_frames, on_error="zero_weight", **sampling)
     needs_labels = recipe.chosen_objective.needs_labels
-    of_train = replace(options, seed=recipe.seed)
+    of_train = replace(options, seed=recipe.seed, **fixed_views(recipe))
     if isinstance(source, Mix):
         return _open_mix(recipe, source, of_train, options, media, say)
     train: ClipDataset | MixedDataset = media.dataset(

@@ -85,11 +85,23 @@ class TrainRecipe:
             raise RecipeError(
                 f"{where}: optim.warmup_epochs is {optim.warmup_epochs}, and there are {optim.epochs} epochs"
             )
-        if self.validate.crops not in (1, 3):
-            raise RecipeError(f"{where}: validate.crops must be 1 or 3, not {self.validate.crops}")
+        for key in ("validate.crops", "augment.fixed_crops"):
+            if values[key] not in (1, 3):
+                raise RecipeError(f"{where}: {key} must be 1 or 3, not {values[key]}")
+        if self.augment.fixed_clips and (drawn := drawn_pixels(self)):
+            off = " ".join(f"--set {change}" for change in off_switches(self))
+            raise RecipeError(
+                f"{where}: augment.fixed_clips shows views of an evaluation as they are, and {', '.join(drawn)} would "
+                f"change them: {off}"
+            )
         if self.model.start != FROM_CHECKPOINT and self.model.head == "remap":
             raise RecipeError(
                 f"{where}: model.head: remap takes rows of a checkpoint's head, and model.start is {self.model.start}"
+            )
+        if self.model.start == FROM_NOTHING and optim.scales_pretrained:
+            raise RecipeError(
+                f"{where}: optim.pretrained_lr_scale is {optim.pretrained_lr_scale} and optim.pretrained_decay_scale "
+                f"{optim.pretrained_decay_scale}, and a training from nothing has no pretrained weights; both must be 1"
             )
         if optim.batch_size % self.data.num_repeats:
             raise RecipeError(f"{where}: optim.batch_size {optim.batch_size} must be a multiple of data.num_repeats")
@@ -155,14 +167,39 @@ _RANGES: dict[str, tuple[float, float]] = {
     "optim.beta2": (0, 0.9999999),
     "optim.clip_grad": (0, 1e9),
     "optim.layer_decay": (1e-3, 1),
+    "optim.pretrained_lr_scale": (0, 1e3),
+    "optim.pretrained_decay_scale": (0, 1e3),
     "optim.ema_decay": (0, 0.9999999),
     "optim.label_smoothing": (0, 0.999),
     "optim.distill_temperature": (1e-3, 1e3),
     "augment.max_aspect": (1e-3, 1e3),
     "seed": (0, 2**63 - 1),
+    "augment.fixed_clips": (0, 64),
     "validate.every_epochs": (1, 10**5),
     "validate.clips": (1, 64),
 }
+
+
+# What changes the pixels of a crop at random, and its value when it does not.
+_OFF = {"flip_prob": "0", "randaugment": "null", "color_jitter": "0", "erase_prob": "0"}
+
+
+def drawn_pixels(recipe: TrainRecipe) -> list[str]:
+    """The keys of the section `augment` by which the pixels of a crop are changed at random."""
+    return [key for key in _OFF if getattr(recipe.augment, key)]
+
+
+def off_switches(recipe: TrainRecipe) -> list[str]:
+    """The changes of a recipe, `key=value`, that leave the pixels of a crop as they are."""
+    return [f"{key}={_OFF[key]}" for key in drawn_pixels(recipe)]
+
+
+def fixed_views(recipe: TrainRecipe) -> dict[str, Any]:
+    """The views that training shows instead of random ones, as the options of a dataset; empty where it shows none."""
+    given = recipe.augment
+    if not given.fixed_clips:
+        return {}
+    return {"fixed_views": True, "num_clips": given.fixed_clips, "num_crops": given.fixed_crops}
 
 
 def augment_of(recipe: TrainRecipe) -> Augment:

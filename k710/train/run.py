@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 
 from k710.engine.torch_process import Process
 from k710.loading.dataset import ClipDataset
+from k710.loading.kept_features import FeatureReader
 from k710.loading.loader import ClipLoader
 from k710.loading.mixed_dataset import MixedDataset
 from k710.train import run_folder
@@ -49,7 +50,8 @@ class Run:
     `head` is the record of the head (docs/heads.md), None without classes; `facts` are those of run.json; `resumed` is
     the content of the checkpoint to go on from. `val` is None where the view has no val clips. `say` prints a line for
     the user.
-    `teacher` is the model that a distillation learns from.
+    `teacher` is the model that a distillation learns from. `features` are what the model is given in place of clips,
+    by split.
     """
 
     out: Path
@@ -65,6 +67,7 @@ class Run:
     resumed: dict[str, Any] | None = None
     say: Callable[[str], None] = print
     teacher: Teacher | None = None
+    features: Mapping[str, FeatureReader] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -117,6 +120,7 @@ class Run:
             num_repeats=recipe.data.num_repeats,
             num_pieces=self.pieces.num_pieces,
             epoch=0,  # a run begins there, or goes to its own position
+            features=self.features.get("train"),
         )
 
 

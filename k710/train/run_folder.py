@@ -48,6 +48,7 @@ FOLDER = "checkpoints"
 BEST = "best.pt"
 LOG = "log.jsonl"
 _LOCK = ".lock"
+NEW = "new"  # in the record of a start: the names of the weights that it did not give
 _STEP_FILE = re.compile(r"step-(\d{8})\.pt")
 
 
@@ -272,7 +273,7 @@ def _recorded(source: str | Path | None) -> str | None:
 
 
 def _start_files(start: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in start.items() if name != "run" and value}
+    return {name: value for name, value in start.items() if name not in ("run", NEW) and value}
 
 
 def _clips(clips: ClipDataset | MixedDataset) -> dict[str, Any]:
@@ -309,6 +310,10 @@ def check_same(out: Path, recipe: TrainRecipe, facts: dict[str, Any]) -> None:
             f"{out}: the run there learns from another teacher, {(old.get('teacher') or {}).get('file')}, whose bytes "
             "are not those of this one"
         )
+    was, now = ((one.get("features") or {}).get("key") for one in (old, facts))
+    if was != now:
+        given = [f"features {key}" if key else "clips" for key in (was, now)]
+        raise CheckpointError(f"{out}: the run there is trained on {given[0]}, and would go on with {given[1]}")
     if old["labels"] != facts["labels"]:
         raise CheckpointError(f"{out}: the run there has other labels: {old['labels']}, not {facts['labels']}")
 

@@ -70,11 +70,18 @@ class OptimRecipe:
     beta2: float = 0.999
     clip_grad: float = 20.0  # 0: no clipping
     layer_decay: float = 1.0  # 1: one rate for all layers
+    pretrained_lr_scale: float = 1.0  # of the rate, for weights that the start gave
+    pretrained_decay_scale: float = 1.0  # of the weight decay, for the same
     ema_decay: float = 0.0  # 0: no average
     label_smoothing: float = 0.0
     distill_temperature: float = 3.0  # of the objective `distill`
     precision: str = "bf16"
     steps: int = 0  # 0: `epochs` say it; else the training ends after so many, in the middle of an epoch too
+
+    @property
+    def scales_pretrained(self) -> bool:
+        """Whether weights that the start gave have another rate or weight decay than new ones."""
+        return (self.pretrained_lr_scale, self.pretrained_decay_scale) != (1, 1)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,8 @@ class AugmentRecipe:
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     mix_per: str = "clip"  # a choice for each clip, or one for all that a GPU takes at once (`batch`)
+    fixed_clips: int = 0  # 0: random frames and crops; else a sample is one of these temporal clips of an evaluation …
+    fixed_crops: int = 1  # … in one of its crops, and nothing else is done to it
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,12 @@ class Origin:
 @dataclass(frozen=True)
 class StartedModel:
     """A model, the record of its head (docs/heads.md; None without classes), and messages on where its weights come
-    from."""
+    from. `new` are the names of the trained weights that are as they were initialised."""
 
     model: nn.Module
     head: dict[str, Any] | None
     messages: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
 
 
 def config_of_recipe(recipe: TrainRecipe, sources: Catalogue = KINETICS) -> Any:
@@ -112,6 +113,8 @@ def start_model(
     check_start(recipe, origin)
     torch.manual_seed(recipe.seed)
     model = recipe.family.build(config_of_recipe(recipe, sources))
+    # A tensor's version counts the writes into it, so it tells what a start has loaded, whatever the values are.
+    versions = {name: parameter._version for name, parameter in model.named_parameters()}
     messages: Sequence[str] = ("from nothing: all weights are random",)
     if recipe.model.start == FROM_NOTHING and left_out(model):
         raise UsageError(
@@ -123,7 +126,9 @@ def start_model(
         messages = load(model, origin.weights, origin.interpolate_positions, recipe.model.options)
     if origin.init is not None:
         messages = _from_checkpoint(model, recipe, origin.init, origin, sources)
-    return StartedModel(model, head, tuple(messages))
+    trained = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    new = tuple(name for name, parameter in trained if parameter._version == versions[name])
+    return StartedModel(model, head, tuple(messages), new)
 
 
 def _check_not_in_shapes(recipe: TrainRecipe, model: nn.Module, checkpoint: Checkpoint) -> None:

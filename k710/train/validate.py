@@ -117,4 +117,5 @@ def _predict(saved: Saved, val: ClipDataset, stop: StopRequest) -> Predictions:
         batch_size=run.pieces.piece_size,
         num_workers=run.options.num_workers,
         on_progress=check_stop,
+        features=run.features.get("val"),
     )

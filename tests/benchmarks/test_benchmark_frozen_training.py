@@ -22,6 +22,7 @@ def test_the_sides_differ_by_what_is_frozen():
     assert {side: config.frozen for side, (_, config) in found.items()} == {
         "EVL, tower frozen": True,
         "EVL, all trained": False,
+        "EVL, from features": True,
         "UniFormerV2, backbone frozen": True,
         "UniFormerV2, all trained": False,
     }
@@ -39,7 +40,8 @@ def test_a_ratio_is_of_the_first_over_the_second():
     assert found["EVL, all trained over frozen"] == {
         "step time": 2, "memory of a clip": 3, "multiply-adds of a step": 5
     }  # fmt: skip
-    assert found["whole UniFormerV2 over frozen EVL"]["step time"] == 8
+    assert found["EVL, tower frozen over from features"]["step time"] == 1 / 4
+    assert found["whole UniFormerV2 over frozen EVL"]["step time"] == 16
 
 
 @pytest.mark.slow
@@ -51,3 +53,7 @@ def test_it_runs(tmp_path: Path):
     found = json.loads(out.read_text())
     assert found["ratios"]["EVL, all trained over frozen"]["memory of a clip"] > 1.5
     assert "| EVL, tower frozen |" in run.stdout
+    kept, frozen = (found["sides"][side] for side in ("EVL, from features", "EVL, tower frozen"))
+    assert kept["trained_parameters"] == frozen["trained_parameters"]
+    assert kept["gmac_step"] < frozen["gmac_step"]
+    assert kept["model_mib"] < frozen["model_mib"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,18 @@ def test_the_members_stand_one_after_another_with_their_names(mixed, experiment)
         "films: 16 clips (4 videos, 0 min 32 s together); 8 an epoch, 15.4% of the draws",
         "own: 2 of 3 clips (3 videos, 0 min 6 s together); 6 an epoch, 11.5% of the draws",
     ]
+
+
+def test_fixed_views_are_drawn_by_the_clip_of_the_member(mixed):
+    options = replace(WINDOW, fixed_views=True, num_clips=2, num_crops=3)
+    dataset, shown = open_mix(mixed, options=options), {}
+    for batch in ClipLoader(dataset, batch_size=4, augment=PLAIN, epoch=0):
+        for sample in batch.samples:
+            view, again = dataset.view_of(sample), dataset[sample]
+            if again.clip_id.startswith("films/"):  # pieces of 20 frames, so each temporal clip has its own
+                shown.setdefault(view.clip, set()).add(tuple(again.frames % 20))
+    assert {clip: len(frames) for clip, frames in shown.items()} == {0: 1, 1: 1}
+    assert shown[0] != shown[1]
 
 
 def test_a_member_has_its_own_stride(mixed):

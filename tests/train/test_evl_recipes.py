@@ -33,6 +33,12 @@ SSV2 = {
     "evl-ssv2-l14-32f": (32, "ssv2_l14", 24),
     "evl-ssv2-l14-336-32f": (32, "ssv2_l14_336", 24),
 }
+# Appendix B: the preset, and the steps.
+SMALL = {
+    f"evl-{source}-{size}-32f": (source, preset, steps)
+    for source in ("ucf101", "hmdb51")
+    for size, preset, steps in (("l14", "kinetics_l14", 600), ("l14-336", "kinetics_l14_336", 1000))
+}
 NAMES = [name for name in recipe_files("train") if name.startswith("evl-")]
 
 
@@ -57,7 +63,7 @@ def test_a_recipe_is_what_the_released_script_ran(name):
 def test_what_all_have(name):
     given = recipe(name)
     optim = given.optim
-    steps = 30000 if name in SSV2 else 50000
+    steps = SMALL[name][2] if name in SMALL else 30000 if name in SSV2 else 50000
     assert (optim.lr, optim.end_lr, optim.steps, optim.epochs, optim.warmup_epochs) == (4e-4, 0.0, steps, 0, 0.0)
     assert (optim.weight_decay, optim.decay_vectors, optim.clip_grad) == (0.05, True, 0.0)
     config = given.model.config(given.data, 400)
@@ -85,6 +91,32 @@ def test_something_something_is_as_the_appendix_sets_it_apart(name):
 
 def test_something_something_has_a_recipe_for_each_row_of_table_9():
     assert {name for name in NAMES if "ssv2" in name} == SSV2.keys()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_ucf101_and_hmdb51_are_as_appendix_b_has_them(name):
+    source, preset, _ = SMALL[name]
+    given = recipe(name)
+    assert given.model.config(given.data, 400) == EVL.config(preset, num_frames=32, num_classes=400)
+    assert (given.data.view, given.model.start, given.model.head) == (f"{source}_1", "checkpoint", "new")
+    assert given.sampling.options() == {"method": "dense", "stride": 2}
+    assert (given.validate.clips, given.validate.crops, given.augment.flip_prob) == (2, 3, 0.5)
+    assert (given.optim.pretrained_lr_scale, given.optim.pretrained_decay_scale) == (0.1, 0.1)
+    assert recipe(name, f"view={source}_3").data.view == f"{source}_3"
+
+
+def test_on_kinetics_and_something_something_all_weights_have_one_rate():
+    for name in set(NAMES) - SMALL.keys():
+        assert not recipe(name).optim.scales_pretrained
+
+
+def test_pretrained_weights_have_a_tenth_of_rate_and_decay():
+    model, optim = Evl(EVL.config("tiny")), recipe("evl-ucf101-l14-32f").optim
+    head = ("proj.2.weight", "proj.2.bias")
+    groups = {tuple(group["names"]): group for group in make_optimizer(model, EVL, optim, head).param_groups}
+    assert (groups[head]["lr"], groups[head]["weight_decay"]) == (4e-4, 0.05)
+    (others,) = (group for names, group in groups.items() if names != head)
+    assert (others["lr"], others["weight_decay"]) == (pytest.approx(4e-5), pytest.approx(5e-3))
 
 
 def test_the_papers_differ_by_what_the_paper_says():

@@ -62,6 +62,22 @@ class MediaFiles:
         self._check_header(place, piece[:_HEADER])
         return [piece[start:stop] for start, stop in spans]
 
+    def stamp(self, place: Place) -> str:
+        """What changes with a clip's bytes: the digest that the store has of it; else size and time of its file.
+
+        Raises LoadError for a file that is gone.
+        """
+        if place.digest:
+            return f"{place.digest:016x}"
+        file = self._folder / place.file
+        if isinstance(file, RemotePath):
+            raise LoadError(f"{self._where(place)}: nothing tells whether it has changed")
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise LoadError(f"{self._where(place)}: {os_error_text(error)}") from None
+        return f"{status.st_size}-{status.st_mtime_ns}"
+
     def _whole(self, place: Place) -> bytes:
         """Header and media of a clip, from the cache if it has them."""
         where = str(self._folder / place.file)

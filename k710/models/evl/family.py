@@ -15,7 +15,8 @@ from k710.models.clip_towers import DROPPED, OPENAI_TOWERS, Tower, tower_for
 from k710.models.evl.config import PRESETS, EvlConfig, config_from_shapes, preset_name
 from k710.models.evl.cost import BACKBONE_PARTS, multiply_adds
 from k710.models.evl.model import BACKBONE, Evl
-from k710.models.family import Cost, Family, Sampling, Start
+from k710.models.evl.seen import shapes_of_seen, tensors_of
+from k710.models.family import Cost, Family, Frozen, Sampling, Start
 from k710.models.weights import Positions, check_weights, fit, names_without_wrappers, resize_positions
 from k710.text import counted
 
@@ -102,6 +103,15 @@ def _resize_positions(positions: Tensor, config: EvlConfig, where: str) -> Tenso
     return resize_positions(positions, config.grid, where)
 
 
+def _see(model: nn.Module, clips: Tensor) -> dict[str, Tensor]:
+    evl = cast(Evl, model)
+    return tensors_of(evl.see(clips), evl.config)
+
+
+def _drop_tower(model: nn.Module) -> None:
+    model.backbone = nn.Module()
+
+
 _CLIP = Start(
     _from_clip,
     "CLIP image tower",
@@ -132,4 +142,11 @@ EVL = Family(
     size_in_shapes=False,  # temporal cross attention tells it; without that, nothing does
     positions=f"{BACKBONE}{_POSITIONS}",
     resize_positions=_resize_positions,
+    frozen=Frozen(
+        is_frozen=lambda config: config.frozen,
+        see=_see,
+        shapes=shapes_of_seen,
+        told_by=("backbone", "size_px", "num_frames", "activation"),
+        drop=_drop_tower,
+    ),
 )

@@ -10,8 +10,8 @@ the decoder and the head alone, as those of the release do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,26 +19,14 @@ from torch.nn import functional as F  # noqa: N812
 
 from k710.errors import UsageError
 from k710.models.evl.config import EvlConfig
-from k710.models.uniformerv2.model import ACTIVATIONS, LayerNorm, grad_unless
+from k710.models.evl.seen import Seen, seen_of
+from k710.models.uniformerv2.model import ACTIVATIONS, LayerNorm, grad_unless, working_dtype
 
 BACKBONE = "backbone."
 
 # So many queries of the temporal cross attention are projected at once, since their weights take
 # (queries, H·W, C) once laid out: 2 GiB for L/14 at 336 px, if it were all of them.
 _QUERIES_AT_ONCE = 64
-
-
-class Seen(NamedTuple):
-    """What a block of the tower gives to a layer of the decoder.
-
-    `tokens`: (B, T, 1 + H·W, C), of each frame the class token, then its patches. `before` and `after`: (B, T - 1, H·W,
-    H·W), how much each patch of a frame looks at those of the frame before it, and of the frame after it; the first
-    is of frames 1 to T - 1, the second of frames 0 to T - 2. None without temporal attention.
-    """
-
-    tokens: Tensor
-    before: Tensor | None
-    after: Tensor | None
 
 
 class Attention(nn.Module):
@@ -288,7 +276,8 @@ class Decoder(nn.Module):
 class Evl(nn.Module):
     """Clips (B, 3, T, size_px, size_px), normalised, to logits (B, num_classes).
 
-    With temporal positions, T is `num_frames`. Raises UsageError for clips of another shape.
+    With temporal positions, T is `num_frames`. In place of clips it takes what its tower sees of them (seen.py). Raises
+    UsageError for clips of another shape.
 
     `backbone`, the image tower, is part of the state dict unless it is frozen and `keeps_backbone` is off: then its
     weights come from where they came from at first, see k710.models.left_out.
@@ -309,8 +298,10 @@ class Evl(nn.Module):
             self.register_state_dict_post_hook(_without_backbone)  # type: ignore[no-untyped-call]
             self.register_load_state_dict_post_hook(_misses_no_backbone)  # type: ignore[no-untyped-call]
 
-    def forward(self, clips: Tensor) -> Tensor:
-        return self.classify(self.see(clips))
+    def forward(self, clips: Tensor | Mapping[str, Tensor]) -> Tensor:
+        if isinstance(clips, Tensor):
+            return self.classify(self.see(clips))
+        return self.classify(seen_of(clips, self.config, working_dtype(self.decoder.cls_token)))
 
     def see(self, clips: Tensor) -> list[Seen]:
         """What the tower sees of clips: all that the trained part needs, and nothing that training changes."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from k710.models.checkpoints.checkpoint import Checkpoint
 from k710.models.clip_towers import load_clip
-from k710.models.family import Cost, Family, Start
+from k710.models.family import Cost, Family, Frozen, Start
 from k710.models.uniformerv2.config import PRESETS, UniFormerV2Config, config_from_shapes, preset_name
 from k710.models.uniformerv2.cost import BACKBONE_PARTS, multiply_adds
 from k710.models.uniformerv2.model import UniFormerV2
+from k710.models.uniformerv2.seen import shapes_of_seen
 from k710.models.weights import check_weights, names_without_wrappers, resize_positions
 from k710.text import counted
 
@@ -73,6 +74,11 @@ _CLIP = Start(
     "a CLIP image tower: --clip-weights FILE (ViT-B/16, ViT-L/14 and ViT-L/14@336px fetch OpenAI's)",
 )
 
+
+def _see(model: nn.Module, clips: Tensor) -> dict[str, Tensor]:
+    return cast(UniFormerV2, model).see(clips)
+
+
 UNIFORMERV2 = Family(
     name="uniformerv2",
     presets=PRESETS,
@@ -92,4 +98,10 @@ UNIFORMERV2 = Family(
     not_in_shapes=("activation",),
     positions="positional_embedding",
     resize_positions=_resize_positions,
+    frozen=Frozen(
+        is_frozen=lambda config: config.frozen,
+        see=_see,
+        shapes=shapes_of_seen,
+        told_by=("backbone", "size_px", "num_frames", "temporal_downsample", "activation"),
+    ),
 )

@@ -8,7 +8,7 @@ and its weights, which decide where the two differ (see docs/model.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from k710.errors import UsageError
 from k710.models.uniformerv2.config import UniFormerV2Config
+from k710.models.uniformerv2.seen import CLASS_TOKENS, stage_names, takes_class_tokens
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -38,6 +39,12 @@ def drop_path(x: Tensor, rate: float, num_clips: int) -> Tensor:
 
 def grad_unless(frozen: bool) -> torch.set_grad_enabled:
     return torch.set_grad_enabled(torch.is_grad_enabled() and not frozen)
+
+
+def working_dtype(weight: Tensor) -> torch.dtype:
+    """The type that tokens have in a pass: that of autocast where it is on, else that of the weights."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 class LayerNorm(nn.LayerNorm):
@@ -245,20 +252,28 @@ class Transformer(nn.Module):
             LayerNorm(width), nn.Dropout(config.head_dropout), nn.Linear(width, config.num_classes)
         )
 
-    def forward(self, x: Tensor, num_clips: int) -> Tensor:
-        stages = []
+    def see(self, x: Tensor, num_clips: int) -> dict[str, Tensor]:
+        """What the blocks give of tokens (B·T, 1 + H·W, C): tensors (B, T, …) by name, see seen.py."""
+        seen = {}
         with grad_unless(self.config.frozen):
             for index, block in enumerate(self.resblocks):
                 x = block(x, num_clips)
                 if index in self.config.global_after:
-                    stages.append(x)
-        return cast(Tensor, self.proj(self._feature(x, stages, num_clips)))
+                    seen[f"block{index:02d}"] = torch.unflatten(x, 0, (num_clips, -1))
+            if takes_class_tokens(self.config):
+                seen[CLASS_TOKENS] = torch.unflatten(x[:, 0], 0, (num_clips, -1))
+        return seen
 
-    def _feature(self, x: Tensor, stages: list[Tensor], num_clips: int) -> Tensor:
+    def forward(self, seen: Mapping[str, Tensor]) -> Tensor:
+        return cast(Tensor, self.proj(self._feature(seen)))
+
+    def _feature(self, seen: Mapping[str, Tensor]) -> Tensor:
         """(B, C): the video token, and the mean of the last block's class tokens by as much as `balance` says."""
-        if stages and not self.config.balance:
+        num_clips = len(next(iter(seen.values())))
+        stages = [seen[name].flatten(0, 1) for name in stage_names(self.config)]
+        if not takes_class_tokens(self.config):
             return self.video_token(stages, num_clips)
-        class_token = torch.unflatten(x[:, 0], 0, (num_clips, -1)).mean(1)
+        class_token = seen[CLASS_TOKENS].mean(1)
         if not stages:
             return class_token
         share = self.balance.sigmoid()
@@ -288,8 +303,8 @@ class Transformer(nn.Module):
 class UniFormerV2(nn.Module):
     """Clips (B, 3, T, size_px, size_px), normalised, to logits (B, num_classes).
 
-    No weight depends on the number of frames: T may be any, even where `temporal_downsample` is on. Raises UsageError
-    for clips of another shape.
+    No weight depends on the number of frames: T may be any, even where `temporal_downsample` is on. In place of clips
+    it takes what its backbone sees of them (seen.py). Raises UsageError for clips of another shape.
     """
 
     def __init__(self, config: UniFormerV2Config) -> None:
@@ -305,13 +320,20 @@ class UniFormerV2(nn.Module):
         for parameter in self.backbone_parameters():
             parameter.requires_grad_(not config.frozen)
 
-    def forward(self, clips: Tensor) -> Tensor:
+    def forward(self, clips: Tensor | Mapping[str, Tensor]) -> Tensor:
+        if isinstance(clips, Tensor):
+            return cast(Tensor, self.transformer(self.see(clips)))
+        dtype = working_dtype(self.class_embedding)
+        return cast(Tensor, self.transformer({name: tensor.to(dtype) for name, tensor in clips.items()}))
+
+    def see(self, clips: Tensor) -> dict[str, Tensor]:
+        """What the backbone sees of clips: where it is frozen, all that the trained part needs."""
         self._check(clips)
         with grad_unless(self.config.frozen):
             x = self.conv1(clips)  # (B·T, H·W, C)
             first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
             x = self.ln_pre(torch.cat([first, x], dim=1) + self.positional_embedding.to(x.dtype))
-        return cast(Tensor, self.transformer(x, len(clips)))
+        return self.transformer.see(x, len(clips))
 
     def _check(self, clips: Tensor) -> None:
         side = self.config.size_px
