@@ -148,6 +148,7 @@ SLOW_COMMANDS = {
     "stats": ["{manifest}"],
     "doctor": [],
     "pack": ["{manifest}", "--out", "{out}/s"],
+    "unpack": ["{manifest}", "--out", "{out}/c"],
     "verify": ["{manifest}"],
     "near-duplicates": ["{manifest}"],
     "train": ["--recipe", "tiny-k710", "--manifest", "{manifest}", "--out", "{out}/run"],

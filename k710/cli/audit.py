@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import ANY_PATH, COMMA_LIST, FILE, PATH_OR_URL, annotation_files, print_json, print_table
+from k710.cli.common import ANY_PATH, COMMA_LIST, FILE, PATH_OR_URL, annotation_files, one_list, print_json, print_table
 from k710.cli.contamination import LEAK_EXIT_CODE, audit_train
 from k710.storage.storage import Location
 from k710.text import counted
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 @click.command("audit")
 @click.argument("manifest", required=False, type=PATH_OR_URL)
 @click.option("--annotations", metavar="DIR|sample", help="Audit a folder of lists instead of a manifest.")
-@click.option("--sources", type=COMMA_LIST, default="k400,k600,k700", show_default=True, help="With --annotations.")
+@click.option(
+    "--sources",
+    type=COMMA_LIST,
+    multiple=True,
+    callback=one_list,
+    default=["k400,k600,k700"],
+    show_default=True,
+    help="With --annotations.",
+)
 @click.option("--splits", type=COMMA_LIST, default="train,val", show_default=True, help="With --annotations.")
 @click.option("--synonyms", type=FILE, help="With --annotations: CSV with the columns name,label, as for build.")
 @click.option("--train", type=ANY_PATH, help="Your own train list, of any size and form.")
@@ -105,10 +113,11 @@ def command(
     from k710.curation.attrition import list_warnings
     from k710.curation.audit import audit
     from k710.curation.list_identity import misnamed
+    from k710.curation.own_labels import OWN_CONFLICTS
     from k710.errors import ManifestError
 
     try:
-        found = audit(clips, counts.get("leaked_rows"), catalogue)
+        found = audit(clips, counts.get("leaked_rows"), catalogue, counts.get(OWN_CONFLICTS, ()))
         warnings = list(list_warnings(counts.get("lists", ()), misnamed(clips)).values())
     except (KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{manifest}: dataset.json is damaged: its counts lack a part ({error!r})") from None
@@ -129,6 +138,7 @@ def _clips_of_lists(
     from k710.curation.audit import rows_leaked
     from k710.curation.clips import clips_table
     from k710.curation.curate import Policy, align, curate
+    from k710.curation.own_labels import OWN_CONFLICTS, own_label_conflicts
     from k710.lists.annotations import read_list
     from k710.lists.labels import Alignment, read_synonyms
     from k710.lists.published.read import read_sources
@@ -142,7 +152,9 @@ def _clips_of_lists(
     read = [*map(read_list, files), *(one for lists in own for one in lists.lists)]
     curated = curate(align(read, Alignment(known), catalogue), Policy(), catalogue)
     rows = [{"source": one.file.source, "split": one.file.split, "rows": one.num_rows} for one in read]
-    return clips_table(curated), {"lists": rows, "leaked_rows": rows_leaked(curated.rows)}, catalogue
+    clips = clips_table(curated)
+    counts = {"lists": rows, "leaked_rows": rows_leaked(curated.rows)}
+    return clips, counts | {OWN_CONFLICTS: own_label_conflicts(curated.rows, clips["clip_id"])}, catalogue
 
 
 def _print(found: dict[str, Any]) -> None:

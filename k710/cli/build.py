@@ -15,6 +15,7 @@ from k710.cli.common import (
     FOLDER_OR_URL,
     RecipeName,
     annotation_files,
+    one_list,
     print_json,
     print_table,
 )
@@ -23,6 +24,8 @@ from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.manifest.read import Manifest
+
+SHOWN_CONFLICTS = 20
 
 
 @click.command("build")
@@ -37,7 +40,10 @@ if TYPE_CHECKING:
 @click.option(
     "--sources",
     type=COMMA_LIST,
-    help="What to build from: k400, k600, k700, k700_2020, and NAME=PATH for lists of your own.",
+    multiple=True,
+    callback=one_list,
+    help="What to build from: k400, k600, k700, k700_2020, and NAME=PATH for lists of your own. May be given several "
+    "times; a comma in a path is written \\,.",
 )
 @click.option("--splits", type=COMMA_LIST, help="Lists to read: train, val, test.")
 @click.option(
@@ -138,6 +144,7 @@ def _print_as_json(manifest: Manifest) -> None:
 
 def _print_attrition(dataset: dict[str, Any]) -> None:
     from k710.curation.curate import FATES
+    from k710.curation.own_labels import OWN_CONFLICTS
 
     counts, recipe = dataset["counts"], dataset["recipe"]
     seldom = ("malformed", "near_duplicate", "other_classes")
@@ -160,6 +167,12 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
         f"{counted(conflicts['labels_of_one_id'], 'video has', 'videos have')} several labels, "
         f"{conflicts['spans_of_one_id']:,} several spans.\n"
     )
+    own = counts.get(OWN_CONFLICTS, ())
+    for one in own[:SHOWN_CONFLICTS]:
+        labels = " and ".join(map(repr, one["labels"]))
+        click.echo(f"{one['source']} {one['split']}: {one['clip_id']} is labelled {labels}; the first counts", err=True)
+    if len(own) > SHOWN_CONFLICTS:
+        click.echo(f"{len(own) - SHOWN_CONFLICTS:,} more such clips; `k710 audit --json` lists them all", err=True)
 
 
 def _print_comparison_with_paper(dataset: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -50,16 +51,29 @@ CLIP_WEIGHTS = click.option(
 )
 
 
+def comma_parts(text: str) -> list[str]:
+    """The names of `a,b`. In a name a comma is written `\\,`; any other backslash is one."""
+    return [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text)]
+
+
 class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
-    """`a,b` as a tuple. The library checks the items."""
+    """`a,b` as a tuple; see `comma_parts`. The library checks the items."""
 
     name = "a,b,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        parts = value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(","))
+        parts = value if isinstance(value, tuple) else tuple(part.strip() for part in comma_parts(value))
         if "" in parts:
             self.fail(f"{value!r} has an empty name; separate names by single commas", param, ctx)
         return parts
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]  # at commas alone: a path may hold spaces
+
+
+def one_list(ctx: click.Context, param: click.Parameter, values: tuple[tuple[str, ...], ...]) -> tuple[str, ...] | None:
+    """The lists of an option that may be given several times, as one; None where it was not given."""
+    return tuple(name for value in values for name in value) or None
 
 
 class Spelled(click.ParamType):  # type: ignore[type-arg]

@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k710.cli.common import COMMA_LIST, FILE, FOLDER, FOLDER_OR_URL, PATH_OR_URL, VIEW, named_store, steps
+from k710.cli.common import (
+    COMMA_LIST,
+    FILE,
+    FOLDER,
+    FOLDER_OR_URL,
+    PATH_OR_URL,
+    VIEW,
+    annotation_files,
+    named_store,
+    steps,
+)
 from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
 from k710.text import counted
 
 if TYPE_CHECKING:
+    from k710.export.selection import Selection
     from k710.manifest.read import Manifest
     from k710.store.store import Store
 
@@ -24,7 +35,9 @@ if TYPE_CHECKING:
     "--format",
     "form",
     required=True,
-    help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf, fiftyone or lance.",
+    help="csv, slowfast, videomae, videomaev2-pretrain, mmaction2, parquet, hf, fiftyone, lance; of clips in a store "
+    "mmaction2-frames, videomae-frames, videomaev2-pretrain-frames, slowfast-frames, uniformerv2-frames, "
+    "uniformerv2-segments.",
 )
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files, one per split.")
 @click.option(
@@ -36,9 +49,23 @@ if TYPE_CHECKING:
 )
 @click.option("--template", help="Path of a clip's file; see docs/export.md.  [{clip_id}.mp4]")
 @click.option("--separator", help="Separator of path and class index; UniFormerV2's configs need a comma.  [a space]")
-@click.option("--store", type=FOLDER_OR_URL, help="With hf or lance: add the place of each clip's media in this store.")
-@click.option("--profile", help="With --store: the encode profile.  [h264]")
-@click.option("--media", is_flag=True, default=None, help="With --store: put the videos into the files.")
+@click.option("--present", is_flag=True, help="Only clips that the store has.")
+@click.option(
+    "--store", type=FOLDER_OR_URL, help="Place of the media; with hf or lance, the place of each clip's media is added."
+)
+@click.option("--profile", help="Which encode profile of the store.  [h264]")
+@click.option(
+    "--classes", type=FILE, help="Only these classes: a file, one a line, whose order gives the class indices."
+)
+@click.option("--keep-indices", is_flag=True, help="With --classes: the class indices of the whole view.")
+@click.option("--clips", type=FILE, help="Only the clips or videos of this list.")
+@click.option("--per-class", type=click.IntRange(1), metavar="N", help="At most N clips of each class and split.")
+@click.option("--seed", type=int, help="With --per-class: which ones.  [0]")
+@click.option("--left-out", type=FILE, help="Write the names of the clips left out, and why, here (CSV).")
+@click.option("--is-cc-from", metavar="DIR|sample", help="With csv: the lists of the release, to keep their is_cc.")
+@click.option(
+    "--media", is_flag=True, default=None, help="With hf or lance, and --store: put the videos into the files."
+)
 @click.option("--about", type=FILE, help="With hf: a YAML file with what only you know, for croissant.json.")
 @click.option("--videos", type=FOLDER, help="With fiftyone: export the clips in this folder of files.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -60,31 +87,106 @@ def command(
     \b
     Examples:
       k710 export manifests/sample --format slowfast --view k400 --out lists/k400
+      k710 export manifests/sample --format videomae --view k400 --per-class 2 --out lists/k400-small
       k710 export manifests/sample --format hf --out hf/k710
     """
-    from k710.export.lists import FOLDER_FORMS, FORMS
+    from k710.export.lists import FOLDER_FORMS, FORMS, MEDIA_FORMS, split_parts
+    from k710.export.selection import in_words, select, with_media, write_left_out
     from k710.manifest.read import open_manifest
+    from k710.manifest.views import view
     from k710.sources.known import check_splits
 
-    given = {name: value for name, value in special.items() if value is not None}
+    given = {name: value for name, value in special.items() if value not in (None, False)}
     for name in given:
-        if form in (*FORMS, *FOLDER_FORMS) and form not in _OF_FORM[name]:
-            raise click.UsageError(f"--{name} needs --format {' or '.join(_OF_FORM[name])}, not with {form}")
+        allowed = _OF_FORM.get(name, (form,))
+        if form in (*FORMS, *MEDIA_FORMS, *FOLDER_FORMS) and form not in allowed:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} needs --format {' or '.join(allowed)}, not with {form}")
+    _check_together(form, given)
     opened = open_manifest(manifest)
-    common = {"dialect": dialect, "splits": check_splits(splits) if splits else (), "force": force}
-    _WRITERS.get(form, _lists)(opened, out, form, view_name, common, given)
+    common: dict[str, Any] = {"dialect": dialect, "splits": check_splits(splits) if splits else (), "force": force}
+    selection, left_out = _selection(opened, form, given), given.pop("left_out", None)
+    if selection is None:
+        _WRITERS.get(form, _lists)(opened, out, form, view_name, common, given)
+        return
+    table = view(opened.clips, view_name, opened.catalogue, dialect=dialect)
+    split_parts(table, common["splits"])
+    chosen, left = select(opened, table, selection, common["splits"])
+    common["splits"] = ()
+    if form in MEDIA_FORMS:
+        assert selection.store is not None
+        chosen = with_media(chosen, selection.store)
+    if form == "hf":
+        renumbered = selection.classes is not None and not selection.keep_indices
+        given["part"] = {"left_out": in_words(left), "renumbered": renumbered}
+    _WRITERS.get(form, _lists)(opened, out, form, view_name, common | {"chosen": chosen}, given)
+    if left_out:
+        write_left_out(left_out, left, force=force)
+    if left:
+        click.echo(in_words(left).replace("; ", "\n") + f"\n{left_out} names them" * bool(left_out))
+
+
+def _check_together(form: str, given: dict[str, Any]) -> None:
+    """Raises UsageError for an option without the one that it belongs to. A store that is the project's, and not named
+    for this command, is then left alone."""
+    from k710.export.lists import MEDIA_FORMS
+
+    needs_store = "present" in given or form in MEDIA_FORMS or form in _FOLDERS
+    in_hf = given.keys() & {"store", "present"}
+    for name, others, is_given in (
+        ("store", "--present, --format hf or lance, or a format of clips in a store", needs_store),
+        (
+            "profile",
+            "--present, --store or a format of clips in a store",
+            needs_store and (form not in _FOLDERS or in_hf),
+        ),
+        ("media", "--store", "store" in given),
+        ("keep_indices", "--classes", "classes" in given),
+        ("seed", "--per-class", "per_class" in given),
+        ("left_out", "--present, --classes, --clips or --per-class", given.keys() & _CHOOSING or form in MEDIA_FORMS),
+    ):
+        if name in given and not is_given:
+            if name in ("store", "profile") and click.get_current_context().get_parameter_source(name) in _USUAL:
+                del given[name]
+                continue
+            raise click.UsageError(f"--{name.replace('_', '-')} needs {others}")
+
+
+def _selection(manifest: Manifest, form: str, given: dict[str, Any]) -> Selection | None:
+    """What the options say of the clips to export; None where they say nothing. They are taken out of `given`."""
+    from k710.cli.fetch import store_of
+    from k710.export.lists import MEDIA_FORMS
+    from k710.export.selection import Selection
+
+    chosen: dict[str, Any] = {
+        name: given.pop(name) for name in ("classes", "keep_indices", "clips", "per_class", "seed") if name in given
+    }
+    if given.pop("present", False) or form in MEDIA_FORMS:
+        profile = given.get("profile", DEFAULT_PROFILE)
+        chosen["store"] = named_store(store_of(manifest.path, given.get("store")), profile)
+        if form not in _FOLDERS or "store" not in given:
+            given.pop("store", None)
+            given.pop("profile", None)
+    return Selection(**chosen) if chosen else None
 
 
 def _lists(
     manifest: Manifest, out: Path, form: str, view_name: str, common: dict[str, Any], given: dict[str, Any]
 ) -> None:
+    from k710.export.is_cc import with_is_cc
     from k710.export.lists import export
-    from k710.manifest.views import view
+    from k710.manifest.views import splits_of, view
+    from k710.sources.known import KNOWN_SOURCES
 
-    dialect = common.pop("dialect")
-    written = export(
-        view(manifest.clips, view_name, manifest.catalogue, dialect=dialect), out, form=form, **common, **given
-    )
+    dialect, table = common.pop("dialect"), common.pop("chosen", None)
+    if table is None:
+        table = view(manifest.clips, view_name, manifest.catalogue, dialect=dialect)
+    if annotations := given.pop("is_cc_from", None):
+        if view_name not in KNOWN_SOURCES:
+            raise click.UsageError(f"--is-cc-from needs the view of a release: {', '.join(KNOWN_SOURCES)}")
+        files = annotation_files(annotations, (view_name,), common["splits"] or splits_of(table))
+        table = with_is_cc(table, view_name, manifest, files)
+    written = export(table, out, form=form, **common, **given)
     for name, rows in written.items():
         click.echo(f"{out / name}: {counted(rows, 'clip')}")
 
@@ -97,12 +199,13 @@ def _hf(
     from k710.export.hf import CARD, data_file, export_hf
     from k710.export.stated import Stated, read_stated
 
-    store = _store_of(given)
+    store, part = _store_of(given), given.get("part", {})
     with_media = "media" in given
 
     def card_of(rows: dict[str, int]) -> str:
         files = {split: data_file(split, media=with_media) for split in rows}
-        return card(manifest, store=store, exported=Exported(view_name, common["dialect"], rows, files, with_media))
+        exported = Exported(view_name, common["dialect"], rows, files, with_media, **part)
+        return card(manifest, store=store, exported=exported)
 
     stated = read_stated(given["about"]) if "about" in given else Stated()
 
@@ -145,10 +248,6 @@ def _lance(
 
 
 def _store_of(given: dict[str, Any]) -> Store | None:
-    """The store that the options name; --profile and --media need one."""
-    for name in ("profile", "media"):
-        if name in given and "store" not in given:
-            raise click.UsageError(f"--{name} needs --store")
     return named_store(given["store"], given.get("profile", DEFAULT_PROFILE)) if "store" in given else None
 
 
@@ -169,13 +268,19 @@ def _fiftyone(
         click.echo(f"left out, because {given['videos']} has no file for them: {missing}")
 
 
-_LISTS = ("slowfast", "videomae", "videomaev2-pretrain", "mmaction2")
+_LISTS = (
+    *("slowfast", "videomae", "videomaev2-pretrain", "mmaction2"),
+    *("mmaction2-frames", "videomae-frames", "videomaev2-pretrain-frames", "slowfast-frames", "uniformerv2-frames"),
+    "uniformerv2-segments",
+)
+_USUAL = (click.core.ParameterSource.DEFAULT_MAP, click.core.ParameterSource.ENVIRONMENT)
+_FOLDERS = ("hf", "lance")  # which hold the places of the media, or the media
+_CHOOSING = {"present", "classes", "clips", "per_class"}
 # The formats that each option is for.
 _OF_FORM = {
     "template": (*_LISTS, "fiftyone"),
     "separator": _LISTS,
-    "store": ("hf", "lance"),
-    "profile": ("hf", "lance"),
+    "is_cc_from": ("csv",),
     "about": ("hf",),
     "media": ("hf", "lance"),
     "videos": ("fiftyone",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from k710.cli.common import (
     SPLIT_LIST,
     VIEW,
     RecipeName,
+    comma_parts,
     engine_of,
     print_json,
     print_table,
@@ -151,7 +151,7 @@ def fetch_options(
     from k710.fetch.origins.youtube.options import YouTubeOptions
     from k710.fetch.plan import FetchOptions
 
-    names = tuple(origin for given in origins for origin in split_origins(given)) or ("cvdf",)
+    names = tuple(origin for given in origins for origin in comma_parts(given)) or ("cvdf",)
     chosen = read_profile(profile, audio=audio)
     parsed_part = Part() if part is None else parse_part(part)
     return FetchOptions(
@@ -177,11 +177,6 @@ def _known_gone(ledger: Path, *, origins: tuple[str, ...], retry: tuple[str, ...
         raise click.UsageError("--ledger says what YouTube has lost; it needs the origin youtube, in --from")
     answers = tuple(answer for answer in FOR_EVERYBODY if answer not in retry)
     return frozenset(gone_for_everybody(read_ledger(ledger), answers).to_pylist())
-
-
-def split_origins(given: str) -> list[str]:
-    """The origins of `ORIGIN,…`. In a name a comma is written `\\,`; any other backslash is one."""
-    return [origin.replace("\\,", ",") for origin in re.split(r"(?<!\\),", given)]
 
 
 def fetch_and_print(

@@ -13,6 +13,7 @@ from k710.curation.audit import rows_leaked
 from k710.curation.curate import FATES, Curated
 from k710.curation.list_identity import misnamed, shortfalls
 from k710.curation.overlap import Overlaps, conflicts, overlaps
+from k710.curation.own_labels import OWN_CONFLICTS, own_label_conflicts
 from k710.manifest.schema import OTHER_CLASSES
 from k710.sources.known import KNOWN_SOURCES, UNION
 from k710.sources.source import SPLITS
@@ -33,6 +34,8 @@ def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Tab
         per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **of_list})
     class_ids = clips["class_id"].fill_null(-1).to_numpy()
     found = overlaps(clips)
+    conflicting, own_conflicts = conflicts(clips).counts(), own_label_conflicts(rows, clips["clip_id"])
+    conflicting["labels_of_one_clip"] += len(own_conflicts)
     not_as_named, leaked_rows = misnamed(clips), rows_leaked(rows)
     return {
         "lists": per_list,
@@ -43,10 +46,11 @@ def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Tab
         **{split: int(np.count_nonzero(curated.split == SPLITS.index(split))) for split in ("train", "val")},
         "classes": len(np.unique(class_ids[curated.split >= 0])),
         "leaks": leaks_by_pair(found),
-        "conflicts": conflicts(clips).counts(),
+        "conflicts": conflicting,
         # What the clips table alone does not tell, where there is any.
         **({"misnamed": not_as_named} if not_as_named else {}),
         **({"leaked_rows": leaked_rows} if leaked_rows is not None else {}),
+        **({OWN_CONFLICTS: own_conflicts} if own_conflicts else {}),
     }
 
 

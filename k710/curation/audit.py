@@ -12,6 +12,7 @@ import pyarrow as pa
 from k710.curation.clips import list_rows
 from k710.curation.curate import FATES, Policy, Rows, codes, curate, hold_out
 from k710.curation.overlap import Presence, conflicts, lists_in, overlaps, video_presence, video_starts
+from k710.curation.own_labels import OWN_CONFLICTS
 from k710.lists.clip_names import ClipName
 from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE
 from k710.sources.catalogue import Catalogue
@@ -26,10 +27,13 @@ POLICIES = {
 
 
 def audit(
-    clips: pa.Table, leaked_rows: Mapping[str, int] | None = None, sources: Catalogue = KINETICS
+    clips: pa.Table,
+    leaked_rows: Mapping[str, int] | None = None,
+    sources: Catalogue = KINETICS,
+    own_conflicts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Overlaps, leaks under each policy and conflicts of a clips table, as plain data. `leaked_rows` is what
-    `rows_leaked` gives, `sources` the catalogue of the manifest.
+    `rows_leaked` gives, `sources` the catalogue of the manifest, `own_conflicts` what `own_label_conflicts` gives.
 
     `overlap` has a matrix by YouTube ID and one by clip, rows and columns as in `lists`. `policies` tells, for each
     policy, the train and val that it makes of these lists, and how many videos of that train stand in each val and
@@ -38,6 +42,8 @@ def audit(
     """
     found = overlaps(clips)
     contradictions = conflicts(clips)
+    conflicting = {name: getattr(contradictions, name).to_pylist() for name in contradictions.counts()}
+    conflicting["labels_of_one_clip"] += [one["clip_id"] for one in own_conflicts]
     return {
         "clips": clips.num_rows,
         "videos": len(video_starts(clips)),
@@ -46,8 +52,8 @@ def audit(
         "ids_by_splits": ids_by_splits(clips),
         "policies": leaks_by_policy(clips, leaked_rows, sources),
         "near_duplicates": int(np.count_nonzero(codes(clips["drop_reason"]) == DROP_REASONS.index(NEAR_DUPLICATE))),
-        "conflicts": contradictions.counts(),
-        "conflicting": {name: getattr(contradictions, name).to_pylist() for name in contradictions.counts()},
+        "conflicts": {name: len(names) for name, names in conflicting.items()},
+        "conflicting": conflicting | ({OWN_CONFLICTS: list(own_conflicts)} if own_conflicts else {}),
     }
 
 

@@ -137,20 +137,33 @@ def _provenance(annotation_list: AnnotationList) -> dict[str, Any]:
 def fates_table(curated: Curated, clips: pa.Table) -> pa.Table:
     """One row per list row that could be read: source, split, line, clip_id, label, fate, kept_clip_id.
 
-    In clip_id order. `label` is the K710 class that the row itself names; `kept_clip_id` is given where a row lost.
+    In clip_id order. `label` is the class that the row itself names: of K710, or of its source where that stands beside
+    K710. `kept_clip_id` is given where a row lost.
     """
     rows = curated.rows
     clip_id = clips["clip_id"].combine_chunks()
     fate = pa.DictionaryArray.from_arrays(pa.array(curated.fate), list(FATES))
     lost = np.isin(curated.fate, [FATES.index("duplicate_id"), FATES.index("leaked")])
     kept = curated.kept_of_video[rows.video]
-    label_names = clips["label"].combine_chunks().dictionary
     return pa.table(
         {
             **{name: rows.table[name].take(pa.array(rows.order)) for name in ("source", "split", "line")},
             "clip_id": clip_id.take(pa.array(rows.clip)),
-            "label": pa.DictionaryArray.from_arrays(pa.array(rows.class_id, mask=rows.class_id < 0), label_names),
+            "label": _labels(curated, clips["label"].combine_chunks().dictionary),
             "fate": fate,
             "kept_clip_id": clip_id.take(pa.array(kept, mask=~lost | (kept < 0))),
         }
     )
+
+
+def _labels(curated: Curated, names: pa.Array) -> pa.Array:
+    """The label of each row. `names` are the classes of the union."""
+    rows, all_names = curated.rows, [names]
+    labels = rows.class_id.astype(np.int32)
+    for number, source in enumerate(rows.sources.sources.values()):
+        if not source.in_union:
+            of_source = (rows.source == number) & (rows.release_class_id >= 0)
+            labels[of_source] = sum(map(len, all_names)) + rows.release_class_id[of_source]
+            all_names.append(pa.array(source.classes, names.type))
+    found = pa.DictionaryArray.from_arrays(pa.array(labels, mask=labels < 0), pa.concat_arrays(all_names))
+    return found if len(all_names) == 1 else found.cast(pa.string()).dictionary_encode()

@@ -338,6 +338,19 @@ def first_of_clip(rows: Rows, candidates: Mask) -> Mask:
     return first
 
 
+def _first_of_list(rows: Rows) -> Mask:
+    """The first row of each clip in each list; the others of that list repeat it."""
+    first = np.zeros(len(rows), bool)
+    first[np.unique(list_and_clip(rows), return_index=True)[1]] = True
+    return first
+
+
+def list_and_clip(rows: Rows) -> Ints:
+    """A number for each row: equal for rows of one clip in one list, and larger for a later clip."""
+    clip = rows.clip.astype(np.int64)
+    return (clip * len(rows.sources.names) + rows.source) * len(SPLITS) + rows.split
+
+
 @dataclass(frozen=True)
 class Curated:
     """What curation makes of the list rows. `fate` indexes FATES; clip numbers are positions in clip_id order."""
@@ -360,7 +373,7 @@ def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Cur
     fate = np.full(len(sorted_rows), FATES.index("same_clip"), np.int8)
     fate[is_test & first_clip_row] = FATES.index("unlabelled")
     if (outsiders := sorted_rows.outsiders) is not None:
-        fate[outsiders & ~is_test] = FATES.index(OTHER_CLASSES)
+        fate[outsiders & ~is_test & _first_of_list(sorted_rows)] = FATES.index(OTHER_CLASSES)
     leaked = hold_out(sorted_rows, policy)
     fate[leaked] = FATES.index("leaked")
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from k710.curation.build import CurationRecipe, recipe_of
 from k710.curation.clips import list_rows
 from k710.curation.curate import FATES, Curated, curate
+from k710.curation.own_labels import OWN_CONFLICTS
 from k710.errors import ManifestError
 from k710.lists.clip_names import ClipName
 from k710.lists.labels import class_names, union_classes_of
@@ -46,7 +47,7 @@ def explain(manifest: Manifest, name: ClipName) -> list[str]:
     for number, clip in enumerate(clips):
         kept = next((other for other in clips if other["clip_id"] == clip["kept_clip_id"]), None)
         if name.span_s is None or str(name) == clip["clip_id"]:
-            lines += ["", *_clip_story(clip, kept, number, curated, recipe, near)]
+            lines += ["", *_clip_story(clip, kept, number, curated, recipe, near), *_in_one_list(clip, manifest)]
     others = of_video.num_rows - 1
     if name.span_s and others:
         # An ID may begin with a dash: it stands behind the options, after `--`.
@@ -122,6 +123,15 @@ def _clip_story(
         yield f"    {fate}: {_why(fate, clip, kept, recipe, near, sources)}"
     yield f"  K710: {_verdict(clip)}"
     yield from _labels_that_lost(clip, recipe, sources)
+
+
+def _in_one_list(clip: dict[str, Any], manifest: Manifest) -> Iterator[str]:
+    """The labels that one list of a source beside the union gives the clip."""
+    for one in (manifest.about.get("counts") or {}).get(OWN_CONFLICTS, ()):
+        if one["clip_id"] == clip["clip_id"]:
+            labels = " and ".join(map(repr, one["labels"]))
+            name = f"{one['split']} list of {manifest.catalogue[one['source']].title}"
+            yield f"    the {name} labels it {labels}; the first counts"
 
 
 def _labels_that_lost(clip: dict[str, Any], recipe: CurationRecipe, sources: Catalogue) -> Iterator[str]:

@@ -26,13 +26,18 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|~$#@!])")
 
 @dataclass(frozen=True)
 class Exported:
-    """A view that lies beside the card as a Parquet file per split, in the place of a manifest."""
+    """A view that lies beside the card as a Parquet file per split, in the place of a manifest.
+
+    `left_out` says in words what of the view is not there; `renumbered`, that its classes have indices of their own.
+    """
 
     view: str
     dialect: str
     rows: dict[str, int]  # by split
     files: dict[str, str]  # by split, relative to the card
     media: bool = False  # whether the videos are in the files
+    left_out: str = ""
+    renumbered: bool = False
 
 
 def card(manifest: Manifest, *, store: Store | None = None, exported: Exported | None = None) -> str:
@@ -147,9 +152,11 @@ def _exported(exported: Exported | None) -> str:
         if exported.media
         else "Of a clip's\nmedia only its place in the store is here, where the export was given one."
     )
+    part = f"a part of its clips ({exported.left_out})" if exported.left_out else "a row per clip, fetched or not"
+    order = "of the chosen classes" if exported.renumbered else f"`{exported.dialect}`"
     return f"""## What is here
 
-View `{exported.view}`, a row per clip, fetched or not; class indices in the order `{exported.dialect}`. {media}
+View `{exported.view}`, {part}; class indices in the order {order}. {media}
 
 {_table(["split", "clips", "file"], rows)}"""
 

@@ -16,18 +16,11 @@ from typing import Any
 import pyarrow as pa
 
 from k710.errors import FetchError
-from k710.export.lists import (
-    DEFAULT_TEMPLATE,
-    check_labelled,
-    check_out,
-    check_template,
-    clip_rows,
-    held_folder,
-    split_parts,
-)
+from k710.export.lists import check_labelled, check_out, held_folder, split_parts
+from k710.export.paths import DEFAULT_TEMPLATE, check_template, clip_rows, path_of
 from k710.manifest.file_names import names_of_files
 from k710.manifest.read import Manifest
-from k710.manifest.views import view
+from k710.manifest.views import names_in, view
 from k710.storage.storage import replacing
 from k710.store.local_files import LocalFiles
 
@@ -52,8 +45,9 @@ def export_fiftyone(
     template: str = DEFAULT_TEMPLATE,
     videos: Path | None = None,
     force: bool = False,
+    chosen: pa.Table | None = None,
 ) -> FiftyOneCounts:
-    """Write a view as samples.json and metadata.json.
+    """Write a view, or the `chosen` clips of it (selection.py), as samples.json and metadata.json.
 
     A sample has its split as tag, its class as `ground_truth` (a Classification; none in lists without labels), and the
     fields clip_id, youtube_id, time_start_s, time_end_s, class_id. Its file is the clip's file in the folder `videos`,
@@ -63,7 +57,7 @@ def export_fiftyone(
     folder with none of the clips.
     """
     fields = check_template(template)
-    table = view(manifest.clips, view_name, manifest.catalogue, dialect=dialect)
+    table = view(manifest.clips, view_name, manifest.catalogue, dialect=dialect) if chosen is None else chosen
     parts = split_parts(table, splits)
     for part in parts.values() if videos is None and fields & {"label", "label_", "class_id"} else ():
         check_labelled(part, "the template")
@@ -75,7 +69,7 @@ def export_fiftyone(
     samples: Counter[str] = Counter(dict.fromkeys(parts, 0))
     missing: Counter[str] = Counter(dict.fromkeys(parts, 0))
     info = {
-        "default_classes": list(manifest.class_names(view_name, dialect)),
+        "default_classes": names_in(table),
         "view": view_name,
         "content_hash": manifest.checked_content_hash(),
     }
@@ -113,7 +107,7 @@ def _sample(row: dict[str, Any], split: str, path: str) -> dict[str, Any]:
 
 
 def _by_template(template: str) -> Any:
-    return lambda row: template.format(**row)
+    return lambda row: path_of(row, template)
 
 
 class _ByFolder:

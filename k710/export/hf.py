@@ -21,7 +21,7 @@ from k710.export.hf_videos import TYPE as VIDEO_TYPE
 from k710.export.lists import check_out, held_folder, split_parts, write_files
 from k710.manifest.listings import class_ids_of, split_name
 from k710.manifest.read import Manifest
-from k710.manifest.views import view
+from k710.manifest.views import names_in, view
 from k710.sources.known import UNION
 from k710.storage.storage import new_folder
 from k710.store.store import Store
@@ -53,8 +53,9 @@ def export_hf(
     croissant_of: Callable[[dict[str, bytes]], str] | None = None,
     force: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    chosen: pa.Table | None = None,
 ) -> dict[str, int]:
-    """Write a view as a dataset folder; returns rows by split.
+    """Write a view, or the `chosen` clips of it (selection.py), as a dataset folder; returns rows by split.
 
     Columns: clip_id, youtube_id, time_start_s, time_end_s, and `label`, a ClassLabel of the view's names in the order
     of the dialect (null in lists without labels). View k710 also has {release}_split and {release}_label for each
@@ -66,7 +67,7 @@ def export_hf(
     without clips; ManifestError for a folder that is a manifest, or an existing file without `force`; StoreError for a
     damaged store, and for videos that are not there or have no room.
     """
-    tables, features = view_tables(manifest, view_name, dialect=dialect, splits=splits, store=store)
+    tables, features = view_tables(manifest, view_name, dialect=dialect, splits=splits, store=store, chosen=chosen)
     counts = {split: table.num_rows for split, table in tables.items()}
     card_text = {CARD: card_of(counts).encode()} if card_of else {}
     if media:
@@ -85,17 +86,24 @@ def export_hf(
 
 
 def view_tables(
-    manifest: Manifest, view_name: str, *, dialect: str, splits: tuple[str, ...], store: Store | None
+    manifest: Manifest,
+    view_name: str,
+    *,
+    dialect: str,
+    splits: tuple[str, ...],
+    store: Store | None,
+    chosen: pa.Table | None = None,
 ) -> tuple[dict[str, pa.Table], dict[str, Any]]:
-    """The rows of a view by split, with the columns that export_hf describes; and these columns as `datasets` names
-    their kinds. Raises UsageError and StoreError as export_hf."""
+    """The rows of a view, or of the `chosen` clips of it, by split, with the columns that export_hf describes; and
+    these columns as `datasets` names their kinds. Raises UsageError and StoreError as export_hf."""
     clips = manifest.clips
-    parts = split_parts(view(clips, view_name, manifest.catalogue, dialect=dialect), splits)
+    table = view(clips, view_name, manifest.catalogue, dialect=dialect) if chosen is None else chosen
+    parts = split_parts(table, splits)
     releases = manifest.sources if view_name == UNION.name else ()
     stored = None if store is None else store.best_rows(("clip_id", *MEDIA)).combine_chunks()
     time = str(clips.schema.field("time_start_s").type).replace("double", "float64")
     names_of = partial(_names_of, manifest, dialect)
-    features = _features(view_name, releases, names_of, time, with_media=store is not None)
+    features = _features(names_in(table), releases, names_of, time, with_media=store is not None)
     schema = _schema(features)
     tables = {}
     for split, part in parts.items():
@@ -174,7 +182,12 @@ def _of_releases(
 
 
 def _features(
-    view_name: str, releases: Iterable[str], names_of: Callable[[str], tuple[str, ...]], time: str, *, with_media: bool
+    names: Iterable[str],
+    releases: Iterable[str],
+    names_of: Callable[[str], tuple[str, ...]],
+    time: str,
+    *,
+    with_media: bool,
 ) -> dict[str, Any]:
     """The columns in the form that `datasets` writes into its own Parquet files. `time` is the kind of the times."""
 
@@ -186,7 +199,7 @@ def _features(
 
     features = {"clip_id": value("string"), "youtube_id": value("string")}
     features |= {"time_start_s": value(time), "time_end_s": value(time)}
-    features["label"] = label(names_of(view_name))
+    features["label"] = label(names)
     for source in releases:
         features[split_name(source)] = value("string")
         features[f"{source}_label"] = label(names_of(source))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from k710.errors import StoreError, UsageError
-from k710.maintenance.pack import StoredClips
+from k710.maintenance.stored_clips import StoredClips
 from k710.storage.storage import replacing
 from k710.store.store import Store
 from k710.text import data_size

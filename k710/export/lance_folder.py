@@ -13,7 +13,7 @@ from k710.errors import MachineError, ManifestError
 from k710.export.hf import view_tables
 from k710.export.hf_videos import check_room, check_videos, parts_of, videos_of
 from k710.export.lists import check_out, held_folder
-from k710.maintenance.pack import StoredClips
+from k710.maintenance.stored_clips import StoredClips
 from k710.manifest.read import Manifest
 from k710.storage.storage import replacing_folder
 from k710.store.store import Store
@@ -40,8 +40,9 @@ def export_lance(
     media: bool = False,
     force: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    chosen: pa.Table | None = None,
 ) -> dict[str, int]:
-    """Write a view as Lance datasets; returns rows by split.
+    """Write a view, or the `chosen` clips of it (selection.py), as Lance datasets; returns rows by split.
 
     The columns are those of `export_hf`, but `label` is the name of the class and `class_id` its index; the same for
     `{release}_label` and `{release}_class_id`. With `media` there is also `video`, a blob with the clip's video from
@@ -49,7 +50,7 @@ def export_lance(
     whole or not at all. Raises MachineError without the package `pylance`, and otherwise what `export_hf` raises.
     """
     lance = _library()
-    tables, features = view_tables(manifest, view_name, dialect=dialect, splits=splits, store=store)
+    tables, features = view_tables(manifest, view_name, dialect=dialect, splits=splits, store=store, chosen=chosen)
     total = check_videos(tables, store) if store is not None and media else 0
     _check_out(out, tables, force=force)
     if total:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from k710.errors import ManifestError, UsageError
+from k710.export.paths import DEFAULT_TEMPLATE, FRAME_FILE, check_template, clip_rows, path_of
 from k710.manifest.views import split_of, splits_of
+from k710.sources.video_ids import raw_id
 from k710.storage.storage import held, new_folder, replacing
-
-# The name of a clip's file in the public archives and in most download scripts.
-DEFAULT_TEMPLATE = "{clip_id}.mp4"
-TEMPLATE_FIELDS = ("clip_id", "youtube_id", "time_start_s", "time_end_s", "split", "label", "label_", "class_id")
 
 _BATCH_ROWS = 1 << 16
 
@@ -29,24 +26,25 @@ def export(
     out: Path,
     *,
     form: str,
-    template: str = DEFAULT_TEMPLATE,
+    template: str = "",
     separator: str = " ",
     splits: tuple[str, ...] = (),
     force: bool = False,
 ) -> dict[str, int]:
     """Write one file per split of a view (views.view) into the folder `out`; returns rows by file name.
 
-    Forms: `csv` (the columns of the releases) and `parquet` (every column of the view). For trainers, a line has a path
-    and a class index: `slowfast` ({split}.csv, for PySlowFast and UniFormerV2), `videomae` ({split}.csv, for VideoMAE
-    and finetuning with VideoMAE V2), `mmaction2` ({split}.txt). `videomaev2-pretrain` ({split}.csv, `path 0 -1`) has no
-    classes, for VideoMAE V2's pretraining. `template` makes the path; its fields are TEMPLATE_FIELDS, and `label_` is
-    the label with underscores for spaces. Raises UsageError for an unknown form or field, for a path that contains the
-    separator, or for clips without a label if the form needs one; ManifestError for an existing file without `force`,
-    or for an ID with a line break.
+    Forms: `csv` (the columns of the releases, with `is_cc` where the table has it) and `parquet` (every column of the
+    view). For trainers, a line has a path and a class index: `slowfast` ({split}.csv, for PySlowFast and UniFormerV2),
+    `videomae` ({split}.csv, for VideoMAE and finetuning with VideoMAE V2), `mmaction2` ({split}.txt).
+    `videomaev2-pretrain` ({split}.csv, `path 0 -1`) has no classes, for VideoMAE V2's pretraining. Those of MEDIA_FORMS
+    need the columns of `selection.with_media` too. `template` makes the path (paths.py). Raises UsageError for an
+    unknown form or field, for a path that contains the separator, or for clips without a label if the form needs one;
+    ManifestError for an existing file without `force`, or for an ID with a line break.
     """
-    if form not in FORMS:
-        raise UsageError(f"unknown format {form!r}; known: {', '.join([*FORMS, *FOLDER_FORMS])}")
-    suffix, write = FORMS[form]
+    if form not in FORMS | MEDIA_FORMS:
+        raise UsageError(f"unknown format {form!r}; known: {', '.join([*FORMS, *MEDIA_FORMS, *FOLDER_FORMS])}")
+    suffix, write = (FORMS | MEDIA_FORMS)[form]
+    template = template or TEMPLATES.get(form, DEFAULT_TEMPLATE)
     check_template(template)
     if not separator or set(separator) & set("\r\n"):
         raise UsageError(f"separator {separator!r} does not separate the two fields of a line")
@@ -96,29 +94,6 @@ def write_files(out: Path, contents: Mapping[str, bytes]) -> None:
                 file.write(content)
 
 
-def check_template(template: str) -> set[str]:
-    """The fields of a path template. Raises UsageError for unknown or nested fields."""
-    where = f"path template {template!r}"
-    numbers = ("time_start_s", "time_end_s", "class_id")
-    try:
-        parts = [(field, spec or "") for _, field, spec, _ in string.Formatter().parse(template) if field is not None]
-        fields = {field for field, _ in parts}
-        if unknown := sorted(fields - set(TEMPLATE_FIELDS)):
-            raise UsageError(f"{where}: no field {unknown[0]!r}; known: {', '.join(TEMPLATE_FIELDS)}")
-        if nested := [spec for _, spec in parts if "{" in spec]:
-            raise UsageError(f"{where}: a field inside another field, {nested[0]!r}")
-        template.format(**{field: 0 if field in numbers else "" for field in TEMPLATE_FIELDS})
-    except UsageError:
-        raise
-    except (ValueError, KeyError, IndexError) as error:
-        raise UsageError(f"{where}: {error}") from None
-    if not fields & {"clip_id", "youtube_id"}:
-        raise UsageError(f"{where} makes one path for all clips; it needs {{clip_id}} or {{youtube_id}}")
-    if set(template) & set("\r\n"):
-        raise UsageError(f"{where} contains a line break")
-    return fields
-
-
 def check_labelled(table: pa.Table, what: str) -> None:
     """Raise UsageError for a split with clips that have no label, which `what` needs."""
     if table["class_id"].null_count:
@@ -129,7 +104,7 @@ def check_labelled(table: pa.Table, what: str) -> None:
 
 
 def _csv(table: pa.Table, template: str, separator: str) -> bytes:
-    """The columns of the releases (label,youtube_id,time_start,time_end,split), so that their readers read this too.
+    """The columns of the releases, label,youtube_id,time_start,time_end,split[,is_cc]; their readers read this too.
 
     Fields are quoted only if necessary, because some readers take a quote for a part of the ID.
     """
@@ -137,6 +112,8 @@ def _csv(table: pa.Table, template: str, separator: str) -> bytes:
     if table["label"].null_count == table.num_rows:
         del columns["label"]  # the releases' test lists have no such column
     columns["split"] = "split"
+    if "is_cc" in table.column_names and table["is_cc"].null_count < table.num_rows:
+        columns["is_cc"] = "is_cc"
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -151,20 +128,15 @@ def _parquet(table: pa.Table, template: str, separator: str) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _path_and_class(table: pa.Table, template: str, separator: str) -> bytes:
-    check_labelled(table, "this format")
-    return "".join(f"{line}\n" for line in _lines(table, template, separator)).encode()
-
-
-def _path_and_no_frames(table: pa.Table, template: str, separator: str) -> bytes:
-    """Path, index of the first frame, number of frames; -1 means that the path is a video, not a folder of frames."""
-    return "".join(f"{line}\n" for line in _lines(table, template, separator, end=f"0{separator}-1")).encode()
-
-
-def _lines(table: pa.Table, template: str, separator: str, *, end: str | None = None) -> Iterator[str]:
-    """Lines of a path and its class index, or `end`."""
+def _lines(
+    table: pa.Table, template: str, separator: str, *, after: tuple[str, ...] = ("{class_id}",), labelled: bool = True
+) -> bytes:
+    """Lines of a path and what stands `after` it, templates of a row's columns."""
+    if labelled:
+        check_labelled(table, "this format")
+    lines = []
     for row in clip_rows(table):
-        path = template.format(**row)
+        path = path_of(row, template)
         if separator in path:
             raise UsageError(
                 f"path {path!r} contains the separator {separator!r}; "
@@ -172,23 +144,51 @@ def _lines(table: pa.Table, template: str, separator: str, *, end: str | None = 
             )
         if len(path.splitlines()) > 1:  # no build accepts such an ID, but a manifest from elsewhere may have one
             raise ManifestError(f"path {path!r} contains a line break: the manifest is damaged")
-        yield f"{path}{separator}{row['class_id'] if end is None else end}"
+        lines.append(separator.join([path, *(field.format(**row) for field in after)]) + "\n")
+    return "".join(lines).encode()
 
 
-def clip_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """The rows of a view with the fields that a path template may use."""
-    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-        for row in batch.to_pylist():
-            yield row | {"label_": (row["label"] or "").replace(" ", "_")}
-
-
-FORMS: dict[str, tuple[str, Callable[[pa.Table, str, str], bytes]]] = {
+Writer = Callable[[pa.Table, str, str], bytes]
+FORMS: dict[str, tuple[str, Writer]] = {
     "csv": (".csv", _csv),
-    "slowfast": (".csv", _path_and_class),
-    "videomae": (".csv", _path_and_class),
-    "videomaev2-pretrain": (".csv", _path_and_no_frames),
-    "mmaction2": (".txt", _path_and_class),
+    "slowfast": (".csv", _lines),
+    "videomae": (".csv", _lines),
+    # The index of the first frame and the number of frames; -1 means that the path is a video, not a folder of frames.
+    "videomaev2-pretrain": (".csv", partial(_lines, after=("0", "-1"), labelled=False)),
+    "mmaction2": (".txt", _lines),
     "parquet": (".parquet", _parquet),
+}
+
+
+def _frame_rows(table: pa.Table, template: str, separator: str) -> bytes:
+    """A header and a row for each frame, as SlowFast and PyTorchVideo read Something-Something V2. They take the labels
+    from its own JSON files."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow(["original_vido_id", "video_id", "frame_id", "path", "labels"])
+    for number, row in enumerate(clip_rows(table)):
+        video, folder = raw_id(row["youtube_id"])[1], path_of(row, template)
+        for frame in range(row["num_frames"]):
+            writer.writerow([video, number, frame, f"{folder}/{FRAME_FILE.format(frame + 1)}", ""])
+    return text.getvalue().encode()
+
+
+_FRAMES = partial(_lines, after=("{num_frames}", "{class_id}"))
+# Formats with numbers that only a store has (selection.with_media): of folders of frames their number; of files that
+# are one segment each, their length, and the segment in them, which is all of it.
+MEDIA_FORMS: dict[str, tuple[str, Writer]] = {
+    "mmaction2-frames": (".txt", _FRAMES),
+    "videomae-frames": (".csv", _FRAMES),
+    "uniformerv2-frames": (".txt", _FRAMES),
+    # The first frame's number in its file name; the reader adds it to indices from 0.
+    "videomaev2-pretrain-frames": (".csv", partial(_lines, after=("1", "{num_frames}"), labelled=False)),
+    "slowfast-frames": (".csv", _frame_rows),
+    "uniformerv2-segments": (".csv", partial(_lines, after=("{duration_s}", "0", "{duration_s}", "{class_id}"))),
+}
+# The path where no template is given: folders have no suffix, and UniFormerV2 puts a prefix before the ID.
+TEMPLATES = {
+    **dict.fromkeys(("mmaction2-frames", "videomae-frames", "videomaev2-pretrain-frames"), "{clip_id}"),
+    **dict.fromkeys(("uniformerv2-frames", "slowfast-frames"), "{id}"),
 }
 
 # Formats that are folders with more than lists: hf.py, fiftyone.py, lance_folder.py.

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.fetch.store_unit import utf_8
-from k710.manifest.file_names import names_of_files
+from k710.manifest.file_names import names_of_files, names_of_folders
 from k710.manifest.read import Manifest
 from k710.sources.video_ids import video_of
-from k710.store.local_files import NO_FILE, NO_NAME, OTHER_SUFFIX, PASSED_OVER, LocalFiles
+from k710.store.local_files import NO_CLIP, NO_FILE, NO_NAME, OTHER_SUFFIX, PASSED_OVER, LocalFiles
 from k710.store.store import Store
 
 UNMATCHED = "unmatched"
@@ -66,11 +66,12 @@ def failed_clips(manifest: Manifest, store: Store) -> list[Failed]:
 
 def left_files(manifest: Manifest, folder: Path) -> list[Failed]:
     """The files of a folder that bring no clip, with the reason. Raises FetchError for a folder without a clip."""
-    files = LocalFiles(folder.resolve(), list_all=True, names=names_of_files(manifest))
+    names, folders = names_of_files(manifest), names_of_folders(manifest)
+    files = LocalFiles(folder.resolve(), list_all=True, names=names, folders=folders)
     origin = f"local:{utf_8(str(files.folder))}"
     found = [
         Failed(Path(path).name, kind, origin, path, PASSED_OVER[kind])
-        for kind in (NO_NAME, OTHER_SUFFIX, NO_FILE)
+        for kind in (NO_NAME, OTHER_SUFFIX, NO_FILE, NO_CLIP)
         for path in files.examples.get(kind, ())
     ]
     spans = _spans_of(manifest, files)
@@ -101,6 +102,8 @@ def folder_note(manifest: Manifest, files: LocalFiles) -> str:
     }
     left = [f"{count:,} {what}" for what, count in counts.items() if count]
     parts = [f"files that are left: {', '.join(left)}"] if left else []
+    if folders := files.passed_over[NO_CLIP]:
+        parts.append(f"folders of JPEGs that are named as no clip of the manifest: {folders:,}")
     if several:
         clips = "1 clip has" if len(several) == 1 else f"{len(several):,} clips have"
         parts.append(f"{clips} several files, {differing:,} of them files of different sizes")

@@ -15,7 +15,7 @@ from k710.lists.annotation_rows import MAX_LABEL_LENGTH, MAX_TIME_S, BadRow, is_
 from k710.lists.annotations import AnnotationList, ListFile, describe_bad_rows
 from k710.lists.labels import Alignment, Synonym, read_synonyms
 from k710.lists.list_bytes import list_text
-from k710.lists.own_rows import READERS, VIDEO_SUFFIXES, RawList, RawRow
+from k710.lists.own_rows import FRAME_READERS, READERS, VIDEO_SUFFIXES, RawList, RawRow
 from k710.lists.own_source import ALIGNED, OwnSpec
 from k710.sources.own import CONTROL, MAX_CLASSES, own_source
 from k710.sources.source import (
@@ -63,7 +63,8 @@ def read_own(spec: OwnSpec, synonyms: Sequence[Synonym] = ()) -> OwnLists:
     `synonyms`: those that the user gave for all lists. Raises ListError with file, line, value and what is allowed for
     rows that cannot be used, LabelError for a label that is no class.
     """
-    raw = {split: READERS[spec.reader](path) for split, path in spec.lists.items()}
+    readers = FRAME_READERS if spec.frames_per_s else READERS
+    raw = {split: readers[spec.reader](path) for split, path in spec.lists.items()}
     return read_rows(spec, raw, _class_list(spec), synonyms)
 
 
@@ -106,6 +107,7 @@ def read_rows(
         ids=ids,
         spans=spans,
         id_space=spec.id_space,
+        frames_per_s=spec.frames_per_s,
     )
     hashes = {one.path: one.sha256 or _sha256(one.path, files[one.path, split]) for split, one in raw.items()}
     lists = [

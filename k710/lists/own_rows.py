@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from k710.errors import ListError
@@ -18,6 +19,7 @@ _LABEL_COLUMNS = ("label", "class", "class_name", "classname", "category")
 _START_COLUMNS = ("time_start", "start", "start_s", "t_start")
 _END_COLUMNS = ("time_end", "end", "end_s", "t_end")
 _SPLIT_COLUMNS = ("split", "subset")
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".vob")
 
 
@@ -88,31 +90,32 @@ def _column(columns: list[str], wanted: tuple[str, ...]) -> str:
     return next((name for name in wanted if name in columns), "")
 
 
-def line_list(path: Path) -> RawList:
+def line_list(path: Path, *, with_frames: bool = False) -> RawList:
     """A trainer's list (SlowFast, VideoMAE, MMAction2): on each line a path, and behind the last space, tab or comma
-    the number of its class. Paths may hold spaces."""
+    the number of its class. Paths may hold spaces. `with_frames`: the number of the folder's frames is before that."""
+    form = r"(.*?)[ \t,]+[0-9]+[ \t,]+([0-9]+)" if with_frames else r"(.*?)[ \t,]+([0-9]+)"
+    wanted = "path frames number" if with_frames else "path number"
     rows: list[RawRow | BadRow] = []
     for number, line in _lines(path):
-        match = re.fullmatch(r"(.*?)[ \t,]+([0-9]+)", line.strip())
+        match = re.fullmatch(form, line.strip())
         if match is None or not match[1].strip():
-            rows.append(BadRow(number, f"not `path number`: {quoted(line.strip())}"))
+            rows.append(BadRow(number, f"not `{wanted}`: {quoted(line.strip())}"))
         else:
             rows.append(RawRow(number, match[1].strip().strip('"'), match[2], class_index=True))
     return RawList(path, rows)
 
 
-def folder_list(path: Path) -> RawList:
+def folder_list(path: Path, *, of_frames: bool = False) -> RawList:
     """A tree of class folders, `CLASS/FILE`, or `SPLIT/CLASS/FILE` where all first folders name splits. The row of a
-    file counts from 1 in the order of paths."""
+    file counts from 1 in the order of paths. `of_frames`: a folder of JPEGs stands where the file does."""
     if not path.is_dir():
         raise ListError(f"{path}: no such folder")
-    found = sorted(
-        file.relative_to(path).as_posix()
-        for file in path.rglob("*")
-        if file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".")
-    )
+    suffixes = JPEG_SUFFIXES if of_frames else VIDEO_SUFFIXES
+    files = (file for file in path.rglob("*") if file.suffix.lower() in suffixes and not file.name.startswith("."))
+    found = sorted({(file.parent if of_frames else file).relative_to(path).as_posix() for file in files})
     if not found:
-        raise ListError(f"{path}: no video files below this folder; looked for {', '.join(VIDEO_SUFFIXES)}")
+        what = "folders of JPEGs" if of_frames else "video files"
+        raise ListError(f"{path}: no {what} below this folder; looked for {', '.join(suffixes)}")
     tops = sorted({name.split("/")[0] for name in found if "/" in name})
     with_splits = all(top.lower() in SPLIT_SPELLINGS for top in tops) and bool(tops)
     rows: list[RawRow | BadRow] = []
@@ -137,3 +140,9 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 READERS: Mapping[str, Callable[[Path], RawList]] = {"csv": csv_list, "lines": line_list, "folders": folder_list}
+# Of sources whose clips are folders of JPEGs.
+FRAME_READERS: Mapping[str, Callable[[Path], RawList]] = {
+    "csv": csv_list,
+    "lines": partial(line_list, with_frames=True),
+    "folders": partial(folder_list, of_frames=True),
+}

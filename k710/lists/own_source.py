@@ -14,7 +14,7 @@ import yaml
 from k710.errors import ListError, UsageError
 from k710.lists.own_rows import READERS
 from k710.recipes import YAML_ERRORS, recipe_text, unknown_key
-from k710.sources.own import CONTROL, DEFAULT_COLOUR, name_problem
+from k710.sources.own import CONTROL, DEFAULT_COLOUR, frame_rate_problem, name_problem
 from k710.sources.source import ID_RULES, SPAN_RULES, SPLIT_SPELLINGS
 
 OWN, ALIGNED = "own", "k710"
@@ -31,7 +31,7 @@ class OwnSpec:
     `lists` are files or folders by split; the split is empty for one that names the splits itself. `reader` is one of
     READERS; `ids` one of ID_RULES and `spans` one of SPAN_RULES, each empty where the lists are to decide. `labels`:
     `own`, or `k710` for names that are to be aligned with the 710 classes. `classes` is a file of class names, one a
-    line in index order, `synonyms` a CSV file with the columns name,label.
+    line in index order, `synonyms` a CSV file with the columns name,label. `frames_per_s`: see Source.
     """
 
     name: str
@@ -48,6 +48,7 @@ class OwnSpec:
     citation: str = ""
     colour: str = DEFAULT_COLOUR
     id_space: str = ""
+    frames_per_s: float = 0.0
 
 
 def parse_own(text: str) -> tuple[str, Path] | None:
@@ -76,7 +77,7 @@ def own_spec(name: str, path: Path) -> OwnSpec:
     if path.suffix.lower() in (".yaml", ".yml"):
         return _from_yaml(name, path)
     if not path.is_file():
-        raise ListError(f"{path}: no such file or folder, for the source {name}")
+        raise ListError(f"{path}: no such file or folder, for the source {name}. A comma in a path is written \\,")
     if path.name.lower().removesuffix(".gz").endswith(_TABLES):
         return OwnSpec(name, path, {"": path}, "csv")
     raise ListError(
@@ -100,6 +101,10 @@ def _from_yaml(name: str, path: Path) -> OwnSpec:
     for key, value in content.items():
         if key not in known:
             raise unknown_key(path, key, known)
+        if key == "frames_per_s":
+            if problem := frame_rate_problem(value):
+                raise ListError(f"{path}: {problem}")
+            continue
         if key != "lists" and not isinstance(value, str):
             raise ListError(f"{path}: {key} must be text, not {reprlib.repr(value)}")
         if key in _SHOWN and CONTROL.search(value.strip() if key == "title" else value.replace("\n", "")):
@@ -113,8 +118,8 @@ def _from_yaml(name: str, path: Path) -> OwnSpec:
     lists = _lists(path, content["lists"])
     reader = content.get("reader") or _reader_of(path, next(iter(lists.values())))
     files: dict[str, Any] = {key: path.parent / content[key] for key in ("classes", "synonyms") if key in content}
-    others = ("lists", "reader", *files)
-    texts: dict[str, Any] = {key: value.strip() for key, value in content.items() if key not in others}
+    given = {key: value for key, value in content.items() if key not in ("lists", "reader", *files)}
+    texts: dict[str, Any] = {key: value.strip() if isinstance(value, str) else value for key, value in given.items()}
     return replace(OwnSpec(name, path, lists, reader, **texts), **files)
 
 

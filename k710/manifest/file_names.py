@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import pyarrow.compute as pc
 
 from k710.lists.clip_paths import ClipName, clip_in_path
+from k710.manifest.listings import is_listed
 from k710.manifest.read import Manifest
 from k710.sources.source import STEM, YOUTUBE, Source
 from k710.sources.video_ids import own_video_id, split_clip_id
-from k710.store.local_files import Names, youtube_name
+from k710.store.local_files import FolderNames, Names, youtube_name
 
 _WITH_SPAN = re.compile(r"(.+)_([0-9]{6})_([0-9]{6})")
 
@@ -33,7 +35,7 @@ def names_of_files(manifest: Manifest) -> Names:
         written = split_clip_id(path.stem)
         if written and (written[0] in known or (written[1] and "~" not in written[0])):
             return (ClipName(*written),)
-        found = [name for source in own if (name := _own_name(source, path, known))]
+        found = [name for source in own if (name := _own_name(source, (*path.parts[:-1], path.stem), known))]
         return tuple(found) or youtube_name(inside)
 
     return names
@@ -53,9 +55,41 @@ def name_alone(text: str) -> ClipName | None:
     return ClipName(*written) if written and (written[1] or "~" in written[0]) else clip_in_path(text)
 
 
-def _own_name(source: Source, path: PurePosixPath, known: set[str]) -> ClipName | None:
-    """The video or clip of a source that a path names. Where IDs are paths, the longest ending counts that is one."""
-    parts = (*path.parts[:-1], path.stem)
+def names_of_folders(manifest: Manifest) -> FolderNames | None:
+    """What says, for the path of a folder of JPEGs inside a folder, the clips that it may be, each with its frames per
+    second. None where no source of the manifest has its clips as such folders.
+
+    A clip's folder is named as its file would be, without a suffix.
+    """
+    framed = [one for one in manifest.catalogue.own if one.frames_per_s]
+    if not framed:
+        return None
+    known = {one.name: _videos_of(manifest, one) for one in framed}
+
+    def names(inside: str) -> tuple[tuple[ClipName, float], ...]:
+        parts = PurePosixPath(inside).parts
+        written = split_clip_id(parts[-1])
+        found: dict[ClipName, float] = {}
+        for source in framed:
+            if written and written[0] in known[source.name]:
+                name: ClipName | None = ClipName(*written)
+            else:
+                name = None if source.ids == YOUTUBE else _own_name(source, parts, known[source.name])
+            if name:
+                found.setdefault(name, source.frames_per_s)
+        return tuple(found.items())
+
+    return names
+
+
+def _videos_of(manifest: Manifest, source: Source) -> set[str]:
+    clips = manifest.clips
+    return set(pc.unique(clips["youtube_id"].filter(is_listed(clips, source.name))).to_pylist())
+
+
+def _own_name(source: Source, parts: Sequence[str], known: set[str]) -> ClipName | None:
+    """The video or clip of a source that a path without suffix names. Where IDs are paths, the longest ending counts
+    that is one."""
     for first in range(len(parts) - 1 if source.ids == STEM else 0, len(parts)):
         raw = "/".join(parts[first:])
         if (video := own_video_id(source.space, raw)) in known:

@@ -67,6 +67,12 @@ def split_of(table: pa.Table, split: str) -> pa.Table:
     return table.filter(pc.equal(table["split"].cast(pa.string()), split))
 
 
+def names_in(table: pa.Table) -> list[str]:
+    """The names of all classes of a view, in its index order, whether it has clips of them or not."""
+    names: list[str] = _one_array(table["label"]).dictionary.to_pylist()
+    return names
+
+
 def splits_of(table: pa.Table) -> tuple[str, ...]:
     """The splits that a view has, in the order train, val, test."""
     present = set(pc.unique(table["split"].cast(pa.string())).to_pylist())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from k710.curation.own_labels import OWN_CONFLICTS
 from k710.report.figures.gather import Figures
 from k710.report.parts import Cell, Link, Row, Table, percent
 from k710.text import data_size, seconds
@@ -133,6 +134,12 @@ def conflict_tables(conflicts: dict[str, Any]) -> list[Table]:
     ):
         rows = [(_of_video(video), *_spans_and_labels(video)) for video in conflicts[key]]
         tables.append(_bounded(("video", "spans", "labels"), rows, title, conflicts["counts"][key]))
+    own = [
+        (one["clip_id"], f"{one['source']} {one['split']}", ", ".join(one["labels"]))
+        for one in conflicts.get(OWN_CONFLICTS, ())
+    ]
+    title = "Clips with several labels in one list of their source; the first counts"
+    tables.append(_bounded(("clip", "list", "labels"), own, title, conflicts.get("num_in_one_list", 0)))
     return [table for table in tables if table.rows]
 
 

@@ -14,7 +14,7 @@ from k710.sources.source import NONE, PATH, STEM, YOUTUBE, bibtex
 class Published:
     """What is known of a data set. `origin` says where its lists come from and what to put into the folder. `views` are
     the sources that it becomes, each with the title of its own: one, or one for each of its splits. `spans` is empty
-    where the lists decide: some views have segments, others whole videos.
+    where the lists decide: some views have segments, others whole videos. `frames_per_s`: see Source.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Published:
     colour: str
     ids: str = STEM
     spans: str = NONE
+    frames_per_s: float = 0.0
 
 
 def _book(key: str, title: str, authors: str, year: int, where: str) -> str:
@@ -102,6 +103,7 @@ SSV1 = Published(
     licence=_OWN_TERMS,
     citation=_SOMETHING,
     colour="#8f2e6b",
+    frames_per_s=12.0,  # no video of it was ever released
 )
 
 MIT = Published(

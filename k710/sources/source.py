@@ -62,6 +62,7 @@ class Source:
     BibTeX, `licence` a sentence in Markdown, `colour` that of its lines and bars in a report. `id_pattern` is a regular
     expression for its video IDs, without groups. `ids` is one of ID_RULES, `spans` one of SPAN_RULES.
     Sources that are several splits of one data set name the same `id_space`: an ID is the same video in all of them.
+    `frames_per_s` is 0 where clips are video files; else each clip is a folder of JPEGs, so many to a second.
 
     A user's own source has its `classes`, in index order, in its manifest instead of a file of `labelmaps/`, with the
     class of the union that each of them means in `union_classes` (-1: none). A source whose classes mean none of the
@@ -85,6 +86,7 @@ class Source:
     ids: str = YOUTUBE
     id_space: str = ""
     spans: str = WHOLE
+    frames_per_s: float = 0.0
     classes: tuple[str, ...] = ()
     union_classes: tuple[int, ...] = ()
 

@@ -94,7 +94,11 @@ class Display:
 
 def display_of(picture: av.VideoFrame, pixel_aspect: Fraction | None) -> Display:
     """How `picture` is shown; `pixel_aspect` is that of its stream, None or 0 if the stream has none."""
-    side_data: Any = picture.side_data
+    side_data: Any
+    try:
+        side_data = picture.side_data
+    except ValueError:  # PyAV does not know every kind, such as EXIF in a JPEG, and then gives none of them
+        side_data = ()
     matrix = next((data for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
     numbers = _UPRIGHT if matrix is None else tuple(np.frombuffer(bytes(matrix), np.int32)[:9].tolist())
     return Display(pixel_aspect or Fraction(1), numbers if len(numbers) == 9 else _UPRIGHT)

@@ -19,6 +19,8 @@ import pytest
 from k710 import __version__
 from k710.cli import COMMANDS, main
 from k710.ledger.ledger import merge, write_ledger
+from k710.models.videomaev2.pretrain import MaskedVideoMAEV2
+from k710.models.videomaev2.pretrain_config import PRESETS
 from k710.sample.footage import sample_clips, write_footage
 from k710.sample.motions import LOOKS
 from tests.helpers import CHECKOUT
@@ -111,6 +113,8 @@ def test_examples_of_help_run(k710, tmp_path, monkeypatch):
         torch.save(uniformerv2(rows), f"{name}.pyth")
     released(Path("uniformerv2_k710.pyth"), "uniformerv2", tiny_state("uniformerv2"))
     write_ledger(Path("theirs.parquet"), merge([]))
+    Path("runs/pretrain").mkdir(parents=True)
+    torch.save({"model": MaskedVideoMAEV2(PRESETS["tiny"]).state_dict()}, "runs/pretrain/best.pt")
     Path("my_train.txt").write_text("sample-0001\n")
     Path("my_val.csv").write_text("sample-0002_000010_000020.mp4 3\n")
     for name in ("mine", "theirs"):

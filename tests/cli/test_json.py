@@ -30,7 +30,7 @@ def manifest(tmp_path_factory, k710):
 
 
 def test_every_command_that_prints_a_table_has_it():
-    without = {"card", "convert", "export", "pack", "prune", "push", "report", "show", "train", "completion"}
+    without = {"card", "convert", "export", "pack", "prune", "push", "report", "show", "train", "unpack", "completion"}
     for name in COMMANDS:
         command = main.get_command(click.Context(main), name)
         assert any(parameter.name == "as_json" for parameter in command.params) != (name in without), name

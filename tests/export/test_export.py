@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from k710 import open_manifest
 from k710.errors import ManifestError, UsageError
-from k710.export.lists import FORMS, TEMPLATE_FIELDS, check_template, export
+from k710.export.lists import FORMS, export
+from k710.export.paths import TEMPLATE_FIELDS, check_template
 from k710.lists.annotations import ListFile, read_list
 from k710.lists.labels import DIALECTS, class_names
 from k710.manifest.read import Manifest

@@ -257,13 +257,13 @@ def test_what_cannot_be_exported(k710, sample, tmp_path, options, message):
         (
             "hf",
             ("--template", "{clip_id}"),
-            "--template needs --format slowfast or videomae or videomaev2-pretrain or mmaction2 or fift",
+            "--template needs --format slowfast or videomae or videomaev2-pretrain or mmaction2 or mmac",
         ),
         ("csv", ("--template", "{clip_id}"), "not with csv"),
         ("hf", ("--separator", ","), "--separator needs"),
         ("hf", ("--videos", "x"), "--videos needs --format fiftyone, not with hf"),
-        ("hf", ("--profile", "h264"), "--profile needs --store"),
-        ("fiftyone", ("--store", "x"), "--store needs --format hf or lance, not with fiftyone"),
+        ("hf", ("--profile", "h264"), "--profile needs --present, --store or"),
+        ("fiftyone", ("--store", "x"), "--store needs --present, --format hf or"),
         ("fiftyone", ("--videos", "x", "--template", "{clip_id}"), "--template and --videos cannot be combined"),
     ],
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,23 @@ def clip_file(path: Path, *, seconds: float = 2, first: int = 0, look: Look = LO
 def clip_bytes(*, seconds: float = 2, first: int = 0, look: Look = LOOK, **how: Any) -> bytes:
     """The same as bytes."""
     return encode_video(numbered_frames(look.num_frames(seconds), look, first=first), look, **how)
+
+
+def frame_folder(
+    folder: Path, shown: range, *, name: str = "{:05d}.jpg", first: int = 1, size: tuple[int, int] = (64, 48)
+) -> Path:
+    """A folder of JPEGs that show these numbers, in files that are numbered from `first` on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    look = Look(*size, 10, noise=0, preset="ultrafast")
+    for number, pixels in enumerate(numbered_frames(len(shown), look, first=shown.start), first):
+        encoder = av.CodecContext.create("mjpeg", "w")
+        encoder.width, encoder.height = size
+        encoder.pix_fmt, encoder.time_base = "yuvj420p", Fraction(1, 12)
+        frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="yuvj420p")
+        (folder / name.format(number)).write_bytes(
+            b"".join(map(bytes, [*encoder.encode(frame), *encoder.encode(None)]))
+        )
+    return folder
 
 
 def numbers(video: Path | bytes) -> list[int]:

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k710.lists.labels import class_names
-from k710.maintenance import pack
+from k710.maintenance import pack, stored_clips
 from k710.maintenance.pack import class_mixed_order
+from k710.maintenance.stored_clips import StoredClips
 from k710.manifest.read import open_manifest
 from k710.manifest.views import view
 from k710.store.store import Store
@@ -262,7 +263,7 @@ def test_the_same_bytes_again(k710, manifest, tmp_path):
 
 
 def test_more_tars_than_may_be_open(k710, manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack, "_OPEN_TARS", 2)
+    monkeypatch.setattr(stored_clips, "_OPEN_TARS", 2)
     store = Store(manifest / "store", "h264")
     media = stored(store)
     shutil.rmtree(store.root)
@@ -383,7 +384,7 @@ def test_an_interrupted_pack_leaves_what_was_there(k710, manifest, tmp_path, mon
     before = contents(out) if there else None
     calls = 0
     place, name, last = {
-        "second shard": (pack.StoredClips, "read", 12),
+        "second shard": (StoredClips, "read", 12),
         "commit": (pack, "replacing", 5),
         "rename": (Path, "rename", 2 if there else 1),
     }[broken]

@@ -39,6 +39,7 @@ class Codec:
     keeps_audio: bool = True  # --audio is possible
     cuts_sections: bool = True  # encodes every clip, so that a downloaded section may begin with hidden frames
     keeps_whole_files: bool = False  # a file that is the clip already is stored as it is
+    keeps_jpegs: bool = False  # `finish` is given JPEGs that are frames already, where they need no scaling
 
 
 def target_size(source: SourceFile, short_side_px: int) -> tuple[int, int]:
@@ -120,5 +121,6 @@ CODECS = {
         expected_bytes=1_500_000,
         finish=_store_frames,
         keeps_audio=False,
+        keeps_jpegs=True,
     ),
 }

@@ -17,11 +17,12 @@ NO_SPACE = "no_space"  # no failure of the clip: the run ends
 @dataclass(frozen=True)
 class Candidate:
     """A file that may hold a clip; `named_span`: it is named by the span, not by the video alone; `is_exact`: and by
-    nothing else, as `…(1).mp4` is."""
+    nothing else, as `…(1).mp4` is. With `frames_per_s`, it is a folder of JPEGs, so many to a second."""
 
     path: Path
     named_span: bool
     is_exact: bool = True
+    frames_per_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class ClipJob:
 
     def as_json(self) -> dict[str, Any]:
         plain = asdict(self) | {"out": str(self.out)}
-        plain["candidates"] = [[str(each.path), each.named_span, each.is_exact] for each in self.candidates]
+        candidates = self.candidates
+        plain["candidates"] = [
+            [str(each.path), each.named_span, each.is_exact, each.frames_per_s] for each in candidates
+        ]
         return plain
 
     @classmethod

@@ -12,9 +12,11 @@ from k710.fetch.encode.check import measure
 from k710.fetch.encode.codecs import CODECS
 from k710.fetch.encode.damage import MAX_LOST_SHARE, check_damage
 from k710.fetch.encode.encode import NoSpaceError, NothingMadeError, encode
+from k710.fetch.encode.frame_folder import assemble
 from k710.fetch.encode.frames import begins_with_jpeg, measure_frames
 from k710.fetch.encode.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made
 from k710.fetch.encode.measured import FramePlaces, Measured
+from k710.fetch.encode.profiles import Profile
 from k710.fetch.encode.source_file import TOLERANCE_S, Part, SourceFile, container_of, part_of, probe
 from k710.store.failures import ClipError
 from k710.text import os_error_text
@@ -52,23 +54,28 @@ def make_clip(job: ClipJob) -> Made:
 
 
 def _in_order(candidates: Sequence[Candidate]) -> list[tuple[int, Candidate]]:
-    """The span's name first, of those a name that is nothing else, then the larger short side; what cannot even be
-    probed last."""
+    """Frames as released first, then the span's name, of those a name that is nothing else, then the larger short side;
+    what cannot even be probed last."""
     indexed = list(enumerate(candidates))
     if len(indexed) == 1:
         return indexed
 
-    def rank(item: tuple[int, Candidate]) -> tuple[bool, bool, int, int]:
+    def rank(item: tuple[int, Candidate]) -> tuple[bool, bool, bool, int, int]:
+        candidate = item[1]
         try:
-            side_px = probe(item[1].path).short_side_px
+            side_px = 0 if candidate.frames_per_s else probe(candidate.path).short_side_px
         except (ClipError, OSError):
             side_px = 0
-        return not item[1].named_span, not item[1].is_exact, -side_px, item[0]
+        return not candidate.frames_per_s, not candidate.named_span, not candidate.is_exact, -side_px, item[0]
 
     return sorted(indexed, key=rank)
 
 
 def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
+    if candidate.frames_per_s:
+        assembled = _with_suffix(job.out, "assembled.mov")
+        assemble(candidate.path, candidate.frames_per_s, assembled)
+        candidate = replace(candidate, path=assembled)
     source, codec = probe(candidate.path), CODECS[job.profile.codec]
     part = part_of(source, job.span, named_span=candidate.named_span, spans=job.spans)
     places: FramePlaces | None = None
@@ -80,7 +87,11 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
     else:
         suffix, path = codec.suffix, _with_suffix(job.out, codec.suffix)
         encoded = path if codec.finish is None else _with_suffix(job.out, "encoded")
-        measured = _encode(job, source, part, encoded)
+        if candidate.frames_per_s and codec.keeps_jpegs and part.whole and _fits(source, job.profile):
+            candidate.path.rename(encoded)
+            measured = measure(encoded, source.container, decode_all=True)
+        else:
+            measured = _encode(job, source, part, encoded)
         if codec.finish is not None:
             places = codec.finish(encoded, path, job.profile)
             encoded.unlink()
@@ -89,6 +100,11 @@ def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
         flags.append("short")
     made = Made(job.clip_id, None, None, str(path), suffix, measured, tuple(flags), index)
     return made if places is None else replace(made, frame_offsets=places.offsets, frame_indices=places.indices)
+
+
+def _fits(source: SourceFile, profile: Profile) -> bool:
+    """Whether JPEGs can be stored as they are: in colours that every reader of JPEGs knows, and not to be scaled."""
+    return source.colours is not None and not 0 < profile.short_side_px < source.short_side_px
 
 
 def _with_suffix(out: Path, suffix: str) -> Path:

@@ -18,7 +18,7 @@ from k710.fetch.store_unit import utf_8
 from k710.fetch.unit_work import Run, Work, do_unit
 from k710.fetch.wanted import in_hash_order, spans_of_videos
 from k710.lists.clip_names import ClipName
-from k710.manifest.file_names import names_of_files
+from k710.manifest.file_names import names_of_files, names_of_folders
 from k710.manifest.read import Manifest
 from k710.sources.video_ids import Span, split_clip_id
 from k710.store.local_files import LocalFiles, is_exact
@@ -52,7 +52,7 @@ class LocalClips:
         folder = origin.folder.resolve()
         self.name = f"local:{utf_8(str(folder))}"
         self._manifest = manifest
-        self.files = LocalFiles(folder, names=names_of_files(manifest))
+        self.files = LocalFiles(folder, names=names_of_files(manifest), folders=names_of_folders(manifest))
         self._spans: dict[str, tuple[Span, ...]] = {}
 
     def note(self) -> str:
@@ -64,12 +64,13 @@ class LocalClips:
     def found(self, clip_ids: pa.Array) -> list[ClipName]:
         """Those clips that the folder may hold, in hash order."""
         names = (clip_of(clip_id) for clip_id in in_hash_order(clip_ids.to_pylist()))
-        return [name for name in names if any(self.files.of_clip(name))]
+        return [name for name in names if any(self.files.of_clip(name)) or self.files.frames_of_clip(name)]
 
     def units(self, clip_ids: pa.Array, workers: int) -> list[LocalUnit]:
         """The clips that are here, in units: small ones where there are few, so that no process is idle."""
         found = self.found(clip_ids)
-        self._spans = spans_of_videos(self._manifest, {clip.youtube_id for clip in found} & self.files.by_video.keys())
+        by_name = self.files.by_video.keys() | self.files.frames.keys()
+        self._spans = spans_of_videos(self._manifest, {clip.youtube_id for clip in found} & by_name)
         size = max(1, min(UNIT_CLIPS, -(-len(found) // (2 * workers))))
         return [LocalUnit(tuple(found[start : start + size])) for start in range(0, len(found), size)]
 
@@ -87,6 +88,10 @@ class LocalClips:
         for clip in unit.clips:
             by_span, by_video = self.files.of_clip(clip)
             candidates = (
+                *(
+                    Candidate(self.files.folder / path, named_span, True, frames_per_s)
+                    for path, frames_per_s, named_span in self.files.frames_of_clip(clip)
+                ),
                 *(Candidate(self.files.folder / path, True, is_exact(path, str(clip))) for path in by_span),
                 *(Candidate(self.files.folder / path, False, is_exact(path, clip.youtube_id)) for path in by_video),
             )

@@ -78,6 +78,7 @@ def _source(one: Published, view: str, title: str, found: View) -> OwnLists:
         citation=one.citation,
         colour=one.colour,
         id_space=one.name if len(one.views) > 1 else "",
+        frames_per_s=one.frames_per_s,
     )
     return read_rows(spec, found.lists, found.classes, tolerated_share=found.malformed_share)
 

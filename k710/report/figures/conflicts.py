@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.curation.overlap import conflicts
+from k710.curation.own_labels import OWN_CONFLICTS
 from k710.manifest.listings import lists_of, sources_in, split_names
 
 SHOWN = 50
 _OF_A_CLIP = ("clip_id", "youtube_id", "time_start_s", "time_end_s", "label", "other_class_ids", "split")
 
 
-def conflict_figures(clips: pa.Table, labels: tuple[str, ...]) -> dict[str, Any]:
-    """The counts of `overlap.conflicts`, and of each kind the first `SHOWN` with what the lists say of them."""
+def conflict_figures(
+    clips: pa.Table, labels: tuple[str, ...], own_conflicts: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """The counts of `overlap.conflicts`, and of each kind the first `SHOWN` with what the lists say of them.
+    `own_conflicts`: those that a build found inside the lists of own sources."""
     found = conflicts(clips)
     two_labels = _rows(clips, "clip_id", found.labels_of_one_clip)
     return {
@@ -25,6 +30,7 @@ def conflict_figures(clips: pa.Table, labels: tuple[str, ...]) -> dict[str, Any]
         "labels_of_one_clip": [_clip(row, labels) for row in two_labels],
         "labels_of_one_id": _videos(clips, found.labels_of_one_id, labels),
         "spans_of_one_id": _videos(clips, found.spans_of_one_id, labels),
+        **({OWN_CONFLICTS: own_conflicts[:SHOWN], "num_in_one_list": len(own_conflicts)} if own_conflicts else {}),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from k710.curation.own_labels import OWN_CONFLICTS
 from k710.errors import StoreError
 from k710.ledger.ledger import read_ledger
 from k710.manifest.read import Manifest
@@ -63,7 +64,7 @@ def gather(
         manifest=_manifest(manifest),
         attrition=attrition_figures(manifest),
         overlap=overlap_figures(clips, (manifest.about.get("counts") or {}).get("leaked_rows"), manifest.catalogue),
-        conflicts=conflict_figures(clips, manifest.labels),
+        conflicts=conflict_figures(clips, manifest.labels, (manifest.about.get("counts") or {}).get(OWN_CONFLICTS, ())),
         classes=class_figures(clips, manifest.labels, media, manifest.catalogue),
         media=None if store is None or media is None else media_figures(manifest, store, media),
         near_duplicates=near_duplicate_figures(manifest),
