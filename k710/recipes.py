@@ -39,7 +39,7 @@ def resource(*parts: str) -> Path:
 
 
 def recipe_files(kind: str) -> dict[str, Path]:
-    """The recipes of a kind (`curation`, `encode`, `train`, `mix`) that come with k710, by name."""
+    """The recipes of a kind (`curation`, `encode`, `train`, `mix`, `unions`) that come with k710, by name."""
     return {path.stem: path for path in sorted(resource("pipelines", kind).glob("*.yaml"), key=lambda path: path.stem)}
 
 

@@ -68,3 +68,12 @@ def real_lists() -> Path:
         pytest.skip("K710_TEST_LISTS is not set: the real lists were not tested")
     assert Path(folder).is_dir(), f"K710_TEST_LISTS={folder} is no folder"
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def other_lists() -> Path:
+    """Others' copies of the real lists, from K710_TEST_OTHER_LISTS: `ucf101_split1_train.txt.gz` and so on."""
+    folder = os.environ.get("K710_TEST_OTHER_LISTS")
+    if not folder:
+        pytest.skip("K710_TEST_OTHER_LISTS is not set: the real lists of other data sets were not tested")
+    return Path(folder)

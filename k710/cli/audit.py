@@ -128,7 +128,7 @@ def command(
     if as_json:
         print_json(found)
     else:
-        _print(found)
+        _print(found, catalogue.union.short_title)
 
 
 def _clips_of_lists(
@@ -157,7 +157,7 @@ def _clips_of_lists(
     return clips, counts | {OWN_CONFLICTS: own_label_conflicts(curated.rows, clips["clip_id"])}, catalogue
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: dict[str, Any], union: str) -> None:
     lists = found["lists"]
     for key, title in (("by_id", "Videos (YouTube IDs) that two lists share"), ("by_clip", "Clips (ID and span)")):
         rows = [[name, *row] for name, row in zip(lists, found["overlap"][key], strict=True)]
@@ -167,10 +167,16 @@ def _print(found: dict[str, Any]) -> None:
         f"{counted(found['clips'], 'clip')} of {counted(found['videos'], 'video')}; "
         f"videos over all releases: {totals}\n"
     )
+    if shared := found.get("shared_with_kinetics"):
+        columns = ["list", "videos", *(f"in Kinetics {split}" for split in ("train", "val", "test")), "in any"]
+        rows = [[name, *counts.values()] for name, counts in shared.items()]
+        print_table(columns, rows, title="Videos of other data sets that are in lists of Kinetics, by YouTube ID")
     if found["policies"]:
         evaluation = list(next(iter(found["policies"].values()))["leaks"])
         rows = [[name, p["train"], p["val"], *p["leaks"].values()] for name, p in found["policies"].items()]
-        title = "Under each policy: K710's train and val, and how many videos of that train are in an evaluation list"
+        title = (
+            f"Under each policy: {union}'s train and val, and how many videos of that train are in an evaluation list"
+        )
         print_table(["policy", "train", "val", *evaluation], rows, title=title)
     if found["near_duplicates"]:
         click.echo(

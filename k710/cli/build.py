@@ -45,6 +45,7 @@ SHOWN_CONFLICTS = 20
     help="What to build from: k400, k600, k700, k700_2020, and NAME=PATH for lists of your own. May be given several "
     "times; a comma in a path is written \\,.",
 )
+@click.option("--union", metavar="NAME_OR_FILE", help="A union.yaml of your own instead of Kinetics-710.")
 @click.option("--splits", type=COMMA_LIST, help="Lists to read: train, val, test.")
 @click.option(
     "--leak-policy", metavar="POLICY", help="train-purge or val-purge: the side that loses its videos of the other."
@@ -69,6 +70,7 @@ SHOWN_CONFLICTS = 20
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
     recipe: str,
+    union: str | None,
     annotations: str | None,
     synonyms: Path | None,
     out: Location,
@@ -85,15 +87,18 @@ def command(
     prints what happened to every row. docs/build.md explains the rules.
 
     \b
-    Example:
+    Examples:
       k710 build --sources k400,k600,k700 --annotations sample --out manifests/sample
+      k710 build --union union.yaml --annotations sample --out manifests/mine
     """
     import pyarrow as pa
 
     from k710.cli.fetch import fetch_and_print, fetch_options, store_of
-    from k710.curation.build import CurationRecipe, build
+    from k710.curation.build import CurationRecipe, build, recipe_of_union
     from k710.lists.labels import read_synonyms
     from k710.lists.published.read import read_sources
+    from k710.lists.union_spec import read_union_spec
+    from k710.lists.unions import read_union
     from k710.manifest.write import check_output
     from k710.recipes import read_recipe
     from k710.sources.known import KINETICS
@@ -101,28 +106,44 @@ def command(
     # Arrow and numpy cannot use each other's free memory. With one allocator for both, the peak is a third lower.
     pa.set_memory_pool(pa.system_memory_pool())
     given = {name: value for name, value in choices.items() if value is not None}
-    if "holdout" in given:
-        given.setdefault("splits", ())  # so that the lists to hold out are read
-    found = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given)
-    known = read_synonyms(synonyms) if synonyms else ()
     folder = None if annotations in (None, "sample") else Path(annotations)
-    names, own = read_sources(found.sources, folder, known)
-    catalogue = KINETICS.and_own(one.source for one in own)
-    chosen = dataclasses.replace(found, sources=names).checked(catalogue)
     if as_json and origins:
         raise click.UsageError("--json prints one document: build first, then `k710 fetch --json`")
-    check_output(out, force=force)  # before anything is downloaded
+    how: dict[str, Any]
+    if union is not None:
+        _check_alone(click.get_current_context())
+        spec = read_union_spec(union)
+        check_output(out, force=force)  # before anything is read
+        lists = read_union(spec, folder)
+        chosen, notes, how = recipe_of_union(spec), lists.notes, {"union": lists}
+        by_splits: dict[tuple[str, ...], list[str]] = {}
+        for name, splits in lists.released:
+            by_splits.setdefault(splits, []).append(name)
+        files = [file for splits, some in by_splits.items() for file in annotation_files(annotations, some, splits)]
+    else:
+        if "holdout" in given:
+            given.setdefault("splits", ())  # so that the lists to hold out are read
+        found = dataclasses.replace(read_recipe("curation", recipe, CurationRecipe), **given)
+        known = read_synonyms(synonyms) if synonyms else ()
+        names, own = read_sources(found.sources, folder, known)
+        catalogue = KINETICS.and_own(one.source for one in own)
+        chosen = dataclasses.replace(found, sources=names).checked(catalogue)
+        notes, how = tuple(note for one in own for note in one.notes), {"synonyms": known, "own": own}
+        check_output(out, force=force)  # before anything is downloaded
+        released = tuple(name for name in chosen.sources if not catalogue[name].is_own)
+        files = annotation_files(annotations, released, chosen.splits) if released else []
     fetching = fetch_options(origins) if origins else None
-    for note in (note for one in own for note in one.notes):
+    for note in notes:
         click.echo(note, err=True)
-    released = tuple(name for name in chosen.sources if not catalogue[name].is_own)
-    files = annotation_files(annotations, released, chosen.splits) if released else []
-    manifest = build(chosen, files, out, synonyms=known, strict=strict, force=force, fates=fates, own=own)
+    manifest = build(chosen, files, out, strict=strict, force=force, fates=fates, **how)
     if as_json:
         _print_as_json(manifest)
         return
-    _print_attrition(manifest.about)
-    _print_comparison_with_paper(manifest.about)
+    _print_attrition(manifest)
+    if union is None:
+        _print_comparison_with_paper(manifest.about)
+    else:
+        _print_union(manifest)
     click.echo(
         f"{out}: {counted(manifest.about['counts']['clips'], 'clip')}, content hash {manifest.content_hash[:16]}"
     )
@@ -142,16 +163,29 @@ def _print_as_json(manifest: Manifest) -> None:
     print_json({**place, **facts, "malformed": malformed, "warnings": list(warnings.values())})
 
 
-def _print_attrition(dataset: dict[str, Any]) -> None:
+def _check_alone(ctx: click.Context) -> None:
+    """Raises UsageError where an option says what the file of a union says."""
+    of_the_file = ("recipe", "sources", "splits", "leak_policy", "holdout", "precedence", "synonyms")
+    shared = ("synonyms",)  # k710.toml gives them to every command that has them
+    for name in of_the_file:
+        source = ctx.get_parameter_source(name)
+        from_project = source is click.core.ParameterSource.DEFAULT_MAP and name in shared
+        if source is not click.core.ParameterSource.DEFAULT and not from_project:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} and --union: the file of the union says its members and every choice")
+
+
+def _print_attrition(manifest: Manifest) -> None:
+    from k710.curation.attrition import policy_words
     from k710.curation.curate import FATES
     from k710.curation.own_labels import OWN_CONFLICTS
 
-    counts, recipe = dataset["counts"], dataset["recipe"]
+    dataset = manifest.about
+    counts, policy = dataset["counts"], policy_words(dataset["recipe"], manifest.catalogue.union)
     seldom = ("malformed", "near_duplicate", "other_classes")
     shown = [fate for fate in FATES if fate not in seldom or counts["fates"].get(fate)]
     rows = [[f"{e['source']} {e['split']}", e["rows"], *(e[fate] for fate in shown)] for e in counts["lists"]]
     total = ["all lists", counts["rows"], *(counts["fates"][fate] for fate in shown)]
-    policy = f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}"
     print_table(["list", "rows", *shown], [*rows, total], title=f"What became of every list row ({policy})")
     for entry in dataset["sources"]:
         name, malformed = f"{entry['source']} {entry['split']}", entry["malformed"]
@@ -175,12 +209,31 @@ def _print_attrition(dataset: dict[str, Any]) -> None:
         click.echo(f"{len(own) - SHOWN_CONFLICTS:,} more such clips; `k710 audit --json` lists them all", err=True)
 
 
-def _print_comparison_with_paper(dataset: dict[str, Any]) -> None:
-    from k710.curation.attrition import beside_the_printed, list_warnings, why_it_differs, why_not_compared
+def _print_union(manifest: Manifest) -> None:
+    from k710.manifest.write import CLASSES_FILE
+
+    _print_warnings(manifest.about)
+    counts, union = manifest.about["counts"], manifest.catalogue.union
+    click.echo(
+        f"{union.title}: {counts['train']:,} train and {counts['val']:,} val clips of {counts['classes']:,} of its "
+        f"{counted(len(union.classes), 'class', 'classes')}, which {CLASSES_FILE} lists in index order"
+    )
+
+
+def _print_warnings(dataset: dict[str, Any]) -> dict[str, str]:
+    """Print what is wrong with lists of releases, and return it by list."""
+    from k710.curation.attrition import list_warnings
 
     warnings = list_warnings(dataset["counts"]["lists"], dataset["counts"].get("misnamed", {}))
     for warning in warnings.values():
         click.echo(f"Warning: {warning}", err=True)
+    return warnings
+
+
+def _print_comparison_with_paper(dataset: dict[str, Any]) -> None:
+    from k710.curation.attrition import beside_the_printed, why_it_differs, why_not_compared
+
+    warnings = _print_warnings(dataset)
     if reason := why_not_compared(dataset["counts"]):
         click.echo(f"{reason}\n")
         return

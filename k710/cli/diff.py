@@ -24,7 +24,7 @@ _COUNTS = ("A", "B", "gained", "lost", "came", "went")
 @click.command("diff")
 @click.argument("a", type=PATH_OR_URL)
 @click.argument("b", type=PATH_OR_URL)
-@click.option("--view", type=VIEW, default="k710", show_default=True, help="k710, or a release as published.")
+@click.option("--view", type=VIEW, help="The union, or a source as published.  [the union: k710]")
 @click.option("--store-a", type=FOLDER_OR_URL, help="Media of A.  [A/store, if it exists]")
 @click.option("--store-b", type=FOLDER_OR_URL, help="Media of B.  [B/store, if it exists]")
 @click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Encode profile of the stores.")
@@ -35,7 +35,7 @@ _COUNTS = ("A", "B", "gained", "lost", "came", "went")
 def command(
     a: Location,
     b: Location,
-    view: str,
+    view: str | None,
     store_a: Location | None,
     store_b: Location | None,
     profile: str,

@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     "uniformerv2-segments.",
 )
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files, one per split.")
-@click.option(
-    "--view", "view_name", type=VIEW, default="k710", show_default=True, help="k710, or a release as published."
-)
+@click.option("--view", "view_name", type=VIEW, help="The union, or a source as published.  [the union: k710]")
 @click.option("--splits", type=COMMA_LIST, help="Splits to write.  [all splits of the view]")
 @click.option(
     "--dialect", default="canonical", show_default=True, help="Index order: canonical, uniformerv2, videomaev2."
@@ -73,7 +71,7 @@ def command(
     manifest: Location,
     form: str,
     out: Path,
-    view_name: str,
+    view_name: str | None,
     splits: tuple[str, ...] | None,
     dialect: str,
     force: bool,
@@ -104,6 +102,7 @@ def command(
             raise click.UsageError(f"{option} needs --format {' or '.join(allowed)}, not with {form}")
     _check_together(form, given)
     opened = open_manifest(manifest)
+    view_name = opened.catalogue.check_view(view_name)
     common: dict[str, Any] = {"dialect": dialect, "splits": check_splits(splits) if splits else (), "force": force}
     selection, left_out = _selection(opened, form, given), given.pop("left_out", None)
     if selection is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import ANY_PATH, FILE, print_json, print_table
+from k710.cli.common import ANY_PATH, FILE, FOLDER, print_json, print_table
 from k710.text import counted
 
 if TYPE_CHECKING:
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 @click.option("--rows", "only_rows", is_flag=True, help="Print only the row list, as JSON; null for a missing class.")
 @click.option("--synonyms", type=FILE, help="CSV with the columns name,label, added to the published synonyms.")
 @click.option(
-    "--suggest", type=ANY_PATH, metavar="LISTS", help="Propose synonyms for your own lists, as CSV for you to edit."
+    "--suggest",
+    type=ANY_PATH,
+    metavar="LISTS|UNION",
+    help="Propose synonyms for your own lists or a union.yaml, as CSV for you to edit.",
 )
+@click.option("--annotations", type=FOLDER, metavar="DIR", help="With --suggest UNION: the lists of its members.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def command(
     names: tuple[str, ...],
@@ -36,6 +40,7 @@ def command(
     synonyms: Path | None,
     suggest: Path | None,
     as_json: bool,
+    annotations: Path | None,
 ) -> None:
     """Show and map the class names.
 
@@ -48,6 +53,7 @@ def command(
       k710 labels "tying tie" picking_fruit
       k710 labels --from k710 --dialect uniformerv2 --to k400 --rows
       k710 labels --suggest my_clips.csv > names.csv
+      k710 labels --suggest union.yaml > names.csv
     """
     from k710.lists.labels import Alignment, read_synonyms
 
@@ -62,8 +68,18 @@ def command(
         return
     alignment = Alignment(read_synonyms(synonyms) if synonyms else ())
     if suggest is not None:
+        from k710.lists.union_spec import is_union_file
+        from k710.recipes import recipe_files
+
         if names or source or as_json:
             raise click.UsageError("--suggest proposes for a whole dataset; give no names, --from or --json with it")
+        if str(suggest) in recipe_files("unions") or is_union_file(suggest):
+            _print_union_suggestions(suggest, annotations)
+            return
+    written = click.get_current_context().get_parameter_source("annotations")
+    if written is click.core.ParameterSource.COMMANDLINE:  # k710.toml gives it to every command that has it
+        raise click.UsageError("--annotations needs --suggest UNION")
+    if suggest is not None:
         _print_suggestions(suggest, alignment)
         return
     if names:
@@ -133,6 +149,31 @@ def _print_suggestions(path: Path, alignment: Alignment) -> None:
         click.echo(
             "Nothing is merged by this. Fill in the column label where you find that a name means that class, and "
             "delete the other lines; then name the file as synonyms.",
+            err=True,
+        )
+
+
+def _print_union_suggestions(path: Path, annotations: Path | None) -> None:
+    """The proposals for a union on stdout, and what to do with them on stderr."""
+    from k710.lists.union_classes import LIKE_ENOUGH, suggested_synonyms
+    from k710.lists.union_spec import read_union_spec
+    from k710.lists.unions import members_of, synonyms_of
+
+    spec = read_union_spec(str(path))
+    members = members_of(spec, annotations)
+    text, number = suggested_synonyms(members, synonyms_of(spec))
+    classes = ", ".join(f"{len(names):,} of {name}" for name, names in members)
+    click.echo(f"Classes: {classes}.", err=True)
+    click.echo(
+        f"{counted(number, 'class has', 'classes have')} the name of a class of a member before, or nearly (likeness "
+        f"{LIKE_ENOUGH} to 100).",
+        err=True,
+    )
+    if number:
+        click.echo(text, nl=False)
+        click.echo(
+            "Nothing is merged by this. Fill in the column label where two classes are one, and the columns label and "
+            "new (yes) where a class needs a name of its own; delete the other lines; then name the file as synonyms.",
             err=True,
         )
 

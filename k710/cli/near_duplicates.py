@@ -43,10 +43,8 @@ _SHOWN = 20
 @click.argument("manifest", type=FOLDER_OR_URL)
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Encode profile of the store.")
-@click.option(
-    "--view", type=VIEW, default="k710", show_default=True, help="k710, or a release as published: k400, k600, …"
-)
-@click.option("--splits", type=SPLIT_LIST, help="Splits to compare.  [k710: train and the holdout; a release: all]")
+@click.option("--view", type=VIEW, help="The union, or a source as published: k400, k600, …  [the union: k710]")
+@click.option("--splits", type=SPLIT_LIST, help="Splits to compare.  [the union: train and the holdout; a source: all]")
 @click.option("--threshold", type=int, metavar="BITS", help="Number of 256 bits in which two frames may differ.  [40]")
 @click.option("--signatures", type=FOLDER_OR_URL, help="Place of the clips' hashes.  [STORE/signatures]")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that decode.  [one per core]")
@@ -58,7 +56,7 @@ _SHOWN = 20
 @click.option("--within-train", is_flag=True, help="With --apply: also drop train clips that repeat train clips.")
 @click.option("--against", type=FOLDER_OR_URL, metavar="MANIFEST", help="Compare with the clips of another manifest.")
 @click.option("--against-store", type=FOLDER_OR_URL, help="Place of its media.  [MANIFEST/store]")
-@click.option("--against-view", type=VIEW, default="k710", show_default=True, help="Its view.")
+@click.option("--against-view", type=VIEW, help="Its view.  [its union: k710]")
 @click.option("--against-splits", type=SPLIT_LIST, help="Its splits.  [as for --splits]")
 @click.option("--pairs", type=FILE, help="With --against: write the pairs to this file (.csv or .parquet).")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with every pair.")
@@ -67,7 +65,7 @@ def command(
     manifest: Location,
     store: Location | None,
     profile: str,
-    view: str,
+    view: str | None,
     splits: tuple[str, ...] | None,
     threshold: int | None,
     signatures: Location | None,
@@ -78,7 +76,7 @@ def command(
     within_train: bool,
     against: Location | None,
     against_store: Location | None,
-    against_view: str,
+    against_view: str | None,
     against_splits: tuple[str, ...] | None,
     pairs: Path | None,
     as_json: bool,
@@ -99,22 +97,20 @@ def command(
         raise click.UsageError("--within-train needs --apply; without --apply everything is proposed")
     if apply_ and dry_run:
         raise click.UsageError("--apply and --dry-run cannot be combined")
-    if apply_ and view != "k710":
-        raise click.UsageError(f"--apply changes only view k710; view {view} stays as published")
     if apply_ and against is not None:
         raise click.UsageError(
             "--apply and --against cannot be combined; a clip is dropped from its own manifest alone"
         )
-    if against is None and (against_store or against_splits or pairs or against_view != "k710"):
+    if against is None and (against_store or against_splits or pairs or against_view):
         raise click.UsageError("--against-store, --against-view, --against-splits and --pairs need --against")
-    from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, Question, find
+    from k710.near_duplicates.find import DEFAULT_THRESHOLD_BITS, find
 
     how = {"workers": workers or os.cpu_count() or 1, "engine": engine_of(engine, ray_address, workers=workers)}
     bits = DEFAULT_THRESHOLD_BITS if threshold is None else threshold
-    opening = partial(_open, profile=profile, signatures=signatures, mend=not dry_run)
-    one = opening(manifest, store, Question(view, splits, bits))
+    opening = partial(_open, profile=profile, signatures=signatures, bits=bits, mend=not dry_run)
+    one = opening(manifest, store, view, splits, of_union=apply_)
     if against is not None:
-        other = opening(against, against_store, Question(against_view, against_splits, bits))
+        other = opening(against, against_store, against_view, against_splits)
         _compare_across(one, other, how, pairs, as_json=as_json, dry_run=dry_run)
         return
     if dry_run:
@@ -142,22 +138,29 @@ class _Side:
 def _open(
     manifest: Location,
     store: Location | None,
-    question: Question,
+    view: str | None,
+    splits: tuple[str, ...] | None,
     *,
     profile: str,
     signatures: Location | None,
+    bits: int,
     mend: bool,
+    of_union: bool = False,
 ) -> _Side:
-    """Read a manifest, its store's rows and the signatures."""
+    """Read a manifest, its store's rows and the signatures. With `of_union`, no view but that of the union is taken."""
     from k710.cli.fetch import store_of
     from k710.manifest.read import open_manifest
-    from k710.near_duplicates.find import prepare
+    from k710.near_duplicates.find import Question, prepare
     from k710.store.store import Store
 
     step = steps()
     step(f"reading {manifest}, its store's rows and the signatures")
     opened = open_manifest(manifest)
+    union = opened.catalogue.union.name
+    if of_union and view not in (None, union):
+        raise click.UsageError(f"--apply changes only view {union}; view {view} stays as published")
     held = Store(store_of(opened.path, store), profile)
+    question = Question(opened.catalogue.check_view(view), splits, bits)
     prepared = prepare(opened, held, question, mend=mend, signatures=signatures)
     step.end()
     if prepared.num_damaged:

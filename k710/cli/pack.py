@@ -15,7 +15,7 @@ from k710.text import counted
 
 @click.command("pack")
 @click.argument("manifest", type=FOLDER_OR_URL)
-@click.option("--view", type=VIEW, default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
+@click.option("--view", type=VIEW, help="The union, or a source, such as k400.  [the union: k710]")
 @click.option("--split", type=SPLIT, default="train", show_default=True, help="train, val or test.")
 @click.option("--dialect", default="canonical", show_default=True, help="Index order of the classes.")
 @click.option("--out", type=FOLDER_OR_URL, help="Place of the shards.  [shards/VIEW-SPLIT]")
@@ -26,7 +26,7 @@ from k710.text import counted
 @click.option("--force", is_flag=True, help="Replace shards that are there.")
 def command(
     manifest: Location,
-    view: str,
+    view: str | None,
     split: str,
     dialect: str,
     out: Location | None,
@@ -50,11 +50,12 @@ def command(
     from k710.manifest.read import open_manifest
     from k710.store.store import Store
 
-    folder: Location = Path("shards") / f"{view}-{split}" if out is None else out
-    packing = Packing(view, split, dialect, shard_clips, seed)
     step = steps()
     step("reading the manifest and the store's rows")
     opened, progress = open_manifest(manifest), partial(step, "packing clips")
+    view = opened.catalogue.check_view(view)
+    folder: Location = Path("shards") / f"{view}-{split}" if out is None else out
+    packing = Packing(view, split, dialect, shard_clips, seed)
     held = Store(store_of(opened.path, store), profile)
     about = pack(opened, held, folder, packing, force=force, on_progress=progress)
     step.end()

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where it runs.  [a GPU where there is one]")
 @click.option("--logits", type=ANY_PATH, help="Keep the logits of a split's clips in this Parquet file instead.")
 @click.option("--manifest", type=FOLDER_OR_URL, help="The manifest of --logits.")
-@click.option("--view", type=VIEW, default="k710", show_default=True, help="Whose clips and classes.")
+@click.option("--view", type=VIEW, help="Whose clips and classes.  [the union: k710]")
 @click.option("--split", type=SPLIT, default="train", show_default=True, help="Which of its clips.")
 @click.option("--store", type=FOLDER_OR_URL, help="Where those clips are.  [MANIFEST/store]")
 @click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="The encode profile of the clips.")
@@ -65,7 +65,7 @@ def command(
     device: str | None,
     logits: Path | None,
     manifest: Location | None,
-    view: str,
+    view: str | None,
     split: str,
     store: Location | None,
     profile: str,
@@ -160,7 +160,7 @@ def _keep_logits(
     media: Media,
     device: str | None,
     *,
-    view: str,
+    view: str | None,
     split: str,
     num_clips: int,
     num_crops: int,
@@ -179,6 +179,7 @@ def _keep_logits(
     from k710.manifest.read import open_manifest
 
     opened = open_manifest(manifest)
+    view = opened.catalogue.check_view(view)
     model = model_for_view(
         checkpoint, view, sources=opened.catalogue, dialect=dialect, num_frames=num_frames, size_px=size_px,
         weights=clip_weights,

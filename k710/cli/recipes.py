@@ -14,6 +14,7 @@ KINDS = {
     "encode": "k710 fetch --profile NAME",
     "train": "k710 train --recipe NAME",
     "mix": "k710 train --mix FILE, which extends NAME",
+    "unions": "k710 build --union NAME",
 }
 
 
@@ -23,8 +24,9 @@ KINDS = {
 def command(name: str | None, as_json: bool) -> None:
     """List the recipes, or print one.
 
-    A recipe names every choice of a build, an encode profile or a training, each with its source. One that is printed
-    is whole: what it takes from the recipe that it extends has that one's name in brackets. Copy it and edit it.
+    A recipe names every choice of a build, an encode profile, a training or a union, each with its source. One that is
+    printed is whole: what it takes from the recipe that it extends has that one's name in brackets. Copy it and edit
+    it.
 
     \b
     Examples:

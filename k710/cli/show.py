@@ -25,7 +25,7 @@ MAX_MESSAGES = 20  # for clips that are not shown
 
 @click.command("show")
 @click.argument("manifest", type=FOLDER_OR_URL)
-@click.option("--view", type=VIEW, default="k710", show_default=True, help="k710, k400, k600, k700 or k700_2020.")
+@click.option("--view", type=VIEW, help="The union, or a source, such as k400.  [the union: k710]")
 @click.option("--split", type=SPLIT, default="train", show_default=True, help="train, val or test.")
 @click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
 @click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="Encode profile of the store.")
@@ -45,7 +45,7 @@ MAX_MESSAGES = 20  # for clips that are not shown
 @click.option("--out", type=FILE, default=Path("contact-sheet.png"), show_default=True, help="The PNG to write.")
 def command(
     manifest: Location,
-    view: str,
+    view: str | None,
     split: str,
     store: Location | None,
     profile: str,
@@ -102,7 +102,7 @@ def command(
 def _clips(
     manifest: Location,
     media: Media,
-    view: str,
+    view: str | None,
     split: str,
     num_clips: int,
     clip_ids: Sequence[str],
@@ -127,7 +127,7 @@ def _reconstructed(
     checkpoint: Path,
     manifest: Location,
     media: Media,
-    view: str,
+    view: str | None,
     split: str,
     num_clips: int,
     clip_ids: Sequence[str],

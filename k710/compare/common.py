@@ -143,7 +143,9 @@ def _full(manifest: Manifest | None, view_name: str, split: str | None, num_in_l
         return None if num_in_list is None else Full(num_in_list)
     if num_in_list is not None:
         raise UsageError("--manifest holds the list; leave out --in-list")
-    rows = split_of(view(manifest.read_clips(view_columns(view_name)), view_name, manifest.catalogue), split)
+    rows = split_of(
+        view(manifest.read_clips(view_columns(view_name, manifest.catalogue)), view_name, manifest.catalogue), split
+    )
     labels = dict(zip(rows["clip_id"].to_pylist(), rows["class_id"].fill_null(NONE).to_pylist(), strict=True))
     if not labels:
         raise UsageError(f"{manifest.path}: has no {view_name} {split} clips")

@@ -16,7 +16,7 @@ from k710.curation.overlap import Overlaps, conflicts, overlaps
 from k710.curation.own_labels import OWN_CONFLICTS, own_label_conflicts
 from k710.manifest.schema import OTHER_CLASSES
 from k710.sources.known import KNOWN_SOURCES, UNION
-from k710.sources.source import SPLITS
+from k710.sources.source import SPLITS, Union
 
 
 def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Table) -> dict[str, Any]:
@@ -79,13 +79,22 @@ class PrintedCount:
         return None if self.paper is None else self.here - self.paper
 
 
+def policy_words(recipe: dict[str, Any], union: Union = UNION) -> str:
+    """The leak policy and what is held out, with the lists that an own union adds."""
+    more = "".join(f", {name} {' and '.join(splits)}" for name, splits in union.holdout.items())
+    return f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}{more}"
+
+
 _MINIATURE = "These lists are a miniature of the releases'; a build of real lists shows the paper's counts here."
 _NO_RELEASE = "No list is one of a Kinetics release, so there are no printed counts to compare with."
+_OWN_UNION = "This is a union of one's own, so there are no printed counts to compare with."
 
 
-def why_not_compared(counts: dict[str, Any]) -> str:
+def why_not_compared(counts: dict[str, Any], union: Union = UNION) -> str:
     """Why the paper's counts beside these lists would say nothing: no list of a release has a hundredth of the rows
-    that were first published, or there is no such list. Empty where they say something."""
+    that were first published, or there is no such list, or the union is another. Empty where they say something."""
+    if union.is_own:
+        return _OWN_UNION
     of_releases = [entry for entry in counts["lists"] if entry["source"] in KNOWN_SOURCES]
     for entry in of_releases:
         published = KNOWN_SOURCES[entry["source"]].published_rows.get(entry["split"])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k710.curation.clips import list_rows
 from k710.curation.curate import FATES, Policy, Rows, codes, curate, hold_out
@@ -16,7 +20,7 @@ from k710.curation.own_labels import OWN_CONFLICTS
 from k710.lists.clip_names import ClipName
 from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE
 from k710.sources.catalogue import Catalogue
-from k710.sources.known import KINETICS
+from k710.sources.known import KINETICS, KNOWN_SOURCES
 from k710.sources.source import SPLITS
 
 POLICIES = {
@@ -45,11 +49,13 @@ def audit(
     conflicting = {name: getattr(contradictions, name).to_pylist() for name in contradictions.counts()}
     conflicting["labels_of_one_clip"] += [one["clip_id"] for one in own_conflicts]
     return {
+        **({"union": sources.union.name} if sources.union.is_own else {}),
         "clips": clips.num_rows,
         "videos": len(video_starts(clips)),
         "lists": [f"{source} {split}" for source, split in found.lists],
         "overlap": {"by_id": found.by_id.tolist(), "by_clip": found.by_clip.tolist()},
         "ids_by_splits": ids_by_splits(clips),
+        **({"shared_with_kinetics": shared} if (shared := shared_with_kinetics(clips)) else {}),
         "policies": leaks_by_policy(clips, leaked_rows, sources),
         "near_duplicates": int(np.count_nonzero(codes(clips["drop_reason"]) == DROP_REASONS.index(NEAR_DUPLICATE))),
         "conflicts": {name: len(names) for name, names in conflicting.items()},
@@ -69,6 +75,28 @@ def ids_by_splits(clips: pa.Table) -> dict[str, int]:
     for one, other in itertools.combinations(stands_in, 2):
         counts[f"{one} and {other}"] = int(np.count_nonzero(stands_in[one] & stands_in[other]))
     return counts
+
+
+def shared_with_kinetics(clips: pa.Table) -> dict[str, dict[str, int]]:
+    """For each list of another source with YouTube IDs: how many (`videos`), and how many of them stand in a train, val
+    and test list of Kinetics, and in any. Empty where there are no such lists."""
+    ids = clips["youtube_id"].take(pa.array(video_starts(clips)))
+    of_youtube = pc.invert(pc.match_substring(ids, "~")).to_numpy()
+    video_lists, lists = video_presence(clips)[of_youtube], lists_in(clips)
+    bits = _bits(video_lists)[: len(lists)]
+    of_kinetics = {split: video_lists.dtype.type(0) for split in SPLITS}
+    for (source, split), bit in zip(lists, bits, strict=True):
+        if source in KNOWN_SOURCES:
+            of_kinetics[split] |= bit
+    found = {}
+    for (source, split), bit in zip(lists, bits, strict=True):
+        here = video_lists[(video_lists & bit) != 0]
+        if source in KNOWN_SOURCES or not len(here):
+            continue
+        counts = {each: int(np.count_nonzero(here & mask)) for each, mask in of_kinetics.items()}
+        shared = int(np.count_nonzero(here & functools.reduce(operator.or_, of_kinetics.values())))
+        found[f"{source} {split}"] = {"videos": len(here), **counts, "any": shared}
+    return found
 
 
 def rows_leaked(rows: Rows) -> dict[str, int] | None:
@@ -98,6 +126,7 @@ def leaks_by_policy(
     for name, policy in POLICIES.items():
         if not splits.issuperset({"train", *policy.holdout}):
             continue
+        policy = replace(policy, precedence=sources.union.precedence)
         curated = curate(rows, policy, sources)
         split, leaked = curated.split, curated.fate == FATES.index("leaked")
         in_train = np.logical_or.reduceat(split == SPLITS.index("train"), starts)

@@ -16,14 +16,17 @@ from k710.curation.clips import clips_table
 from k710.curation.curate import FATES, Curated, Policy, align, curate
 from k710.errors import UsageError
 from k710.lists.annotations import AnnotationList, ListFile, read_list
-from k710.lists.labels import Alignment, Synonym
+from k710.lists.labels import Alignment, Synonym, class_names
 from k710.lists.own_lists import OwnLists
-from k710.manifest.read import OWN_SOURCES, Manifest
+from k710.lists.union_spec import UnionSpec
+from k710.lists.unions import UnionLists
+from k710.manifest.read import OWN_SOURCES, OWN_UNION, Manifest
 from k710.manifest.write import check_output, write_manifest
 from k710.recipes import as_dict, make_recipe
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS, UNION, check_splits, source_named
 from k710.sources.own import as_plain
+from k710.sources.unions import as_plain as plain_union
 from k710.storage.result_files import write_table
 from k710.storage.storage import Location
 
@@ -62,6 +65,19 @@ class CurationRecipe:
         return Policy(self.leak_policy, check_splits(self.holdout), tuple(map(source_named, self.precedence)))
 
 
+def recipe_of_union(spec: UnionSpec) -> CurationRecipe:
+    """The recipe that a union.yaml stands for."""
+    beside = tuple(source for one in spec.all_members for source in one.sources if source not in spec.sources)
+    splits = {"train", "val", *spec.policy_holdout, *(split for held in spec.held.values() for split in held)}
+    return CurationRecipe(
+        sources=(*spec.sources, *dict.fromkeys(beside)),
+        splits=check_splits(tuple(splits)),
+        leak_policy=spec.policy,
+        holdout=spec.policy_holdout,
+        precedence=spec.ranked,
+    )
+
+
 def recipe_of(manifest: Manifest) -> CurationRecipe:
     """The recipe of a manifest, checked. Raises RecipeError or UsageError for one that this k710 would not write."""
     recipe = make_recipe(manifest.about["recipe"], CurationRecipe, where=str(manifest.path))
@@ -78,15 +94,19 @@ def build(
     force: bool = False,
     fates: Path | None = None,
     own: Sequence[OwnLists] = (),
+    union: UnionLists | None = None,
 ) -> Manifest:
     """Build the manifest `out` from annotation lists; see docs/build.md.
 
     `files` are the lists of the recipe's sources and splits (`annotations.find_lists` finds them in a folder), `own`
-    those of a user's own sources, which the recipe names too. With
-    `strict` a bad row stops the build in downloaded lists too. `fates` names a CSV or Parquet file for the fate of
-    every row. Raises ListError, LabelError, ManifestError or UsageError; then `out` is as it was before.
+    those of a user's own sources, which the recipe names too. `union`: a user's own instead of Kinetics-710, with the
+    lists of its own sources. With `strict` a bad row stops the build in downloaded lists too. `fates` names a CSV or
+    Parquet file for the fate of every row. Raises ListError, LabelError, ManifestError or UsageError; then `out` is as
+    it was before.
     """
+    own = (*own, *(union.own if union else ()))
     sources = KINETICS.and_own(one.source for one in own)
+    sources = sources.with_union(union.union) if union else sources
     recipe, files = recipe.checked(sources), tuple(files)
     check_output(out, force=force)
     if fates is not None and fates.resolve() in {file.path.resolve() for file in files}:
@@ -102,6 +122,7 @@ def build(
         "recipe": as_dict(recipe),
         "sources": read,
         **({OWN_SOURCES: [as_plain(one.source) for one in own]} if own else {}),
+        **({OWN_UNION: plain_union(union.union), "union_files": list(union.files)} if union else {}),
         "synonyms": {synonym.name: synonym.label for synonym in synonyms},
         "counts": attrition(read, curated, clips),
     }
@@ -160,10 +181,10 @@ def _labels(curated: Curated, names: pa.Array) -> pa.Array:
     """The label of each row. `names` are the classes of the union."""
     rows, all_names = curated.rows, [names]
     labels = rows.class_id.astype(np.int32)
-    for number, source in enumerate(rows.sources.sources.values()):
-        if not source.in_union:
+    for number, source in enumerate(rows.sources.names):
+        if not rows.sources.in_union(source):
             of_source = (rows.source == number) & (rows.release_class_id >= 0)
             labels[of_source] = sum(map(len, all_names)) + rows.release_class_id[of_source]
-            all_names.append(pa.array(source.classes, names.type))
+            all_names.append(pa.array(class_names(source, sources=rows.sources), names.type))
     found = pa.DictionaryArray.from_arrays(pa.array(labels, mask=labels < 0), pa.concat_arrays(all_names))
     return found if len(all_names) == 1 else found.cast(pa.string()).dictionary_encode()

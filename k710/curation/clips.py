@@ -33,7 +33,7 @@ def clips_table(curated: Curated) -> pa.Table:
     columns = {
         "clip_id": names,
         **dict(zip(place.column_names, place.columns, strict=True)),
-        "label": _named(class_id, class_names("k710")),
+        "label": _named(class_id, class_names(sources.union.name, sources=sources)),
         "class_id": _nullable(class_id),
         "other_class_ids": _other_class_ids(rows, class_id),
         "split": _named(curated.split, SPLITS),
@@ -56,7 +56,7 @@ def list_rows(clips: pa.Table, sources: Catalogue = KINETICS) -> pa.Table:
     parts, schema = [], row_schema(sources)
     for source, release in sources.sources.items():
         masks = masks_of(clips, source)
-        to_k710 = np.array([*union_classes_of(release), -1], np.int16)
+        to_union = np.array([*union_classes_of(release, sources), -1], np.int16)
         for split in SPLITS:
             listed = np.flatnonzero(in_splits_of(masks, (split,)))
             if not len(listed):
@@ -69,14 +69,14 @@ def list_rows(clips: pa.Table, sources: Catalogue = KINETICS) -> pa.Table:
                 pa.array(np.zeros(len(listed), np.int32)),
                 *place.columns,
                 pa.array(release_class),
-                pa.array(to_k710[release_class]),
+                pa.array(to_union[release_class]),
             ]
             parts.append(pa.table(columns, schema=schema))
     return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
 
 
 def _other_class_ids(rows: Rows, class_id: npt.NDArray[np.int16]) -> pa.Array:
-    """For each clip, the K710 classes that other train and val rows give it, ascending; null where there are none."""
+    """For each clip, the classes that other train and val rows give it, ascending; null where there are none."""
     contradicts = ~rows.never_in & (rows.class_id != class_id[rows.clip])
     pairs = np.unique(rows.clip[contradicts].astype(np.int64) << 16 | rows.class_id[contradicts])
     counts = np.bincount(pairs >> 16, minlength=len(class_id))

@@ -1,4 +1,4 @@
-"""The rules of Kinetics-710: align, hold out, deduplicate, purge. Pure functions from tables to tables.
+"""The rules of Kinetics-710 and of other unions: align, hold out, deduplicate, purge. Pure functions of tables.
 
 UniFormerV2 (§4, Appendix F) says it in three sentences: merge the training sets and delete repeated videos by YouTube
 ID; remove the testing videos of all releases that leaked into the merged training set; align the labels "by filtering
@@ -16,10 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k710.curation.clip_keys import any_clip_keys, places, plain_clip_keys
 from k710.errors import LabelError, UsageError
 from k710.lists.annotations import AnnotationList
-from k710.lists.labels import Alignment, union_classes_of
-from k710.manifest.clip_ids import ID_SIZE, are_plain, clip_ids
+from k710.lists.labels import Alignment, k710_classes_of, union_classes_of
+from k710.manifest.clip_ids import are_plain
 from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE, OTHER_CLASSES
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS, PRECEDENCE, UNION
@@ -32,14 +33,14 @@ Mask = npt.NDArray[np.bool_]
 LEAK_POLICIES = ("train-purge", "val-purge")
 
 # What becomes of a list row.
-#   kept          its clip is in train or val of K710, and this row is the one that put it there
+#   kept          its clip is in train or val of the union, and this row is the one that put it there
 #   same_clip     another row has the same clip, and that one counts
 #   duplicate_id  another clip of the same video was kept
 #   leaked        the video stands on the other side of train and holdout
-#   unlabelled    the clip stands in test lists alone, which never enter K710
+#   unlabelled    the clip stands in test lists alone, which never enter the union
 #   near_duplicate  it was kept, until `k710 near-duplicates --apply` found its pictures in another clip
 #   malformed     the row could not be read (downloaded lists only; a user's own list is refused)
-#   other_classes  the classes of its source are none of K710's; only where there is such a source
+#   other_classes  the classes of its source are none of the union's; only where there is such a source
 FATES = ("kept", "same_clip", "duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE, "malformed", OTHER_CLASSES)
 
 _SOURCE = pa.dictionary(pa.int8(), pa.string())
@@ -57,7 +58,10 @@ def row_schema(sources: Catalogue) -> pa.Schema:
             ("time_start_s", time),
             ("time_end_s", time),
             ("release_class_id", pa.int16()),  # index in the release's own class order; -1 where the list has no label
-            ("class_id", pa.int16()),  # canonical K710 index; -1 likewise, and where K710 has no such class
+            (
+                "class_id",
+                pa.int16(),
+            ),  # index in the union; -1 likewise, and where the union has no such class
         ]
     )
 
@@ -110,7 +114,7 @@ def _aligned(annotation_list: AnnotationList, alignment: Alignment, sources: Cat
     source, schema = sources[file.source], row_schema(sources)
     to_release = _class_indices(annotation_list, table, labels, source, alignment)
     codes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    to_k710 = np.array([*union_classes_of(source), -1], np.int16)[to_release]
+    to_union = np.array([*union_classes_of(source, sources), -1], np.int16)[to_release]
     return pa.table(
         [
             constant(file.source, sources.names, table.num_rows),
@@ -119,7 +123,7 @@ def _aligned(annotation_list: AnnotationList, alignment: Alignment, sources: Cat
             table["youtube_id"],
             *(table[name].cast(schema.field(name).type) for name in ("time_start_s", "time_end_s")),
             pa.array(to_release[codes]),
-            pa.array(to_k710[codes]),
+            pa.array(to_union[codes]),
         ],
         schema=schema,
     )
@@ -132,7 +136,8 @@ def _class_indices(
     stands for "no label"."""
     path, found = annotation_list.file.path, np.full(len(labels.dictionary) + 1, -1, np.int16)
     own = {name: index for index, name in enumerate(source.classes)}
-    release_index = {} if source.is_own else {k710: index for index, k710 in enumerate(union_classes_of(source))}
+    of_k710 = () if source.is_own else k710_classes_of(source.label_set)
+    release_index = {k710: index for index, k710 in enumerate(of_k710)}
     for code, label in enumerate(labels.dictionary.to_pylist()):
         k710 = None if source.is_own else alignment.find(label)
         index = own.get(label) if source.is_own else release_index.get(-1 if k710 is None else k710)
@@ -183,11 +188,11 @@ class Rows:
     @classmethod
     def sort(cls, rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Rows:
         plain = are_plain(rows["youtube_id"], rows["time_start_s"], rows["time_end_s"])
-        id_head, id_tail_and_span = (_clip_keys if plain else _any_clip_keys)(rows)
+        id_head, id_tail_and_span = (plain_clip_keys if plain else any_clip_keys)(rows)
         rank_of = np.array([policy.rank(name, sources.names) for name in sources.names], np.int8)
         source, split = codes(rows["source"]), codes(rows["split"])
         class_id = rows["release_class_id"].to_numpy()
-        # One number for the standing within a clip: what never enters K710 last, then precedence, then the label's
+        # One number for the standing within a clip: what never enters the union last, then precedence, then the label's
         # place.
         is_out = (split == SPLITS.index("test")).astype(np.int32)
         if outsiders := _outsiders(sources):
@@ -208,7 +213,7 @@ class Rows:
             clip=np.cumsum(new_clip, dtype=np.int32) - np.int32(1),
             video=np.cumsum(new_video, dtype=np.int32) - np.int32(1),
             sources=sources,
-            place=_places(rows, order) if sources.has_fractions else None,
+            place=places(rows, order) if sources.has_fractions else None,
         )
 
     def __len__(self) -> int:
@@ -224,75 +229,20 @@ class Rows:
 
     @property
     def outsiders(self) -> Mask | None:
-        """Which rows are of sources that stand beside K710; None where there are no such sources."""
+        """Which rows are of sources that stand beside the union; None where there are no such sources."""
         outsiders = _outsiders(self.sources)
         return np.isin(self.source, outsiders) if outsiders else None
 
     @property
     def never_in(self) -> Mask:
-        """Which rows cannot put a clip into K710: those of test lists, and of sources that stand beside it."""
+        """Which rows cannot put a clip into the union: those of test lists, and of sources that stand beside it."""
         of_test, outsiders = self.of_splits("test"), self.outsiders
         return of_test if outsiders is None else of_test | outsiders
 
 
 def _outsiders(sources: Catalogue) -> list[int]:
-    """The sources, by their place in the catalogue, whose classes are none of K710's."""
-    return [number for number, source in enumerate(sources.sources.values()) if not source.in_union]
-
-
-def _places(rows: pa.Table, order: npt.NDArray[np.int32]) -> Ints:
-    """For each of the rows in this order its place by video, start and end: names of times with and without fractions
-    do not sort by time."""
-    video = pc.dictionary_encode(rows["youtube_id"].combine_chunks()).indices.to_numpy()[order]
-    start_s, end_s = (rows[name].fill_null(-1).to_numpy()[order] for name in ("time_start_s", "time_end_s"))
-    place = np.empty(len(order), np.int64)
-    place[np.lexsort((np.arange(len(order)), end_s, start_s, video))] = np.arange(len(order))
-    return place
-
-
-def _any_clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """As `_clip_keys`, for IDs and spans of any form: running numbers of the video and of the clip in clip_id order.
-    The clips of one video are neighbours in it (sources/video_ids.py)."""
-    names = clip_ids(rows["youtube_id"], rows["time_start_s"], rows["time_end_s"])
-    found = pc.dictionary_encode(names)
-    by_name = pc.sort_indices(found.dictionary).to_numpy()
-    number = np.empty(len(by_name), np.uint64)
-    number[by_name] = np.arange(len(by_name), dtype=np.uint64)
-    clip = number[found.indices.to_numpy()]
-    first_row = np.empty(len(by_name), np.int64)
-    first_row[clip.astype(np.int64)] = np.arange(len(clip))
-    ids = rows["youtube_id"].take(pa.array(first_row)).combine_chunks()
-    starts = np.ones(len(ids), bool)
-    if len(ids) > 1:
-        starts[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
-    return np.cumsum(starts).astype(np.uint64)[clip.astype(np.int64)], clip
-
-
-def _clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Two numbers per row that sort as its clip_id does: eight bytes of the ID; three more and 20 bits per time."""
-    ids = fixed_width(rows["youtube_id"], ID_SIZE)
-    head = ids[:, :8].copy().view(">u8").ravel().astype(np.uint64)
-    tail = np.zeros((len(ids), 4), np.uint8)
-    tail[:, 1:] = ids[:, 8:]
-    start_s, end_s = (rows[name].to_numpy().astype(np.uint64) for name in ("time_start_s", "time_end_s"))
-    span = start_s << np.uint64(20) | end_s
-    return head, tail.view(">u4").ravel().astype(np.uint64) << np.uint64(40) | span
-
-
-def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
-    """The bytes of a column of strings that all have the same length, one row of bytes each; no copy.
-
-    Raises ValueError for strings of other lengths.
-    """
-    array = column.combine_chunks()
-    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-    if len(array):
-        ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
-        if (row := int(np.argmax(np.diff(ends) != width))) or ends[1] - ends[0] != width:
-            raise ValueError(f"ID {array[row].as_py()!r} has not {width} characters")
-    start = array.offset * width
-    buffer = np.frombuffer(array.buffers()[2] or b"", np.uint8)
-    return buffer[start : start + len(array) * width].reshape(len(array), width)
+    """The sources, by their place in the catalogue, whose classes are none of the union's."""
+    return [number for number, name in enumerate(sources.names) if not sources.in_union(name)]
 
 
 def _changes(keys: Array) -> Mask:
@@ -304,14 +254,23 @@ def _changes(keys: Array) -> Mask:
 
 def hold_out(rows: Rows, policy: Policy) -> Mask:
     """Rows whose video stands on the other side: train rows of held-out videos, or val rows of train videos."""
-    loser, protectors = ("train", policy.holdout) if policy.leak == "train-purge" else ("val", ("train",))
+    purges_train = policy.leak == "train-purge"
+    protectors = _held_out(rows, policy) if purges_train else _of_members(rows, "train")
     protected = np.zeros(rows.num_videos, bool)
-    protected[rows.video[_of_members(rows, *protectors)]] = True
-    return _of_members(rows, loser) & protected[rows.video]
+    protected[rows.video[protectors]] = True
+    return _of_members(rows, "train" if purges_train else "val") & protected[rows.video]
+
+
+def _held_out(rows: Rows, policy: Policy) -> Mask:
+    """Which rows are of lists that train must not meet."""
+    found = _of_members(rows, *policy.holdout)
+    for source, splits in rows.sources.union.holdout.items():
+        found |= (rows.source == rows.sources.names.index(source)) & rows.of_splits(*splits)
+    return found
 
 
 def _of_members(rows: Rows, *splits: str) -> Mask:
-    """Which rows come from these splits of sources that K710 can be made of."""
+    """Which rows come from these splits of sources that the union can be made of."""
     outsiders = rows.outsiders
     return rows.of_splits(*splits) if outsiders is None else rows.of_splits(*splits) & ~outsiders
 
@@ -328,6 +287,15 @@ def winners(rows: Rows, candidates: Mask) -> Ints:
         best = np.minimum.reduceat(rows.rank[index].astype(np.int64) << 32 | place, starts) & 0xFFFFFFFF
         clip_of_video[videos[starts]] = rows.clip[best if rows.place is None else np.argsort(rows.place)[best]]
     return clip_of_video
+
+
+def _of_the_best_source(rows: Rows, candidates: Mask) -> Mask:
+    """Of the members that keep all clips of a video, the candidate rows where no better source has the video."""
+    all_clips = [rows.sources.names.index(name) for name in rows.sources.union.all_clips]
+    best = np.full(rows.num_videos, np.iinfo(np.int8).max, np.int8)
+    np.minimum.at(best, rows.video[candidates], rows.rank[candidates])
+    found: Mask = candidates & np.isin(rows.source, all_clips) & (rows.rank == best[rows.video])
+    return found
 
 
 def first_of_clip(rows: Rows, candidates: Mask) -> Mask:
@@ -357,10 +325,10 @@ class Curated:
 
     rows: Rows
     fate: npt.NDArray[np.int8]  # per row
-    split: npt.NDArray[np.int8]  # per clip: membership in K710, index into SPLITS, -1 for none
+    split: npt.NDArray[np.int8]  # per clip: membership in the union, index into SPLITS, -1 for none
     drop_reason: npt.NDArray[np.int8]  # per clip: index into DROP_REASONS, -1 where it is kept
     kept_clip: Ints  # per clip: the clip in whose favour it was dropped, or -1
-    kept_of_video: Ints  # per video: its clip in K710, or else its held-out test clip, or -1
+    kept_of_video: Ints  # per video: its first clip in the union, or else its held-out clip, or -1
 
 
 def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Curated:
@@ -384,19 +352,21 @@ def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Cur
         candidates = _of_members(sorted_rows, part) & ~leaked
         winner = winners(sorted_rows, candidates)
         is_winner = winner[video] == clip
+        if sources.union.all_clips:
+            is_winner |= _of_the_best_source(sorted_rows, candidates)
         first = first_of_clip(sorted_rows, candidates)
         fate[first & is_winner] = FATES.index("kept")
         fate[first & ~is_winner] = FATES.index("duplicate_id")
-        split[winner[winner >= 0]] = SPLITS.index(part)
+        split[clip[candidates & is_winner]] = SPLITS.index(part)
         # A video is in train or in val, never in both: hold_out saw to that.
         kept_of_video = np.maximum(kept_of_video, winner)
     if policy.leak == "train-purge":
-        # With test lists held out, a train clip may have given way to a test clip, which K710 does not keep either.
-        held_out = winners(sorted_rows, _of_members(sorted_rows, *policy.holdout))
+        # A train clip may have given way to a held-out clip of a test list, or of a source beside the union.
+        held_out = winners(sorted_rows, _held_out(sorted_rows, policy))
         kept_of_video = np.where(kept_of_video >= 0, kept_of_video, held_out)
 
     drop_reason = np.full(num_clips, DROP_REASONS.index("unlabelled"), np.int8)
-    if outsiders is not None:  # of clips that no list of a source of K710 holds
+    if outsiders is not None:  # of clips that no list of a member holds
         alone = np.ones(num_clips, bool)
         alone[clip[~outsiders]] = False
         drop_reason[clip[(fate == FATES.index(OTHER_CLASSES)) & alone[clip]]] = DROP_REASONS.index(OTHER_CLASSES)

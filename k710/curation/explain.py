@@ -1,4 +1,4 @@
-"""One clip's whole story in words: what each release says of it, what K710 made of it, and by which rule."""
+"""One clip's whole story in words: what each source says of it, what the union made of it, and by which rule."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _clip_story(
         says = "without a label" if label < 0 else f"{class_names(source, sources=sources)[label]!r} (class {label})"
         yield f"  {sources[source].title} {SPLITS[rows.split[row]]}: {says}"
         yield f"    {fate}: {_why(fate, clip, kept, recipe, near, sources)}"
-    yield f"  K710: {_verdict(clip)}"
+    yield f"  {sources.union.short_title}: {_verdict(clip)}"
     yield from _labels_that_lost(clip, recipe, sources)
 
 
@@ -141,11 +141,12 @@ def _labels_that_lost(clip: dict[str, Any], recipe: CurationRecipe, sources: Cat
     own is a second label.
     """
     by_release = {
-        union_classes_of(release)[clip[class_id_name(name)]]
+        union_classes_of(release, sources)[clip[class_id_name(name)]]
         for name, release in sources.sources.items()
         if clip[class_id_name(name)] is not None and clip[split_name(name)] != "test"
     }
-    lost = {index: repr(class_names("k710")[index]) for index in clip["other_class_ids"] or ()}
+    names = class_names(sources.union.name, sources=sources)
+    lost = {index: repr(names[index]) for index in clip["other_class_ids"] or ()}
     if between := ", ".join(name for index, name in lost.items() if index in by_release):
         yield f"    lists disagree on its label; {between} lost to {clip['label']!r} ({_label_rule(recipe)})"
     if within := ", ".join(name for index, name in lost.items() if index not in by_release):
@@ -175,12 +176,23 @@ def _why(
             return f"{kept} of the same video was preferred {rule}, and then left out as a near-duplicate"
         return f"{kept} of the same video was kept {rule}"
     if fate == OTHER_CLASSES:
-        return "the classes of this source are none of K710's"
+        return f"the classes of this source are none of {sources.union.short_title}'s"
     if fate == "unlabelled":
-        return "it stands in test lists alone, which never enter K710"
+        return f"it stands in test lists alone, which never enter {sources.union.short_title}"
     if recipe.leak_policy == "val-purge":
         return "the video is in a train list, and val-purge removes such videos from val"
+    if sources.union.holdout:
+        return f"the video is in a list that train must not meet ({_held_out_in(clip, kept_clip, recipe, sources)})"
     return f"the video is in a {' or '.join(recipe.holdout)} list, which train must not meet"
+
+
+def _held_out_in(
+    clip: dict[str, Any], kept_clip: dict[str, Any] | None, recipe: CurationRecipe, sources: Catalogue
+) -> str:
+    """Those of the held-out lists that hold the clip, or the one in whose favour it was left out."""
+    held_out = sources.held_out(recipe.holdout)
+    found = [one for of in (clip, kept_clip or {}) for one in lists_of(of) if one in held_out]
+    return ", ".join(f"{sources[source].title} {split}" for source, split in dict.fromkeys(found))
 
 
 def _clip_rule(clip: dict[str, Any], kept: dict[str, Any] | None, recipe: CurationRecipe, sources: Catalogue) -> str:
@@ -188,7 +200,7 @@ def _clip_rule(clip: dict[str, Any], kept: dict[str, Any] | None, recipe: Curati
 
     def best(of: dict[str, Any]) -> str | None:
         split = kept and kept["split"]
-        named = [name for name, one in sources.sources.items() if one.in_union and of[split_name(name)] == split]
+        named = [name for name in sources.members if of[split_name(name)] == split]
         return min(named, key=lambda name: recipe.policy.rank(name, sources.names), default=None)
 
     release = best(kept) if kept and kept["split"] else None

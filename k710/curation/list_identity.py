@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curation.curate import fixed_width
+from k710.curation.clip_keys import fixed_width
 from k710.manifest.clip_ids import ID_SIZE
 from k710.manifest.listings import masks_of, sources_in
 from k710.manifest.memberships import in_splits_of

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from k710.curation.curate import Rows, list_and_clip
+from k710.lists.labels import class_names
 from k710.sources.source import SPLITS
 
 OWN_CONFLICTS = "labels_in_one_list"  # in a build's counts, where there are any
@@ -30,6 +31,7 @@ def own_label_conflicts(rows: Rows, clip_ids: pa.ChunkedArray) -> list[dict[str,
     for key in several[counts > 1].tolist():
         clip, place = divmod(key, len(rows.sources.names) * len(SPLITS))
         source, split = rows.sources.names[place // len(SPLITS)], SPLITS[place % len(SPLITS)]
-        labels = [rows.sources[source].classes[label] for label in pairs[1][pairs[0] == key].tolist()]
+        names = class_names(source, sources=rows.sources)
+        labels = [names[label] for label in pairs[1][pairs[0] == key].tolist()]
         found.append({"clip_id": clip_ids[clip].as_py(), "source": source, "split": split, "labels": labels})
     return found

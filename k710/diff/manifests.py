@@ -86,42 +86,50 @@ class Difference:
 
 
 def diff_manifests(
-    a: Manifest, b: Manifest, *, view: str = "k710", store_a: Store | None = None, store_b: Store | None = None
+    a: Manifest, b: Manifest, *, view: str | None = None, store_a: Store | None = None, store_b: Store | None = None
 ) -> Difference:
     """`diff` of two manifests or two versions of one, optionally with their stores.
 
-    Raises UsageError for an unknown view, ManifestError and StoreError for damage.
+    `view`: by default the union of A. Raises UsageError for a view that one of them does not have, ManifestError and
+    StoreError for damage.
     """
+    view = a.catalogue.check_view(view)
+    for manifest in (a, b):
+        if view not in manifest.catalogue.views:
+            raise UsageError(f"{manifest.path}: unknown view {view!r}; known: {', '.join(manifest.catalogue.views)}")
     tables = [manifest.read_clips(columns_of(view, manifest.catalogue)) for manifest in (a, b)]
     names = [manifest.class_names(view) for manifest in (a, b)]
     if names[0] != names[1]:
         raise UsageError(f"{view} has other classes in {a.path} than in {b.path}; their clips cannot be compared")
     media = [store and store.best_rows(MEDIA_COLUMNS) for store in (store_a, store_b)]
-    return diff(*tables, view=view, names=names[0], media_a=media[0], media_b=media[1])
+    return diff(
+        *tables, view=view, listing=a.catalogue.listing(view), names=names[0], media_a=media[0], media_b=media[1]
+    )
 
 
 def columns_of(view: str, sources: Catalogue = KINETICS) -> tuple[str, ...]:
     """The columns of the clips table that `diff` reads. Raises UsageError for an unknown view."""
     sources.check_view(view)
-    of_view = tuple(name for name in view_columns(view) if not name.startswith("time_"))
-    return (*of_view, "drop_reason", "kept_clip_id") if view == UNION.name else of_view
+    of_view = tuple(name for name in view_columns(view, sources) if not name.startswith("time_"))
+    return (*of_view, "drop_reason", "kept_clip_id") if view == sources.union.name else of_view
 
 
 def diff(
     a: pa.Table,
     b: pa.Table,
     *,
-    view: str = "k710",
+    view: str = UNION.name,
+    listing: str | None = None,
     names: tuple[str, ...] | None = None,
     media_a: pa.Table | None = None,
     media_b: pa.Table | None = None,
 ) -> Difference:
     """The difference of two clips tables (`columns_of` the view) and of their media rows (media.MEDIA_COLUMNS).
 
-    `names` are the classes of the view, by default those that k710 knows. Media are compared only if both sides have
-    media rows. Labels are compared by class, and only for clips in a split.
+    `listing` (manifest/listings.py) and `names`, the classes of the view, are by default those that k710 knows. Media
+    are compared only if both sides have media rows. Labels are compared by class, and only for clips in a split.
     """
-    pairs = pair(a, b, view=view)
+    pairs = pair(a, b, listing=KINETICS.listing(view) if listing is None else listing)
     change = _change_of(pairs)
     same_video = _same_video(pairs)
     names = class_names(view) if names is None else names
@@ -231,7 +239,8 @@ def _groups(pairs: Pairs, *, with_labels: bool, names: tuple[str, ...]) -> list[
 def settings_that_differ(a: Manifest, b: Manifest) -> dict[str, tuple[Any, Any]]:
     """The differences between the recipes and lists of two builds: key → values of A and B, None if a side has none.
 
-    The keys are those of the recipe, `synonym NAME` for each synonym of the user, `k400 train` and so on for each list
+    The keys are those of the recipe, `union's FILE` for each file that describes a union of the user's own, `synonym
+    NAME` for each synonym of the user, `k400 train` and so on for each list
     (its rows and SHA-256), and `k710` for the version of k710.
     """
     sides = [_settings(manifest) for manifest in (a, b)]
@@ -250,6 +259,7 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
             for entry in about["sources"]
         }
         synonyms = {f"synonym {name}": str(label) for name, label in about.get("synonyms", {}).items()}
-        return {**about["recipe"], **synonyms, **lists, "k710": about["tools"]["k710"]}
+        union = {f"union's {one['file']}": f"SHA-256 {str(one['sha256'])[:16]}" for one in about.get("union_files", ())}
+        return {**about["recipe"], **union, **synonyms, **lists, "k710": about["tools"]["k710"]}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ManifestError(f"{manifest.path}: dataset.json is damaged: {error!r}") from None

@@ -10,9 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.manifest.listings import classes_in, is_listed, split_name
+from k710.manifest.listings import UNION_LISTING, classes_in, is_listed, split_name
 from k710.manifest.memberships import Masks, in_splits_of, mask_of
-from k710.sources.known import UNION
 from k710.sources.source import SPLITS
 
 NOT_LISTED = "not_listed"
@@ -122,13 +121,13 @@ class Pairs:
         }
 
 
-def pair(a: pa.Table, b: pa.Table, *, view: str) -> Pairs:
-    """Match two clips tables in a view. In the view of a release, a clip that the release does not list is
-    NOT_LISTED."""
-    tables = [_listed(table, view) for table in (a, b)]
-    names = sorted({name for table in tables for name in _names(table, view)})
+def pair(a: pa.Table, b: pa.Table, *, listing: str) -> Pairs:
+    """Match two clips tables in a listing (manifest/listings.py). In that of a source, a clip that the source does not
+    list is NOT_LISTED."""
+    tables = [_listed(table, listing) for table in (a, b)]
+    names = sorted({name for table in tables for name in _names(table, listing)})
     places = tuple(dict.fromkeys([NOT_LISTED, *SPLITS, *names]))
-    one, other = (_side(table, view, places) for table in tables)
+    one, other = (_side(table, listing, places) for table in tables)
     match = pc.index_in(one.clip_id, value_set=other.clip_id)
     row_b = match.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     unmatched = np.ones(len(other.clip_id), bool)
@@ -149,21 +148,21 @@ def _masks(places: tuple[str, ...]) -> Masks:
     return np.array([mask_of(name) for name in places], np.uint8)
 
 
-def _listed(table: pa.Table, view: str) -> pa.Table:
-    return table if view == UNION.name else table.filter(is_listed(table, view))
+def _listed(table: pa.Table, listing: str) -> pa.Table:
+    return table if listing == UNION_LISTING else table.filter(is_listed(table, listing))
 
 
-def _names(table: pa.Table, view: str) -> list[str]:
-    columns = [table[split_name(view)], *([table["drop_reason"]] if view == UNION.name else [])]
+def _names(table: pa.Table, listing: str) -> list[str]:
+    columns = [table[split_name(listing)], *([table["drop_reason"]] if listing == UNION_LISTING else [])]
     return [name for column in columns for chunk in column.chunks for name in chunk.dictionary.to_pylist()]
 
 
-def _side(table: pa.Table, view: str, places: tuple[str, ...]) -> Side:
-    place = _codes(table[split_name(view)], places)
+def _side(table: pa.Table, listing: str, places: tuple[str, ...]) -> Side:
+    place = _codes(table[split_name(listing)], places)
     if "drop_reason" in table.column_names:
         place = np.maximum(place, _codes(table["drop_reason"], places))
     masks = _masks(places)[place]
-    classes = np.stack([classes_in(table, view, split, masks) for split in SPLITS])
+    classes = np.stack([classes_in(table, listing, split, masks) for split in SPLITS])
     kept = _one_array(table["kept_clip_id"]) if "kept_clip_id" in table.column_names else None
     return Side(_one_array(table["clip_id"]), _one_array(table["youtube_id"]), place, classes, kept)
 

@@ -11,7 +11,7 @@ import numpy as np
 from k710.doubts.confident import contradictions
 from k710.errors import UsageError
 from k710.evaluation.files import Written
-from k710.lists.labels import LABEL_SETS, k710_classes_of, union_classes_of
+from k710.lists.labels import union_classes_of_view
 from k710.loading.clip_index import NO_CLASS
 from k710.manifest.pairs import read_pairs
 from k710.manifest.read import Manifest
@@ -68,7 +68,7 @@ class Doubts:
 
 
 def find_doubts(manifest: Manifest, predictions: Sequence[tuple[Path, Written]] = ()) -> Doubts:
-    """What contradicts the Kinetics-710 labels of a manifest's clips.
+    """What contradicts the labels of a manifest's union.
 
     `predictions`: evaluations of k710 on clips of this manifest, of any view; clips that the manifest does not label
     are passed over. Raises UsageError for an evaluation of a view that the manifest lacks, ManifestError for damage.
@@ -115,7 +115,7 @@ def _of_models(
         if not isinstance(view, str):
             raise UsageError(f"{path}: its record does not say which view it is of")
         sources.check_view(view)
-        union = np.array(k710_classes_of(view) if view in LABEL_SETS else union_classes_of(sources[view]), np.int64)
+        union = np.array(union_classes_of_view(view, sources), np.int64)
         if written.scores.shape[1] != len(union):
             raise UsageError(f"{path}: has {written.scores.shape[1]} classes, {view} has {len(union)}")
         if len(written.class_ids) and not NO_CLASS <= written.class_ids.min() <= written.class_ids.max() < len(union):

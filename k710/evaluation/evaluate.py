@@ -205,4 +205,4 @@ def common(evaluation: Evaluation, clip_ids: Iterable[str]) -> Evaluation:
 
 
 def _view(manifest: Manifest, name: str) -> pa.Table:
-    return view(manifest.read_clips(view_columns(name)), name, manifest.catalogue)
+    return view(manifest.read_clips(view_columns(name, manifest.catalogue)), name, manifest.catalogue)

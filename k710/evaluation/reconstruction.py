@@ -34,7 +34,9 @@ def open_reconstructing(path: Path, *, num_frames: int | None = None, size_px: i
     return body
 
 
-def shown_clips(body: Body, manifest: Manifest, media: Media, *, view: str, split: str, seed: int) -> ClipDataset:
+def shown_clips(
+    body: Body, manifest: Manifest, media: Media, *, view: str | None, split: str, seed: int
+) -> ClipDataset:
     """The clips of a split, whatever it is, as the model sees them in an evaluation: one centre view of each."""
     options = ClipOptions(num_frames=body.config.num_frames, seed=seed, **body.sampling.options())
     return media.dataset(manifest, options, view=view, split=split, training=False)

@@ -114,7 +114,9 @@ def _train_videos(manifest: Manifest, content_hash: str, of_view: str) -> list[s
         trained = manifest if content_hash == manifest.content_hash else None
         opened = trained or open_manifest(manifest.path, version=content_hash)
         opened.catalogue.check_view(of_view)
-        table = split_of(view(opened.read_clips(view_columns(of_view)), of_view, opened.catalogue), "train")
+        table = split_of(
+            view(opened.read_clips(view_columns(of_view, opened.catalogue)), of_view, opened.catalogue), "train"
+        )
     except (ManifestError, UsageError):
         return None
     return list(pc.unique(table["youtube_id"]).to_pylist())

@@ -14,7 +14,7 @@ from k710.errors import ManifestError, UsageError
 from k710.export.card_facts import CardFacts, card_facts
 from k710.maintenance.status import SplitStatus, status
 from k710.manifest.read import Manifest
-from k710.sources.known import UNION
+from k710.sources.catalogue import Catalogue
 from k710.sources.source import Source
 from k710.storage.storage import held, replacing
 from k710.store.store import Store
@@ -82,13 +82,13 @@ def write_card(path: Path, text: str, *, force: bool = False) -> None:
 
 def _header(facts: CardFacts, rows: int, data_files: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "pretty_name": UNION.title,
+        "pretty_name": facts.catalogue.union.title,
         "license": "other",
         "license_name": "annotations-cc-by-4.0-videos-of-their-owners",
         "language": ["en"],
         "task_categories": ["video-classification"],
         "size_categories": [next((name for limit, name in _SIZES if rows < limit), "10M<n<100M")],
-        "tags": [*UNION.tags, "action-recognition", "video", *facts.recipe.sources],
+        "tags": [*facts.catalogue.union.tags, "action-recognition", "video", *facts.recipe.sources],
         "configs": [{"config_name": "default", "data_files": data_files}],
     }
 
@@ -111,16 +111,27 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _what_it_is(facts: CardFacts) -> str:
     titles = ", ".join(_title(facts.catalogue[source]) for source in facts.recipe.sources)
-    sides = " and ".join(f"{count:,} {split}" for split, count in facts.counts[UNION.name].items()) or "no"
-    classes = UNION.paper_classes
-    return f"""# {UNION.title}
+    union, title = facts.catalogue.union, plain_title(facts.catalogue)
+    sides = " and ".join(f"{count:,} {split}" for split, count in facts.counts[union.name].items()) or "no"
+    classes = len(union.classes) or union.paper_classes
+    what = "Clips of videos with a label each, as annotation: ID, span in seconds" if union.is_own else _OF_KINETICS
+    several = f" Of {', '.join(union.all_clips)} all clips of a video are in it." if union.all_clips else ""
+    return f"""# {title}
 
-Clips of YouTube videos with a human action each, as annotation: YouTube ID, span in seconds, one of {classes} classes.
+{what}, one of {classes} classes.
 Made by `k710` from the annotation lists of {titles}: one clip per video, no video in both train and val, labels
-aligned. {UNION.title} has {sides} clips of {facts.classes:,} classes here. The manifest's table holds
+aligned.{several} {title} has {sides} clips of {facts.classes:,} classes here. The manifest's table holds
 {facts.rows:,} clips, those that were left out and why among them.
 
 Content hash (SHA-256 over the rows): `{_hexadecimal(facts.content_hash)}`"""
+
+
+_OF_KINETICS = "Clips of YouTube videos with a human action each, as annotation: YouTube ID, span in seconds"
+
+
+def plain_title(sources: Catalogue) -> str:
+    """The title of the union; of an own one, what the user says."""
+    return plain(sources.union.title) if sources.union.is_own else sources.union.title
 
 
 def _title(source: Source) -> str:
@@ -164,9 +175,10 @@ View `{exported.view}`, {part}; class indices in the order {order}. {media}
 def _counts(facts: CardFacts) -> str:
     splits = list(dict.fromkeys(split for counts in facts.counts.values() for split in counts))
     rows = [[view, *(counts.get(split, "") for split in splits)] for view, counts in facts.counts.items()]
+    one = "a source" if facts.catalogue.union.is_own else "a release"
     return f"""## Clips by view and split
 
-`k710` is the curated dataset; a release is what its lists say, untouched by curation.
+`{facts.catalogue.union.name}` is the curated dataset; {one} is what its lists say, untouched by curation.
 
 {_table(["view", *splits], rows)}"""
 
@@ -214,6 +226,9 @@ $ {facts.build_command()}
 {_table(["list", "rows", "rows left out", "SHA-256", "from"], lists)}""",
         *map(plain, facts.list_warnings),
     ]
+    if facts.union_files:
+        files = _table(["file of the union", "SHA-256"], facts.union_files.items())
+        parts.append(f"`{facts.catalogue.union.name}.yaml` is the file of the union:\n\n{files}")
     if facts.synonyms:
         rows = facts.synonyms.items()
         parts.append(f"`synonyms.csv` has the columns name,label and these rows:\n\n{_table(['name', 'label'], rows)}")
@@ -223,22 +238,30 @@ $ {facts.build_command()}
 def _left_out(facts: CardFacts) -> str:
     recipe = facts.recipe
     rows = [[reason, clips, meaning] for reason, (clips, meaning) in facts.reasons.items()]
+    ones = "sources" if facts.catalogue.union.is_own else "releases"
+    held_out = f"{', '.join(recipe.holdout)}{_more_held_out(facts)}"
     policy = f"""## What was left out, and why
 
-Leak policy {recipe.leak_policy}, holdout {", ".join(recipe.holdout)}. Of several releases that have a video the first
+Leak policy {recipe.leak_policy}, holdout {held_out}. Of several {ones} that have a video the first
 of {plain(", ".join(recipe.precedence))} wins."""
     return f"{policy}\n\n{_table(['drop reason', 'clips', 'meaning'], rows)}" if rows else policy
 
 
+def _more_held_out(facts: CardFacts) -> str:
+    held = facts.catalogue.union.holdout
+    return "".join(f", and {' and '.join(splits)} of {name}" for name, splits in held.items())
+
+
 def _labels(facts: CardFacts) -> str:
     rows = [[one.synonym.name, one.synonym.label, one.release, one.clips, one.synonym.doubt] for one in facts.doubts]
+    name = facts.catalogue.union.short_title
     if not rows:
         return ""
     return f"""## Label doubts
 
 Names that differ between the releases are joined by published synonyms. Of these the meanings may differ:
 
-{_table(["name in the release", "K710 class", "release", "clips in K710", "doubt"], rows)}"""
+{_table(["name in the release", f"{name} class", "release", f"clips in {name}", "doubt"], rows)}"""
 
 
 def _licence(facts: CardFacts) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from k710.curation.attrition import list_warnings
 from k710.curation.build import CurationRecipe, recipe_of
 from k710.errors import ManifestError
-from k710.lists.labels import Synonym, class_names, published_synonyms
+from k710.lists.labels import Synonym, class_names, published_synonyms, union_classes_of
 from k710.manifest.listings import class_id_name, class_ids_of, is_in, split_name
 from k710.manifest.read import Manifest
 from k710.sources.catalogue import Catalogue
-from k710.sources.known import KINETICS, KNOWN_SOURCES, UNION
+from k710.sources.known import KINETICS, KNOWN_SOURCES
 from k710.sources.source import SPLITS
 
 # What `k710 build` itself drops clips for; whatever else stands in the column was decided by a later step.
@@ -25,8 +25,8 @@ _REASONS_OF_BUILD = ("duplicate_id", "leaked", "unlabelled", "other_classes")
 _REASONS = {
     "duplicate_id": "another clip of the same video was kept",
     "leaked": "the video stands on the other side of train and holdout",
-    "unlabelled": "in test lists alone, which never enter K710",
-    "other_classes": "in lists of a source whose classes are none of K710's",
+    "unlabelled": "in test lists alone, which never enter {union}",
+    "other_classes": "in lists of a source whose classes are none of {union}'s",
     "near_duplicate": "repeats what a clip of another video shows, which was kept (`k710 near-duplicates --apply`)",
 }
 
@@ -44,7 +44,7 @@ class ListFacts:
 
 @dataclass(frozen=True)
 class DoubtFacts:
-    """A published synonym whose meaning may differ, and the K710 clips that got their label by it."""
+    """A published synonym whose meaning may differ, and the union's clips that got their label by it."""
 
     synonym: Synonym
     release: str
@@ -58,7 +58,7 @@ class CardFacts:
     content_hash: str
     rows: int
     counts: dict[str, dict[str, int]]  # view, split: clips
-    classes: int  # of K710's clips
+    classes: int  # of the union's clips
     reasons: dict[str, tuple[int, str]]  # drop reason: clips, and what it means
     lists: tuple[ListFacts, ...]
     list_warnings: tuple[str, ...]  # lists that are not whole, or another release's
@@ -68,6 +68,7 @@ class CardFacts:
     doubts: tuple[DoubtFacts, ...]
     clips_files: tuple[str, ...]
     catalogue: Catalogue = KINETICS
+    union_files: dict[str, str] = field(default_factory=dict)  # of an own union: its files, and their SHA-256
 
     @property
     def is_as_built(self) -> bool:
@@ -82,7 +83,9 @@ class CardFacts:
 
     def build_command(self, out: str = "manifests/k710") -> str:
         """The command that makes the same rows of the same lists."""
-        recipe = self.recipe
+        recipe, union = self.recipe, self.catalogue.union
+        if union.is_own:
+            return f"k710 build --union {union.name}.yaml --annotations LISTS --out {shlex.quote(out)}"
         options = {
             "--sources": ",".join(f"{name}=PATH" if self.catalogue[name].is_own else name for name in recipe.sources),
             "--splits": ",".join(recipe.splits),
@@ -101,7 +104,7 @@ class CardFacts:
 def card_facts(manifest: Manifest) -> CardFacts:
     """Read a manifest's facts. Raises ManifestError or RecipeError where dataset.json does not hold what a build
     writes."""
-    about = manifest.about
+    about, catalogue = manifest.about, manifest.catalogue
     recipe = recipe_of(manifest)
     try:
         lists = tuple(_list_facts(entry) for entry in about["sources"])
@@ -114,22 +117,27 @@ def card_facts(manifest: Manifest) -> CardFacts:
     columns = ["class_id", "split", "drop_reason"]
     columns += [name for source in recipe.sources for name in (split_name(source), class_id_name(source))]
     clips = manifest.read_clips(columns)
-    reasons = _value_counts(clips["drop_reason"])
+    reasons, views = _value_counts(clips["drop_reason"]), (catalogue.union.name, *recipe.sources)
     return CardFacts(
         content_hash=manifest.checked_content_hash(),
         rows=clips.num_rows,
-        counts={view: _split_counts(clips, view) for view in (UNION.name, *recipe.sources)},
+        counts={view: _split_counts(clips, catalogue.listing(view)) for view in views},
         classes=pc.count_distinct(clips["class_id"].filter(pc.is_valid(clips["split"]))).as_py(),
-        reasons={name: (reasons[name], _REASONS.get(name, "decided after the build")) for name in sorted(reasons)},
+        reasons={name: (reasons[name], _reason(name, catalogue)) for name in sorted(reasons)},
         lists=lists,
         list_warnings=warnings,
         recipe=recipe,
         synonyms=synonyms,
         tools=tools,
-        doubts=tuple(_doubts(clips, recipe)),
+        doubts=tuple(_doubts(clips, recipe, catalogue)),
         clips_files=tuple(entry["file"] for entry in about["clips"]),
-        catalogue=manifest.catalogue,
+        catalogue=catalogue,
+        union_files={str(one["file"]): str(one["sha256"]) for one in about.get("union_files", ())},
     )
+
+
+def _reason(name: str, catalogue: Catalogue) -> str:
+    return _REASONS.get(name, "decided after the build").format(union=catalogue.union.short_title)
 
 
 def _list_facts(entry: dict[str, Any]) -> ListFacts:
@@ -147,17 +155,19 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in counted if entry["values"] is not None}
 
 
-def _split_counts(clips: pa.Table, view: str) -> dict[str, int]:
-    counts = {split: int(np.count_nonzero(is_in(clips, (view,), (split,)))) for split in SPLITS}
+def _split_counts(clips: pa.Table, listing: str) -> dict[str, int]:
+    counts = {split: int(np.count_nonzero(is_in(clips, (listing,), (split,)))) for split in SPLITS}
     return {split: count for split, count in counts.items() if count}
 
 
-def _doubts(clips: pa.Table, recipe: CurationRecipe) -> list[DoubtFacts]:
-    found = []
+def _doubts(clips: pa.Table, recipe: CurationRecipe, catalogue: Catalogue) -> list[DoubtFacts]:
+    """The doubtful synonyms by which clips of the union got their label."""
+    found, union_names = [], class_names(catalogue.union.name, sources=catalogue)
     for synonym in published_synonyms():
         for source in (name for name in recipe.sources if synonym.doubt and name in KNOWN_SOURCES):
-            names = class_names(source)
-            if synonym.name in names:
+            names, to_union = class_names(source), union_classes_of(KNOWN_SOURCES[source], catalogue)
+            index = to_union[names.index(synonym.name)] if synonym.name in names else -1
+            if index >= 0 and union_names[index] == synonym.label:
                 own = pc.equal(class_ids_of(clips, source), names.index(synonym.name))
                 clips_of_it = pc.sum(pc.and_kleene(own, pc.is_valid(clips["split"]))).as_py() or 0
                 found.append(DoubtFacts(synonym, KNOWN_SOURCES[source].title, clips_of_it))

@@ -23,7 +23,6 @@ from k710.export.card_facts import CardFacts, card_facts
 from k710.export.responsible_ai import joined_fields, responsible_ai
 from k710.export.stated import Stated
 from k710.manifest.read import Manifest
-from k710.sources.known import UNION
 
 CROISSANT = "croissant.json"
 _CONFORMS_TO = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
@@ -104,7 +103,7 @@ def manifest_croissant(manifest: Manifest, stated: Stated, *, base_url: str = ""
     The table's address is relative to the manifest's folder, or below `base_url`. Raises ManifestError for a manifest
     whose rows or files are not those that dataset.json lists, and the errors of `card_facts`.
     """
-    facts = card_facts(manifest)
+    facts, union = card_facts(manifest), manifest.catalogue.union
     entries = manifest.about["clips"]
     if len(entries) != 1:
         raise ManifestError(f"{manifest.path}: has {len(entries)} clips files; Croissant describes a table of one")
@@ -114,7 +113,7 @@ def manifest_croissant(manifest: Manifest, stated: Stated, *, base_url: str = ""
         raise ManifestError(
             f"{manifest.path / entry['file']}: SHA-256 {table.sha256}, dataset.json has {entry['sha256']}"
         )
-    names = {view: manifest.class_names(view) for view in (UNION.name, *facts.recipe.sources)}
+    names = {view: manifest.class_names(view) for view in (union.name, *facts.recipe.sources)}
     return croissant(facts, [table], names, stated)
 
 
@@ -154,13 +153,13 @@ def croissant(
     about = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "name": UNION.title,
+        "name": facts.catalogue.union.title,
         "description": description,
         "conformsTo": _CONFORMS_TO,
         "license": _licences(facts),
         "usageInfo": "The videos belong to the people who uploaded them. No licence to them is given here.",
         "citeAs": "\n".join(facts.catalogue.citations(facts.recipe.sources)),
-        "keywords": [*UNION.tags, "action recognition", "video", *facts.recipe.sources],
+        "keywords": [*facts.catalogue.union.tags, "action recognition", "video", *facts.recipe.sources],
         "inLanguage": "en",
         "isBasedOn": [_source_list(one) for one in facts.lists],
         **stated.properties,

@@ -39,7 +39,7 @@ def export_fiftyone(
     manifest: Manifest,
     out: Path,
     *,
-    view_name: str = "k710",
+    view_name: str | None = None,
     dialect: str = "canonical",
     splits: tuple[str, ...] = (),
     template: str = DEFAULT_TEMPLATE,
@@ -56,7 +56,7 @@ def export_fiftyone(
     that the file exists; a relative path starts at `out`. Raises the errors of `lists.export`, and FetchError for a
     folder with none of the clips.
     """
-    fields = check_template(template)
+    fields, view_name = check_template(template), manifest.catalogue.check_view(view_name)
     table = view(manifest.clips, view_name, manifest.catalogue, dialect=dialect) if chosen is None else chosen
     parts = split_parts(table, splits)
     for part in parts.values() if videos is None and fields & {"label", "label_", "class_id"} else ():

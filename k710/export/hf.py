@@ -22,7 +22,6 @@ from k710.export.lists import check_out, held_folder, split_parts, write_files
 from k710.manifest.listings import class_ids_of, split_name
 from k710.manifest.read import Manifest
 from k710.manifest.views import names_in, view
-from k710.sources.known import UNION
 from k710.storage.storage import new_folder
 from k710.store.store import Store
 
@@ -44,7 +43,7 @@ def export_hf(
     manifest: Manifest,
     out: Path,
     *,
-    view_name: str = "k710",
+    view_name: str | None = None,
     dialect: str = "canonical",
     splits: tuple[str, ...] = (),
     store: Store | None = None,
@@ -58,14 +57,14 @@ def export_hf(
     """Write a view, or the `chosen` clips of it (selection.py), as a dataset folder; returns rows by split.
 
     Columns: clip_id, youtube_id, time_start_s, time_end_s, and `label`, a ClassLabel of the view's names in the order
-    of the dialect (null in lists without labels). View k710 also has {release}_split and {release}_label for each
-    release of the manifest. With a store, there are the columns of MEDIA, null for a clip that is not settled. Every
-    clip of the split has a row, fetched or not. With `media`, there is also the column `video` with the clip's video
-    from the store, of the feature Video, and the files of a split are numbered; then no croissant.json is written.
-    `on_progress(done, total)` counts these videos. `card_of` makes README.md from the rows by split, and `croissant_of`
-    makes croissant.json from the Parquet files by split. Raises UsageError for an unknown view or dialect, or a split
-    without clips; ManifestError for a folder that is a manifest, or an existing file without `force`; StoreError for a
-    damaged store, and for videos that are not there or have no room.
+    of the dialect (null in lists without labels). The view of the union also has {source}_split and {source}_label for
+    each source of the manifest. With a store, there are the columns of MEDIA, null for a clip that is not settled.
+    Every clip of the split has a row, fetched or not. With `media`, there is also the column `video` with the clip's
+    video from the store, of the feature Video, and the files of a split are numbered; then no croissant.json is
+    written. `on_progress(done, total)` counts these videos. `card_of` makes README.md from the rows by split, and
+    `croissant_of` makes croissant.json from the Parquet files by split. Raises UsageError for an unknown view or
+    dialect, or a split without clips; ManifestError for a folder that is a manifest, or an existing file without
+    `force`; StoreError for a damaged store, and for videos that are not there or have no room.
     """
     tables, features = view_tables(manifest, view_name, dialect=dialect, splits=splits, store=store, chosen=chosen)
     counts = {split: table.num_rows for split, table in tables.items()}
@@ -87,7 +86,7 @@ def export_hf(
 
 def view_tables(
     manifest: Manifest,
-    view_name: str,
+    view_name: str | None,
     *,
     dialect: str,
     splits: tuple[str, ...],
@@ -96,10 +95,10 @@ def view_tables(
 ) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     """The rows of a view, or of the `chosen` clips of it, by split, with the columns that export_hf describes; and
     these columns as `datasets` names their kinds. Raises UsageError and StoreError as export_hf."""
-    clips = manifest.clips
+    clips, view_name = manifest.clips, manifest.catalogue.check_view(view_name)
     table = view(clips, view_name, manifest.catalogue, dialect=dialect) if chosen is None else chosen
     parts = split_parts(table, splits)
-    releases = manifest.sources if view_name == UNION.name else ()
+    releases = manifest.sources if view_name == manifest.catalogue.union.name else ()
     stored = None if store is None else store.best_rows(("clip_id", *MEDIA)).combine_chunks()
     time = str(clips.schema.field("time_start_s").type).replace("double", "float64")
     names_of = partial(_names_of, manifest, dialect)
@@ -163,8 +162,7 @@ def _check_other_parts(out: Path, splits: Iterable[str], parts: Iterable[str], *
 
 def _names_of(manifest: Manifest, dialect: str, view: str) -> tuple[str, ...]:
     """The class names of a view in the dialect; a source that the manifest describes has one order."""
-    own = view in manifest.catalogue.sources and manifest.catalogue[view].is_own
-    return manifest.class_names(view, "canonical" if own else dialect)
+    return manifest.class_names(view, "canonical" if manifest.catalogue.is_own(view) else dialect)
 
 
 def _of_releases(

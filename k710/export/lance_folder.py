@@ -33,7 +33,7 @@ def export_lance(
     manifest: Manifest,
     out: Path,
     *,
-    view_name: str = "k710",
+    view_name: str | None = None,
     dialect: str = "canonical",
     splits: tuple[str, ...] = (),
     store: Store | None = None,

@@ -53,14 +53,18 @@ def responsible_ai(facts: CardFacts) -> dict[str, list[str]]:
         if _has_kinetics_400(facts)
         else [],
         "dataBiases": _biases(facts),
-        "dataUseCases": [
-            f"Training and evaluation of models that classify human actions in video. {UNION.title} is a training set "
-            "of UniFormerV2 (arXiv:2211.09552) and VideoMAE V2 (arXiv:2303.16727)."
-        ],
+        "dataUseCases": [f"Training and evaluation of models that classify human actions in video.{_used_by(facts)}"],
         "dataLimitations": _limitations(facts),
         "personalSensitiveInformation": _persons(facts),
     }
     return {name: values for name in RAI_FIELDS if (values := known.get(name))}
+
+
+def _used_by(facts: CardFacts) -> str:
+    """Who trains on the published union; of a user's own nothing is known."""
+    if facts.catalogue.union.is_own:
+        return ""
+    return f" {UNION.title} is a training set of UniFormerV2 (arXiv:2211.09552) and VideoMAE V2 (arXiv:2303.16727)."
 
 
 def _has_kinetics(facts: CardFacts) -> bool:
@@ -105,11 +109,16 @@ def _missing(facts: CardFacts) -> list[str]:
 
 
 def _curation(facts: CardFacts) -> list[str]:
-    recipe = facts.recipe
+    recipe, union = facts.recipe, facts.catalogue.union
+    ones, whose = ("sources", "the union's") if union.is_own else ("releases", "published")
+    but = f" (of {', '.join(union.all_clips)} all clips of a video)" if union.all_clips else ""
+    more = "".join(f", and {' and '.join(splits)} of {name}" for name, splits in union.holdout.items())
     steps = [
-        f"One clip per video; where several releases have a video, the first of {', '.join(recipe.precedence)} wins. "
-        f"No video is in train and held out (leak policy {recipe.leak_policy}, holdout {', '.join(recipe.holdout)}). "
-        "Class names that mean one class are joined by published synonyms.",
+        f"One clip per video{but}; where several {ones} have a video, "
+        f"the first of {', '.join(recipe.precedence)} wins. "
+        "No video is in train and held out "
+        f"(leak policy {recipe.leak_policy}, holdout {', '.join(recipe.holdout)}{more}). "
+        f"Class names that mean one class are joined by {whose} synonyms.",
         f"`{facts.build_command()}` builds the table again, with content hash {facts.content_hash}.",
     ]
     if not facts.is_as_built:

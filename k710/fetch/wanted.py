@@ -37,13 +37,13 @@ def wanted_mask(
     source. `sources`: the catalogue of the manifest. Raises UsageError for an unknown view or split."""
     check_wanted(view, splits, sources)
     if view is None:
-        return in_splits(clips, views=sources.names, splits=splits)
-    return in_splits(clips, views=(view,), splits=splits)
+        return in_splits(clips, listings=sources.names, splits=splits)
+    return in_splits(clips, listings=(sources.listing(view),), splits=splits)
 
 
-def in_splits(clips: pa.Table, *, views: tuple[str, ...], splits: tuple[str, ...]) -> pa.ChunkedArray:
-    """Which rows of a clips table are in one of `splits` of one of these views."""
-    return pa.chunked_array([pa.array(is_in(clips, views, splits))])
+def in_splits(clips: pa.Table, *, listings: tuple[str, ...], splits: tuple[str, ...]) -> pa.ChunkedArray:
+    """Which rows of a clips table are in one of `splits` of one of these listings (manifest/listings.py)."""
+    return pa.chunked_array([pa.array(is_in(clips, listings, splits))])
 
 
 def wanted_ids(manifest: Manifest, *, view: str | None, splits: tuple[str, ...], limit: int | None) -> pa.Array:

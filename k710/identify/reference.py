@@ -21,12 +21,12 @@ from k710.identify.keys import NO_TIME, Clips, Keys, Tails, keys_of
 from k710.identify.recognise import NO_CLASS
 from k710.identify.things import Part
 from k710.lists.annotations import find_lists, read_list
-from k710.lists.labels import Alignment, union_classes_of
-from k710.manifest.listings import class_ids_of, masks_of
+from k710.lists.labels import Alignment, class_names, union_classes_of_view
+from k710.manifest.listings import UNION_LISTING, class_ids_of, masks_of
 from k710.manifest.memberships import in_splits_of
 from k710.manifest.read import Manifest
 from k710.sources.catalogue import Catalogue
-from k710.sources.known import KINETICS, KNOWN_SOURCES, UNION
+from k710.sources.known import KINETICS, KNOWN_SOURCES
 from k710.sources.source import SPLITS
 
 Index = npt.NDArray[np.int64]
@@ -150,23 +150,32 @@ def reference_of(clips: pa.Table, title: str, sources: Catalogue = KINETICS, *, 
         raise ListError(f"{title}: has no clip with a YouTube ID")
     key, tail, are_ids = keys_of(_one(clips["youtube_id"]))
     assert are_ids.all()  # the manifest's own checks
-    lists, presence = list(lists_in(clips)), clip_presence(clips).astype(np.uint64)
+    union, lists, presence = sources.union, list(lists_in(clips)), clip_presence(clips).astype(np.uint64)
     for split in SPLITS[:2] if curated else ():
-        is_here = in_splits_of(masks_of(clips, UNION.name), (split,))
+        is_here = in_splits_of(masks_of(clips, UNION_LISTING), (split,))
         # The curated split of a manifest of one release may be that release's own.
         if not any(
             np.array_equal(is_here, (presence >> np.uint64(bit) & np.uint64(1)) == 1) for bit in range(len(lists))
         ):
             presence |= is_here.astype(np.uint64) << np.uint64(len(lists))
-            lists.append((UNION.name, split))
+            lists.append((union.name, split))
     if len(lists) > 64:
         raise UsageError(f"{title}: has {len(lists)} lists; at most 64 can be compared")
     times = [_milliseconds(clips[name]) for name in ("time_start_s", "time_end_s")]
-    classes = {UNION.name: clips["class_id"].fill_null(-1).to_numpy().astype(np.int16)}
-    for name in dict.fromkeys(source for source, _ in lists if source != UNION.name):
-        to_union = np.array([*union_classes_of(sources[name]), -1], np.int16)
-        classes[name] = to_union[class_ids_of(clips, name).fill_null(-1).to_numpy()]
+    classes = {}
+    for name in dict.fromkeys((union.name, *(source for source, _ in lists))):
+        to_k710 = np.array([*_k710_classes_of(name, sources), -1], np.int16)
+        classes[name] = to_k710[class_ids_of(clips, sources.listing(name)).fill_null(-1).to_numpy()]
     return _sorted(title, lists, Clips(key, tail, times[0], times[1]), presence, classes)
+
+
+def _k710_classes_of(view: str, sources: Catalogue) -> Sequence[int]:
+    """For each class of a view its class of Kinetics-710, whatever the manifest's union is; -1 for none."""
+    if not sources.union.is_own:
+        return union_classes_of_view(view, sources)
+    alignment = Alignment()
+    found = (alignment.find(name) for name in class_names(view, sources=sources))
+    return [-1 if index is None else index for index in found]
 
 
 def only(reference: Reference, lists: Sequence[List]) -> Reference:

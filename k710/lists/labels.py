@@ -35,15 +35,14 @@ def label_key(name: str) -> str:
 def class_names(label_set: str, dialect: str = "canonical", sources: Catalogue = KINETICS) -> tuple[str, ...]:
     """The names of a label set's classes, in the index order of a dialect; a release keeps its own spelling.
 
-    `sources`: those of the manifest, where the label set may be that of a user's own source; its classes have one
-    order. Raises UsageError for an unknown label set or dialect.
+    `sources`: those of the manifest, where the label set may be that of a user's own source or union; its classes have
+    one order. Raises UsageError for an unknown label set or dialect.
     """
-    own = sources.sources.get(label_set)
-    if own is None or not own.is_own:
+    if not sources.is_own(label_set):
         return _published_names(label_set, dialect)
     if dialect != "canonical":
         raise UsageError(f"the classes of {label_set} have one order, canonical, and no dialect {dialect!r}")
-    return own.classes
+    return sources.union.classes if label_set == sources.union.name else sources[label_set].classes
 
 
 @functools.cache
@@ -140,9 +139,21 @@ class Alignment:
         return f"unknown label {name!r}; nearest classes: {', '.join(repr(match[0]) for match in nearest)}"
 
 
-def union_classes_of(source: Source) -> tuple[int, ...]:
-    """For each class of a source, in canonical order, its index in the union; -1 for a class that the union lacks."""
+def union_classes_of(source: Source, sources: Catalogue) -> tuple[int, ...]:
+    """For each class of a source, in canonical order, its index in the union; -1 for a class that the union lacks.
+
+    `sources`: the catalogue of the manifest."""
+    if sources.union.is_own:
+        none = (-1,) * len(class_names(source.name, sources=sources))
+        return sources.union.class_maps.get(source.name, none)
     return source.union_classes if source.is_own else k710_classes_of(source.label_set)
+
+
+def union_classes_of_view(view: str, sources: Catalogue) -> tuple[int, ...]:
+    """As `union_classes_of`, of a view of a manifest with this catalogue; of the union's own, each class itself."""
+    if view == sources.union.name:
+        return tuple(range(len(class_names(view, sources=sources))))
+    return union_classes_of(sources[view], sources)
 
 
 @functools.cache

@@ -37,12 +37,12 @@ class Media:
         manifest: Manifest,
         options: ClipOptions,
         *,
-        view: str,
+        view: str | None,
         split: str,
         training: bool | None = None,
         needs_labels: bool = True,
     ) -> ClipDataset:
-        """The clips of a view and split. Raises as `open_dataset` does."""
+        """The clips of a view (None: the union) and split. Raises as `open_dataset` does."""
         return open_dataset(
             manifest,
             split=split,

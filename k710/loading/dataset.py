@@ -50,7 +50,7 @@ def open_dataset(
     manifest: Manifest | str | os.PathLike[str] | RemotePath,
     *,
     split: str = "train",
-    view: str = "k710",
+    view: str | None = None,
     dialect: str = "canonical",
     store: str | os.PathLike[str] | RemotePath | None = None,
     profile: str = DEFAULT_PROFILE,
@@ -64,17 +64,18 @@ def open_dataset(
 ) -> ClipDataset:
     """The clips of a view's split that are in a store or in a folder of clip files, as a torch Dataset.
 
-    `manifest` is an opened one, or the path or URL of one (`MANIFEST@VERSION` for an earlier version). `store` is a
-    folder or a URL, by default MANIFEST/store; `profile` says which of its media. `folder`: a folder of clip files
-    instead of a store. `training`: by default, whether the split is train; then unlabelled clips are refused if
-    `needs_labels`. `options`: how clips are sampled and decoded. `frame_reads` is MediaFiles'. `cache`: a folder that
-    keeps clips of a store at a URL, at most `cache_bytes`.
+    `manifest` is an opened one, or the path or URL of one (`MANIFEST@VERSION` for an earlier version). `view`: by
+    default the manifest's union. `store` is a folder or a URL, by default MANIFEST/store; `profile` says which of its
+    media. `folder`: a folder of clip files instead of a store. `training`: by default, whether the split is train; then
+    unlabelled clips are refused if `needs_labels`. `options`: how clips are sampled and decoded. `frame_reads` is
+    MediaFiles'. `cache`: a folder that keeps clips of a store at a URL, at most `cache_bytes`.
 
     Raises ManifestError where the manifest cannot be opened; UsageError for values that are not allowed and for a view
     that lacks the split; LoadError where no clip is there; StoreError, FetchError or RemoteError where the store or the
     folder cannot be read.
     """
     opened = manifest if isinstance(manifest, Manifest) else open_manifest(manifest)
+    view = opened.catalogue.check_view(view)
     names: dict[str, Any] = {"view": view, "split": split, "dialect": dialect}
     kept = None if cache is None else MediaCache(local_folder(cache, "cache"), cache_bytes)
     if folder is not None:
@@ -85,11 +86,10 @@ def open_dataset(
         root = opened.path / "store" if store is None else location(store)
         index = clips_of_store(opened, Store(root, profile), **names)
     is_training = split == "train" if training is None else training
-    own = view in opened.catalogue.sources and opened.catalogue[view].is_own
     return ClipDataset(
         index,
         **names,
-        own_labels=opened.class_names(view, dialect) if own else None,
+        own_labels=opened.class_names(view, dialect) if opened.catalogue.is_own(view) else None,
         training=is_training,
         needs_labels=needs_labels,
         options=options,

@@ -112,7 +112,10 @@ def _check(manifest: Manifest, name: str, split: str) -> None:
 
 def _wanted(manifest: Manifest, name: str, split: str, dialect: str) -> pa.Table:
     """clip_id, youtube_id and class_id (-1 without label) of a view's split."""
-    table = split_of(view(manifest.read_clips(view_columns(name)), name, manifest.catalogue, dialect=dialect), split)
+    table = split_of(
+        view(manifest.read_clips(view_columns(name, manifest.catalogue)), name, manifest.catalogue, dialect=dialect),
+        split,
+    )
     if not len(table):
         raise UsageError(f"{manifest.path}: view {name} has no {split} clips")
     filled = pc.fill_null(table["class_id"], NO_CLASS)

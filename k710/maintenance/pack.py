@@ -126,8 +126,7 @@ def _wids_index(shards: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _own_labels(manifest: Manifest, packing: Packing) -> tuple[str, ...]:
     """The classes of a view that only its manifest knows; none for another view."""
-    known = manifest.catalogue.sources.get(packing.view)
-    return known.classes if known else ()
+    return manifest.class_names(packing.view) if manifest.catalogue.is_own(packing.view) else ()
 
 
 def _held(out: Location) -> AbstractContextManager[None]:

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from k710.fetch.wanted import wanted_mask
 from k710.manifest.read import Manifest
-from k710.sources.known import UNION
 from k710.sources.source import SPLITS
 from k710.store.failures import FAILURES
 from k710.store.store import Store
@@ -41,7 +40,7 @@ def status(manifest: Manifest, store: Store) -> list[SplitStatus]:
     settled = pc.is_valid(place).combine_chunks()
     lines = []
     for view in manifest.catalogue.views:
-        if view != UNION.name and view not in manifest.sources:
+        if view != manifest.catalogue.union.name and view not in manifest.sources:
             continue
         for split in SPLITS:
             mask = wanted_mask(clips, view=view, splits=(split,), sources=manifest.catalogue)

@@ -31,7 +31,7 @@ def table_problem(clips: pa.Table, sources: Catalogue = KINETICS) -> str | None:
         if problem := (_span_problem if plain else _name_problem)(clips):
             return problem
     for view in sources.views:
-        column = class_id_name(view)
+        column = class_id_name(sources.listing(view))
         if column not in there:
             continue
         num_classes = len(class_names(view, sources=sources))

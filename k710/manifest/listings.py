@@ -3,7 +3,7 @@
 A source has two columns: `{source}_split` names the splits whose lists hold the clip, and `{source}_class_id` is the
 label that they give it, an index in the source's own class order. A table in which lists of one source label a clip
 differently has `{source}_class_ids` too (memberships.py says how). The columns of the curated union are `split` and
-`class_id`. All functions here take a view: the name of a source, or of the union.
+`class_id`. All functions here take a listing: the name of a source, or UNION_LISTING (`Catalogue.listing` of a view).
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.manifest.memberships import Classes, Mask, Masks, in_splits_of, split_masks, splits_named
-from k710.sources.known import UNION
 from k710.sources.source import SPLITS
 
 NAMES = pa.dictionary(pa.int8(), pa.string())
 
+UNION_LISTING = ""  # whatever the union is called
+
 _SPLIT = "_split"
 
 
-def split_name(view: str) -> str:
-    """The column with the splits of a view."""
-    return f"{_prefix(view)}split"
+def split_name(listing: str) -> str:
+    """The column with the splits of a listing."""
+    return f"{_prefix(listing)}split"
 
 
-def class_id_name(view: str) -> str:
-    """The column with the labels of a view."""
-    return f"{_prefix(view)}class_id"
+def class_id_name(listing: str) -> str:
+    """The column with the labels of a listing."""
+    return f"{_prefix(listing)}class_id"
 
 
-def class_ids_name(view: str) -> str:
-    """The column, in few tables, with the label that each split of a view gives the clip."""
-    return f"{_prefix(view)}class_ids"
+def class_ids_name(listing: str) -> str:
+    """The column, in few tables, with the label that each split of a listing gives the clip."""
+    return f"{_prefix(listing)}class_ids"
 
 
-def _prefix(view: str) -> str:
-    return "" if view == UNION.name else f"{view}_"
+def _prefix(listing: str) -> str:
+    return f"{listing}_" if listing else ""
 
 
 def split_names(sources: Iterable[str]) -> tuple[str, ...]:
@@ -73,37 +74,38 @@ def class_ids_beside(sources: Iterable[str]) -> dict[str, str]:
     return {class_id_name(source): class_ids_name(source) for source in sources}
 
 
-def masks_of(clips: pa.Table, view: str) -> Masks:
-    """(clips,) the splits of a view that each clip is in, as bits. Raises ManifestError for a name that is no split."""
-    return split_masks(clips[split_name(view)])
+def masks_of(clips: pa.Table, listing: str) -> Masks:
+    """(clips,) the splits of a listing that each clip is in, as bits. Raises ManifestError for what is no split."""
+    return split_masks(clips[split_name(listing)])
 
 
-def is_listed(clips: pa.Table, view: str) -> pa.ChunkedArray:
-    """Which clips are in any split of a view."""
-    return pc.is_valid(clips[split_name(view)])
+def is_listed(clips: pa.Table, listing: str) -> pa.ChunkedArray:
+    """Which clips are in any split of a listing."""
+    return pc.is_valid(clips[split_name(listing)])
 
 
-def is_in(clips: pa.Table, views: Iterable[str], splits: Iterable[str]) -> Mask:
-    """(clips,) which clips are in one of these splits of one of these views."""
+def is_in(clips: pa.Table, listings: Iterable[str], splits: Iterable[str]) -> Mask:
+    """(clips,) which clips are in one of these splits of one of these listings."""
     splits = tuple(splits)
-    found: Mask = functools.reduce(np.logical_or, (in_splits_of(masks_of(clips, view), splits) for view in views))
+    masks = (in_splits_of(masks_of(clips, listing), splits) for listing in listings)
+    found: Mask = functools.reduce(np.logical_or, masks)
     return found
 
 
-def class_ids_of(clips: pa.Table, view: str) -> pa.ChunkedArray:
-    """The label of each clip in a view, an index in the class order of the view; null without a label."""
-    return clips[class_id_name(view)]
+def class_ids_of(clips: pa.Table, listing: str) -> pa.ChunkedArray:
+    """The label of each clip in a listing, an index in its class order; null without a label."""
+    return clips[class_id_name(listing)]
 
 
-def classes_in(clips: pa.Table, view: str, split: str, masks: Masks | None = None) -> Classes:
-    """(clips,) the label that one split of a view gives each clip, an index in the class order of the view; -1 for a
-    clip that has no label there or is not in the split. `masks`: those of the view's splits, where they are known."""
-    masks = masks_of(clips, view) if masks is None else masks
+def classes_in(clips: pa.Table, listing: str, split: str, masks: Masks | None = None) -> Classes:
+    """(clips,) the label that one split of a listing gives each clip, an index in its class order; -1 for a
+    clip that has no label there or is not in the split. `masks`: those of its splits, where they are known."""
+    masks = masks_of(clips, listing) if masks is None else masks
     here = in_splits_of(masks, (split,))
-    classes = np.where(here, class_ids_of(clips, view).fill_null(-1).to_numpy(), -1).astype(np.int16)
-    if class_ids_name(view) not in clips.column_names:
+    classes = np.where(here, class_ids_of(clips, listing).fill_null(-1).to_numpy(), -1).astype(np.int16)
+    if class_ids_name(listing) not in clips.column_names:
         return classes
-    own = clips[class_ids_name(view)]
+    own = clips[class_ids_name(listing)]
     index = np.flatnonzero(own.is_valid().to_numpy() & here)
     if not len(index):
         return classes

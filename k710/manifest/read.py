@@ -27,12 +27,13 @@ from k710.errors import ManifestError, UsageError
 from k710.lists.labels import class_names
 from k710.manifest.checks import table_problem
 from k710.manifest.listings import class_ids_beside
-from k710.manifest.schema import CLIPS_FILE, KNOWN_MAJORS, OWN_SOURCES_VERSION, all_columns, content_hash
+from k710.manifest.schema import CLIPS_FILE, KNOWN_MAJORS, OWN_UNION_VERSION, all_columns, content_hash
 from k710.manifest.versions import COMMIT as _COMMIT
 from k710.manifest.versions import commit_of, named_version
 from k710.sources.catalogue import Catalogue
-from k710.sources.known import KINETICS, UNION
+from k710.sources.known import KINETICS
 from k710.sources.own import from_plain
+from k710.sources.unions import from_plain as union_from_plain
 from k710.storage.remote import RemotePath
 from k710.storage.remote_copies import copy_of
 from k710.storage.storage import Location, location
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OWN_SOURCES = "own_sources"  # in dataset.json: see sources/own.py
+OWN_UNION = "union"  # likewise: see sources/unions.py
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,17 +90,26 @@ class Manifest:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The 710 class names in canonical order: `labels[class_id]` is a clip's label."""
-        return class_names(UNION.name)
+        """The union's class names (of Kinetics-710: 710) in canonical order: `labels[class_id]` is a clip's label."""
+        return class_names(self.catalogue.union.name, sources=self.catalogue)
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The sources that its tables have columns of: k710's, then those that dataset.json describes. Raises
-        ManifestError where that description is damaged."""
+        """The union, and the sources that its tables have columns of: k710's, then those that dataset.json describes.
+        Raises ManifestError where that description is damaged."""
+        num_classes, part = len(class_names(KINETICS.union.name)), OWN_SOURCES
         try:
-            return KINETICS.and_own(from_plain(one, len(self.labels)) for one in self.about.get(OWN_SOURCES, ()))
+            catalogue = KINETICS.and_own(from_plain(one, num_classes) for one in self.about.get(OWN_SOURCES, ()))
+            part, union = OWN_UNION, self.about.get(OWN_UNION)
+            if union is None:
+                return catalogue
+            catalogue = catalogue.with_union(union_from_plain(union))
+            for name, indices in catalogue.union.class_maps.items():
+                if len(indices) != (num_own := len(class_names(name, sources=catalogue))):
+                    raise ValueError(f"class_maps of {name} has {len(indices)} classes, and the source {num_own}")
+            return catalogue
         except (TypeError, ValueError, UsageError) as error:
-            raise ManifestError(f"{self.path}: dataset.json is damaged: its {OWN_SOURCES}: {error}") from None
+            raise ManifestError(f"{self.path}: dataset.json is damaged: its {part}: {error}") from None
 
     def class_names(self, view: str, dialect: str = "canonical") -> tuple[str, ...]:
         """The names of a view's classes, in the index order of a dialect. Raises UsageError for an unknown view or
@@ -196,7 +207,7 @@ def open_commit(folder: Location, commit: Location) -> Manifest:
         raise ManifestError(f"{commit}: damaged: {error!r}") from None
     if version.split(".")[0] not in KNOWN_MAJORS:
         raise ManifestError(
-            f"{folder}: has schema version {version}, this k710 reads {OWN_SOURCES_VERSION} and older; upgrade k710"
+            f"{folder}: has schema version {version}, this k710 reads {OWN_UNION_VERSION} and older; upgrade k710"
         )
     for file in files:
         if not CLIPS_FILE.fullmatch(str(file)):

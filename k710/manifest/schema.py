@@ -35,7 +35,11 @@ SEVERAL_SPLITS_VERSION = "2.0"
 OWN_SOURCES_VERSION = "3.0"
 
 
-KNOWN_MAJORS = ("1", "2", "3")
+# Of a manifest that describes a union of its own.
+OWN_UNION_VERSION = "4.0"
+
+
+KNOWN_MAJORS = ("1", "2", "3", "4")
 
 
 NEAR_DUPLICATE = "near_duplicate"  # given by `k710 near-duplicates --apply` alone, never by a build

@@ -19,42 +19,44 @@ _SHOWN = ("clip_id", "youtube_id", "time_start_s", "time_end_s")
 def view(clips: pa.Table, name: str, sources: Catalogue = KINETICS, *, dialect: str = "canonical") -> pa.Table:
     """The clips of a view: clip_id, youtube_id, time_start_s, time_end_s, split, label, class_id; in clip_id order.
 
-    `k710` is the curated dataset; a release is what its lists say, untouched by curation: a clip that it lists in
-    several splits has a row for each. `label` is the view's own name of the class and `class_id` its index in the
-    dialect; both are null in lists without labels. `sources`: the catalogue of the manifest. Raises UsageError for an
-    unknown view or dialect.
+    The union (`k710`) is the curated dataset; a source is what its lists say, untouched by curation: a clip that it
+    lists in several splits has a row for each. `label` is the view's own name of the class and `class_id` its index in
+    the dialect; both are null in lists without labels. `sources`: the catalogue of the manifest. Raises UsageError for
+    an unknown view or dialect.
     """
-    clips = _one_row_per_split(clips.filter(is_listed(clips, sources.check_view(name))), name)
+    listing = sources.listing(sources.check_view(name))
+    clips = _one_row_per_split(clips.filter(is_listed(clips, listing)), listing)
     names, canonical = class_names(name, dialect, sources), class_names(name, sources=sources)
     index = {label: number for number, label in enumerate(names)}
     to_dialect = pa.array([index[label] for label in canonical], pa.int16())
-    class_id = pc.take(to_dialect, class_ids_of(clips, name).combine_chunks())
+    class_id = pc.take(to_dialect, class_ids_of(clips, listing).combine_chunks())
     return pa.table(
         {
             **{column: clips[column] for column in _SHOWN},
-            "split": clips[split_name(name)],
+            "split": clips[split_name(listing)],
             "label": pa.DictionaryArray.from_arrays(_one_array(class_id), pa.array(names, pa.string())),
             "class_id": class_id,
         }
     )
 
 
-def view_columns(name: str) -> tuple[str, ...]:
+def view_columns(name: str, sources: Catalogue) -> tuple[str, ...]:
     """The columns of the clips table that `view` reads."""
-    return (*_SHOWN, split_name(name), class_id_name(name))
+    listing = sources.listing(name)
+    return (*_SHOWN, split_name(listing), class_id_name(listing))
 
 
-def _one_row_per_split(clips: pa.Table, name: str) -> pa.Table:
+def _one_row_per_split(clips: pa.Table, listing: str) -> pa.Table:
     """The clips with a row for each split that they are in; `split` and `class_id` are those of the row."""
-    masks = masks_of(clips, name)
+    masks = masks_of(clips, listing)
     if not is_in_several(masks).any():
         return clips
     clip, split = memberships(masks)
-    by_split = np.stack([classes_in(clips, name, each, masks) for each in SPLITS])
+    by_split = np.stack([classes_in(clips, listing, each, masks) for each in SPLITS])
     class_id = by_split[split, clip]
     columns = {
-        split_name(name): pa.DictionaryArray.from_arrays(pa.array(split), pa.array(SPLITS, pa.string())),
-        class_id_name(name): pa.array(class_id, mask=class_id < 0),
+        split_name(listing): pa.DictionaryArray.from_arrays(pa.array(split), pa.array(SPLITS, pa.string())),
+        class_id_name(listing): pa.array(class_id, mask=class_id < 0),
     }
     rows = clips.select(list(_SHOWN)).take(pa.array(clip))
     for column, values in columns.items():

@@ -16,9 +16,10 @@ import pyarrow.parquet
 from k710.errors import ManifestError
 from k710.manifest.listings import masks_of, sources_in
 from k710.manifest.memberships import is_in_several
-from k710.manifest.read import OWN_SOURCES, Manifest, open_commit
+from k710.manifest.read import OWN_SOURCES, OWN_UNION, Manifest, open_commit
 from k710.manifest.schema import (
     OWN_SOURCES_VERSION,
+    OWN_UNION_VERSION,
     PAIRS_FILE,
     SCHEMA_VERSION,
     SEVERAL_SPLITS_VERSION,
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UNCOMMITTED_S = 86400.0  # at a URL, clips that no version lists are kept so long: a build may commit them
+CLASSES_FILE = "classes.txt"  # a copy of an own union's classes, one a line in index order, for other tools
 # What a manifest folder may hold.
-_ALLOWED = {_COMMIT, "clips", "versions", "store", "README.md", "croissant.json", PAIRS_FILE}
+_ALLOWED = {_COMMIT, "clips", "versions", "store", "README.md", "croissant.json", PAIRS_FILE, CLASSES_FILE}
 
 
 def check_output(folder: Location, *, force: bool) -> None:
@@ -70,15 +72,18 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
             entry = _write_clips(folder, clips)
             clips_hash = hashing.result()
         dataset = {
-            "schema_version": OWN_SOURCES_VERSION if details.get(OWN_SOURCES) else _schema_version(clips),
+            "schema_version": _schema_version(clips, details),
             "content_hash": clips_hash,
             "clips": [entry],
             **details,
             "tools": {"k710": __version__, "pyarrow": pa.__version__, "python": platform.python_version()},
         }
         commit = (json.dumps(dataset, indent=1) + "\n").encode()
+        names = "".join(f"{name}\n" for name in details.get(OWN_UNION, {}).get("classes", ())).encode()
         try:
             _keep_old_version(folder, commit)
+            if (folder / CLASSES_FILE).exists() and (folder / CLASSES_FILE).read_bytes() != names:
+                (folder / CLASSES_FILE).unlink()  # before the commit: a copy may be missing, never another union's
             with replacing(folder / _COMMIT) as file:
                 file.write(commit)
         except BaseException:
@@ -89,10 +94,17 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
                 with contextlib.suppress(OSError):
                     (folder / "versions").rmdir()  # if it is empty
             raise
+        if names:
+            with replacing(folder / CLASSES_FILE) as file:
+                file.write(names)
     return Manifest(folder, dataset)
 
 
-def _schema_version(clips: pa.Table) -> str:
+def _schema_version(clips: pa.Table, details: dict[str, Any]) -> str:
+    if details.get(OWN_UNION):
+        return OWN_UNION_VERSION
+    if details.get(OWN_SOURCES):
+        return OWN_SOURCES_VERSION
     several = any(is_in_several(masks_of(clips, source)).any() for source in sources_in(clips.column_names))
     return SEVERAL_SPLITS_VERSION if several else SCHEMA_VERSION
 

@@ -50,11 +50,11 @@ def apply(manifest: Manifest, found: Found, *, within_train: bool) -> Manifest |
 
     Clips that an earlier call dropped and this one does not propose are put back. So the result depends on lists,
     recipe, media and parameters, not on earlier calls. If nothing changes, returns None and writes only the pairs. The
-    old version stays until `k710 prune`. Raises UsageError for pairs of another view than k710, and for a version that
-    is not the current one.
+    old version stays until `k710 prune`. Raises UsageError for pairs of another view than the union's, and for a
+    version that is not the current one.
     """
-    if found.about["parameters"]["view"] != "k710":
-        raise UsageError("a release stays as published; only near-duplicates of --view k710 can be applied")
+    if found.about["parameters"]["view"] != (union := manifest.catalogue.union.name):
+        raise UsageError(f"a release stays as published; only near-duplicates of --view {union} can be applied")
     if (current := open_manifest(manifest.path).content_hash) != manifest.content_hash:
         raise UsageError(
             f"{manifest.path}: the current version is {current[:16]}, not {manifest.content_hash[:16]}; only "

@@ -23,6 +23,7 @@ from k710.near_duplicates.hashed_clips import MIN_QUALITY, HashedClips, Ints32, 
 from k710.near_duplicates.same_bytes import same_bytes
 from k710.near_duplicates.sides import compared_clips
 from k710.near_duplicates.signatures import SETTINGS, SignatureFolder, Tally, make_missing, media_of, places_of
+from k710.sources.known import UNION
 from k710.sources.source import SPLITS
 from k710.storage.storage import Location
 from k710.store.store import Store, fetch_command, profiles_in
@@ -35,7 +36,7 @@ MAX_THRESHOLD_BITS = 64  # unrelated frames differ in about 128 bits, seldom in 
 class Question:
     """The clips to compare and the threshold; see `sides.compared_clips`. Raises UsageError."""
 
-    view: str = "k710"
+    view: str = UNION.name
     splits: tuple[str, ...] | None = None
     threshold_bits: int = DEFAULT_THRESHOLD_BITS
 
@@ -136,7 +137,7 @@ def find(prepared: Prepared, store: Store, question: Question) -> Found:
     deciding = Clips(
         codes(clips["side"]),
         clips["rank"].to_numpy(),
-        clips["time_start_s"].to_numpy(),
+        clips["time_start_s"].fill_null(0).to_numpy(),  # a whole file begins at 0
         clips["clip_id"].to_pylist(),
     )
     video = video_codes(clips["youtube_id"].combine_chunks())

@@ -22,12 +22,12 @@ class Clips:
 
     side: npt.NDArray[np.int8]
     rank: npt.NDArray[np.int8]
-    time_start_s: npt.NDArray[np.int32]
+    time_start_s: npt.NDArray[np.int32] | npt.NDArray[np.float64]
     clip_id: Sequence[str]
 
-    def precedence(self, clip: int) -> tuple[bool, int, int, str]:
+    def precedence(self, clip: int) -> tuple[bool, int, float, str]:
         """A sort key; the first clip stays. Holdout comes before train, then newest release, earliest span, clip ID."""
-        return self.side[clip] == TRAIN, int(self.rank[clip]), int(self.time_start_s[clip]), self.clip_id[clip]
+        return self.side[clip] == TRAIN, int(self.rank[clip]), float(self.time_start_s[clip]), self.clip_id[clip]
 
 
 def best_of_each(matches: Sequence[Match]) -> list[Match]:

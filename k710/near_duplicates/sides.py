@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curation.build import recipe_of
+from k710.curation.build import CurationRecipe, recipe_of
 from k710.curation.curate import Policy, codes
 from k710.errors import UsageError
 from k710.manifest.listings import is_in, masks_of, split_names
@@ -25,27 +25,27 @@ def columns(manifest: Manifest) -> tuple[str, ...]:
     return (*_COLUMNS, *split_names(manifest.catalogue.names))
 
 
-def compared_clips(manifest: Manifest, *, view: str = "k710", splits: tuple[str, ...] | None = None) -> pa.Table:
+def compared_clips(manifest: Manifest, *, view: str | None = None, splits: tuple[str, ...] | None = None) -> pa.Table:
     """The clips to compare: clip_id, youtube_id, time_start_s, `side` (a split) and `rank` (0 for the newest release).
 
     In the view of a release, the side of a clip is its split there. If it has several of `splits`, the first in the
-    order val, test, train counts. In view k710, train holds the clips that curation put there, including dropped
-    near-duplicates. Val and test hold all other clips in such a list of any release, even those that K710 does not
-    keep, because a benchmark may contain them. `splits`: by default train and the holdout of the manifest's recipe;
-    for a release, all. Raises UsageError for an unknown view or split, or if no clip is left to compare; RecipeError or
-    UsageError if the manifest's recipe is damaged.
+    order val, test, train counts. In the view of the union (the default), train holds the clips that curation put
+    there, including dropped near-duplicates. Val and test hold all other clips in such a list of any member, even those
+    that the union does not keep, because a benchmark may contain them, and those in lists beside the union that it
+    holds out. `splits`: by default train and what is held out; for a release, all. Raises UsageError for an unknown
+    view or split, or if no clip is left to compare; RecipeError or UsageError if the manifest's recipe is damaged.
     """
     sources = manifest.catalogue
-    sources.check_view(view)
+    view = sources.check_view(view)
     if unknown := [split for split in splits or () if split not in SPLITS]:
         raise UsageError(f"unknown split {unknown[0]!r}; known: {', '.join(SPLITS)}")
     recipe = recipe_of(manifest)
+    is_union = view == sources.union.name
     if splits is None:
-        splits = SPLITS if view != "k710" else ("train", *recipe.holdout)
+        held_out = {split for _, split in sources.held_out(recipe.holdout)}
+        splits = ("train", *(split for split in SPLITS if split in held_out)) if is_union else SPLITS
     clips = manifest.read_clips(columns(manifest))
-    side = (
-        _side_in_k710(clips, recipe.leak_policy, sources) if view == "k710" else _side_in_release(clips, view, splits)
-    )
+    side = _side_in_union(clips, recipe, sources) if is_union else _side_in_release(clips, view, splits)
     wanted = np.isin(side, [SPLITS.index(split) for split in splits])
     if not wanted.any():
         raise UsageError(f"{manifest.path}: view {view} has no {' or '.join(splits)} clips")
@@ -64,10 +64,11 @@ def taken_out(clips: pa.Table) -> set[str]:
     return set(clips["clip_id"].filter(near).to_pylist())
 
 
-def _side_in_k710(clips: pa.Table, leak_policy: str, sources: Catalogue) -> npt.NDArray[np.int8]:
+def _side_in_union(clips: pa.Table, recipe: CurationRecipe, sources: Catalogue) -> npt.NDArray[np.int8]:
     side = np.full(len(clips), -1, np.int8)
-    for split in ("test", "val") if leak_policy == "train-purge" else ():  # the last one counts
-        side[is_in(clips, sources.members, (split,))] = SPLITS.index(split)
+    for split in ("test", "val") if recipe.leak_policy == "train-purge" else ():  # the last one counts
+        beside = [name for name, splits in sources.union.holdout.items() if split in splits]
+        side[is_in(clips, (*sources.members, *beside), (split,))] = SPLITS.index(split)
     kept = codes(clips["split"])
     near = pc.equal(clips["drop_reason"].cast(pa.string()), NEAR_DUPLICATE)
     side[kept >= 0] = kept[kept >= 0]

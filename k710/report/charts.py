@@ -13,13 +13,14 @@ import plotly.graph_objects as go
 
 from k710.report import tables
 from k710.report.parts import Chart, Table
-from k710.sources.known import KNOWN_SOURCES
+from k710.sources.known import KNOWN_SOURCES, UNION
+from k710.sources.source import SPLITS
 
 BLUE, TEAL, AMBER, RED, VIOLET, GREY = "#3d7ab8", "#2f9e8f", "#cf8f2e", "#c25548", "#8067b7", "#8b93a1"
 LINES = (BLUE, AMBER, TEAL, RED, VIOLET, GREY)
 _OUTCOMES = {
-    "K710 train": BLUE,
-    "K710 val": TEAL,
+    "train": BLUE,
+    "val": TEAL,
     "same_clip": GREY,
     "duplicate_id": AMBER,
     "leaked": RED,
@@ -36,7 +37,7 @@ _SPOKEN = {
     "leaked": "leaked: held out",
     "unlabelled": "unlabelled (test)",
     "near_duplicate": "repeats a clip of another video",
-    "other_classes": "of classes that K710 lacks",
+    "other_classes": "of classes that the union lacks",
 }
 _WIDE_PX, _BAR_PX = 560, 26
 _LETTER_PX, _BARS_PX = 7, 190  # per letter of the names, and the least width of the bars
@@ -72,12 +73,15 @@ def _colour_of(name: str, own: Mapping[str, str]) -> str:
 
 
 def attrition_chart(attrition: dict[str, Any], own_colours: Mapping[str, str] = MappingProxyType({})) -> Chart:
-    """The flow of the rows of each list into K710 or out of it. `own_colours` are those of a manifest's own sources."""
+    """The flow of the rows of each list into the union or out of it. `own_colours` are those of a manifest's own
+    sources."""
+    union = attrition.get("union", UNION.short_title)
+    known = {f"{union} {name}" if name in SPLITS else name: colour for name, colour in _OUTCOMES.items()}
     flows = [(flow["list"], flow["outcome"], flow["rows"]) for flow in attrition["flows"]]
     lists = {name: _colour_of(name, own_colours) for name, _, _ in flows}
-    outcomes = {name: colour for name, colour in _OUTCOMES.items() if any(flow[1] == name for flow in flows)}
+    outcomes = {name: colour for name, colour in known.items() if any(flow[1] == name for flow in flows)}
     table = tables.fates_table(attrition)
-    return _flow_chart(flows, lists, outcomes, "rows", "From the lists' rows to K710", table)
+    return _flow_chart(flows, lists, outcomes, "rows", f"From the lists' rows to {union}", table)
 
 
 def between_chart(flows: Sequence[tuple[str, str, int]], title: str, table: Table) -> Chart:
@@ -130,9 +134,10 @@ def _faint(colour: str) -> str:
 
 
 def class_size_chart(classes: dict[str, Any]) -> Chart | None:
-    """The classes of K710 by size, the largest first."""
+    """The classes of the union by size, the largest first."""
+    union = classes.get("union", UNION.short_title)
     traces = []
-    for number, split in enumerate(name for name in classes["splits"] if name.startswith("K710")):
+    for number, split in enumerate(name for name in classes["splits"] if name.startswith(f"{union} ")):
         rows = sorted(classes["rows"], key=lambda row: -row["clips"][split])
         rows = [row for row in rows if row["clips"][split]]
         traces.append(
@@ -140,7 +145,7 @@ def class_size_chart(classes: dict[str, Any]) -> Chart | None:
                 x=list(range(1, len(rows) + 1)),
                 y=[row["clips"][split] for row in rows],
                 text=[plain(row["label"]) for row in rows],
-                name=split,
+                name=plain(split),
                 mode="lines" if len(rows) > 60 else "lines+markers",
                 line={"color": LINES[number], "width": 2},
                 hovertemplate="%{text}: %{y:,}<extra></extra>",
@@ -153,7 +158,8 @@ def class_size_chart(classes: dict[str, Any]) -> Chart | None:
 
 
 def hit_chart(classes: dict[str, Any]) -> Chart | None:
-    """The classes that lost the largest share of their K710 clips."""
+    """The classes that lost the largest share of their clips in the union."""
+    union = classes.get("union", UNION.short_title)
     hit = tables.hardest_hit(classes)[: tables.SHOWN_HIT]
     if not hit:
         return None
@@ -169,7 +175,7 @@ def hit_chart(classes: dict[str, Any]) -> Chart | None:
         "The classes that lost most",
         tables.hit_table(classes),
         colours=(RED, AMBER) if any(series["vanished from YouTube"]) else (AMBER,),
-        note="Counted over the K710 clips of the class that a fetch settled.",
+        note=f"Counted over the {union} clips of the class that a fetch settled.",
         tickformat=".0%",
     )
 

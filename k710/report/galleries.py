@@ -59,7 +59,7 @@ def make_galleries(
             break
         kept.append((one, strip))
     return {
-        name: _gallery(name, title, shown, kept, rows, max_bytes)
+        name: _gallery(name, title, shown, kept, rows, max_bytes, manifest.catalogue.union.short_title)
         for name, title in (
             ("near-duplicates", "Groups"),
             ("doubts", "Clips with doubtful labels"),
@@ -142,6 +142,7 @@ def _gallery(
     kept: list[tuple[Shown, Strip]],
     rows: dict[str, dict[str, Any]],
     max_bytes: int,
+    union: str,
 ) -> Gallery:
     mine = [(one, strip) for one, strip in kept if one.gallery == name]
     if name == "gallery":
@@ -153,12 +154,12 @@ def _gallery(
         notes.append(f"{len(mine):,} of {wanted:,} clips: the page holds at most {max_bytes / 1e6:g} MB of pictures.")
     if unreadable:
         notes.append(f"{unreadable:,} could not be shown.")
-    strips = [_filmstrip(one, strip, rows.get(one.clip_id)) for one, strip in mine]
+    strips = [_filmstrip(one, strip, rows.get(one.clip_id), union) for one, strip in mine]
     groups = [one.group for one, _ in mine] if name == "near-duplicates" else []
     return Gallery(title, strips, " ".join(notes), groups, searchable=name == "gallery")
 
 
-def _filmstrip(one: Shown, strip: Strip, row: dict[str, Any] | None) -> Filmstrip:
+def _filmstrip(one: Shown, strip: Strip, row: dict[str, Any] | None, union: str) -> Filmstrip:
     if row is None:  # a near-duplicate of another manifest's
         return Filmstrip(
             None,
@@ -170,8 +171,8 @@ def _filmstrip(one: Shown, strip: Strip, row: dict[str, Any] | None) -> Filmstri
             "not in this manifest",
         )
     lists = ", ".join(f"{source} {split}" for source, split in lists_of(row))
-    k710 = f"K710 {row['split']}" if row["split"] else "not in K710"
-    lines = (f"{span(row)} · {k710}", lists, *([one.note] if one.note else []))
+    place = f"{union} {row['split']}" if row["split"] else f"not in {union}"
+    lines = (f"{span(row)} · {place}", lists, *([one.note] if one.note else []))
     link = youtube(row["youtube_id"], row["time_start_s"], row["clip_id"])
     label = row["label"] or "no label"
     return Filmstrip(strip.jpeg, strip.width_px, strip.height_px, label, link, lines, strip.failure)

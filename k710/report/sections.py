@@ -9,6 +9,7 @@ from typing import Any
 from k710.report import run_tables, tables
 from k710.report.figures.gather import Figures
 from k710.report.parts import Block, Chart, Gallery, Section, Table, Tiles
+from k710.sources.known import UNION
 from k710.text import counted, data_size
 
 _NO_STORE = "No clips have been fetched: the manifest has no store. k710 fetch fetches clips."
@@ -55,7 +56,8 @@ def _overview(figures: Figures) -> Section:
     recipe = figures.manifest["recipe"]
     words = f"Content hash {figures.manifest['content_hash']}."
     if "leak_policy" in recipe:
-        words = f"Policy {recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}. {words}"
+        of_kinetics = f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}"
+        words = f"Policy {figures.manifest.get('union', {}).get('policy', of_kinetics)}. {words}"
     return Section(
         "overview", "Overview", [Tiles(tables.overview_tiles(figures)), words, tables.sources_table(figures)]
     )
@@ -106,7 +108,8 @@ def _conflicts(conflicts: dict[str, Any]) -> Section:
 def _classes(classes: dict[str, Any], draw: bool) -> Section:
     beside = tables.beside_tables(classes)
     if not classes["rows"]:
-        words = "No clip has a K710 class." if beside else "No clip has a label; clips of test lists have none."
+        union = classes.get("union", UNION.short_title)
+        words = f"No clip has a class of {union}." if beside else "No clip has a label; clips of test lists have none."
         return Section("classes", "Classes", [words, *beside])
     drawn: list[Chart | Table | None] = [tables.imbalance_table(classes)]
     hit = tables.hit_table(classes)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from k710.curation.own_labels import OWN_CONFLICTS
 from k710.report.figures.gather import Figures
 from k710.report.parts import Cell, Link, Row, Table, percent
+from k710.sources.known import UNION
 from k710.text import data_size, seconds
 
 FATE_WORDS = {
@@ -124,7 +125,7 @@ def conflict_tables(conflicts: dict[str, Any]) -> list[Table]:
         (clip_link(clip), clip["label"], ", ".join(clip["other_labels"]), ", ".join(clip["lists"]), clip["split"])
         for clip in conflicts["labels_of_one_clip"]
     ]
-    columns = ("clip", "label that counts", "other labels", "lists", "K710")
+    columns = ("clip", "label that counts", "other labels", "lists", conflicts.get("union", UNION.short_title))
     pairs = [(pair["label"], pair["other"], pair["clips"]) for pair in conflicts["label_pairs"]]
     tables = [Table(("label that counts", "other label", "clips"), pairs, "Which labels contradict each other")]
     tables += [_bounded(columns, clips, "Clips with several labels", conflicts["counts"]["labels_of_one_clip"])]
@@ -175,12 +176,13 @@ def imbalance_table(classes: dict[str, Any]) -> Table:
 
 
 def beside_tables(classes: dict[str, Any]) -> list[Table]:
-    """A table of the classes of each source that stands beside K710."""
+    """A table of the classes of each source that stands beside the union."""
+    union = classes.get("union", UNION.short_title)
     return [
         Table(
             ("class", *one["splits"]),
             [(row["label"], *(row["clips"][split] for split in one["splits"])) for row in one["rows"]],
-            f"Classes of {one['title']}, which are none of K710's",
+            f"Classes of {one['title']}, which are none of {union}'s",
             searchable=True,
         )
         for one in classes.get("beside", ())
@@ -188,7 +190,7 @@ def beside_tables(classes: dict[str, Any]) -> list[Table]:
 
 
 def class_table(classes: dict[str, Any]) -> Table:
-    """All classes; with the states of their K710 clips if there is a store."""
+    """All classes; with the states of their clips in the union if there is a store."""
     splits, rows = classes["splits"], classes["rows"]
     counted = bool(rows) and "fetched" in rows[0]
     table: list[Row] = []
@@ -293,19 +295,20 @@ def near_duplicate_table(found: dict[str, Any]) -> Table:
 def overview_tiles(figures: Figures) -> list[tuple[str, str]]:
     """The numbers at the top; those that the manifest lacks are left out."""
     manifest, media = figures.manifest, figures.media
+    union = manifest.get("union", {"name": UNION.name, "title": UNION.short_title})
     words = {
         "rows": "list rows read",
         "clips": "distinct clips",
         "videos": "videos",
-        "train": "K710 train",
-        "val": "K710 val",
+        "train": f"{union['title']} train",
+        "val": f"{union['title']} val",
     }
     tiles = [(f"{manifest[key]:,}", text) for key, text in words.items() if manifest[key] is not None]
     tiles.append((f"{len(figures.classes['rows']):,}", "classes"))
     if media is not None:
-        lines = [line for line in media["status"] if line["view"] == "k710"]
+        lines = [line for line in media["status"] if line["view"] == union["name"]]
         clips, fetched = (sum(line[key] for line in lines) for key in ("clips", "fetched"))
-        tiles += [(percent(fetched, clips), "K710 fetched"), (data_size(media["bytes"]), "of media")]
+        tiles += [(percent(fetched, clips), f"{union['title']} fetched"), (data_size(media["bytes"]), "of media")]
     return tiles
 
 

@@ -11,7 +11,6 @@ from k710.report.figures.gather import find_store, gather
 from k710.report.galleries import make_galleries
 from k710.report.page import render_page
 from k710.report.sections import sections
-from k710.sources.known import UNION
 from k710.storage.storage import Location, held, replacing
 
 
@@ -42,7 +41,7 @@ def write_report(
         galleries = make_galleries(manifest, found, figures, per_class=per_class, on_progress=on_progress)
     on_step("drawing the charts and writing the page")
     name = figures.manifest["name"]
-    subtitle = f"Report of a {UNION.title} manifest, {figures.manifest['content_hash'][:16]}"
+    subtitle = f"Report of a {manifest.catalogue.union.title} manifest, {figures.manifest['content_hash'][:16]}"
     page = render_page(name, sections(figures, galleries, draw=True), subtitle=subtitle)
     content = page.encode("utf-8", "backslashreplace")
     with held(out), replacing(out) as file:

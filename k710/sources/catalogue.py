@@ -15,7 +15,7 @@ MAX_SOURCES = 21
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The union, and the sources by name in the order of their columns: those of the union first."""
+    """The union, and the sources by name in the order of their columns: those of Kinetics first."""
 
     union: Union
     sources: Mapping[str, Source]
@@ -41,8 +41,29 @@ class Catalogue:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The sources that the union can be made of."""
-        return tuple(name for name, source in self.sources.items() if source.in_union)
+        """The sources that the union can be made of, in the order of their columns."""
+        return tuple(name for name in self.sources if self.in_union(name))
+
+    def in_union(self, name: str) -> bool:
+        """Whether the classes of a source are classes of the union, so that curation may take its clips."""
+        return name in self.union.members if self.union.is_own else self.sources[name].in_k710
+
+    def is_own(self, view: str) -> bool:
+        """Whether the manifest itself holds the classes of a view; they have one order."""
+        if view == self.union.name:
+            return self.union.is_own
+        return view in self.sources and self.sources[view].is_own
+
+    def listing(self, view: str) -> str:
+        """How `manifest/listings.py` calls a view: a source by its name, the union with nothing."""
+        return "" if view == self.union.name else view
+
+    def held_out(self, splits: Iterable[str]) -> tuple[tuple[str, str], ...]:
+        """The lists, (source, split), that train must not meet: these splits of all members, and what the union adds
+        to them."""
+        of_members = [(name, split) for name in self.members for split in splits]
+        more = [(name, split) for name, of_source in self.union.holdout.items() for split in of_source]
+        return tuple(dict.fromkeys((*of_members, *more)))
 
     @property
     def has_fractions(self) -> bool:
@@ -61,6 +82,16 @@ class Catalogue:
         if len(sources) > MAX_SOURCES:
             raise UsageError(f"{len(sources)} sources; a manifest holds at most {MAX_SOURCES}")
         return Catalogue(self.union, sources)
+
+    def with_union(self, union: Union) -> Catalogue:
+        """This catalogue with a user's own union. Raises UsageError for a name that is taken, and for one that names
+        sources which are not here."""
+        if self.is_data_set(union.name) or union.name in self.sources:
+            raise UsageError(f"a union cannot be called {union.name!r}; that is the name of another data set")
+        named = {*union.members, *union.precedence, *union.class_maps, *union.holdout, *union.all_clips}
+        if unknown := sorted(named - set(self.sources)):
+            raise UsageError(f"the union {union.name} names {unknown[0]!r}; known: {', '.join(self.names)}")
+        return Catalogue(union, self.sources)
 
     def archives(self) -> tuple[Archives, ...]:
         """All public archives in the order in which they are asked: a clip's home is the first source that hosts it."""
@@ -86,8 +117,10 @@ class Catalogue:
         """
         return checked_names(tuple(map(self.source_named, names)), self.names, "source")
 
-    def check_view(self, name: str) -> str:
-        """The name itself. Raises UsageError for an unknown view."""
+    def check_view(self, name: str | None) -> str:
+        """The name itself; without one, that of the union. Raises UsageError for an unknown view."""
+        if name is None:
+            return self.union.name
         if name not in self.views:
             raise UsageError(f"unknown view {name!r}; known: {', '.join(self.views)}")
         return name

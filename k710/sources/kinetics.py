@@ -126,6 +126,7 @@ K700_2020 = Source(
 K710 = Union(
     name="k710",
     title="Kinetics-710",
+    short_title="K710",
     name_pattern=_name_pattern("710"),
     label_set="k710",
     sources=("k400", "k600", "k700", "k700_2020"),

@@ -101,8 +101,8 @@ class Source:
         return bool(self.classes)
 
     @property
-    def in_union(self) -> bool:
-        """Whether its classes are classes of the union, so that curation may take its clips."""
+    def in_k710(self) -> bool:
+        """Whether its classes are classes of K710, so that curation may take its clips for K710."""
         return not self.classes or any(index >= 0 for index in self.union_classes)
 
 
@@ -110,24 +110,40 @@ class Source:
 class Union:
     """A data set that is made of several sources by aligning their labels and removing repeated videos.
 
-    `sources` are those that it can be made of: each has its columns in every clips table, in this order. `members` are
-    those that the published union is made of. `precedence`: when one video is in several sources, the first of these
-    gives the clip and the label. `synonyms` names the file of `labelmaps/` with the class names that mean one class.
-    `paper_rows` are the clips that its authors had, `paper_classes` its classes. `citations` are BibTeX.
+    `short_title` is what tables call it. `members` are the sources that it is made of; a manifest of Kinetics-710 may
+    have more. `precedence`: when one video is in several sources, the first of these gives the clip and the label.
+    `sources` are those of a published union: each has its columns in every clips table, in this order. `synonyms`
+    names the file of `labelmaps/` with the class names that mean one class. `paper_rows` are the clips that its authors
+    had, `paper_classes` its classes. `citations` are BibTeX.
+
+    A user's own union has its `classes`, in index order, in its manifest, and in `class_maps`, for each member, the
+    class of the union that each of the member's classes is. `holdout`: by source, the splits whose lists train must
+    not meet, beside those of the policy; the source may be none of the members. `all_clips`: the members of which all
+    clips of a video are kept, not one.
     """
 
     name: str
     title: str
     name_pattern: str
     label_set: str
-    sources: tuple[str, ...]
     members: tuple[str, ...]
     precedence: tuple[str, ...]
-    synonyms: str
-    paper_rows: Mapping[str, int]
-    paper_classes: int
-    citations: tuple[str, ...]
-    tags: tuple[str, ...]
+    short_title: str = ""
+    sources: tuple[str, ...] = ()
+    synonyms: str = ""
+    paper_rows: Mapping[str, int] = field(default_factory=dict)
+    paper_classes: int = 0
+    citations: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    class_maps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    holdout: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    all_clips: tuple[str, ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the manifest itself holds what is known of the union."""
+        return bool(self.classes)
 
 
 def bibtex(key: str, title: str, authors: str, year: int, arxiv: str) -> str:

@@ -281,7 +281,7 @@ BAD_COMMITS: dict[str, tuple[bytes | Callable[[Path], bytes], str]] = {
     "no version": (b'{"clips": []}', "dataset.json: damaged: KeyError('schema_version')"),
     "no clips": (b'{"schema_version": "1.0"}', "dataset.json: damaged: KeyError('clips')"),
     "clips of another kind": (edited(clips="none"), "dataset.json: damaged: "),
-    "later": (edited(schema_version="4.0"), "has schema version 4.0, this k710 reads 3.0 and older; upgrade k710"),
+    "later": (edited(schema_version="5.0"), "has schema version 5.0, this k710 reads 4.0 and older; upgrade k710"),
     "much later": (edited(schema_version="10.0"), "has schema version 10.0, this k710 reads"),
     "file above": (edited(clips=[{"file": "../x.parquet"}]), "dataset.json: lists '../x.parquet', which is"),
     "file above, hidden": (

@@ -120,6 +120,7 @@ def test_examples_of_help_run(k710, tmp_path, monkeypatch):
     for name in ("mine", "theirs"):
         Path(f"{name}.csv").write_text("clip,prediction,label\nsample-0002.mp4,archery,abseiling\n")
     Path("my_clips.csv").write_text("id,label,split\n1,rope climb,train\n")
+    Path("union.yaml").write_text("name: mine\nmembers: [k710, clips: my_clips.csv]\n")
     assert k710("build", "--annotations", "sample").exit_code == 0  # manifests/k710
     write_footage(Path("clips"), sample_clips("k400"), look=LOOKS["tiny"])
     for name in COMMANDS:

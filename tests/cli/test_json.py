@@ -70,7 +70,7 @@ def test_fetch_and_verify(k710, manifest):
 
 def test_recipes(k710):
     kinds = of(k710("recipes", "--json"))
-    assert kinds.keys() == {"curation", "encode", "train", "mix"}
+    assert kinds.keys() == {"curation", "encode", "train", "mix", "unions"}
     whole = of(k710("recipes", "k710-strict", "--json"))
     assert whole["values"]["holdout"] == ["val", "test"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -277,15 +276,6 @@ def test_a_file_that_is_missing_is_named(tmp_path, name):
         else:
             with pytest.raises(K710Error, match=f"is missing for {name}; put there"):
                 read_published(name, folder)
-
-
-@pytest.fixture(scope="session")
-def other_lists() -> Path:
-    """Others' copies of the real lists, from K710_TEST_OTHER_LISTS: `ucf101_split1_train.txt.gz` and so on."""
-    folder = os.environ.get("K710_TEST_OTHER_LISTS")
-    if not folder:
-        pytest.skip("K710_TEST_OTHER_LISTS is not set: the real lists of other data sets were not tested")
-    return Path(folder)
 
 
 def real(folder: Path, name: str) -> list[list[str]]:

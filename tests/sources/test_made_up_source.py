@@ -76,7 +76,7 @@ def fetched(built, stunts, k710):
 def test_what_the_manifest_says_of_it(built):
     source = built.catalogue["stunts"]
     assert (source.title, source.ids, source.spans, source.classes) == ("Stunts-3", STEM, FRACTIONAL, CLASSES)
-    assert not source.in_union
+    assert not built.catalogue.in_union("stunts")
     assert from_plain(json.loads(json.dumps(as_plain(source))), 710) == source
     assert built.about["schema_version"] == "3.0", "a k710 that knows no such manifest must not read it"
     assert built.sources == ("k400", "stunts")

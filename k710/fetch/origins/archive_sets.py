@@ -91,7 +91,7 @@ def check_base_url(where: str) -> None:
 # In the order in which they are asked. A clip's home is the newest release that hosts it; later sets are asked for what
 # the earlier ones lacked.
 ARCHIVE_SETS: tuple[ArchiveSet, ...] = tuple(
-    ArchiveSet(one.name, one.address, partial(in_splits, views=one.sources, splits=one.splits)) for one in archives()
+    ArchiveSet(one.name, one.address, partial(in_splits, listings=one.sources, splits=one.splits)) for one in archives()
 )
 
 

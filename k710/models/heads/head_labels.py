@@ -68,8 +68,9 @@ def labels_of_set(label_set: str, dialect: str) -> Labels:
 
 def labels_of_view(view: str, sources: Catalogue = KINETICS) -> Labels:
     """The classes of a view in the order of a manifest. `sources`: the manifest's catalogue."""
-    own = sources.sources.get(view)
-    return labels_of_names(view, own.classes) if own and own.is_own else labels_of_set(view, "canonical")
+    if sources.is_own(view):
+        return labels_of_names(view, class_names(view, sources=sources))
+    return labels_of_set(view, "canonical")
 
 
 def labels_of_names(label_set: str, names: Sequence[str]) -> Labels:

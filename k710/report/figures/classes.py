@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from k710.curation.curate import codes
 from k710.lists.labels import union_classes_of
-from k710.manifest.listings import classes_in, masks_of
+from k710.manifest.listings import UNION_LISTING, classes_in, masks_of
 from k710.sources.catalogue import Catalogue
-from k710.sources.known import KINETICS, UNION
+from k710.sources.known import KINETICS
 from k710.sources.source import SPLITS, Source
 from k710.store.failures import OF_THE_VIDEO
 
@@ -23,17 +23,18 @@ _NO_CLASS = -1
 def class_figures(
     clips: pa.Table, labels: tuple[str, ...], media: pa.Table | None, sources: Catalogue = KINETICS
 ) -> dict[str, Any]:
-    """For each K710 class its clips by view and split, and where there are media rows (clip_id, failure; one per clip)
-    how many of its K710 clips were fetched, failed and vanished.
+    """For each class of the union its clips by view and split, and where there are media rows (clip_id, failure; one
+    per clip) how many of its clips in the union were fetched, failed and vanished.
 
-    A source's clips are counted under the K710 class of its own label, if it is a class of K710. `sources`: the
-    catalogue of the manifest.
+    A source's clips are counted under the union's class of its own label, if it has one. `sources`: the catalogue of
+    the manifest.
     """
-    num_classes = len(labels)
-    columns = {f"K710 {split}": counts for split, counts in _by_split(clips, UNION.name, None, num_classes).items()}
+    num_classes, union = len(labels), sources.union
+    of_union = _by_split(clips, UNION_LISTING, None, num_classes)
+    columns = {f"{union.short_title} {split}": counts for split, counts in of_union.items()}
     for source in sources.members:
-        to_k710 = np.array([*union_classes_of(sources[source]), _NO_CLASS])
-        by_split = _by_split(clips, source, to_k710, num_classes)
+        to_union = np.array([*union_classes_of(sources[source], sources), _NO_CLASS])
+        by_split = _by_split(clips, source, to_union, num_classes)
         columns |= {f"{source} {split}": counts for split, counts in by_split.items()}
     fates = None if media is None else _fates(clips, media, num_classes)
     rows = [
@@ -46,13 +47,14 @@ def class_figures(
         for number, label in enumerate(labels)
         if any(counts[number] for counts in columns.values())
     ]
-    beside = [_beside(clips, source) for source in sources.own if not source.in_union]
+    beside = [_beside(clips, source) for source in sources.own if not sources.in_union(source.name)]
     spreads = [_spread(name, c) for name, c in columns.items()]
-    return {"splits": list(columns), "rows": rows, "imbalance": spreads, **({"beside": beside} if beside else {})}
+    found = {"splits": list(columns), "rows": rows, "imbalance": spreads, **({"beside": beside} if beside else {})}
+    return found | ({"union": union.short_title} if union.is_own else {})
 
 
 def _beside(clips: pa.Table, source: Source) -> dict[str, Any]:
-    """The clips of each class of a source whose classes are none of K710's, by split."""
+    """The clips of each class of a source whose classes are none of the union's, by split."""
     by_split = _by_split(clips, source.name, None, len(source.classes))
     rows = [
         {"label": label, "clips": {split: int(counts[number]) for split, counts in by_split.items()}}
@@ -66,17 +68,17 @@ def _own(clips: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _by_split(
-    clips: pa.Table, view: str, to_k710: npt.NDArray[np.int64] | None, num_classes: int
+    clips: pa.Table, listing: str, to_union: npt.NDArray[np.int64] | None, num_classes: int
 ) -> dict[str, npt.NDArray[np.int64]]:
     """(classes,) clips of each class in each split that has any; clips without a label are nobody's.
 
-    `to_k710`: the K710 class of each of its own, and _NO_CLASS at the end.
+    `to_union`: the union's class of each of its own, and _NO_CLASS at the end.
     """
-    masks = masks_of(clips, view)
+    masks = masks_of(clips, listing)
     found = {}
     for name in SPLITS:
-        class_id = classes_in(clips, view, name, masks).astype(np.int64)
-        class_id = class_id if to_k710 is None else to_k710[class_id]
+        class_id = classes_in(clips, listing, name, masks).astype(np.int64)
+        class_id = class_id if to_union is None else to_union[class_id]
         of_split = class_id[class_id >= 0]
         if len(of_split):
             found[name] = np.bincount(of_split, minlength=num_classes)
@@ -84,16 +86,16 @@ def _by_split(
 
 
 def _fates(clips: pa.Table, media: pa.Table, num_classes: int) -> dict[str, npt.NDArray[np.int64]]:
-    """(classes,) of the clips of K710 those fetched, failed for any reason, and failed because the video is gone."""
+    """(classes,) of the union's clips those fetched, failed for any reason, and failed because the video is gone."""
     place = pc.index_in(clips["clip_id"], media["clip_id"].combine_chunks())
     failure = media["failure"].combine_chunks().take(place.combine_chunks())
     vanished = pc.is_in(failure, pa.array(list(OF_THE_VIDEO))).to_numpy(zero_copy_only=False)
     failed = failure.is_valid().to_numpy(zero_copy_only=False)
     settled = place.is_valid().to_numpy()
     class_id = _own(clips)
-    in_k710 = (codes(clips["split"]) >= 0) & (class_id >= 0) & settled
+    in_union = (codes(clips["split"]) >= 0) & (class_id >= 0) & settled
     masks = {"fetched": ~failed, "failed": failed, "vanished": vanished}
-    return {name: np.bincount(class_id[in_k710 & mask], minlength=num_classes) for name, mask in masks.items()}
+    return {name: np.bincount(class_id[in_union & mask], minlength=num_classes) for name, mask in masks.items()}
 
 
 def _spread(name: str, counts: npt.NDArray[np.int64]) -> dict[str, Any]:

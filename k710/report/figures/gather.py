@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from k710.curation.attrition import policy_words
 from k710.curation.own_labels import OWN_CONFLICTS
 from k710.errors import StoreError
 from k710.ledger.ledger import read_ledger
@@ -53,7 +54,7 @@ def gather(
     """Count everything. `on_step` hears what is done now. Raises ManifestError, StoreError or ReportError for what
     cannot be read."""
     on_step("reading the manifest and the runs")
-    clips = manifest.clips
+    clips, union, counts = manifest.clips, manifest.catalogue.union, manifest.about.get("counts") or {}
     run_counts = run_figures(runs) if runs else None  # first: a wrong folder is said at once
     answers = None if ledger is None else availability_figures(manifest, read_ledger(ledger))
     doubts = doubt_figures(manifest, predictions)
@@ -63,8 +64,9 @@ def gather(
     return Figures(
         manifest=_manifest(manifest),
         attrition=attrition_figures(manifest),
-        overlap=overlap_figures(clips, (manifest.about.get("counts") or {}).get("leaked_rows"), manifest.catalogue),
-        conflicts=conflict_figures(clips, manifest.labels, (manifest.about.get("counts") or {}).get(OWN_CONFLICTS, ())),
+        overlap=overlap_figures(clips, counts.get("leaked_rows"), manifest.catalogue),
+        conflicts=conflict_figures(clips, manifest.labels, counts.get(OWN_CONFLICTS, ()))
+        | ({"union": union.short_title} if union.is_own else {}),
         classes=class_figures(clips, manifest.labels, media, manifest.catalogue),
         media=None if store is None or media is None else media_figures(manifest, store, media),
         near_duplicates=near_duplicate_figures(manifest),
@@ -99,9 +101,24 @@ def _manifest(manifest: Manifest) -> dict[str, Any]:
         "clips": len(manifest.clips),
         **{key: counts.get(key) for key in ("rows", "videos", "train", "val", "classes")},
         **({"own_sources": own} if (own := _own_sources(manifest)) else {}),
+        **({"union": union} if (union := _own_union(manifest)) else {}),
         "sources": [
             {key: entry.get(key) for key in ("source", "split", "file", "rows", "sha256")} for entry in about["sources"]
         ],
+    }
+
+
+def _own_union(manifest: Manifest) -> dict[str, Any] | None:
+    """What the report says of a union that the manifest itself describes."""
+    union = manifest.catalogue.union
+    if not union.is_own:
+        return None
+    return {
+        "name": union.name,
+        "title": union.title,
+        "members": list(union.members),
+        "classes": len(union.classes),
+        "policy": policy_words(manifest.about["recipe"], union),
     }
 
 
@@ -114,7 +131,7 @@ def _own_sources(manifest: Manifest) -> list[dict[str, Any]]:
             "colour": source.colour,
             "licence": source.licence,
             "classes": len(source.classes),
-            "in_k710": source.in_union,
+            "in_k710": manifest.catalogue.in_union(source.name),
         }
         for source in manifest.catalogue.own
     ]

@@ -6,7 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from k710.curation.attrition import beside_the_printed, list_warnings, why_it_differs, why_not_compared
+from k710.curation.attrition import (
+    beside_the_printed,
+    list_warnings,
+    policy_words,
+    why_it_differs,
+    why_not_compared,
+)
 from k710.curation.audit import ids_by_splits, leaks_by_policy
 from k710.curation.curate import FATES
 from k710.curation.overlap import overlaps
@@ -14,7 +20,7 @@ from k710.errors import ManifestError
 from k710.manifest.read import Manifest
 from k710.near_duplicates.sides import taken_out
 from k710.sources.catalogue import Catalogue
-from k710.sources.known import KINETICS
+from k710.sources.known import KINETICS, UNION
 
 SHOWN_MALFORMED = 50
 
@@ -24,7 +30,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
 
     Raises ManifestError for counts that are not what a build writes.
     """
-    counts, recipe = manifest.about.get("counts"), manifest.about["recipe"]
+    counts, recipe, union = manifest.about.get("counts"), manifest.about["recipe"], manifest.catalogue.union
     if not counts:
         return None
     try:
@@ -33,7 +39,7 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
             for entry in manifest.about["sources"]
             for bad in entry.get("malformed", ())
         ]
-        not_compared = why_not_compared(counts)
+        not_compared = why_not_compared(counts, union)
         beside = [
             {
                 "what": one.what,
@@ -46,11 +52,12 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
         ]
         warnings = list_warnings(counts["lists"], counts.get("misnamed", {}))
         return {
-            "policy": f"{recipe['leak_policy']}, holdout {','.join(recipe['holdout'])}",
+            "policy": policy_words(recipe, union),
             "rows": counts["rows"],
             "lists": counts["lists"],
             "fates": counts["fates"],
-            "flows": row_flows(counts["lists"]),
+            "flows": row_flows(counts["lists"], union.short_title),
+            **({"union": union.short_title} if union.is_own else {}),
             "beside_the_printed": beside,
             "why_it_differs": not_compared or why_it_differs(recipe, warnings),
             "list_warnings": list(warnings.values()),
@@ -61,12 +68,12 @@ def attrition_figures(manifest: Manifest) -> dict[str, Any] | None:
         raise ManifestError(f"{manifest.path / 'dataset.json'}: damaged: its counts lack a part ({error!r})") from None
 
 
-def row_flows(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def row_flows(lists: list[dict[str, Any]], union: str = UNION.short_title) -> list[dict[str, Any]]:
     """From each list to each outcome, the rows that went there. A kept row's clip is in the split of its own list."""
     flows = []
     for entry in lists:
         name = f"{entry['source']} {entry['split']}"
-        ways = {f"K710 {entry['split']}": entry["kept"]}
+        ways = {f"{union} {entry['split']}": entry["kept"]}
         ways |= {fate: entry.get(fate, 0) for fate in FATES if fate != "kept"}
         flows += [{"list": name, "outcome": outcome, "rows": rows} for outcome, rows in ways.items() if rows]
     return flows

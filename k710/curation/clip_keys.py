@@ -1,0 +1,67 @@
+"""Numbers by which list rows are sorted and grouped into clips and videos."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k710.manifest.clip_ids import ID_SIZE, clip_ids
+
+Ints = npt.NDArray[np.int64]
+
+
+def places(rows: pa.Table, order: npt.NDArray[np.int32]) -> Ints:
+    """For each of the rows in this order its place by video, start and end: names of times with and without fractions
+    do not sort by time."""
+    video = pc.dictionary_encode(rows["youtube_id"].combine_chunks()).indices.to_numpy()[order]
+    start_s, end_s = (rows[name].fill_null(-1).to_numpy()[order] for name in ("time_start_s", "time_end_s"))
+    place = np.empty(len(order), np.int64)
+    place[np.lexsort((np.arange(len(order)), end_s, start_s, video))] = np.arange(len(order))
+    return place
+
+
+def any_clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """As `plain_clip_keys`, for IDs and spans of any form: running numbers of the video and of the clip in clip_id
+    order. The clips of one video are neighbours in it (sources/video_ids.py)."""
+    names = clip_ids(rows["youtube_id"], rows["time_start_s"], rows["time_end_s"])
+    found = pc.dictionary_encode(names)
+    by_name = pc.sort_indices(found.dictionary).to_numpy()
+    number = np.empty(len(by_name), np.uint64)
+    number[by_name] = np.arange(len(by_name), dtype=np.uint64)
+    clip = number[found.indices.to_numpy()]
+    first_row = np.empty(len(by_name), np.int64)
+    first_row[clip.astype(np.int64)] = np.arange(len(clip))
+    ids = rows["youtube_id"].take(pa.array(first_row)).combine_chunks()
+    starts = np.ones(len(ids), bool)
+    if len(ids) > 1:
+        starts[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    return np.cumsum(starts).astype(np.uint64)[clip.astype(np.int64)], clip
+
+
+def plain_clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Two numbers per row that sort as its clip_id does: eight bytes of the ID; three more and 20 bits per time."""
+    ids = fixed_width(rows["youtube_id"], ID_SIZE)
+    head = ids[:, :8].copy().view(">u8").ravel().astype(np.uint64)
+    tail = np.zeros((len(ids), 4), np.uint8)
+    tail[:, 1:] = ids[:, 8:]
+    start_s, end_s = (rows[name].to_numpy().astype(np.uint64) for name in ("time_start_s", "time_end_s"))
+    span = start_s << np.uint64(20) | end_s
+    return head, tail.view(">u4").ravel().astype(np.uint64) << np.uint64(40) | span
+
+
+def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
+    """The bytes of a column of strings that all have the same length, one row of bytes each; no copy.
+
+    Raises ValueError for strings of other lengths.
+    """
+    array = column.combine_chunks()
+    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    if len(array):
+        ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+        if (row := int(np.argmax(np.diff(ends) != width))) or ends[1] - ends[0] != width:
+            raise ValueError(f"ID {array[row].as_py()!r} has not {width} characters")
+    start = array.offset * width
+    buffer = np.frombuffer(array.buffers()[2] or b"", np.uint8)
+    return buffer[start : start + len(array) * width].reshape(len(array), width)
