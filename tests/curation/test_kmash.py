@@ -163,8 +163,10 @@ def test_splits_are_held_out_by_data_set_and_of_those_beside_too(k710, tmp_path)
         "name: strict\nmembers: [k400, k600, hacs]\nsame_names: merge\nbeside: [k700_2020]\n"
         "holdout: {k600: [val, test], k700_2020: val}\n",
     )
-    result = k710("build", "--union", path, "--annotations", folder, "--out", tmp_path / "m")
+    result = k710("build", "--union", path, "--annotations", folder, "--out", tmp_path / "m",
+                  "--fates", tmp_path / "fates.csv")  # fmt: skip
     assert result.exit_code == 0, result.output
+    assert '"archery","other_classes"' in (tmp_path / "fates.csv").read_text()
     assert "(train-purge, holdout val, k600 val and test, k700_2020 val)" in result.stdout
     manifest = open_manifest(tmp_path / "m")
     read = [f"{one['source']} {one['split']}" for one in manifest.about["sources"]]
