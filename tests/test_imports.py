@@ -11,7 +11,7 @@ from tests.helpers import CHECKOUT
 # From the ground up: each may import those before it. CONTRIBUTING.md says what each is.
 ROOMS = (
     "version", "errors", "random_key", "text", "progress", "recipes", "storage", "sources", "lists", "store",
-    "manifest", "engine", "loading", "models", "evaluation", "compare", "doubts", "train", "curation", "ledger",
+    "manifest", "engine", "loading", "models", "evaluation", "compare", "train", "curation", "doubts", "ledger",
     "fetch", "maintenance", "near_duplicates", "doctor", "diff", "export", "report", "identify", "sample", "cli",
     "__main__",
 )  # fmt: skip

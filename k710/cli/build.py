@@ -182,7 +182,7 @@ def _print_attrition(manifest: Manifest) -> None:
 
     dataset = manifest.about
     counts, policy = dataset["counts"], policy_words(dataset["recipe"], manifest.catalogue.union)
-    seldom = ("malformed", "near_duplicate", "other_classes")
+    seldom = ("malformed", "near_duplicate", "other_classes", "doubtful_label")
     shown = [fate for fate in FATES if fate not in seldom or counts["fates"].get(fate)]
     rows = [[f"{e['source']} {e['split']}", e["rows"], *(e[fate] for fate in shown)] for e in counts["lists"]]
     total = ["all lists", counts["rows"], *(counts["fates"][fate] for fate in shown)]

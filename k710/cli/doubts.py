@@ -13,6 +13,7 @@ from k710.text import counted
 
 if TYPE_CHECKING:
     from k710.doubts.find import Doubts
+    from k710.manifest.read import Manifest
 
 
 @click.command("doubts")
@@ -21,17 +22,28 @@ if TYPE_CHECKING:
     "--predictions", multiple=True, type=ANY_PATH, metavar="RUN", help="An evaluation of k710 on its clips; may repeat."
 )
 @click.option("--csv", "csv_file", type=FILE, help="Write every doubtful clip to this CSV file, for review.")
+@click.option(
+    "--apply", "review", type=FILE, help="Leave out the train clips that this reviewed CSV file drops; see --csv."
+)
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Largest number of rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print every doubtful clip as JSON.")
-def command(manifest: Location, predictions: tuple[Path, ...], csv_file: Path | None, top: int, as_json: bool) -> None:
+def command(
+    manifest: Location,
+    predictions: tuple[Path, ...],
+    csv_file: Path | None,
+    review: Path | None,
+    top: int,
+    as_json: bool,
+) -> None:
     """List clips whose label is contradicted.
 
     Contradicted by a model (confident learning, with --predictions), by another list, or by a clip with the same
-    footage. Nothing is changed.
+    footage. Nothing is changed without --apply: write --csv, put drop into the column verdict, and apply the file.
 
     \b
-    Example:
-      k710 doubts manifests/k710 --top 5
+    Examples:
+      k710 doubts manifests/k710 --csv review.csv
+      k710 doubts manifests/k710 --apply review.csv
     """
     from k710.doubts.find import find_doubts
     from k710.doubts.write import write_review
@@ -40,6 +52,11 @@ def command(manifest: Location, predictions: tuple[Path, ...], csv_file: Path | 
     from k710.storage.result_files import check_place
 
     opened = open_manifest(manifest)
+    if review is not None:
+        if csv_file is not None or predictions or as_json:
+            raise click.UsageError("--apply takes a reviewed file; it goes with no other option")
+        _apply(opened, review)
+        return
     if csv_file is not None:
         check_place(csv_file, [opened.path])
     doubts = find_doubts(opened, [(path, read_predictions(path)) for path in predictions])
@@ -53,6 +70,20 @@ def command(manifest: Location, predictions: tuple[Path, ...], csv_file: Path | 
     _print(doubts, top)
     if csv_file is not None:
         click.echo(f"{csv_file}: {counted(len(doubts.found), 'clip')}")
+
+
+def _apply(manifest: Manifest, review: Path) -> None:
+    from k710.doubts.apply import apply_review
+
+    changed, num_dropped = apply_review(manifest, review)
+    dropped = counted(num_dropped, "clip is", "clips are")
+    if changed is None:
+        click.echo(f"Nothing to apply: the {dropped} out of train already." if num_dropped else "No verdict is drop.")
+        return
+    click.echo(
+        f"Applied: {dropped} out of train. {changed.path} has content hash {changed.content_hash[:16]}. The version "
+        f"before stays until `k710 prune {changed.path}`."
+    )
 
 
 def _print_json(doubts: Doubts) -> None:

@@ -222,12 +222,12 @@ def _evaluate(
 
 def _note(model: ViewModel, manifest: Manifest, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Say what puts the number in doubt; returns what it shares with the clips that the checkpoint was trained on."""
-    from k710.evaluation.doubts import doubts
+    from k710.evaluation.suspicions import suspicions
     from k710.evaluation.trained_on import overlap_notes, overlaps, unrecorded
 
     shared = overlaps(model.runs, manifest, evaluation)
     # A probe's classifier was fitted to the classes in the order that it is read in.
-    doubtful = [] if model.head is None else doubts(evaluation, model.head)
+    doubtful = [] if model.head is None else suspicions(evaluation, model.head)
     notes = [*doubtful, *overlap_notes(shared, len(evaluation.predictions.clip_ids))]
     for sentence in (*notes, *unrecorded(model.runs)):
         click.echo(f"note: {sentence}", err=True)

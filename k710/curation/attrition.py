@@ -14,7 +14,7 @@ from k710.curation.curate import FATES, Curated
 from k710.curation.list_identity import misnamed, shortfalls
 from k710.curation.overlap import Overlaps, conflicts, overlaps
 from k710.curation.own_labels import OWN_CONFLICTS, own_label_conflicts
-from k710.manifest.schema import OTHER_CLASSES
+from k710.manifest.schema import DOUBTFUL_LABEL, OTHER_CLASSES
 from k710.sources.known import KNOWN_SOURCES, UNION
 from k710.sources.source import SPLITS, Union
 
@@ -25,7 +25,8 @@ def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Tab
     cell = (rows.source.astype(np.int64) * len(SPLITS) + rows.split) * len(FATES) + curated.fate
     names = rows.sources.names
     table = np.bincount(cell, minlength=len(names) * len(SPLITS) * len(FATES)).reshape(-1, len(SPLITS), len(FATES))
-    fates = tuple(fate for fate in FATES if fate != OTHER_CLASSES or np.any(table[..., FATES.index(OTHER_CLASSES)]))
+    seldom = (OTHER_CLASSES, DOUBTFUL_LABEL)
+    fates = tuple(fate for fate in FATES if fate not in seldom or np.any(table[..., FATES.index(fate)]))
     per_list = []
     for source in sources:
         counts = table[names.index(source["source"]), SPLITS.index(source["split"])].tolist()

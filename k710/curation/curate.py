@@ -21,7 +21,7 @@ from k710.errors import LabelError, UsageError
 from k710.lists.annotations import AnnotationList
 from k710.lists.labels import Alignment, k710_classes_of, union_classes_of
 from k710.manifest.clip_ids import are_plain
-from k710.manifest.schema import DROP_REASONS, NEAR_DUPLICATE, OTHER_CLASSES
+from k710.manifest.schema import DOUBTFUL_LABEL, DROP_REASONS, NEAR_DUPLICATE, OTHER_CLASSES
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS, PRECEDENCE, UNION
 from k710.sources.source import SPLITS, Source
@@ -40,8 +40,19 @@ LEAK_POLICIES = ("train-purge", "val-purge")
 #   unlabelled    the clip stands in test lists alone, which never enter the union
 #   near_duplicate  it was kept, until `k710 near-duplicates --apply` found its pictures in another clip
 #   malformed     the row could not be read (downloaded lists only; a user's own list is refused)
+#   doubtful_label  it was kept, until `k710 doubts --apply` left its clip out
 #   other_classes  the classes of its source are none of the union's; only where there is such a source
-FATES = ("kept", "same_clip", "duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE, "malformed", OTHER_CLASSES)
+FATES = (
+    "kept",
+    "same_clip",
+    "duplicate_id",
+    "leaked",
+    "unlabelled",
+    NEAR_DUPLICATE,
+    "malformed",
+    OTHER_CLASSES,
+    DOUBTFUL_LABEL,
+)
 
 _SOURCE = pa.dictionary(pa.int8(), pa.string())
 

@@ -19,7 +19,7 @@ from k710.lists.clip_names import ClipName
 from k710.lists.labels import class_names, union_classes_of
 from k710.manifest.listings import class_id_name, lists_of, split_name
 from k710.manifest.read import Manifest
-from k710.manifest.schema import NEAR_DUPLICATE, OTHER_CLASSES
+from k710.manifest.schema import DOUBTFUL_LABEL, NEAR_DUPLICATE, OTHER_CLASSES
 from k710.sources.catalogue import Catalogue
 from k710.sources.source import SPLITS
 from k710.sources.video_ids import raw_id
@@ -117,6 +117,8 @@ def _clip_story(
         fate = FATES[curated.fate[row]]
         if fate == "kept" and clip["clip_id"] in near:
             fate = NEAR_DUPLICATE
+        if fate == "kept" and clip["drop_reason"] == DOUBTFUL_LABEL:
+            fate = DOUBTFUL_LABEL
         label = int(rows.release_class_id[row])
         says = "without a label" if label < 0 else f"{class_names(source, sources=sources)[label]!r} (class {label})"
         yield f"  {sources[source].title} {SPLITS[rows.split[row]]}: {says}"
@@ -170,10 +172,14 @@ def _why(
         return "another row has the same clip and counts for both"
     if fate == NEAR_DUPLICATE:
         return f"its pictures repeat {near[clip['clip_id']]}"
+    if fate == DOUBTFUL_LABEL:
+        return "a review of its label left it out (`k710 doubts --apply`)"
     if fate == "duplicate_id":
         kept, rule = clip["kept_clip_id"], f"({_clip_rule(clip, kept_clip, recipe, sources)})"
         if kept in near:
             return f"{kept} of the same video was preferred {rule}, and then left out as a near-duplicate"
+        if kept_clip and kept_clip["drop_reason"] == DOUBTFUL_LABEL:
+            return f"{kept} of the same video was preferred {rule}, and then left out because of its label"
         return f"{kept} of the same video was kept {rule}"
     if fate == OTHER_CLASSES:
         return f"the classes of this source are none of {sources.union.short_title}'s"

@@ -27,6 +27,7 @@ _REASONS = {
     "leaked": "the video stands on the other side of train and holdout",
     "unlabelled": "in test lists alone, which never enter {union}",
     "other_classes": "in lists of a source whose classes are none of {union}'s",
+    "doubtful_label": "its label was reviewed, and the clip left out (`k710 doubts --apply`)",
     "near_duplicate": "repeats what a clip of another video shows, which was kept (`k710 near-duplicates --apply`)",
 }
 

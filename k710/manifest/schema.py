@@ -48,14 +48,17 @@ NEAR_DUPLICATE = "near_duplicate"  # given by `k710 near-duplicates --apply` alo
 OTHER_CLASSES = "other_classes"  # of a source whose classes are none of the union's
 
 
-DROP_REASONS = ("duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE, OTHER_CLASSES)
+DOUBTFUL_LABEL = "doubtful_label"  # given by `k710 doubts --apply` alone
+
+
+DROP_REASONS = ("duplicate_id", "leaked", "unlabelled", NEAR_DUPLICATE, OTHER_CLASSES, DOUBTFUL_LABEL)
+_ALWAYS_NAMED = DROP_REASONS.index(NEAR_DUPLICATE) + 1
 
 
 def drop_reasons(codes: npt.NDArray[np.int8]) -> tuple[str, ...]:
-    """The dictionary of a column of reasons, indices into DROP_REASONS: the last reason is in it only where a clip has
-    it, so that a table of Kinetics has the same bytes as ever."""
-    last = DROP_REASONS.index(OTHER_CLASSES)
-    return DROP_REASONS if np.any(codes == last) else DROP_REASONS[:last]
+    """The dictionary of a column of reasons, indices into DROP_REASONS. The last ones are in it only where a clip has
+    them, so that a table of Kinetics has the same bytes as ever."""
+    return DROP_REASONS[: max(_ALWAYS_NAMED, int(codes.max(initial=-1)) + 1)]
 
 
 _BEFORE_SPAN = [pa.field("clip_id", pa.string()), pa.field("youtube_id", pa.string())]

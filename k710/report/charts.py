@@ -28,6 +28,7 @@ _OUTCOMES = {
     "near_duplicate": AMBER,
     "malformed": RED,
     "other_classes": GREY,
+    "doubtful_label": AMBER,
 }
 _PLACES = {"train": BLUE, "val": TEAL, "test": VIOLET, "fetched": TEAL, "leaked": RED, "unlabelled": GREY}
 _PLACES |= {"not_listed": GREY, "not_settled": GREY}
@@ -37,6 +38,7 @@ _SPOKEN = {
     "leaked": "leaked: held out",
     "unlabelled": "unlabelled (test)",
     "near_duplicate": "repeats a clip of another video",
+    "doubtful_label": "left out by a review of labels",
     "other_classes": "of classes that the union lacks",
 }
 _WIDE_PX, _BAR_PX = 560, 26

@@ -21,6 +21,7 @@ FATE_WORDS = {
     "near_duplicate": "near-duplicate",
     "malformed": "malformed",
     "other_classes": "other classes",
+    "doubtful_label": "doubtful label",
 }
 SHOWN_HIT = 20
 
@@ -57,7 +58,7 @@ def sources_table(figures: Figures) -> Table:
 
 
 def fates_table(attrition: dict[str, Any]) -> Table:
-    seldom = ("near_duplicate", "malformed", "other_classes")
+    seldom = ("near_duplicate", "malformed", "other_classes", "doubtful_label")
     shown = [fate for fate in FATE_WORDS if fate not in seldom or attrition["fates"].get(fate)]
     rows: list[Row] = [
         (f"{entry['source']} {entry['split']}", entry["rows"], *(entry[fate] for fate in shown))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from k710.errors import CheckpointError
-from k710.evaluation.doubts import doubts
 from k710.evaluation.evaluate import Evaluation
+from k710.evaluation.suspicions import suspicions
 from k710.evaluation.trained_on import overlap_notes, overlaps, unrecorded
 from k710.evaluation.view_model import model_as_it_is, model_for_view
 from k710.evaluation.views_pass import Predictions
@@ -93,17 +93,17 @@ def test_a_head_that_was_read_in_the_wrong_order_is_told_by_its_answers(name, la
         raw = hot(np.array(row_map(label_set, name, source_dialect=true))[class_ids], len(class_names(name)))
         as_read = raw[:, list(row_map(label_set, name, source_dialect=read))]
         found = evaluation_of(clip_ids, class_ids, as_read, name)
-        (said,) = doubts(found, labels_of_set(label_set, read))
+        (said,) = suspicions(found, labels_of_set(label_set, read))
         assert "these numbers are likely wrong" in said
         assert f"--dialect {true} reads it so" in said
         right = evaluation_of(clip_ids, class_ids, hot(class_ids, len(class_names(name))), name)
-        assert doubts(right, labels_of_set(label_set, true)) == []
+        assert suspicions(right, labels_of_set(label_set, true)) == []
 
 
 def test_an_accuracy_near_chance_deserves_a_hint():
     class_ids = np.arange(0, 400, 2)
     nonsense = np.random.default_rng(0).random((200, 400)).astype(np.float32)
-    (said,) = doubts(
+    (said,) = suspicions(
         evaluation_of(map(str, class_ids), class_ids, nonsense, "k400"), labels_of_set("k710", "canonical")
     )
     assert said.startswith(
@@ -111,8 +111,8 @@ def test_an_accuracy_near_chance_deserves_a_hint():
     )
     assert "--which-dialect" in said
     nonsense[:10] = hot(class_ids[:10], 400)  # 5 %: poor, and no chance
-    assert doubts(evaluation_of(map(str, class_ids), class_ids, nonsense, "k400"), None) == []
-    assert doubts(evaluation_of(map(str, class_ids), np.full(200, -1), nonsense, "k400"), None) == []
+    assert suspicions(evaluation_of(map(str, class_ids), class_ids, nonsense, "k400"), None) == []
+    assert suspicions(evaluation_of(map(str, class_ids), np.full(200, -1), nonsense, "k400"), None) == []
 
 
 # What was trained on.

@@ -698,7 +698,7 @@ def test_killed_between_the_pairs_and_the_commit(k710, manifest, no_process, mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr("k710.near_duplicates.apply.write_manifest", fail)
+        full.setattr("k710.curation.leave_out.write_manifest", fail)
         assert k710("near-duplicates", manifest, "--apply").exit_code == 1
     assert drops_of(manifest) == {}
     assert len(pairs_of(manifest)) >= 9

@@ -1,4 +1,4 @@
-"""Reasons to doubt an accuracy: answers no better than chance, or better in another index order."""
+"""Reasons to suspect an accuracy: answers no better than chance, or better in another index order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from k710.models.heads.head_labels import Labels
 _SIGMAS = 3  # above what chance gives
 
 
-def doubts(evaluation: Evaluation, head: Labels | None) -> list[str]:
+def suspicions(evaluation: Evaluation, head: Labels | None) -> list[str]:
     """Sentences on an evaluation whose labelled clips contradict the order in which the head was read, or whose top-1
     is no better than chance. `head` are the labels that the head was read by, where they are known."""
     labelled = evaluation.labelled
