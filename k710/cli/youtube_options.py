@@ -21,6 +21,8 @@ _OPTIONS = (
     click.option("--youtube-sleep-requests", type=_SECONDS, help="Seconds between requests.  [0.75]"),
     click.option("--youtube-sleep", type=_SECONDS, help="Seconds before each download, at least.  [5]"),
     click.option("--youtube-max-sleep", type=_SECONDS, help="At most.  [10, or --youtube-sleep]"),
+    click.option("--youtube-batch", type=click.IntRange(0), metavar="N", help="Videos in a row, then a rest.  [500]"),
+    click.option("--youtube-batch-rest", type=_SECONDS, metavar="MINUTES", help="How long it rests then.  [30]"),
     click.option("--youtube-extractor-args", multiple=True, metavar="KEY:ARGS", help="As yt-dlp's option."),
     click.option(
         "--youtube-js-runtime",

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from k710.engine.engine import Stop
 from k710.fetch import estimate
 from k710.fetch.encode.jobs import Made
-from k710.fetch.encode.profiles import Profile
+from k710.fetch.encode.profiles import Profile, read_profile
 from k710.fetch.origins.youtube import breaker, gone
 from k710.fetch.origins.youtube.breaker import Breaker, Trouble
 from k710.fetch.origins.youtube.downloads import Answer, Downloads
@@ -816,6 +816,30 @@ def test_between_videos_it_rests_also_where_nothing_is_downloaded(fetch, youtube
     fetch(some(*(f"private-{n:03}" for n in range(3))), options=options)
     at = [request.at_s for request in youtube.server.requests]
     assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(at))
+
+
+def test_after_a_batch_all_processes_rest_and_it_is_said(fetch, youtube, tmp_path):
+    for n in range(5):
+        youtube.refuse(f"private-{n:03}", "Private video")
+    options = [*OPTIONS[:4], "--youtube-batch", 2, "--youtube-batch-rest", 0.01]
+    told = fetch(some(*(f"private-{n:03}" for n in range(5))), options=options).stderr
+    assert [line for line in told.splitlines() if "resting" in line] == [
+        "youtube: 2 videos asked for; resting 0.01 min",
+        "youtube: 4 videos asked for; resting 0.01 min",
+    ]
+    at = [request.at_s for request in youtube.server.requests]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(at)]
+    assert sum(gap >= 0.6 for gap in gaps) == 2
+
+
+def test_youtube_itself_has_a_batch_by_default_and_a_mirror_none(tmp_path):
+    profile = read_profile("h264", audio=False)
+    found = {
+        extractor: Downloads(YouTubeOptions(), profile, tmp_path, url_of=str, extractor=extractor)
+        for extractor in ("Youtube", "Generic")
+    }
+    assert (found["Youtube"]._batch, found["Youtube"]._batch_rest_s) == (500, 1800)
+    assert found["Generic"]._batch == 0
 
 
 def test_a_disk_that_fills_while_a_video_comes(fetch, youtube, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from k710.engine.engine import Stop
 from k710.errors import FetchError
@@ -27,6 +27,11 @@ from k710.fetch.encode.profiles import Profile
 from k710.fetch.origins.youtube.options import MAX_SLEEP_S, SLEEP_REQUESTS_S, SLEEP_S, YouTubeOptions
 from k710.sources.video_ids import Span
 from k710.storage.http_reader import without_password
+
+# A guest's address is refused after some 600 videos in a row, by users' reports. Nobody knows how long it takes to be
+# forgotten; the breaker waits longer where this is not enough.
+BATCH_VIDEOS, BATCH_REST_MIN = 500, 30.0
+Number = TypeVar("Number", int, float)
 
 START_S = 120.0  # to load yt-dlp and to read a browser's cookies
 _WAKE_S = 0.1
@@ -59,6 +64,7 @@ class Downloads:
         *,
         url_of: Callable[[str], str],
         extractor: str,
+        on_message: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._options, self._url_of = options, url_of
         self._folder = Path(tempfile.mkdtemp(prefix="youtube-", dir=scratch))
@@ -74,6 +80,10 @@ class Downloads:
         shortest_s = setup["passed"].get("sleep_interval") or 0.0
         self._rest_s = shortest_s, setup["passed"].get("max_sleep_interval") or shortest_s
         self._limit_s += _GRACE_S + self._rest_s[1]  # what yt-dlp sleeps is not the download's fault
+        paced = extractor == "Youtube"
+        self._batch = _or(options.batch, BATCH_VIDEOS if paced else 0)
+        self._batch_rest_s = 60 * _or(options.batch_rest, BATCH_REST_MIN if paced else 0.0)
+        self._on_message, self._asked, self._rests_until_s, self._lock = on_message, 0, 0.0, threading.Lock()
 
     @property
     def version(self) -> str:
@@ -125,6 +135,7 @@ class Downloads:
         }
         process = self._idle_one(stop)
         try:
+            self._rest_after_a_batch(stop)
             process.rest(stop)
             answer = process.ask(request, limit_s=self._limit_s, shown_s=self._options.max_seconds, stop=stop)
             if not answer.get("files"):
@@ -133,6 +144,15 @@ class Downloads:
             return answer
         finally:
             self._idle.put(process)
+
+    def _rest_after_a_batch(self, stop: Stop) -> None:
+        """All processes rest together: YouTube counts the videos of an address, not of a process."""
+        with self._lock:
+            if self._batch and self._batch_rest_s and self._asked and self._asked % self._batch == 0:
+                self._rests_until_s = time.monotonic() + self._batch_rest_s
+                self._on_message(f"youtube: {self._asked:,} videos asked for; resting {self._batch_rest_s / 60:g} min")
+            self._asked += 1
+        _wait_until(self._rests_until_s, stop)
 
     def _idle_one(self, stop: Stop) -> _Process:
         while not stop.asked:
@@ -154,10 +174,7 @@ class _Process:
 
     def rest(self, stop: Stop) -> None:
         """Wait until the next video may be asked for. Raises DownloadsStoppedError."""
-        while (left_s := self.rests_until_s - time.monotonic()) > 0:
-            if stop.asked:
-                raise DownloadsStoppedError
-            time.sleep(min(left_s, _WAKE_S))
+        _wait_until(self.rests_until_s, stop)
 
     def ask(self, request: dict[str, Any], *, limit_s: float, shown_s: float, stop: Stop) -> dict[str, Any]:
         """The reply to a request. Where the limit passes or the process dies, the reply is an error."""
@@ -250,6 +267,18 @@ class _Process:
         self.kill()
         how = signal.Signals(-code).name if code < 0 else f"exit {code}"
         return how + (f": {messages[-1][-200:]}" if messages else "")
+
+
+def _wait_until(time_s: float, stop: Stop) -> None:
+    """Wait for a time of the monotonic clock. Raises DownloadsStoppedError."""
+    while (left_s := time_s - time.monotonic()) > 0:
+        if stop.asked:
+            raise DownloadsStoppedError
+        time.sleep(min(left_s, _WAKE_S))
+
+
+def _or(given: Number | None, default: Number) -> Number:
+    return default if given is None else given
 
 
 def _answer(reply: dict[str, Any], error_text: str | None, files: dict[int, Path]) -> Answer:

@@ -41,6 +41,8 @@ class YouTubeOptions:
     js_runtimes: tuple[str, ...] = ()
     plugins: Path | None = None
     sections: bool = False
+    batch: int | None = None  # videos in a row, then all rest; 0: never
+    batch_rest: float | None = None  # minutes
     downloads: int = 1
     max_seconds: float = 900.0
     max_megabytes: float = 1000.0

@@ -40,7 +40,14 @@ class Session:
         """`url` has {id} where a video's ID stands; `alive` are videos that are known to live, the surest first."""
         self._url, self._run = url, run
         extractor = "Youtube" if url == WATCH_URL else "Generic"
-        self.downloads = Downloads(options, run.profile, run.scratch, url_of=self.url_of, extractor=extractor)
+        self.downloads = Downloads(
+            options,
+            run.profile,
+            run.scratch,
+            url_of=self.url_of,
+            extractor=extractor,
+            on_message=run.on_message,
+        )
         self.breaker = Breaker(name, TROUBLES, run.on_message)
         self.alive: deque[str] = deque(itertools.islice(alive, LOOKED_AT), maxlen=LOOKED_AT)
         self.sections = options.sections
