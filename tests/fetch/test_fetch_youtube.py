@@ -829,7 +829,7 @@ def test_after_a_batch_all_processes_rest_and_it_is_said(fetch, youtube, tmp_pat
     ]
     at = [request.at_s for request in youtube.server.requests]
     gaps = [later - earlier for earlier, later in itertools.pairwise(at)]
-    assert sum(gap >= 0.6 for gap in gaps) == 2
+    assert sum(gap >= 0.6 for gap in gaps) >= 2
 
 
 def test_youtube_itself_has_a_batch_by_default_and_a_mirror_none(tmp_path):
