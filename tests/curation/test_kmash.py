@@ -181,6 +181,7 @@ def test_splits_are_held_out_by_data_set_and_of_those_beside_too(k710, tmp_path)
     assert "strict: left out (leaked), it is held out itself" in told
 
 
+@pytest.mark.slow
 def test_real_lists_beside_a_union_are_held_out_of_its_train(k710, real_lists, other_lists, tmp_path):
     """ActivityNet alone, with the val and test lists of Kinetics beside it: its train loses what they share."""
     lists_of = tmp_path / "lists"

@@ -236,6 +236,7 @@ def test_a_clip_twice_in_one_archive_is_settled_once(alone, fetch, public, tmp_p
     assert numbers(fetched(tmp_path / "store")[NAMES[0]])[0] == 100
 
 
+@pytest.mark.slow
 def test_a_local_folder_first_and_the_archives_for_the_rest(alone, fetch, public, tmp_path):
     clip_file(tmp_path / "clips" / f"{NAMES[0]}.mp4", first=700)
     (tmp_path / "clips" / f"{NAMES[1]}.mp4").touch()
@@ -248,6 +249,7 @@ def test_a_local_folder_first_and_the_archives_for_the_rest(alone, fetch, public
 # What is read again.
 
 
+@pytest.mark.slow
 def test_an_archive_is_not_read_again_for_what_it_does_not_hold(alone, fetch, public, tmp_path):
     public.publish("k600", "train", named(NAMES[0]), named(NAMES[1]))
     assert "This run: 2 clips fetched" in fetch(alone, *ONLY).stdout
@@ -264,6 +266,7 @@ def test_an_archive_is_not_read_again_for_what_it_does_not_hold(alone, fetch, pu
     assert [path for path in public.asked() if path.endswith("gz")] == [part]
 
 
+@pytest.mark.slow
 def test_another_profile_reads_again_only_what_held_clips(alone, fetch, public, tmp_path):
     held, empty = public.publish("k600", "train", named(*NAMES[:2]), named(name_of("not-asked-0")))
     fetch(alone, *ONLY)
@@ -374,6 +377,7 @@ def test_an_archive_over_a_bad_connection(alone, fetch, public, tmp_path, faults
     assert all(ranges[-1:]) or not cuts
 
 
+@pytest.mark.slow
 def test_an_archive_that_changes_while_it_is_read(alone, fetch, public, tmp_path):
     body = archive(named(*NAMES))
     (path,) = public.publish("k600", "train", b"")
@@ -389,6 +393,7 @@ def test_an_archive_that_changes_while_it_is_read(alone, fetch, public, tmp_path
     assert set(fetched(tmp_path / "store")) == set(NAMES)
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_not_there_stops_nothing_else(alone, fetch, public, tmp_path):
     missing, there = public.publish("k600", "train", named(*NAMES[:2]), named(*NAMES[2:]))
     page = public.server.pages.pop(missing)
@@ -431,6 +436,7 @@ def test_what_an_unread_archive_may_hold_is_not_taken_from_an_older_release(k710
     assert older not in public.asked()
 
 
+@pytest.mark.slow
 def test_three_archives_in_a_row_that_cannot_be_read_are_the_network(alone, fetch, public, tmp_path):
     public.publish("k600", "val", named(name_of("k600-val---")))
     parts = public.publish("k600", "train", *[b"x"] * 10)

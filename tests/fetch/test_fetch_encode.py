@@ -489,6 +489,7 @@ def test_a_title_that_is_not_utf_8_refuses_no_clip(tmp_path, container):
         ("null", "-display_rotation 30"),
     ],
 )
+@pytest.mark.slow
 def test_a_clip_has_one_shape_in_all_profiles(tmp_path, picture, display):
     clip, wide = tmp_path / "clip.mp4", tmp_path / "wide.mp4"
     source = ("-f", "lavfi", "-t", 2, "-i", "testsrc2=size=160x120:rate=10")

@@ -85,6 +85,7 @@ def test_whole_videos_are_cut(fetch, k710, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_ids_that_differ_in_case_or_begin_with_a_dash(fetch, k710, tmp_path):
     ids = ["case-Sample", "case-sample", "CASE-SAMPLE", "-sample-dsh", "--sample-ds", "-----------", "-i-am-a-opt"]
     rows = {("k400", "train"): [(each, 0, 2) for each in ids], ("k400", "val"): [("a-val-clip0", 0, 2)]}
@@ -108,6 +109,7 @@ def test_folders_with_names_that_something_might_take_for_an_instruction(fetch, 
     assert numbers(found[NAMES[4]]) == list(range(30, 50))
 
 
+@pytest.mark.slow
 def test_names_that_are_no_utf_8(fetch, small, tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     clips_in(folder, NAMES[:1])
@@ -135,6 +137,7 @@ def test_a_relative_folder_is_the_same_origin(fetch, small, tmp_path, monkeypatc
 # Several copies.
 
 
+@pytest.mark.slow
 def test_of_several_copies_the_named_and_the_larger_one(fetch, small, tmp_path):
     clips = tmp_path / "clips"
     large = replace(LOOK, width_px=160, height_px=120)
@@ -360,6 +363,7 @@ def test_new_files_are_fetched_beside_the_old(fetch, small, tmp_path):
     assert set(fetched(tmp_path / "store")) == set(NAMES)
 
 
+@pytest.mark.slow
 def test_a_failure_is_tried_again_only_when_asked(fetch, small, tmp_path):
     clips = clips_in(tmp_path / "clips", NAMES[:1])
     bad = clips / f"{NAMES[1]}.mp4"
@@ -474,6 +478,7 @@ def views(k710, tmp_path_factory) -> Path:
         ("--view k400 --splits train", "4-train in-both"),
     ],
 )
+@pytest.mark.slow
 def test_views_and_splits_choose_the_clips(fetch, views, tmp_path, more, wanted):
     names = {name: "{}_{:06d}_{:06d}".format(*clip(name)) for names in VIEWS.values() for name in names}
     (tmp_path / "clips").mkdir()

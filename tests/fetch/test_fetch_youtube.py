@@ -126,6 +126,7 @@ def test_before_it_starts_it_says_how_long_it_takes_and_whose_the_videos_are(fet
     assert fetch(some()).stderr == ""  # nothing is left to ask for
 
 
+@pytest.mark.slow
 def test_a_second_run_asks_nobody(fetch, youtube, tmp_path):
     youtube.serve(ALIVE, youtube.format(134, BODY, 64, 48))
     youtube.refuse("private-one", "Private video", "Sign in if you've been granted access", "LOGIN_REQUIRED")
@@ -203,6 +204,7 @@ def test_sections_are_exact_to_the_frame(fetch, youtube, tmp_path):
     assert (row["failure"], row["message"]) == ("mismatch", "the video lasts 8.0 s, the span ends at 10 s")
 
 
+@pytest.mark.slow
 def test_sections_with_sound_are_exact_too(fetch, youtube, tmp_path):
     sounding = clip_bytes(seconds=8, audio_s=8.0)
     youtube.serve(TWO, youtube.format(134, BODY, 64, 48), youtube.format(140, sounding, 0, 0, AAC))
@@ -230,6 +232,7 @@ def test_what_is_downloaded_and_is_no_video(fetch, youtube, tmp_path):
     assert "1 not_video" in fetch(some(ALIVE)).stdout
 
 
+@pytest.mark.slow
 def test_a_video_that_is_too_large_is_not_downloaded(fetch, youtube, tmp_path):
     youtube.serve(ALIVE, youtube.format(134, BODY + bytes(3_000_000), 64, 48))
     youtube.serve(DASH, youtube.format(134, BODY, 64, 48))
@@ -352,6 +355,7 @@ def test_a_rate_limit_that_is_lifted_costs_nothing(fetch, youtube, tmp_path):
     assert "youtube: rate: " in result.stderr
 
 
+@pytest.mark.slow
 def test_no_formats_and_no_network_say_what_to_do(fetch, youtube, tmp_path):
     wanted = [f"nothing-{n:03}" for n in range(14)]
     for youtube_id in wanted:
@@ -478,6 +482,7 @@ def test_living_videos_that_yt_dlp_cannot_read_are_no_blocked_session(fetch, you
     assert classes(tmp_path / "store") == {}
 
 
+@pytest.mark.slow
 def test_after_a_wait_a_gone_video_does_not_count_as_an_answer(fetch, youtube, tmp_path, monkeypatch):
     """All but one video of the unit are gone, and a rate limit came first: a living video is asked to end the wait."""
     gone = [f"gone-gone-{n}" for n in range(6)]
@@ -809,6 +814,7 @@ def test_a_disk_that_is_full_ends_the_run(fetch, youtube, tmp_path, monkeypatch)
     assert classes(tmp_path / "store") == {}
 
 
+@pytest.mark.slow
 def test_between_videos_it_rests_also_where_nothing_is_downloaded(fetch, youtube, tmp_path):
     for n in range(3):
         youtube.refuse(f"private-{n:03}", "Private video")

@@ -293,6 +293,7 @@ def slow_ffmpeg(tmp_path):
 
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.slow
 def test_interrupted_once(k710, world, tmp_path, slow_ffmpeg, number):
     """The clips in flight are finished and committed, and then it says how to go on."""
     manifest = world.copy(tmp_path)

@@ -86,6 +86,7 @@ def encrypted(path: Path, out: Path) -> Path:
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.slow
 def test_hundreds_of_flipped_bits_are_damage_in_every_profile(tmp_path, codec):
     path = tmp_path / "clip.mp4"
     path.write_bytes(flipped(encoded(codec), 300))
@@ -93,6 +94,7 @@ def test_hundreds_of_flipped_bits_are_damage_in_every_profile(tmp_path, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.slow
 def test_a_whole_clip_has_no_damage(tmp_path, codec):
     path = tmp_path / "clip.mp4"
     path.write_bytes(encoded(codec))

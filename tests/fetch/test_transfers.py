@@ -45,6 +45,7 @@ TRAIN_LIST = "/600/train/k600_train_path.txt"
 # Damage of one transfer.
 
 
+@pytest.mark.slow
 def test_a_page_in_place_of_an_archive_is_asked_for_again(alone, fetch, public, tmp_path):  # noqa: F811
     (path,) = public.publish("k600", "train", PAGE)
     for _ in range(2):
@@ -74,6 +75,7 @@ def test_an_archive_that_broke_off_once_is_read_again(alone, fetch, public, tmp_
     assert after.items() >= came.items()
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_damaged_archive_is_no_verdict_on_the_clip(alone, fetch, public, tmp_path):  # noqa: F811
     """Bytes that were spoilt on the way, gzip's checksum says so at the end: the clip in them is not corrupt."""
     spoilt = {f"{NAMES[0]}.mp4": b"\0" * 5000, **named(*NAMES[1:])}
@@ -88,6 +90,7 @@ def test_what_fails_in_a_damaged_archive_is_no_verdict_on_the_clip(alone, fetch,
     assert path in public.asked()
 
 
+@pytest.mark.slow
 def test_damage_that_is_met_twice_in_one_version_is_that_of_the_file(alone, fetch, public, tmp_path):  # noqa: F811
     """Else every run would read its gigabytes again. A new version on the server is read at once."""
     body = archive(named(*NAMES))
@@ -107,6 +110,7 @@ def test_damage_that_is_met_twice_in_one_version_is_that_of_the_file(alone, fetc
     assert public.asked() == []
 
 
+@pytest.mark.slow
 def test_what_an_older_version_settled_from_a_damaged_archive_is_asked_again(alone, fetch, public, tmp_path):  # noqa: F811
     """It wrote the clips that failed in such an archive as verdicts, and the archive as read."""
     public.publish("k600", "train", {f"{NAMES[0]}.mp4": b"", **named(*NAMES[1:])})
@@ -125,6 +129,7 @@ def test_what_an_older_version_settled_from_a_damaged_archive_is_asked_again(alo
     assert public.asked() == []
 
 
+@pytest.mark.slow
 def test_damage_of_a_version_that_nobody_names_is_never_settled(alone, fetch, public):  # noqa: F811
     body = archive(named(*NAMES))
     (path,) = public.publish("k600", "train", body[: len(body) * 2 // 3], etag=None)
@@ -134,6 +139,7 @@ def test_damage_of_a_version_that_nobody_names_is_never_settled(alone, fetch, pu
         assert path in public.asked()
 
 
+@pytest.mark.slow
 def test_a_plain_tar_that_ends_between_two_members_is_whole_only_where_the_server_says_so(
     alone,  # noqa: F811
     fetch,  # noqa: F811
@@ -378,6 +384,7 @@ def test_a_replacement_that_may_come_later_is_waited_for(k710, fetch, public, tm
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
+@pytest.mark.slow
 def test_what_a_mirror_lacks_comes_from_the_older_release(k710, fetch, public, tmp_path, status):  # noqa: F811
     manifest = build(k710, tmp_path, rows_of(k600_train=["in-both-000"], k700_2020_train=["in-both-000"]))
     (home,) = public.publish("k700_2020", "train", b"")
@@ -414,6 +421,7 @@ def test_three_missing_archives_in_a_row_are_not_the_network(alone, fetch, publi
         "https://s3-us-west-2.amazonaws.com/kinetics",
     ],
 )
+@pytest.mark.slow
 def test_the_lists_of_an_exact_mirror_are_read_as_its_own(alone, fetch, public, host):  # noqa: F811
     """An exact copy of the original's lists names the original's host."""
     (path,) = public.publish("k600", "train", named(*NAMES))

@@ -335,6 +335,7 @@ def test_a_worker_that_is_killed_is_one_error_and_the_position_is_kept(dataset, 
     assert seen == [sample for batch in EpochOrder(12, 9).batches(0, 1, Share()) for sample in batch]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_during_a_step_is_missed_at_the_next_batch(dataset, monkeypatch):
     """Torch would raise in the midst of the step, an error that nobody expects there."""
     monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)

@@ -121,6 +121,7 @@ def test_a_new_unit_is_seen_by_the_next_dataset(remote, s3, numbered, k710):
     assert len(open_dataset(remote, **K400)) == 12 > len(fewer)
 
 
+@pytest.mark.slow
 def test_show_and_the_needs_of_training_read_it_too(remote, s3, k710, tmp_path):
     result = k710("show", f"{s3.url}/m", "--view", "k400", "--clips", 2, "--out", tmp_path / "sheet.png")
     assert result.exit_code == 0, result.output
@@ -177,6 +178,7 @@ def damage(s3: S3, dataset, number: int, kind: str) -> str:
         ("other", "frames", "another file is in its place; "),
     ],
 )
+@pytest.mark.slow
 def test_what_happens_to_an_object_under_the_reader_names_url_and_clip(remote, s3, kind, profile, said):
     dataset = open_dataset(remote, **K400, profile=profile)
     where = damage(s3, dataset, 5, kind)
@@ -188,6 +190,7 @@ def test_what_happens_to_an_object_under_the_reader_names_url_and_clip(remote, s
     assert lenient[5].error == str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_service_that_goes_away_and_comes_back_is_waited_for(remote, s3, numbered):
     dataset = open_dataset(remote, **K400)
     dataset[0]
@@ -227,6 +230,7 @@ def kept(folder: Path) -> list[Path]:
     return sorted(folder.glob("??/*"))
 
 
+@pytest.mark.slow
 def test_the_cache_stays_within_its_bytes(remote, s3, numbered, tmp_path):
     sizes = sorted(open_dataset(remote, **K400).index[number].size + 512 for number in range(12))
     room = sum(sizes[:5]) + 1
@@ -352,6 +356,7 @@ def test_a_tar_on_the_disk_is_read_in_pieces_of_any_size(tmp_path, monkeypatch):
 # Shards.
 
 
+@pytest.mark.slow
 def test_shards_at_a_url_are_streamed_as_from_a_disk(remote, s3, k710, tmp_path):
     options = ("--view", "k400", "--split", "train", "--shard-clips", 3, "--profile", "frames")
     for out in (tmp_path / "shards", f"{s3.url}/shards"):

@@ -72,6 +72,7 @@ def test_compiled_is_eager(config: VideoMAEV2Config):
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.0])
+@pytest.mark.slow
 def test_a_pretraining_is_one_graph(ratio: float):
     config = replace(PRETRAIN_PRESETS["tiny"], decoder_mask_ratio=ratio, checkpoint_blocks=2)
     model = MaskedVideoMAEV2(config)

@@ -237,6 +237,7 @@ def test_a_video_is_what_it_was_made_of(preset, tmp_path):
     assert again == {path.read_bytes()}
 
 
+@pytest.mark.slow
 def test_footage_is_the_same_with_any_number_of_workers(tmp_path):
     written = [write_footage(tmp_path / str(n), CLIPS, look=TINY, audio=True, num_workers=n) for n in (1, 3)]
     first, second = ([path.read_bytes() for path in paths.values()] for paths in written)

@@ -414,6 +414,7 @@ def test_shards_from_a_url_are_those_from_a_disk(s3, k710, local, tmp_path):
     assert not (tmp_path / "there").exists()
 
 
+@pytest.mark.slow
 def test_shards_may_be_put_at_a_url(s3, k710, local, tmp_path, monkeypatch):
     command = ("pack", local, *VIEW, "--shard-clips", 5)
     url = f"{s3.url}/shards"

@@ -111,6 +111,7 @@ def test_a_start_is_of_the_same_frames_and_size():
 
 
 @pytest.mark.parametrize("source", [name for name in OTHERS if name != "hacs_clips"])
+@pytest.mark.slow
 def test_the_view_of_each_recipe_is_one_of_its_source(k710, tmp_path, source):
     """A dry run with each family's tiny preset: the manifest has the view, and the head its classes."""
     lists = write(tmp_path / "lists" / source, LISTS[source]).parent

@@ -42,6 +42,7 @@ def post_pretrained(experiment, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_on_resumes_bit_for_bit(begin, post_pretrained):
     with pytest.raises(StoppedError):
         train(begin("tiny-videomae-k710", "run", *EVERYTHING, say=stopping_after(4), report_every=1))
