@@ -109,6 +109,7 @@ def test_a_quick_step_says_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_long_step_says_what_it_does(capsys):
     steps = Steps(after_s=0, every_s=0)
     steps("packing clips", 120, 4000)
@@ -125,6 +126,7 @@ def test_a_long_step_says_what_it_does(capsys):
 
 
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
+@pytest.mark.slow
 def test_a_step_on_a_terminal_is_written_over(term):
     code = (
         "import time\nfrom k710.progress import Steps\nsteps = Steps(after_s=0)\n"

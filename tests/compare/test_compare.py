@@ -287,6 +287,7 @@ def test_a_stated_order_that_the_clips_contradict_is_named(tmp_path):
         together(named, tmp_path / "b.csv", dialects={str(named): "canonical"})
 
 
+@pytest.mark.slow
 def test_the_real_list_of_k400_val(real_lists, tmp_path):
     """One file has whole names and classes, one bare IDs and the indices of UniFormerV2: all 19,906 clips meet."""
     with (real_lists / "k400_val.csv").open(newline="") as file:

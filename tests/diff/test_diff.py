@@ -189,6 +189,7 @@ def test_a_clip_that_gave_way_to_another_of_its_video(a, b):
 @pytest.mark.parametrize("view", ["k710", "k400"])
 @patient
 @given(a=clip_rows(), of_media=media_rows())
+@pytest.mark.slow
 def test_a_dataset_does_not_differ_from_itself(view, a, of_media):
     found = of(a, a, view, of_media, of_media)
     assert found.clips.num_rows == 0

@@ -66,6 +66,7 @@ def test_a_probe_is_a_classifier_of_what_the_encoder_makes_of_train_clips(experi
     torch.testing.assert_close(probe.fitted.linear.mean, features["train"].mean(0), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_features_are_frozen_and_the_baseline_has_other_weights(experiment, pretrained):
     manifest, clips = experiment
     body = open_body(pretrained)

@@ -60,6 +60,7 @@ def named(feature: Any, index: int | None) -> str | None:
 
 @pytest.mark.parametrize("dialect", ["canonical", "uniformerv2"])
 @pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.slow
 def test_every_view_opens_with_its_names(k710, everything, load, tmp_path, name, dialect):
     out = tmp_path / "new" / "hf"
     arguments = ("export", everything.path, "--format", "hf", "--view", name, "--dialect", dialect, "--out", out)

@@ -83,6 +83,7 @@ def test_the_fingerprint_as_a_shell_makes_it(real_lists):
     [("k400_test", "k700:val", 4_354), ("k600_test", "k700:val", 6_514), ("k700_test", "k700:val", 109),
      ("k600_val", "k400:val", 13_569), ("k600_val", "k600:test", 28)],
 )  # fmt: skip
+@pytest.mark.slow
 def test_leaks_of_lists_into_lists(k710, real_lists, manifest, train, evaluation, videos):
     result = k710("audit", manifest, "--train", real_lists / f"{train}.csv", "--eval", evaluation, "--json")
     assert json.loads(result.stdout)["leaked_videos"] == videos

@@ -42,6 +42,7 @@ def public(loopback, monkeypatch, tmp_path):
     return loopback
 
 
+@pytest.mark.slow
 def test_lists_are_downloaded_once(k710, public, sample, tmp_path):
     result = k710("build", "--sources", "k400,k600,k700", "--out", tmp_path / "m")
     assert result.exit_code == 0, result.output

@@ -39,6 +39,7 @@ def files(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.slow
 def test_a_window_anywhere_has_its_frames_as_far_apart_as_they_should_be(files, name):
     timing = probe(files / name)
     assert timing.num_frames == pytest.approx(FRAMES, abs=7 if name == "mpeg2.mpg" else 2)  # MPEG names no length

@@ -101,6 +101,7 @@ def test_a_converted_model_computes_the_same(tmp_path, family):
     after=st.sampled_from(["canonical", "uniformerv2", "videomaev2"]),
     form=st.sampled_from(["mmaction2", "k710"]),
 )
+@pytest.mark.slow
 def test_rows_keep_their_order_or_get_the_one_that_is_asked_for(tmp_path_factory, label_set, before, after, form):
     folder = tmp_path_factory.mktemp("convert")
     rows = len(class_names(label_set))

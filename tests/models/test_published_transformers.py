@@ -42,6 +42,7 @@ def saved(folder: Path, kind: str, names: tuple[str, ...] = ()) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_models_of_transformers_are_recognised(kind: str, tmp_path: Path):
     folder = saved(tmp_path / "named", kind, class_names("k400", "uniformerv2"))
     checkpoint = open_checkpoint(folder)

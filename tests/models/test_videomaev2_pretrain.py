@@ -180,6 +180,7 @@ def counted_multiply_adds(config: PretrainConfig) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", ["tiny", "base", "giant"])
+@pytest.mark.slow
 def test_multiply_adds_are_those_that_torch_counts(name: str):
     for ratio in (0.5, 0.0):
         config = replace(PRESETS[name], decoder_mask_ratio=ratio)

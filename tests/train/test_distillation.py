@@ -188,6 +188,7 @@ def test_kept_logits_are_the_models(kept, uninterrupted, experiment):
     assert found.failed == []
 
 
+@pytest.mark.slow
 def test_kept_logits_teach(kept, begin, tmp_path):
     run = begin("tiny-videomae-distill", "run", *SHORT, "epochs=4", origin=Origin(teacher=kept))
     found = read_logits(kept)

@@ -132,6 +132,7 @@ def test_in_bf16_what_the_tower_gives_is_kept_as_it_is(keep, run):
         assert mine == pytest.approx(theirs, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_is_the_same_run(keep, run, experiment):
     features = keep("tiny-evl-k710", *FIXED)
     whole = run("tiny-evl-k710", "whole", *FIXED, features=features)
@@ -163,6 +164,7 @@ def test_a_recipe_of_fixed_views_says_what_else_must_be_off():
         read_train_recipe("tiny-k710", ["fixed_crops=2"])
 
 
+@pytest.mark.slow
 def test_a_run_wants_features_of_its_own_views_and_tower(keep, run, tmp_path):
     features = keep("tiny-evl-k710", *FIXED)
     with pytest.raises(UsageError, match=r"has no features of 38 of the 38 k710 train clips in 1 view of each"):

@@ -83,6 +83,7 @@ def flat_recipes_of_0_1() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("name", "flat"), flat_recipes_of_0_1().items())
+@pytest.mark.slow
 def test_a_recipe_is_what_it_was_when_recipes_were_flat(name, flat):
     assert recipe(name) == train_recipe_from(flat, "0.1")
     assert train_recipe_from(recipe(name).as_dict(), "written whole") == recipe(name)
