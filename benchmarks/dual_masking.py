@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from model import machine
@@ -38,6 +39,55 @@ def step_s(model: MaskedVideoMAEV2, clips: torch.Tensor, number: int) -> float:
     return time.perf_counter() - begin_s
 
 
+def measure(preset: str, num_clips: int, rounds: int, device: torch.device) -> dict[str, Any]:
+    """Time both sides in turn, and on a GPU measure their memory."""
+    configs = {name: VIDEOMAEV2_PRETRAIN.config(preset, decoder_mask_ratio=ratio) for name, ratio in RATIOS.items()}
+    models: dict[str, MaskedVideoMAEV2] = {}
+    for name, config in configs.items():
+        torch.manual_seed(0)
+        models[name] = MaskedVideoMAEV2(config).to(device)
+    size = configs["full decoder"].size_px
+    clips = torch.randn(num_clips, 3, configs["full decoder"].num_frames, size, size, device=device)
+
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    memory: dict[str, int] = {}
+    for number in range(rounds + 1):  # the first warms up
+        for name, model in models.items():
+            if clips.is_cuda:
+                torch.cuda.reset_peak_memory_stats()
+            seconds[name].append(step_s(model, clips, number))
+            memory[name] = torch.cuda.max_memory_allocated() if clips.is_cuda else 0
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    work = {name: sum(multiply_adds(config).values()) for name, config in configs.items()}
+    sides = {
+        name: {
+            "gmac_forward": round(work[name] / 1e9, 2),
+            "step_s": {"median": medians[name], "min": min(seconds[name][1:]), "max": max(seconds[name][1:])},
+            "memory_bytes": memory[name] or None,
+        }
+        for name in models
+    }
+    saved = {what: 1 - found["masked decoder"] / found["full decoder"] for what, found in (("w", work), ("s", medians))}
+    return {
+        "preset": preset,
+        "clips": num_clips,
+        "device": device.type,
+        "sides": sides,
+        "saved": {"multiply_adds": saved["w"], "time": saved["s"]},
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"{result['preset']}, {result['clips']} clips a step, {result['device']}")
+    for name, side in result["sides"].items():
+        peak = f", {side['memory_bytes'] / 2**30:.2f} GiB" if side["memory_bytes"] else ""
+        print(
+            f"{name}: {side['gmac_forward']:.2f} G multiply-adds a clip, {side['step_s']['median']:.3f} s a step{peak}"
+        )
+    saved = result["saved"]
+    print(f"saved: {saved['multiply_adds']:.0%} of the multiply-adds, {saved['time']:.0%} of the time")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="small", choices=list(VIDEOMAEV2_PRETRAIN.presets))
@@ -47,48 +97,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     given = parser.parse_args()
 
-    configs = {
-        name: VIDEOMAEV2_PRETRAIN.config(given.preset, decoder_mask_ratio=ratio) for name, ratio in RATIOS.items()
-    }
-    models: dict[str, MaskedVideoMAEV2] = {}
-    for name, config in configs.items():
-        torch.manual_seed(0)
-        models[name] = MaskedVideoMAEV2(config).to(given.device)
-    size = models["full decoder"].config.size_px
-    clips = torch.randn(given.clips, 3, models["full decoder"].config.num_frames, size, size, device=given.device)
-
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    memory: dict[str, int] = {}
-    for number in range(given.rounds + 1):  # the first warms up
-        for name, model in models.items():
-            if clips.is_cuda:
-                torch.cuda.reset_peak_memory_stats()
-            seconds[name].append(step_s(model, clips, number))
-            memory[name] = torch.cuda.max_memory_allocated() if clips.is_cuda else 0
-    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
-    work = {name: sum(multiply_adds(config).values()) for name, config in configs.items()}
-    print(f"{given.preset}, {given.clips} clips a step, {given.rounds} rounds, {given.device}")
-    for name in models:
-        peak = f", {memory[name] / 2**30:.2f} GiB" if memory[name] else ""
-        print(f"{name}: {work[name] / 1e9:.2f} G multiply-adds a clip, {medians[name]:.3f} s a step{peak}")
-    saved = {what: 1 - found["masked decoder"] / found["full decoder"] for what, found in (("w", work), ("s", medians))}
-    print(f"saved: {saved['w']:.0%} of the multiply-adds, {saved['s']:.0%} of the time")
-    result = {
-        "what": "a step of masked pretraining, the decoder masked and not",
-        "machine": machine(torch.device(given.device)),
-        "preset": given.preset,
-        "clips": given.clips,
-        "device": given.device,
-        "sides": {
-            name: {
-                "gmac_forward": round(work[name] / 1e9, 2),
-                "step_s": {"median": medians[name], "min": min(seconds[name][1:]), "max": max(seconds[name][1:])},
-                "memory_bytes": memory[name] or None,
-            }
-            for name in models
-        },
-        "saved": {"multiply_adds": saved["w"], "time": saved["s"]},
-    }
+    device = torch.device(given.device)
+    about = {"what": "a step of masked pretraining, the decoder masked and not", "machine": machine(device)}
+    result = about | measure(given.preset, given.clips, given.rounds, device)
+    show(result)
     given.results.parent.mkdir(parents=True, exist_ok=True)
     given.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -35,8 +35,10 @@ UNIT_CLIPS = 500
 FILLED = 200  # clips that have their bytes
 
 
-def make_large(folder: Path, profile: str, rows: int) -> None:
-    """The manifest `folder`/m and its store."""
+def make_large(
+    folder: Path, profile: str, rows: int, made: tuple[bytes, dict[str, Any]] | None = None, filled: int = FILLED
+) -> None:
+    """The manifest `folder`/m and its store. `made`: another clip than `clip_and_row`'s; `filled`: how many have bytes."""
     ids = [f"{number:011d}_000010_000020" for number in range(rows)]
     columns: dict[str, Any] = {
         "clip_id": ids,
@@ -51,7 +53,7 @@ def make_large(folder: Path, profile: str, rows: int) -> None:
         schema=CLIPS_SCHEMA,
     )
     write_manifest(folder / "m", table, {"recipe": {"name": "made up"}, "sources": [{"source": "none"}]})
-    _fill(Store(folder / "m" / "store", profile), ids, *clip_and_row(folder, profile))
+    _fill(Store(folder / "m" / "store", profile), ids, *(made or clip_and_row(folder, profile)), filled)
 
 
 def clip_and_row(folder: Path, profile: str) -> tuple[bytes, dict[str, Any]]:
@@ -72,8 +74,8 @@ def clip_and_row(folder: Path, profile: str) -> tuple[bytes, dict[str, Any]]:
     return content, facts | {"frame_offsets": offsets, "frame_indices": indices}
 
 
-def _fill(store: Store, ids: list[str], content: bytes, row: dict[str, Any]) -> None:
-    """Unit files for all rows; each row's clip is written once, for the first unit's first clips as often as needed."""
+def _fill(store: Store, ids: list[str], content: bytes, row: dict[str, Any], filled: int) -> None:
+    """Unit files for all rows; the clip is written for the first `filled` of them, the others have no bytes."""
     store.tars_folder.mkdir(parents=True)
     store.media_folder.mkdir(parents=True)
     row |= {"origin": "made up", "came_from": "nowhere"}
@@ -86,7 +88,7 @@ def _fill(store: Store, ids: list[str], content: bytes, row: dict[str, Any]) -> 
         with (store.tars_folder / tar).open("wb") as file:  # mostly a hole: members have their places, few are filled
             place = len(content) + 1024
             for slot, clip_id in enumerate(part):
-                if number == 0 and slot < FILLED:
+                if number * UNIT_CLIPS + slot < filled:
                     file.seek(slot * place)
                     write_member(file, f"{clip_id}.{row['suffix']}", content)
         columns: dict[str, Any] = {name: [row[name]] * len(part) for name in row}

@@ -152,7 +152,8 @@ def compare(name: str, batch: int, compiled: bool, repetitions: int, device: tor
 
 
 def differs(models: dict[str, torch.nn.Module], clips: torch.Tensor) -> float:
-    with torch.no_grad():
+    # Without TF32, which a GPU's convolutions have by default and one of the sides has more of.
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         first, second = (model.eval()(clips) for model in models.values())
     largest = (first - second).abs().max().item()
     if largest > 1e-3 * second.abs().max().item():

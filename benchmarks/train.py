@@ -30,6 +30,7 @@ from k710.loading.load_clip import ClipOptions
 from k710.loading.loader import ClipLoader
 from k710.loading.order import Sample
 from k710.manifest.read import open_manifest
+from k710.text import counted
 from k710.train.memory import estimate_memory
 from k710.train.optimizer import make_optimizer
 from k710.train.read_recipe import read_train_recipe
@@ -57,6 +58,17 @@ def loaded(recipe: TrainRecipe, manifest: Path, media: Media, device: torch.devi
     )
     while True:
         yield from loader
+
+
+def stepper_of(recipe: TrainRecipe, device: torch.device, *, compiled: bool = False) -> Stepper:
+    """What takes the steps of a recipe, its model new, its batch one piece."""
+    torch.manual_seed(0)
+    model = recipe.family.build(config_of_recipe(recipe)).to(device).train()
+    net: Any = torch.compile(model) if compiled else model
+    optimizer = make_optimizer(model, recipe.family, recipe.optim)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.optim.precision == "fp16")
+    pieces = cut(recipe.optim.batch_size, gpu_batch_size=recipe.optim.batch_size, world_size=1)
+    return Stepper(net, model, optimizer, scaler, recipe, pieces, Process(device))
 
 
 def timed(stepper: Stepper, batches: Iterator[Batch], steps: int, warmup: int) -> dict[str, float]:
@@ -91,21 +103,17 @@ def main() -> None:
     device = torch.device(options.device)
     recipe, _ = read_train_recipe(options.recipe, options.changes)
     recipe = recipe.replace({"optim.batch_size": recipe.optim.gpu_batch_size})
-    config, process = config_of_recipe(recipe), Process(device)
-    pieces = cut(recipe.optim.batch_size, gpu_batch_size=recipe.optim.gpu_batch_size, world_size=1)
+    config = config_of_recipe(recipe)
     sides = {"clips that are there": made_up(recipe, device)}
     if not options.made_up:
         media = Media(options.store, options.profile)
         sides["clips of the store"] = loaded(recipe, options.manifest, media, device, options.workers)
     ways = {"eager": False} if options.no_compile else {"eager": False, "compiled": True}
-    print(f"{options.recipe}: {pieces}, {recipe.optim.precision}, {torch.__version__}, {device}")
+    print(
+        f"{options.recipe}: {counted(recipe.optim.batch_size, 'clip')} a step, {recipe.optim.precision}, {torch.__version__}, {device}"
+    )
     for way, is_compiled in ways.items():
-        torch.manual_seed(0)
-        model = recipe.family.build(config).to(device).train()
-        net: Any = torch.compile(model) if is_compiled else model
-        optimizer = make_optimizer(model, recipe.family, recipe.optim)
-        scaler = torch.amp.GradScaler(device.type, enabled=recipe.optim.precision == "fp16")
-        stepper = Stepper(net, model, optimizer, scaler, recipe, pieces, process)
+        stepper = stepper_of(recipe, device, compiled=is_compiled)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         for side, batches in sides.items():
@@ -116,7 +124,7 @@ def main() -> None:
                 torch.cuda.max_memory_allocated(),
                 estimate_memory(recipe.family, config, precision=recipe.optim.precision),
             )
-            expected = told.of(pieces.piece_size)
+            expected = told.of(stepper.pieces.piece_size)
             print(f"{way:<9} memory {peak / 2**30:.2f} GiB, estimated {expected / 2**30:.2f} ({expected / peak:.0%})")
     sys.stdout.flush()
 
