@@ -1,4 +1,4 @@
-"""The parts of `gpu.py` that need clips: data wait from a store, bf16 against fp32, `k710 train` stopped and resumed."""
+"""The parts of `gpu.py` that need clips: data wait, bf16 against fp32, `k710 train` stopped and resumed."""
 
 from __future__ import annotations
 

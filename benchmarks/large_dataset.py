@@ -38,7 +38,7 @@ FILLED = 200  # clips that have their bytes
 def make_large(
     folder: Path, profile: str, rows: int, made: tuple[bytes, dict[str, Any]] | None = None, filled: int = FILLED
 ) -> None:
-    """The manifest `folder`/m and its store. `made`: another clip than `clip_and_row`'s; `filled`: how many have bytes."""
+    """The manifest `folder`/m and its store. `made`: another clip than `clip_and_row`'s; `filled`: how many have it."""
     ids = [f"{number:011d}_000010_000020" for number in range(rows)]
     columns: dict[str, Any] = {
         "clip_id": ids,

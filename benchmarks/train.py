@@ -109,9 +109,8 @@ def main() -> None:
         media = Media(options.store, options.profile)
         sides["clips of the store"] = loaded(recipe, options.manifest, media, device, options.workers)
     ways = {"eager": False} if options.no_compile else {"eager": False, "compiled": True}
-    print(
-        f"{options.recipe}: {counted(recipe.optim.batch_size, 'clip')} a step, {recipe.optim.precision}, {torch.__version__}, {device}"
-    )
+    batch = counted(recipe.optim.batch_size, "clip")
+    print(f"{options.recipe}: {batch} a step, {recipe.optim.precision}, {torch.__version__}, {device}")
     for way, is_compiled in ways.items():
         stepper = stepper_of(recipe, device, compiled=is_compiled)
         if device.type == "cuda":
