@@ -31,6 +31,7 @@ from k710.storage.storage import replacing
 
 HERE = Path(__file__).resolve().parent
 LEAST_S = 10.0  # a part with less than this is not begun: loading PyTorch takes most of it
+ON_A_CPU = 3  # times the limit of a part: a rehearsal may share its cores with others
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def run_all(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="k710-gpu-") as folder:
         for name in wanted:
             spent_s = time.monotonic() - begin_s
-            limit_s = min(parts()[name][1], options.total_s - spent_s)
+            limit_s = min(parts()[name][1] * (1 if options.device == "cuda" else ON_A_CPU), options.total_s - spent_s)
             if limit_s < LEAST_S:
                 found = {"skipped": f"{spent_s:.0f} of {options.total_s:.0f} s were spent"}
             else:

@@ -98,7 +98,7 @@ def experiment(setting: Setting) -> tuple[Path, Path]:
 def precision(setting: Setting) -> dict[str, Any]:
     """Losses of a tiny model over 100 steps on the same batches, in fp32 and in bf16."""
     manifest, clips = experiment(setting)
-    recipe, _ = read_train_recipe("tiny-k710", ["lr=1e-3"])
+    recipe, _ = read_train_recipe("tiny-k710", ["lr=1e-3", "batch_size=8", "gpu_batch_size=8"])
     options = ClipOptions(num_frames=recipe.data.num_frames, seed=recipe.seed)
     dataset = Media(folder=clips).dataset(open_manifest(manifest), options, view=recipe.data.view, split="train")
     loader = ClipLoader(dataset, batch_size=recipe.optim.batch_size, device=setting.device, augment=augment_of(recipe))
