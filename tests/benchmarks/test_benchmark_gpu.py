@@ -33,7 +33,8 @@ def test_every_part_runs_on_a_cpu(tmp_path: Path):
     for name in ("resume", "fp16_resume"):
         part = found["parts"][name]
         assert part["weights_identical"]
-        assert part["stopped_in_mid_epoch"]
+        assert part["stopped_exit"] == 143
+        assert 0 < part["stopped_after_step"] < part["steps"]
     assert found["machine"]["torch"]
 
 
