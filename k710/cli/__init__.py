@@ -55,6 +55,8 @@ class Commands(click.Group):
         command: click.Command = module.command
         if not any(parameter.name == "debug" for parameter in command.params):
             command.params += [_debug_option(), _quiet_option()]
+            for parameter in command.params:
+                _add_variable(cmd_name, parameter)
         return command
 
     def resolve_command(
@@ -103,6 +105,18 @@ class Commands(click.Group):
         raise Failure(message, exit_code) from None
 
 
+def _add_variable(command: str, parameter: click.Parameter) -> None:
+    """Let an environment variable of the command's and the option's name give it: `--from` of fetch is K710_FETCH_FROM.
+
+    click's own `auto_envvar_prefix` takes the name of the function's parameter, which no user knows.
+    """
+    if isinstance(parameter, click.Option):
+        option = max(parameter.opts, key=len).lstrip("-")
+        own = f"K710_{command}_{option}".upper().replace("-", "_")
+        given = [parameter.envvar] if isinstance(parameter.envvar, str) else list(parameter.envvar or ())
+        parameter.envvar = [own, *given]
+
+
 def _debug_option() -> click.Option:
     def remember(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
         ctx.meta["k710.debug"] = value  # `meta` is shared with the context of the group, which handles the error
@@ -149,7 +163,7 @@ def _with_its_place(error: click.BadParameter) -> click.BadParameter:
 
 @click.command(
     cls=Commands,
-    context_settings={"auto_envvar_prefix": "K710", "max_content_width": 100, "help_option_names": ["-h", "--help"]},
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="k710")
 def main() -> None:

@@ -134,10 +134,6 @@ def _annotation(facts: CardFacts) -> list[str]:
     return labels
 
 
-def _platform(facts: CardFacts) -> list[str]:
-    return [f"Amazon Mechanical Turk, of Kinetics-400 ({_KINETICS_PAPER})"] if _has_kinetics_400(facts) else []
-
-
 def _biases(facts: CardFacts) -> list[str]:
     if not _has_kinetics_400(facts):
         return []

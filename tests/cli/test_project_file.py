@@ -48,6 +48,26 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(k710,
     assert sources("--sources", "k700") == ["k700"]
 
 
+def test_a_variable_has_the_name_of_its_option(k710, project, monkeypatch):
+    """Also where the function's parameter has another: `--from` is `origins` there, `--json` is `as_json`."""
+    assert k710("build", "--annotations", "sample", "--out", "made").exit_code == 0
+    Path("clips").mkdir()
+    Path("clips/sample-0001_000020_000030.mp4").write_bytes(b"")
+    monkeypatch.setenv("K710_FETCH_FROM", "local:clips")
+    monkeypatch.setenv("K710_FETCH_DRY_RUN", "1")
+    monkeypatch.setenv("K710_FETCH_JSON", "1")
+    found = json.loads(k710("fetch", "made").stdout)
+    assert [stage["origin"] for stage in found["stages"]] == [f"local:{Path('clips').resolve()}"]
+
+
+def test_an_argument_of_the_file_is_taken(k710, project):
+    project('manifest = "made"\n')
+    assert k710("build", "--annotations", "sample", "--out", "made").exit_code == 0
+    result = k710("versions")
+    assert result.exit_code == 0, result.output
+    assert "from k710.toml: manifest" in result.stderr
+
+
 def test_without_a_file_nothing_is_said(k710, project):
     result = k710("recipes")
     assert (result.exit_code, result.stderr) == (0, "")
