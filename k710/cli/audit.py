@@ -78,9 +78,10 @@ def command(
     if (train is None) != (evaluation is None):
         raise click.UsageError("--train and --eval must be used together")
     if train is not None and evaluation is not None:
-        if column is None and leaks is None and _are_plain_lists(train, evaluation):
-            if one:
-                raise click.UsageError(f"{evaluation} is a file; no manifest and no --annotations is needed with it")
+        is_plain = column is None and leaks is None and _are_plain_lists(train, evaluation)
+        if is_plain and one:
+            raise click.UsageError(f"{evaluation} is a file; no manifest and no --annotations is needed with it")
+        if is_plain:
             is_leak = _compare(train, Path(evaluation), skip_unnamed, as_json)
         else:
             is_leak = audit_train(
@@ -100,16 +101,13 @@ def command(
     if given := next((option for option, value in needing.items() if value), None):
         raise click.UsageError(f"--{given} needs --train and --eval")
     if manifest is not None:
-        from k710.manifest.read import open_manifest
-
-        if isinstance(manifest, Path) and any(manifest.glob("k[467]00*")) and not (manifest / "dataset.json").exists():
-            raise click.UsageError(
-                f"{manifest} is not a manifest; to audit a folder of lists, use --annotations {manifest}"
-            )
-        opened = open_manifest(manifest)
-        clips, counts, catalogue = opened.clips, opened.about.get("counts") or {}, opened.catalogue
+        clips, counts, catalogue = _clips_of_manifest(manifest)
     else:
         clips, counts, catalogue = _clips_of_lists(annotations, sources, splits, synonyms)
+    _audit(str(manifest), clips, counts, catalogue, as_json=as_json)
+
+
+def _audit(name: str, clips: pa.Table, counts: dict[str, Any], catalogue: Catalogue, *, as_json: bool) -> None:
     from k710.curation.attrition import list_warnings
     from k710.curation.audit import audit
     from k710.curation.list_identity import misnamed
@@ -120,7 +118,7 @@ def command(
         found = audit(clips, counts.get("leaked_rows"), catalogue, counts.get(OWN_CONFLICTS, ()))
         warnings = list(list_warnings(counts.get("lists", ()), misnamed(clips)).values())
     except (KeyError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{manifest}: dataset.json is damaged: its counts lack a part ({error!r})") from None
+        raise ManifestError(f"{name}: dataset.json is damaged: its counts lack a part ({error!r})") from None
     if warnings:
         found["list_warnings"] = warnings
     for warning in warnings:
@@ -129,6 +127,18 @@ def command(
         print_json(found)
     else:
         _print(found, catalogue.union.short_title)
+
+
+def _clips_of_manifest(manifest: Location) -> tuple[pa.Table, dict[str, Any], Catalogue]:
+    """The clips table of a manifest, the counts of its build, and its sources."""
+    from k710.manifest.read import open_manifest
+
+    if isinstance(manifest, Path) and any(manifest.glob("k[467]00*")) and not (manifest / "dataset.json").exists():
+        raise click.UsageError(
+            f"{manifest} is not a manifest; to audit a folder of lists, use --annotations {manifest}"
+        )
+    opened = open_manifest(manifest)
+    return opened.clips, opened.about.get("counts") or {}, opened.catalogue
 
 
 def _clips_of_lists(

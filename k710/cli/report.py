@@ -7,24 +7,15 @@ from pathlib import Path
 
 import click
 
-from k710.cli.common import ANY_PATH, FILE, FOLDER, FOLDER_OR_URL, steps
+from k710.cli.common import FILE, FOLDER_OR_URL, steps
+from k710.cli.figure_options import figure_options
 from k710.storage.storage import Location
 from k710.text import data_size
 
 
 @click.command("report")
 @click.argument("manifest", type=FOLDER_OR_URL)
-@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
-@click.option("--profile", help="Encode profile of the store.  [h264, else the first one]")
-@click.option("--runs", multiple=True, type=FOLDER, help="A training run or a folder of runs; may be repeated.")
-@click.option("--ledger", type=FILE, help="Show which clips are still available, from `k710 ledger`.")
-@click.option(
-    "--predictions",
-    multiple=True,
-    type=ANY_PATH,
-    metavar="RUN",
-    help="An evaluation that judges the labels; may repeat.",
-)
+@figure_options
 @click.option("--gallery", type=click.IntRange(0), metavar="N", help="Clips per class; 0 for no pictures.")
 @click.option("--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file to write.")
 def command(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k710.cli.common import ANY_PATH, FILE, FOLDER, FOLDER_OR_URL, print_json, print_table, steps
+from k710.cli.common import FOLDER_OR_URL, print_json, print_table, steps
+from k710.cli.figure_options import figure_options
 from k710.storage.storage import Location
 
 if TYPE_CHECKING:
@@ -19,17 +20,7 @@ SHOWN_NAMES = 6  # in a cell that lists clips
 
 @click.command("stats")
 @click.argument("manifest", type=FOLDER_OR_URL)
-@click.option("--store", type=FOLDER_OR_URL, help="Place of the media.  [MANIFEST/store]")
-@click.option("--profile", help="Encode profile of the store.  [h264, else the first one]")
-@click.option("--runs", multiple=True, type=FOLDER, help="A training run or a folder of runs; may be repeated.")
-@click.option("--ledger", type=FILE, help="Show which clips are still available, from `k710 ledger`.")
-@click.option(
-    "--predictions",
-    multiple=True,
-    type=ANY_PATH,
-    metavar="RUN",
-    help="An evaluation that judges the labels; may repeat.",
-)
+@figure_options
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 def command(
     manifest: Location,

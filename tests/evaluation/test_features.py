@@ -31,6 +31,7 @@ from k710.models.families import FAMILIES
 from k710.models.family import Sampling
 from k710.models.left_out import frozen_sha256, left_out_sha256
 from k710.models.uniformerv2.config import PRESETS as UNIFORMERV2_PRESETS
+from tests.helpers.one_thread import one_thread  # noqa: F401  # a fixture for every test here
 
 pytest_plugins = ("tests.helpers.run_fixtures",)
 
@@ -40,14 +41,6 @@ FROZEN = {
 }
 HERE = Process(torch.device("cpu"))
 OPTIONS = FeatureOptions(batch_size=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def model_of(config, seed: int = 0):

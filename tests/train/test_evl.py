@@ -29,6 +29,7 @@ from k710.train.run_log import read_log
 from k710.train.start import Origin
 from k710.train.stop import StoppedError
 from tests.helpers.clip_files import huggingface, openai, tower
+from tests.helpers.one_thread import one_thread  # noqa: F401  # a fixture for every test here
 from tests.helpers.published_evl import released_file
 from tests.helpers.small_runs import losses, same_weights, torchrun
 
@@ -39,14 +40,6 @@ FEW = (
     "start=clip", "keeps_backbone=false", "frozen=true", "decoder_layers=2", "view=k710", "batch_size=8",
     "gpu_batch_size=8", "epochs=0", "steps=6", "lr=2e-3", "end_lr=0", "warmup_epochs=0",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from k710.train.run_folder import read_checkpoint, step_files
 from k710.train.run_log import read_log
 from k710.train.start import Origin
 from tests.helpers.clip_files import openai, tower
+from tests.helpers.one_thread import one_thread  # noqa: F401  # a fixture for every test here
 from tests.helpers.small_runs import losses, same_weights, torchrun, weights
 
 pytest_plugins = ("tests.helpers.run_fixtures",)
@@ -33,14 +34,6 @@ RECIPES = {
     "tiny-k710": (*SHORT, "local=none"),
 }
 FIXED = ("fixed_clips=2", "fixed_crops=3")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
