@@ -60,7 +60,7 @@ def prepare(
         opened = source if isinstance(source, Mix) else open_manifest(source)
         found = run_folder.checkpoint_to_resume(out) if resume and process.is_first else None
         if process.is_first:
-            run_folder.start_folder(out, resume=resume)
+            run_folder.check_folder(out, resume=resume)  # it is made when nothing can be refused any more
     # The first process chooses: on a shared file system, other nodes may see an older state of the folder.
     name = process.gather(found[0].name if found else None)[0]
     with process.together():
@@ -71,6 +71,7 @@ def prepare(
     _check_all_alike(process, run)
     with process.together():
         if process.is_first:
+            run_folder.start_folder(out, resume=resume)
             with run_folder.locked(out):
                 if found is not None:
                     run_folder.rename_damaged(found[1])

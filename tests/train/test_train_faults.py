@@ -562,7 +562,9 @@ def test_one_process_that_fails_ends_all_with_its_message(experiment, tmp_path, 
 def test_settings_that_cannot_be_are_refused_before_a_run_is_there(start, tmp_path):
     with pytest.raises(UsageError, match=r"mixup_alpha is 2\.0; allowed: 0 to 1"):
         start("refused", "mixup_alpha=2.0")
-    assert not (tmp_path / "refused/run.json").exists()
+    with pytest.raises(UsageError, match="fewer than one batch of 4096"):
+        start("refused", "batch_size=4096")
+    assert not (tmp_path / "refused").exists(), "no empty folder is left where nothing was begun"
     with pytest.raises(Exception, match="seed must lie between 0 and"):
         read_train_recipe("tiny-k710", [f"seed={10**400}"])
 
