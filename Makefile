@@ -8,7 +8,7 @@ READY_DOCS := .venv/.ready-docs
 # Which tests: make test ARGS=tests/curation
 ARGS ?=
 
-.PHONY: demo pictures test test-slow test-all check format docs bench clean
+.PHONY: demo pictures test test-slow test-all check format docs bench experiments clean
 
 # The main job on the embedded sample; make prints each command before its output, and what it is for before those that
 # take longer than ten seconds. So small a model wants one thread: on a busy machine, several wait for one another. Of the
@@ -71,6 +71,7 @@ docs: $(READY_DOCS)
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
 	@echo "# build/docs/docs/index.html"
 
+# Every benchmark of speed; then the tables of docs/ from their results. On an idle machine.
 bench: $(READY_DEV)
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/augment.py
@@ -78,14 +79,19 @@ bench: $(READY_DEV)
 	$(BIN)/python benchmarks/profiles.py
 	$(BIN)/python benchmarks/fetch.py
 	$(BIN)/python benchmarks/model.py
+	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/near_duplicate_hashes.py
+	$(BIN)/python benchmarks/tables.py
+
+# What is claimed of methods: what they find, save and are worth. Some take many minutes.
+experiments: $(READY_DEV)
 	$(BIN)/python benchmarks/frozen_training.py
 	$(BIN)/python benchmarks/dual_masking.py
-	$(BIN)/python benchmarks/near_duplicate_hashes.py
-	$(BIN)/python benchmarks/near_duplicate_recall.py
 	$(BIN)/python benchmarks/near_duplicates.py
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/near_duplicate_recall.py
 	$(BIN)/python benchmarks/compare_coverage.py
 	$(BIN)/python benchmarks/leak_worth.py
+	$(BIN)/python benchmarks/tables.py
 
 clean:
 	rm -rf .venv build dist

@@ -77,15 +77,15 @@ def measure(preset: str, num_clips: int, rounds: int, device: torch.device) -> d
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    print(f"{result['preset']}, {result['clips']} clips a step, {result['device']}")
+def table(result: dict[str, Any]) -> str:
+    """Both sides and what is saved as Markdown, for docs/videomae.md."""
+    about = f"`{result['preset']}`, {result['clips']} clips a step"
+    lines = [f"| {about} | G multiply-adds of a clip | a step, s |", "|---|---:|---:|"]
     for name, side in result["sides"].items():
         peak = f", {side['memory_bytes'] / 2**30:.2f} GiB" if side["memory_bytes"] else ""
-        print(
-            f"{name}: {side['gmac_forward']:.2f} G multiply-adds a clip, {side['step_s']['median']:.3f} s a step{peak}"
-        )
+        lines.append(f"| {name} | {side['gmac_forward']:.2f} | {side['step_s']['median']:.3f}{peak} |")
     saved = result["saved"]
-    print(f"saved: {saved['multiply_adds']:.0%} of the multiply-adds, {saved['time']:.0%} of the time")
+    return "\n".join([*lines, f"| saved | {saved['multiply_adds']:.0%} | {saved['time']:.0%} |"])
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def main() -> None:
     device = torch.device(given.device)
     about = {"what": "a step of masked pretraining, the decoder masked and not", "machine": machine(device)}
     result = about | measure(given.preset, given.clips, given.rounds, device)
-    show(result)
+    print(table(result))
     given.results.parent.mkdir(parents=True, exist_ok=True)
     given.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -178,19 +178,21 @@ def ratios(rows: dict[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    """The result as Markdown, for docs/evl.md."""
-    print("| 8 frames, 400 classes | trained | G multiply-adds of a step | a step, s | model, MiB | a clip, MiB |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+def table(result: dict[str, Any]) -> str:
+    """The sides and their ratios as Markdown, for docs/evl.md."""
+    lines = [
+        "| 8 frames, 400 classes | trained | G multiply-adds of a step | a step, s | model, MiB | a clip, MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for side, row in result["sides"].items():
-        print(
+        lines.append(
             f"| {side} | {row['trained_parameters'] / 1e6:.1f} M | {row['gmac_step']:,.0f} | "
             f"{row['step_s']['median']:.2f} | {row['model_mib']:,.0f} | {row['clip_mib']:,.0f} |"
         )
-    print("\n| ratio | step time | memory of a clip | multiply-adds of a step |")
-    print("| --- | ---: | ---: | ---: |")
+    lines += ["", "| ratio | step time | memory of a clip | multiply-adds of a step |", "| --- | ---: | ---: | ---: |"]
     for title, row in result["ratios"].items():
-        print(f"| {title} | {' | '.join(f'{value:.2f}' for value in row.values())} |")
+        lines.append(f"| {title} | {' | '.join(f'{value:.2f}' for value in row.values())} |")
+    return "\n".join(lines)
 
 
 def parse() -> argparse.Namespace:
@@ -215,7 +217,7 @@ def main() -> None:
     result = {"what": "a training step, the tower frozen and not", "machine": about, **result}
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    show(result)
+    print(table(result))
 
 
 if __name__ == "__main__":

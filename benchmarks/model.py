@@ -234,17 +234,24 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    """The result as Markdown, for docs/performance.md."""
-    print("| configuration, batch | measure | k710, clips/s | published layout | ratio | k710, share of peak |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
+def table(result: dict[str, Any]) -> str:
+    """The rates as Markdown, for docs/performance.md."""
+    lines = [
+        "| configuration, batch | measure | k710, clips/s | published layout | ratio | k710, share of peak |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
     for each in result["configurations"]:
         for measure in ("forward", "step"):
             mine, other = (each["sides"][side][measure] for side in SIDES)
-            print(
+            lines.append(
                 f"| {each['config']}, {each['batch']} | {measure} | {mine['clips_per_s']:.2f} | "
                 f"{other['clips_per_s']:.2f} | {each[f'{measure} ratio']:.2f} | {mine['share_of_peak']:.0%} |"
             )
+    return "\n".join(lines)
+
+
+def show(result: dict[str, Any]) -> None:
+    print(table(result))
     print(f"\nbf16 matrix product: {result['matrix_product_tflops']:.3f} TFLOP/s")
     for title, target in result["targets"].items():
         verdict = "met" if target["met"] else "missed"
