@@ -6,6 +6,7 @@ A member's name is only ever looked at; no path, link or device of an archive is
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
 import re
 import tarfile
@@ -29,6 +30,7 @@ MAX_FRUITLESS_BYTES = 8 << 30  # uncompressed, likewise
 MAX_TAIL_BYTES = 1 << 30  # behind the end of the tar; a tape's padding has a few MB
 MAX_HEADERS_IN_A_ROW = 16  # of long names and pax, before a member
 _PIECE_BYTES = 1 << 20
+_SOURCE_BYTES = 1 << 18
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PAX_NUMBER = re.compile(r"-?[0-9]{1,4000}")  # of more, Python makes no number
 
@@ -197,17 +199,19 @@ def _plain(source: _Readable) -> _Readable:
 
 
 class _Peeked:
-    """A stream whose first bytes have been looked at."""
+    """A stream whose first bytes have been looked at. Its source is asked for larger pieces than gzip asks for: 8 KiB at
+    a time before Python 3.12."""
 
     def __init__(self, source: _Readable) -> None:
         self._source = source
-        self.head = self._rest = _read_fully(source, 2)
+        self.head = _read_fully(source, 2)
+        self._piece = io.BytesIO(self.head)
 
     def read(self, size: int = -1, /) -> bytes:
-        if self._rest:
-            taken, self._rest = self._rest[:size], self._rest[size:]
-            return taken
-        return self._source.read(size)
+        if data := self._piece.read(size):
+            return data
+        self._piece = io.BytesIO(self._source.read(max(size, _SOURCE_BYTES)))
+        return self._piece.read(size)
 
 
 class _Forward:
