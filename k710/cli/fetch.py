@@ -61,7 +61,7 @@ MAX_SHOWN = 20  # of the videos that gave no answer
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N clips, taken at random, always the same.")
 @click.option("--retry", type=COMMA_LIST, default=(), help="Try failed clips of these classes again, such as corrupt.")
 @click.option("--ledger", type=FILE, help="Do not ask YouTube for videos that others found gone twice.")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one per core]")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [one more than cores]")
 @SCRATCH
 @click.option("--part", metavar="I/N", help="Only part I of N, for N machines over one store; see docs/cluster.md.")
 @ENGINE
@@ -161,7 +161,7 @@ def fetch_options(
         splits=splits,
         limit=limit,
         retry=frozenset(retry),
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or (os.cpu_count() or 1) + 1,  # a core has work while one of them starts ffmpeg or checks
         scratch=scratch,
         part=parsed_part,
         youtube=youtube or YouTubeOptions(),

@@ -54,7 +54,7 @@ class HelperPool(Generic[AnswerT]):
 
     def __init__(self, num_processes: int, *, module: str, answer: AnswerType[AnswerT]) -> None:
         self.num_processes, self._answer = num_processes, answer
-        self._idle: queue.SimpleQueue[_HelperProcess] = queue.SimpleQueue()
+        self._idle: queue.LifoQueue[_HelperProcess] = queue.LifoQueue()  # so those that are started get the jobs
         self._stopped = threading.Event()
         self._all = [_HelperProcess(self._stopped, module) for _ in range(num_processes)]
         for process in self._all:
@@ -67,7 +67,14 @@ class HelperPool(Generic[AnswerT]):
     def __exit__(self, *error: object) -> None:
         self._threads.shutdown(cancel_futures=True)
         for process in self._all:
+            process.let_go()
+        for process in self._all:  # which end at the same time
             process.end()
+
+    def start(self, num_jobs: int) -> None:
+        """Start the processes that so many jobs need, without waiting for them. Otherwise each starts with a job."""
+        for _ in range(min(num_jobs, self.num_processes)):
+            self._threads.submit(self._start_one)
 
     def submit(self, job: Job) -> Future[AnswerT]:
         return self._threads.submit(self._run, job)
@@ -77,6 +84,13 @@ class HelperPool(Generic[AnswerT]):
         self._stopped.set()
         for process in self._all:
             process.kill()
+
+    def _start_one(self) -> None:
+        process = self._idle.get()
+        try:
+            process.start()
+        finally:
+            self._idle.put(process)
 
     def _run(self, job: Job) -> AnswerT:
         process = self._idle.get()
@@ -117,6 +131,11 @@ class _HelperProcess:
         self._stderr: IO[bytes] | None = None
         self._hung = False
 
+    def start(self) -> None:
+        """Start the process. Where that fails, the first job tries again and says why."""
+        with contextlib.suppress(EngineError, OSError):
+            self._running()
+
     def ask(self, job: Job) -> dict[str, Any]:
         """The process's answer to a job. Raises ProcessDiedError."""
         process = self._running()
@@ -151,14 +170,19 @@ class _HelperProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def end(self) -> None:
+    def let_go(self) -> None:
         """Let it end by itself, which it does once there is nothing more to read."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def end(self) -> None:
+        """Wait until it has ended by itself."""
         if self._process is None:
             return
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+        self.let_go()
         try:
             self._process.wait(timeout=WAIT_S)
         except subprocess.TimeoutExpired:

@@ -81,7 +81,7 @@ def fetch(
             tally.unread.update(stage.unread)
             check_room(store, options, stage)
             if stage.units and not checked:
-                opened.on_each_machine(_check_tools)
+                opened.on_each_machine(partial(_check_tools, num_clips=stage.clips))
                 checked = True
             if stage.note:
                 on_message(stage.note)
@@ -193,9 +193,13 @@ def check_profile(store: Store, profile: Profile, *, on_message: Callable[[str],
         )
 
 
-def _check_tools(run: Run) -> None:
+def _check_tools(run: Run, *, num_clips: int) -> None:
     """Raise FetchError where ffmpeg cannot make a clip of a picture of its own, which is no failure of the clips;
-    RemoteError where this machine lacks what a store at a URL needs, which would show only when clips are put."""
+    RemoteError where this machine lacks what a store at a URL needs, which would show only when clips are put.
+
+    The processes for `num_clips` clips start meanwhile.
+    """
+    run.pool.start(num_clips)
     if isinstance(run.store.root, RemotePath):
         run.store.media_folder.exists()
     test = run.scratch / "self-check.mp4"

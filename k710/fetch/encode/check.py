@@ -114,7 +114,10 @@ def _small(picture: av.VideoFrame) -> npt.NDArray[Any]:
     plane = picture.planes[0]
     luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     luma = luma[: part_py * _GRID_PX, : part_px * _GRID_PX]
-    small: npt.NDArray[Any] = luma.reshape(_GRID_PX, part_py, _GRID_PX, part_px).mean((1, 3), dtype=np.float32)
+    # Rows first: over both axes at once, NumPy takes ten times as long.
+    rows = luma.reshape(_GRID_PX, part_py, -1).sum(1, dtype=np.uint32)
+    sums = rows.reshape(_GRID_PX, _GRID_PX, part_px).sum(2, dtype=np.uint32)
+    small: npt.NDArray[Any] = np.divide(sums, part_py * part_px, dtype=np.float32)
     return small
 
 

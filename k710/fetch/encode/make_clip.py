@@ -12,7 +12,6 @@ from k710.fetch.encode.check import measure
 from k710.fetch.encode.codecs import CODECS
 from k710.fetch.encode.damage import MAX_LOST_SHARE, check_damage
 from k710.fetch.encode.encode import NoSpaceError, NothingMadeError, encode
-from k710.fetch.encode.frame_folder import assemble
 from k710.fetch.encode.frames import begins_with_jpeg, measure_frames
 from k710.fetch.encode.jobs import NO_SPACE, Candidate, CheckJob, ClipJob, Made
 from k710.fetch.encode.measured import FramePlaces, Measured
@@ -73,6 +72,8 @@ def _in_order(candidates: Sequence[Candidate]) -> list[tuple[int, Candidate]]:
 
 def _make(job: ClipJob, index: int, candidate: Candidate) -> Made:
     if candidate.frames_per_s:
+        from k710.fetch.encode.frame_folder import assemble  # it loads the reader of lists, which few runs need
+
         assembled = _with_suffix(job.out, "assembled.mov")
         assemble(candidate.path, candidate.frames_per_s, assembled)
         candidate = replace(candidate, path=assembled)

@@ -10,7 +10,6 @@ from typing import Any
 
 from k710.errors import RecipeError
 from k710.fetch.encode.codecs import CODECS, DEFAULT_CODEC
-from k710.recipes import read_recipe, recipe_path
 from k710.store.profile_names import profile_folder
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -74,6 +73,8 @@ class Profile:
 
 def read_profile(name_or_file: str, *, audio: bool = False) -> Profile:
     """The profile of that name, or in that YAML file. Raises RecipeError for what is none, naming the file."""
+    from k710.recipes import read_recipe, recipe_path  # a process that encodes is given its profile
+
     path = recipe_path("encode", name_or_file)
     profile = read_recipe("encode", name_or_file, Profile)
     if profile.name or profile.audio:

@@ -112,6 +112,7 @@ def video_stream(file: av.container.InputContainer) -> av.VideoStream:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             if getattr(stream, "codec_context", None) is None:
                 raise ClipError("undecodable", "its video codec is unknown")
+            stream.codec_context.thread_count = 1  # the other cores have clips of their own
             return stream
     raise ClipError("undecodable", "there is no video in it")
 
@@ -188,14 +189,14 @@ class _Packets:
     jumps: int = 0
     num_video: int = 0  # of those that are shown
 
-    def add(self, packet: Any, *, is_video: bool) -> None:
+    def add(self, packet: Any, tick_s: float | None, *, is_video: bool) -> None:
+        """Count a packet in, whose stream's clock ticks every `tick_s`."""
         if packet.is_discard:  # an edit list hides it
             return
         self.num_video += is_video
         at = packet.dts if packet.pts is None else packet.pts
-        if at is None or packet.time_base is None:
+        if at is None or tick_s is None:
             return
-        tick_s = float(packet.time_base)
         at_s, end_s = at * tick_s, (at + (packet.duration or 0)) * tick_s
         self.last_s = max(self.last_s, end_s)
         if is_video:
@@ -211,10 +212,14 @@ class _Packets:
 def _read_through(file: av.container.InputContainer, stream: av.VideoStream) -> tuple[av.VideoFrame | None, _Packets]:
     """The first picture that decodes, since only it has the matrix that turns it, and all packets' times."""
     picture, packets = None, _Packets()
+    ticks_s: dict[int, float | None] = {}  # of each stream
     try:
         for packet in file.demux():
-            is_video = packet.stream_index == stream.index and packet.size > 0
-            packets.add(packet, is_video=is_video)
+            at = packet.stream_index
+            if at not in ticks_s:  # the fraction takes longer to make than the packet to read
+                ticks_s[at] = None if packet.time_base is None else float(packet.time_base)
+            is_video = at == stream.index and packet.size > 0
+            packets.add(packet, ticks_s[at], is_video=is_video)
             if is_video and picture is None and packets.num_video <= TRIED_PACKETS:
                 picture = _first_of(packet)
     except av.error.FFmpegError:
