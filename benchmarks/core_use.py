@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ EVERY_S = 0.02
 
 
 class Sample(NamedTuple):
-    """A look at a process and all that it started: when, how many threads could run, and how many ffmpegs there were."""
+    """A look at a process and all that it started: when, how many threads could run, how many ffmpegs."""
 
     at_s: float
     running: int
@@ -35,26 +35,17 @@ def _look(pid: int, at_s: float) -> Sample:
     running = ffmpegs = 0
     waiting = [pid]
     while waiting:
-        tasks = Path(f"/proc/{waiting.pop()}/task")
-        name = ""
+        process = Path(f"/proc/{waiting.pop()}")
         try:
-            for task in os.listdir(tasks):
-                name, state = _name_and_state((tasks / task / "stat").read_text())
+            program = (process / "cmdline").read_bytes().split(b"\0", 1)[0]
+            ffmpegs += b"ffmpeg" in program.rsplit(b"/", 1)[-1]
+            for task in (process / "task").iterdir():
+                state = (task / "stat").read_text().rsplit(")", 1)[1].split()[0]  # behind the name, in parentheses
                 running += state == "R"
-                waiting += map(int, (tasks / task / "children").read_text().split())
+                waiting += map(int, (task / "children").read_text().split())
         except OSError:  # it has ended
             continue
-        ffmpegs += name.startswith("ffmpeg") or "ffmpeg" in _command(tasks.parent)
     return Sample(at_s, running, ffmpegs)
-
-
-def _name_and_state(stat: str) -> tuple[str, str]:
-    name, rest = stat[stat.index("(") + 1 :].rsplit(")", 1)
-    return name, rest.split()[0]
-
-
-def _command(process: Path) -> str:
-    return os.path.basename((process / "cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace"))
 
 
 def idle(samples: list[Sample], cores: int) -> dict[str, dict[str, float]]:
@@ -64,7 +55,7 @@ def idle(samples: list[Sample], cores: int) -> dict[str, dict[str, float]]:
     if not full:
         raise RuntimeError("at no time was there an ffmpeg for each core")
     found = {name: {"s": 0.0, "idle_core_s": 0.0} for name in ("start", "middle", "end")}
-    for sample, after in zip(samples, samples[1:], strict=False):
+    for sample, after in itertools.pairwise(samples):
         name = "start" if sample.at_s < full[0] else "middle" if sample.at_s < full[-1] else "end"
         lasted_s = after.at_s - sample.at_s
         found[name]["s"] += lasted_s

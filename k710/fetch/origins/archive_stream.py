@@ -199,8 +199,8 @@ def _plain(source: _Readable) -> _Readable:
 
 
 class _Peeked:
-    """A stream whose first bytes have been looked at. Its source is asked for larger pieces than gzip asks for: 8 KiB at
-    a time before Python 3.12."""
+    """A stream whose first bytes have been looked at. It asks its source for larger pieces than gzip asks for, which
+    before Python 3.12 are of 8 KiB."""
 
     def __init__(self, source: _Readable) -> None:
         self._source = source
