@@ -40,7 +40,7 @@ from k710.sample.footage import Clip, write_footage
 from k710.sample.motions import LOOKS
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fetch.json"
-DISTINCT = 12  # clips that are generated; the others are copies under other names
+DISTINCT = 12  # clips that are generated, at most; the others are copies under other names
 WATCHED_CLIPS = 60
 MEMORY = "peak memory of the run's process"
 TARGETS = {
@@ -63,7 +63,7 @@ def write_lists(folder: Path, num_clips: int, span_s: int) -> list[str]:
 
 def write_clips(folder: Path, clip_ids: list[str], look: str, span_s: int) -> None:
     """Generate a few distinct clips and copy them under all names."""
-    models = [Clip(f"model-{number:05d}", 0, span_s, "archery") for number in range(DISTINCT)]
+    models = [Clip(f"model-{number:05d}", 0, span_s, "archery") for number in range(min(DISTINCT, len(clip_ids)))]
     made = list(write_footage(folder / "models", models, look=LOOKS[look]).values())
     clips = folder / "clips"
     clips.mkdir()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from k710.engine import helper_pool
@@ -297,6 +298,20 @@ class Entry:
     def stat(self) -> os.stat_result:
         self._calls["stat"] += 1
         return self._entry.stat()
+
+
+@pytest.mark.parametrize(
+    ("number", "workers", "sizes"),
+    [(0, 2, []), (1, 2, [1]), (3, 2, [1, 1, 1]), (16, 2, [2, 4, 4, 4, 2]), (40, 1, [10, 20, 10])],
+)
+def test_the_first_unit_is_half_as_large(number, workers, sizes, small, tmp_path):
+    """So units that are done side by side do not end, and commit, at the same time."""
+    for place in range(number + 1):
+        (tmp_path / f"train-{place:05d}_000000_000002.mp4").touch()
+    clip_ids = pa.array([f"train-{place:05d}_000000_000002" for place in range(number)], pa.string())
+    units = LocalClips(LocalOrigin(tmp_path), open_manifest(small)).units(clip_ids, workers)
+    assert [len(unit.clips) for unit in units] == sizes
+    assert {str(clip) for unit in units for clip in unit.clips} == set(clip_ids.to_pylist())
 
 
 def test_no_system_call_per_clip(small, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import io
 import time
 import tracemalloc
@@ -58,6 +59,30 @@ def read(archive: bytes) -> tuple[dict[str, bytes], Counter[str], str | None]:
     except DamagedArchiveError as error:
         return members, stream.refused, str(error)
     return members, stream.refused, None
+
+
+class Wire:
+    """A source that gives at most so many bytes at a time, and remembers how many it was asked for."""
+
+    def __init__(self, data: bytes, at_most: int) -> None:
+        self._data, self._at_most = io.BytesIO(data), at_most
+        self.asked: list[int] = []
+
+    def read(self, size: int = -1, /) -> bytes:
+        self.asked.append(size)
+        return self._data.read(min(size, self._at_most))
+
+
+@pytest.mark.parametrize("at_most", [1, 7, 100_000, 1 << 30])
+@pytest.mark.parametrize("name", ["gzip", "plain tar"])
+def test_the_source_is_asked_for_large_pieces(name, at_most):
+    """The network would be asked 32 times as often in the pieces that gzip wants."""
+    plain = packed_members(CLIPS) + END
+    archive = gzip.compress(plain, 0) if name == "gzip" else plain
+    wire = Wire(archive, at_most)
+    assert {member.name: member.data.read() for member in ArchiveStream(wire)} == CLIPS
+    assert all(size >= 1 << 18 for size in wire.asked if size > 2)
+    assert len(wire.asked) <= len(archive) // at_most + 6
 
 
 def kinds() -> list[object]:

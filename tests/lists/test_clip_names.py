@@ -383,7 +383,7 @@ def test_a_member_of_an_archive_is_named_by_its_file(monkeypatch):
     from k710.fetch.origins import cvdf as from_cvdf
 
     seen = []
-    monkeypatch.setattr(from_cvdf, "_pass_over", lambda member: seen.append(member.name))
+    monkeypatch.setattr(from_cvdf, "pass_over", lambda member: seen.append(member.name))
 
     class Stream(list):
         def found_a_new_clip(self):

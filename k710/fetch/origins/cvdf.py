@@ -98,7 +98,7 @@ def do_archive(unit: ArchiveUnit, run: Run, *, wanted: frozenset[str]) -> None:
 def _work(unit: ArchiveUnit, run: Run, reading: _Reading, wanted: frozenset[str]) -> Iterator[Work]:
     try:
         with open_url(unit.url) as reading.reader:
-            stream = ArchiveStream(_Stoppable(reading.reader, run.stop))
+            stream = ArchiveStream(Stoppable(reading.reader, run.stop))
             try:
                 yield from _wanted_members(stream, unit, run, reading, wanted)
                 if not (stream.has_end or reading.reader.says_its_end):
@@ -134,29 +134,29 @@ def _wanted_members(
             continue
         stream.found_a_new_clip()
         if str(clip) not in wanted or not run.claim(str(clip), unit.archive_set.origin):
-            _pass_over(member)
+            pass_over(member)
             reading.members.add(str(clip))
         else:
             path = run.new_path()
-            _spool(member, path)
+            spool(member, path)
             reading.members.add(str(clip))  # only now: a damaged archive does not hold the clip in which it breaks off
             candidate = Candidate(path, named_span=True)
             job = ClipJob(str(clip), clip.span_s, (clip.span_s,), (candidate,), run.new_path(), run.profile)
             yield Work(job, (f"{archive_name}#{member.name}",), temporary=(path,))
 
 
-def _spool(member: Member, path: Path) -> None:
+def spool(member: Member, path: Path) -> None:
     """The member's bytes as a file: ffmpeg needs to go back and forth in it."""
     with path.open("wb") as file:
         shutil.copyfileobj(member.data, file, PIECE_BYTES)
 
 
-def _pass_over(member: Member) -> None:
+def pass_over(member: Member) -> None:
     while member.data.read(PIECE_BYTES):
         pass
 
 
-class _Stoppable:
+class Stoppable:
     """A stream that ends when the run is asked to."""
 
     def __init__(self, source: ResumingReader, stop: Stop) -> None:
