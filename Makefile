@@ -78,6 +78,7 @@ bench: $(READY_DEV)
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/profiles.py
 	$(BIN)/python benchmarks/fetch.py
+	$(BIN)/python benchmarks/archives.py
 	$(BIN)/python benchmarks/model.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/near_duplicate_hashes.py

@@ -26,7 +26,7 @@ from typing import Any
 
 import requests  # noqa: F401  # loaded before anything is timed
 from build import machine
-from fetch import DISTINCT, write_clips, write_lists
+from fetch import DISTINCT, busy_note, write_clips, write_lists
 
 from k710.engine.engine import Stop
 from k710.fetch.origins.archive_stream import ArchiveStream
@@ -132,7 +132,7 @@ def table(result: dict[str, Any]) -> str:
         wall = f"{found['wall_s']:.2f} ({found['lowest_s']:.2f} to {found['highest_s']:.2f})"
         per_clip = f"{found['CPU ms per clip']:.1f}"
         lines.append(f"| {name} | {wall} | {found['MB/s']:.0f} | {found['cpu_s']:.2f} | {per_clip} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + busy_note(result)
 
 
 def targets_table(result: dict[str, Any]) -> str:
@@ -161,12 +161,14 @@ def main() -> None:
         print(table(result), targets_table(result), sep="\n")
         return
     os.environ |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    load = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as scratch:
         found = measured(Path(scratch), given.clips, given.repetitions)
     result = {
         "what": "reading a .tar.gz of clips from a server on this machine, against gzip and tar on the file; medians",
         "footage": f"{DISTINCT} generated clips of 10 s, 340x256, copied under many names; gzip's default level",
         "repetitions": given.repetitions,
+        "load average before": load,  # of an idle machine near 0
         "machine": machine(),
         **found,
         "targets": targets_of(found["sides"]),

@@ -1,13 +1,13 @@
 """Time `k710 fetch` against a bare pool of ffmpeg processes that do the same encodes; both sides in one run.
 
-    python benchmarks/fetch.py [--clips 160] [--repetitions 2] [--tiny-clips 10000] [--table]
+    python benchmarks/fetch.py [--clips 250] [--repetitions 2] [--one-more] [--tiny-clips 10000] [--table]
 
 All sides read the same generated clips (340x256, 30 fps, 10 s, one key frame in 250, as released) and encode them with
 the very same ffmpeg commands. The bare pool does nothing else: its commands are made beforehand. It runs one ffmpeg per
-core, and one more, as k710 does. k710 is a whole process that also probes, checks, hashes, packs and commits. Then the
-no-op rerun, and a run that is watched: where in it do cores have nothing to do? With --tiny-clips, the peak memory of
-the run's own process over many tiny clips; without it the file keeps what was measured before. The numbers go to
-`results/fetch.json`. Linux only (/proc).
+core; with --one-more there is a second such pool, with one more, as many as k710 has. k710 is a whole process that also
+probes, checks, hashes, packs and commits. Then the no-op rerun, and a run that is watched: where in it do cores have
+nothing to do? With --tiny-clips, the peak memory of the run's own process over many tiny clips; without it the file
+keeps what was measured before. The numbers go to `results/fetch.json`. Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +133,14 @@ def build(lists: Path, out: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def measure_rates(scratch: Path, num_clips: int, repetitions: int, cores: int) -> dict[str, Any]:
+def measure_rates(scratch: Path, num_clips: int, repetitions: int, pools: dict[str, int]) -> dict[str, Any]:
     ids = write_lists(scratch / "lists", num_clips, 10)
     write_clips(scratch, ids, "released", 10)
     build(scratch / "lists", scratch / "manifest")
     sides: dict[str, Callable[[], dict[str, float]]] = {
-        "bare pool": lambda: bare_pool(scratch / "clips", scratch / "bare", cores),
-        "bare pool, one more": lambda: bare_pool(scratch / "clips", scratch / "bare", cores + 1),
-        "k710 fetch": lambda: _from_nothing(scratch),
+        name: partial(bare_pool, scratch / "clips", scratch / "bare", workers) for name, workers in pools.items()
     }
+    sides["k710 fetch"] = partial(_from_nothing, scratch)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in (*sides, "no-op rerun")}
     for repetition in range(repetitions):
         names = list(sides)
@@ -209,14 +209,19 @@ def _median(rates: dict[str, Any], side: str, what: str = "wall_s") -> float:
 
 def table(result: dict[str, Any]) -> str:
     """The sides beside each other, in Markdown; the ratio is that of the pool with one ffmpeg per core to k710."""
-    sides = ("bare pool", "bare pool, one more", "k710 fetch")
-    heads = ("median (lowest to highest)", "one ffmpeg per core", "one more", "k710 fetch", "ratio")
-    lines = [_row(heads), "| --- | ---: | ---: | ---: | ---: |"]
+    sides = [name for name in ("bare pool", "bare pool, one more", "k710 fetch") if name in result]
+    lines = [_row(("median (lowest to highest)", *sides, "ratio")), _row(("---", *["---:"] * (len(sides) + 1)))]
     for what, title in (("wall_s", "wall clock, s"), ("cpu_s", "CPU, s")):
         cells = ["{median:.1f} ({min:.1f} to {max:.1f})".format(**result[side][what]) for side in sides]
         ratio = _median(result, "bare pool", what) / _median(result, "k710 fetch", what)
         lines.append(_row((title, *cells, f"{ratio:.2f}")))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + busy_note(result)
+
+
+def busy_note(result: dict[str, Any]) -> str:
+    """A sentence below the table where other work had the cores."""
+    load, cores = result["load average before"], result["machine"]["cores"]
+    return f"\nThe machine was busy with other work: load average {load:g} on {cores} cores.\n" if load >= 1 else ""
 
 
 def idle_table(result: dict[str, Any]) -> str:
@@ -245,9 +250,10 @@ def _row(cells: Sequence[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time `k710 fetch` against a bare pool of ffmpeg processes.")
-    parser.add_argument("--clips", type=int, default=160)
+    parser.add_argument("--clips", type=int, default=250)
     parser.add_argument("--tiny-clips", type=int, default=0, help="measure the peak memory too; 10,000 take 5 minutes")
     parser.add_argument("--repetitions", type=int, default=2)
+    parser.add_argument("--one-more", action="store_true", help="a second bare pool, with one ffmpeg more than cores")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     parser.add_argument("--table", action="store_true", help="measure nothing; print the tables of the results")
     given = parser.parse_args()
@@ -257,8 +263,10 @@ def main() -> None:
         return
     cores = os.cpu_count() or 1
     before = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
+    load = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as scratch:
-        rates = measure_rates(Path(scratch), given.clips, given.repetitions, cores)
+        pools = {"bare pool": cores} | ({"bare pool, one more": cores + 1} if given.one_more else {})
+        rates = measure_rates(Path(scratch), given.clips, given.repetitions, pools)
         idle_cores = measure_idle(Path(scratch), min(WATCHED_CLIPS, given.clips), cores)
         memory = measure_memory(Path(scratch), given.tiny_clips) if given.tiny_clips else before.get(MEMORY, {})
     result = {
@@ -266,6 +274,7 @@ def main() -> None:
         "footage": "generated, 340x256, 30 fps, 10 s, GOP 250, copied under many names",
         "cores": cores,
         "repetitions": given.repetitions,
+        "load average before": load,  # of an idle machine near 0
         "machine": machine() | {"ffmpeg": ffmpeg_version()},
         **rates,
         "idle cores": idle_cores,

@@ -203,6 +203,8 @@ class _HelperProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
+                # Each has a core: NumPy would start a thread for every core of the machine in every process.
+                env={"OPENBLAS_NUM_THREADS": "1", **os.environ},
                 # A session of its own: the terminal's Ctrl-C does not reach it, and its ffmpeg dies with it.
                 start_new_session=True,
             )

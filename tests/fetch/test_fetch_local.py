@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from k710.cli.fetch import fetch_options
 from k710.engine import helper_pool
 from k710.fetch.encode import source_file
 from k710.fetch.origins.local import LocalClips, LocalOrigin
@@ -312,6 +313,13 @@ def test_the_first_unit_is_half_as_large(number, workers, sizes, small, tmp_path
     units = LocalClips(LocalOrigin(tmp_path), open_manifest(small)).units(clip_ids, workers)
     assert [len(unit.clips) for unit in units] == sizes
     assert {str(clip) for unit in units for clip in unit.clips} == set(clip_ids.to_pylist())
+
+
+def test_one_process_more_than_cores(monkeypatch):
+    """A core has work while one of them starts ffmpeg or checks; a number that is given is kept."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert fetch_options(()).workers == 5
+    assert fetch_options((), workers=2).workers == 2
 
 
 def test_no_system_call_per_clip(small, tmp_path, monkeypatch):
