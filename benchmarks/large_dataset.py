@@ -28,7 +28,7 @@ from k710.manifest.schema import CLIPS_SCHEMA
 from k710.manifest.write import write_manifest
 from k710.sample.footage import Clip, write_footage
 from k710.sample.motions import LOOKS
-from k710.store.store import EVENLY_STORED, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
+from k710.store.store import EVENLY_STORED, MEDIA_COMPRESSION, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
 from k710.store.stored_frames import stored_indices
 
 UNIT_CLIPS = 500
@@ -100,7 +100,7 @@ def _fill(store: Store, ids: list[str], content: bytes, row: dict[str, Any], fil
         table = pa.table([pa.array(columns[field.name], field.type) for field in MEDIA_SCHEMA], schema=MEDIA_SCHEMA)
         about = {"schema_version": SCHEMA_VERSION, "sha256": "not taken", EVENLY_STORED: True}
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
-        pa.parquet.write_table(table, store.media_folder / f"{unit}.parquet", compression="zstd")
+        pa.parquet.write_table(table, store.media_folder / f"{unit}.parquet", compression=MEDIA_COMPRESSION)
 
 
 def rows_report(folder: Path, profile: str, rows: int) -> dict[str, Any]:
