@@ -48,7 +48,7 @@ def command(
     from k710.doubts.find import find_doubts
     from k710.doubts.write import write_review
     from k710.evaluation.files import read_predictions
-    from k710.manifest.read import open_manifest
+    from k710.cli.manifests import open_manifest
     from k710.storage.result_files import check_place
 
     opened = open_manifest(manifest)

@@ -90,7 +90,7 @@ def command(
     """
     from k710.export.lists import FOLDER_FORMS, FORMS, MEDIA_FORMS, split_parts
     from k710.export.selection import in_words, select, with_media, write_left_out
-    from k710.manifest.read import open_manifest
+    from k710.cli.manifests import open_manifest
     from k710.manifest.views import view
     from k710.sources.known import check_splits
 

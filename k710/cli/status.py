@@ -42,7 +42,7 @@ def command(
     from k710.cli.fetch import print_status, store_of
     from k710.errors import StoreError, UsageError
     from k710.maintenance.status import status
-    from k710.manifest.read import open_manifest
+    from k710.cli.manifests import open_manifest
     from k710.store.store import Store, fetch_command, profiles_in
 
     if not failed and (origin is not None or as_csv):
