@@ -22,8 +22,8 @@ class _NoPandas:
 def _leave_pandas_out() -> None:
     """Let Arrow find no pandas, which it looks for when it makes its first array.
 
-    To load pandas takes 0.2 s, most of some commands. What needs a DataFrame (`Table.to_pandas`) still loads it. This is
-    for the process of a command alone: in a user's own, Arrow must know pandas to convert a Series.
+    To load pandas takes 0.2 s, most of some commands. What needs a DataFrame (`Table.to_pandas`) still loads it. This
+    is for the process of a command alone: in a user's own, Arrow must know pandas to convert a Series.
     """
     sys.meta_path.insert(0, _NoPandas)  # type: ignore[arg-type]
     try:

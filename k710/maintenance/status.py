@@ -47,8 +47,7 @@ def status_and_flags(manifest: Manifest, store: Store) -> tuple[list[SplitStatus
     clips = manifest.read_clips(("clip_id", *(split_name(listing) for _, listing in listings)))
     media = store.rows(("clip_id", "failure", "settled_at", "flags"))
     row = best_of(media, clips["clip_id"].combine_chunks())
-    settled = row >= 0
-    # Codes, because a mask of numbers is faster than text: -1 for what is there, -2 for what is not settled.
+    # Failures as numbers, which are counted faster than text: -1 for what is there, -2 for what is not settled.
     failures = media["failure"].dictionary_encode().unify_dictionaries()
     codes = np.concatenate([np.zeros(0, np.int32), *(_codes(chunk) for chunk in failures.chunks), [-2]])[row]
     kinds = failures.chunk(0).dictionary.to_pylist() if failures.num_chunks else []

@@ -77,8 +77,8 @@ def replacing(path: Location, *, synced: bool = True) -> Iterator[IO[bytes]]:
     """A binary file that gets the name `path` when the block ends without an error; until then the old `path` stays.
 
     Not `synced`, it may be torn after the machine loses its power: for a file that its readers check and can make
-    again. An OSError (disk full, no permission) names `path`, and the temporary file is removed. Raises UsageError for a
-    device or a pipe, because root would replace /dev/null with a file.
+    again. An OSError (disk full, no permission) names `path`, and the temporary file is removed. Raises UsageError for
+    a device or a pipe, because root would replace /dev/null with a file.
     """
     if isinstance(path, Path) and _is_device_or_pipe(path):
         raise UsageError(f"{path}: is a device or a pipe, which a file would replace; choose another name")

@@ -178,7 +178,9 @@ def best_of(rows: pa.Table, clip_ids: pa.Array) -> npt.NDArray[np.int64]:
     tried_again = row[counts[place[row]] > 1]
     if len(tried_again):
         several = rows.select(["failure", "settled_at", "unit"]).take(pa.array(tried_again))
-        several = best(several.append_column("clip_id", pa.array(place[tried_again])).append_column("row", pa.array(tried_again)))
+        several = best(
+            several.append_column("clip_id", pa.array(place[tried_again])).append_column("row", pa.array(tried_again))
+        )
         found[several["clip_id"].to_numpy()] = several["row"].to_numpy()
     return found
 
@@ -217,7 +219,7 @@ def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def _rows_of(files: Sequence[Location], names: Sequence[str], even_indices: bool) -> pa.Table:
-    """Columns of media files, and the `unit` of each row, in one piece. Raises OSError, ArrowException or StoreError."""
+    """Columns of media files, and each row's `unit`, in one piece. Raises OSError, ArrowException or StoreError."""
     schema = pa.schema([MEDIA_SCHEMA.field(name) for name in names])
     tables = [_columns_of(file, schema, even_indices) for file in files]
     units = pa.array([file.stem for file in files], pa.string())
