@@ -74,7 +74,7 @@ def test_the_check_above_can_fail():
 
 def test_what_only_reads_tables_loads_nothing_that_takes_longer(k710, tmp_path):
     """A fetch with nothing to do, too: pandas, PyTorch and the libraries of each origin come when they are needed."""
-    clips = clips_of(2)
+    clips = [*clips_of(4), *clips_of(4, "val", first=50)]
     manifest = manifest_of(k710, tmp_path, clips)
     put(Store(manifest / "store", "h264"), {clip.clip_id: fake_media(clip.clip_id) for clip in clips})
     for words in (["status"], ["fetch", "--from", f"local:{tmp_path}"], ["stats"]):
