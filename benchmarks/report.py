@@ -35,7 +35,7 @@ from k710.lists.annotations import find_lists
 from k710.manifest.read import Manifest
 from k710.report.figures.gather import gather
 from k710.report.galleries import choose_clips
-from k710.store.store import MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
+from k710.store.store import MEDIA_COMPRESSION, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store
 
 RESULTS = Path(__file__).resolve().parent / "results" / "report.json"
 TARGETS = {"seconds": 60.0, "megabytes": 20.0}
@@ -65,7 +65,7 @@ def fill_store(manifest: Manifest, folder: Path) -> None:
         rows = _rows(ids[start : start + UNIT_CLIPS], f"unit-{number:05d}-0-00000000.tar", place_bytes, rng, row)
         about = json.dumps({"schema_version": SCHEMA_VERSION, "sha256": "not taken"}).encode()
         table = rows.replace_schema_metadata({METADATA_KEY: about})
-        pa.parquet.write_table(table, store.media_folder / f"unit-{number:05d}.parquet", compression="zstd")
+        pa.parquet.write_table(table, store.media_folder / f"unit-{number:05d}.parquet", compression=MEDIA_COMPRESSION)
     shown = {one.clip_id for one in choose_clips(manifest, store, gather(manifest, store=store))}
     where = store.rows(("clip_id", "tar", "offset"))
     for one in where.filter(pc.is_in(where["clip_id"], pa.array(sorted(shown)))).to_pylist():

@@ -131,7 +131,7 @@ def _audit(name: str, clips: pa.Table, counts: dict[str, Any], catalogue: Catalo
 
 def _clips_of_manifest(manifest: Location) -> tuple[pa.Table, dict[str, Any], Catalogue]:
     """The clips table of a manifest, the counts of its build, and its sources."""
-    from k710.manifest.read import open_manifest
+    from k710.cli.manifests import open_manifest
 
     if isinstance(manifest, Path) and any(manifest.glob("k[467]00*")) and not (manifest / "dataset.json").exists():
         raise click.UsageError(

@@ -42,10 +42,10 @@ def command(
       k710 card manifests/k710 --out README.md
       k710 card manifests/k710 --croissant manifests/k710/croissant.json
     """
+    from k710.cli.manifests import open_manifest
     from k710.export.card import card, check_card_place, write_card
     from k710.export.croissant import CROISSANT, check_croissant_place, manifest_croissant
     from k710.export.stated import Stated, read_stated
-    from k710.manifest.read import open_manifest
 
     if croissant is None and (base_url or about):
         raise click.UsageError("--base-url and --about need --croissant")

@@ -54,8 +54,8 @@ def command(
       k710 diff manifests/k710 manifests/k710 --view k400
       k710 diff manifests/k710 manifests/k710 --json
     """
+    from k710.cli.manifests import open_manifest
     from k710.diff.manifests import diff_manifests, settings_that_differ
-    from k710.manifest.read import open_manifest
     from k710.storage.result_files import check_place, check_table_file, write_table, write_text
 
     one, other = open_manifest(a), open_manifest(b)

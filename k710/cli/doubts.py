@@ -45,10 +45,10 @@ def command(
       k710 doubts manifests/k710 --csv review.csv
       k710 doubts manifests/k710 --apply review.csv
     """
+    from k710.cli.manifests import open_manifest
     from k710.doubts.find import find_doubts
     from k710.doubts.write import write_review
     from k710.evaluation.files import read_predictions
-    from k710.manifest.read import open_manifest
     from k710.storage.result_files import check_place
 
     opened = open_manifest(manifest)

@@ -27,10 +27,10 @@ def command(id_or_clip: str, manifest: Location, as_json: bool) -> None:
     """
     import pyarrow.compute as pc
 
+    from k710.cli.manifests import open_manifest
     from k710.curation.explain import explain
     from k710.errors import ManifestError
     from k710.manifest.file_names import name_alone, name_in
-    from k710.manifest.read import open_manifest
 
     wrong = (
         f"{id_or_clip!r} is not a YouTube ID (11 characters), the address of a video or a clip ({{id}}_000010_000020)"

@@ -88,9 +88,9 @@ def command(
       k710 export manifests/sample --format videomae --view k400 --per-class 2 --out lists/k400-small
       k710 export manifests/sample --format hf --out hf/k710
     """
+    from k710.cli.manifests import open_manifest
     from k710.export.lists import FOLDER_FORMS, FORMS, MEDIA_FORMS, split_parts
     from k710.export.selection import in_words, select, with_media, write_left_out
-    from k710.manifest.read import open_manifest
     from k710.manifest.views import view
     from k710.sources.known import check_splits
 

@@ -100,7 +100,7 @@ def command(
       k710 fetch manifests/k710 --from local:clips --workers 2
       k710 fetch manifests/k710 --from local:clips --view k400 --splits val --dry-run
     """
-    from k710.manifest.read import open_manifest
+    from k710.cli.manifests import open_manifest
 
     opened = open_manifest(manifest)
     options = fetch_options(
@@ -245,11 +245,10 @@ def _print_message(text: str) -> None:
 
 def print_status(manifest: Manifest, store: Location, profile_folder: str) -> None:
     """What the store has of the manifest: by view and split, and by class of failure."""
-    from k710.maintenance.status import flag_counts, status
+    from k710.maintenance.status import status_and_flags
     from k710.store.store import Store
 
-    opened = Store(store, profile_folder)
-    lines = status(manifest, opened)
+    lines, flags = status_and_flags(manifest, Store(store, profile_folder))
     classes = list(dict.fromkeys(name for line in lines for name in line.failed))
     rows = []
     for line in lines:
@@ -261,7 +260,7 @@ def print_status(manifest: Manifest, store: Location, profile_folder: str) -> No
     if classes:
         where = "" if store == manifest.path / "store" else f" --store {store}"
         click.echo(f"`k710 status {manifest.path}{where} --failed` lists the clips that failed, by name.\n")
-    if flags := flag_counts(manifest, opened):
+    if flags:
         click.echo(
             "Kept and flagged: " + ", ".join(f"{count:,} {flag}" for flag, count in sorted(flags.items())) + ".\n"
         )

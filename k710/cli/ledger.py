@@ -82,10 +82,10 @@ def _export(manifest: Location, store: Location | None, witness: str | None) -> 
     import pyarrow.compute as pc
 
     from k710.cli.fetch import store_of
+    from k710.cli.manifests import open_manifest
     from k710.errors import StoreError, UsageError
     from k710.ledger.ledger import is_witness
     from k710.maintenance.ledger_of_store import ledger_of_store, witness_of
-    from k710.manifest.read import open_manifest
     from k710.store.store import profiles_in
 
     if witness is not None and not is_witness(witness):

@@ -39,7 +39,7 @@ def command(
     """
     step = steps()
     step("reading the manifest")
-    from k710.manifest.read import open_manifest
+    from k710.cli.manifests import open_manifest
     from k710.report.write import write_report
 
     size_bytes = write_report(

@@ -43,7 +43,7 @@ def command(
     step("reading the manifest")
     import dataclasses
 
-    from k710.manifest.read import open_manifest
+    from k710.cli.manifests import open_manifest
     from k710.report.figures.gather import find_store, gather
     from k710.report.sections import sections
 

@@ -40,9 +40,9 @@ def command(
       k710 status manifests/k710 --failed --csv
     """
     from k710.cli.fetch import print_status, store_of
+    from k710.cli.manifests import open_manifest
     from k710.errors import StoreError, UsageError
     from k710.maintenance.status import status
-    from k710.manifest.read import open_manifest
     from k710.store.store import Store, fetch_command, profiles_in
 
     if not failed and (origin is not None or as_csv):

@@ -49,9 +49,9 @@ def command(
       k710 verify manifests/k710 --decode
     """
     from k710.cli.fetch import store_of
+    from k710.cli.manifests import open_manifest
     from k710.errors import StoreError
     from k710.maintenance.verify import orphan_tars, repair, verify
-    from k710.manifest.read import open_manifest
     from k710.store.store import Store, fetch_command, profiles_in
 
     chosen = engine_of(engine, ray_address, workers=workers)

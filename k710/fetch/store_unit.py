@@ -19,7 +19,16 @@ import pyarrow.parquet
 
 from k710.fetch.encode.jobs import Made
 from k710.storage.storage import HashedFile, put
-from k710.store.store import EVENLY_STORED, MEDIA_SCHEMA, METADATA_KEY, SCHEMA_VERSION, Store, unit_digest, unit_name
+from k710.store.store import (
+    EVENLY_STORED,
+    MEDIA_COMPRESSION,
+    MEDIA_SCHEMA,
+    METADATA_KEY,
+    SCHEMA_VERSION,
+    Store,
+    unit_digest,
+    unit_name,
+)
 from k710.store.stored_frames import stored_indices
 
 TAR_BYTES = 1 << 30  # a tar is ended after the clip that passes this
@@ -129,7 +138,7 @@ class StoreUnit:
         about["sha256"] = unit_digest(table, about)
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
         content = pa.BufferOutputStream()
-        pa.parquet.write_table(table, content, compression="zstd")
+        pa.parquet.write_table(table, content, compression=MEDIA_COMPRESSION)
         with self._reserve.open("r+b") as file:
             file.write(content.getvalue())
             file.truncate()

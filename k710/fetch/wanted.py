@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from k710.engine.part import Part
 from k710.errors import UsageError
-from k710.manifest.listings import is_in
+from k710.manifest.listings import is_in, split_names
 from k710.manifest.read import Manifest
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS
@@ -48,8 +48,11 @@ def in_splits(clips: pa.Table, *, listings: tuple[str, ...], splits: tuple[str, 
 
 def wanted_ids(manifest: Manifest, *, view: str | None, splits: tuple[str, ...], limit: int | None) -> pa.Array:
     """The clip ids that a fetch should bring, in hash order: the first of them, `limit`, are a random sample."""
-    clips = manifest.clips
-    mask = wanted_mask(clips, view=view, splits=splits, sources=manifest.catalogue)
+    sources = manifest.catalogue
+    check_wanted(view, splits, sources)
+    listings = sources.names if view is None else (sources.listing(view),)
+    clips = manifest.read_clips(("clip_id", *split_names(listings)))  # not all: often there is nothing to do
+    mask = in_splits(clips, listings=tuple(listings), splits=splits)
     ids = clips["clip_id"].filter(mask).combine_chunks()
     if limit is not None and limit < len(ids):
         ids = pa.array(in_hash_order(ids.to_pylist())[:limit], pa.string())

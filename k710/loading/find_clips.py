@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.errors import LoadError, UsageError
-from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table, joined
+from k710.loading.clip_index import NO_CLASS, ClipIndex, cached_index, index_table, joined, lists_of_rows
 from k710.manifest.file_names import names_of_files
 from k710.manifest.read import Manifest
 from k710.manifest.views import split_of, view, view_columns
 from k710.sources.source import SPLITS
 from k710.store.local_files import LocalFiles
-from k710.store.store import Store, best, fetch_command
+from k710.store.store import Store, best_of, fetch_command
 
 _DECIDING = ("clip_id", "failure", "settled_at")
-_COPIED = ("clip_id", "offset", "size", "num_frames")
+_COPIED = ("offset", "size", "num_frames")
 _FRAMES = ("frame_offsets", "frame_indices")
 
 
@@ -33,33 +36,48 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
     slot = [str(manifest.path.resolve()), str(root), store.profile_folder, view, split, dialect]
 
     def make() -> pa.Table:
-        wanted = _wanted(manifest, view, split, dialect)
-        # Indices of evenly spread frames can be computed; stored, they would be a third of the whole index.
-        media = store.rows((*_DECIDING, *_COPIED[1:], "tar", "sha256", *_FRAMES), even_indices=False)
-        # The columns that decide are narrow. The others are copied once it is known which rows are taken.
-        rows = media.select([*_DECIDING, "unit"]).append_column("row", pa.array(np.arange(len(media))))
-        # Each clip_id becomes its position among the wanted ones, which are sorted: numbers sort faster than text.
-        rows = rows.set_column(0, "clip_id", pc.index_in(rows["clip_id"], wanted["clip_id"].combine_chunks()))
-        rows = best(rows.filter(pc.is_valid(rows["clip_id"])).combine_chunks())
-        num_failed = len(rows) - rows["failure"].null_count
-        rows = rows.filter(pc.is_null(rows["failure"]))
-        if not len(rows):
+        with ThreadPoolExecutor(1) as aside:
+            reading = aside.submit(_media_rows, store)
+            wanted = _wanted(manifest, view, split, dialect)
+            media = reading.result()
+        row = best_of(media, wanted["clip_id"].combine_chunks())
+        there = row >= 0
+        failed = media["failure"].is_valid().to_numpy()[row[there]]
+        num_failed = int(failed.sum())
+        there[there] = ~failed
+        row = row[there]
+        if not len(row):
             raise LoadError(
                 f"{store.root}: has no {view} {split} clip in profile {store.profile_folder} "
                 f"({len(wanted):,} are wanted, {num_failed:,} of them failed); "
                 f"`{fetch_command(manifest.path, store)}` brings them"
             )
-        found = media.select([*_COPIED, *_FRAMES, "tar", "sha256"]).take(rows["row"])
-        columns = {name: found[name] for name in (*_COPIED, *_FRAMES)}
-        columns["file"] = found["tar"].combine_chunks().dictionary_encode()
+        # Of columns in many pieces, NumPy takes rows several times faster than Arrow does.
+        columns = {name: pa.array(media[name].fill_null(0).to_numpy()[row]) for name in _COPIED}
+        columns |= {name: lists_of_rows(media[name], row) for name in _FRAMES}
+        columns["file"] = _files(media["tar"], row)
         for tar in columns["file"].dictionary.to_pylist():
             store.tar(tar)  # no name leads out of the folder
-        columns["digest"] = _digests(found["sha256"].combine_chunks())
-        columns["class_id"] = wanted["class_id"].take(rows["clip_id"])
-        counts = {"in_split": len(wanted), "loaded": len(rows), "failed": num_failed}
+        columns["digest"] = pa.array(_digests(media["sha256"])[row])
+        for name in ("clip_id", "class_id"):
+            columns[name] = wanted[name].filter(pa.array(there)).combine_chunks()
+        counts = {"in_split": len(wanted), "loaded": len(row), "failed": num_failed}
         return index_table(columns, {"folder": str(tars_folder), "in_tars": True, "counts": counts})
 
     return cached_index([manifest.content_hash, slot, units], slot, make)
+
+
+def _media_rows(store: Store) -> pa.Table:
+    # Indices of evenly spread frames can be computed; stored, they would be a third of the whole index.
+    return store.rows((*_DECIDING, *_COPIED, "tar", "sha256", *_FRAMES), even_indices=False)
+
+
+def _files(tars: pa.ChunkedArray, row: npt.NDArray[np.int64]) -> pa.DictionaryArray:
+    """The tars of these rows. The dictionary holds no others."""
+    encoded = tars.dictionary_encode().unify_dictionaries()
+    codes = np.concatenate([chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks])[row]
+    used, codes = np.unique(codes, return_inverse=True)
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), encoded.chunk(0).dictionary.take(pa.array(used)))
 
 
 def clips_of_folder(manifest: Manifest, folder: Path, *, view: str, split: str, dialect: str) -> ClipIndex:
@@ -70,7 +88,7 @@ def clips_of_folder(manifest: Manifest, folder: Path, *, view: str, split: str, 
     """
     _check(manifest, view, split)
     files = LocalFiles(folder.resolve(), names=names_of_files(manifest))
-    wanted = _wanted(manifest, view, split, dialect)
+    wanted = _wanted(manifest, view, split, dialect, ("clip_id", "youtube_id"))
     one_span = _videos_with_one_span(manifest) if files.by_video else set()
     ids, classes, paths = [], [], []
     for clip_id, youtube_id, class_id in zip(
@@ -110,10 +128,11 @@ def _check(manifest: Manifest, name: str, split: str) -> None:
         raise UsageError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
 
 
-def _wanted(manifest: Manifest, name: str, split: str, dialect: str) -> pa.Table:
-    """clip_id, youtube_id and class_id (-1 without label) of a view's split."""
+def _wanted(manifest: Manifest, name: str, split: str, dialect: str, shown: Sequence[str] = ("clip_id",)) -> pa.Table:
+    """The `shown` columns and class_id (-1 without label) of a view's split."""
+    columns = view_columns(name, manifest.catalogue, shown)
     table = split_of(
-        view(manifest.read_clips(view_columns(name, manifest.catalogue)), name, manifest.catalogue, dialect=dialect),
+        view(manifest.read_clips(columns), name, manifest.catalogue, dialect=dialect),
         split,
     )
     if not len(table):
@@ -122,10 +141,10 @@ def _wanted(manifest: Manifest, name: str, split: str, dialect: str) -> pa.Table
     return table.set_column(table.column_names.index("class_id"), "class_id", filled)
 
 
-def _digests(sha256: pa.StringArray) -> pa.Array:
-    """The first 16 hexadecimal digits of each as a number."""
-    digits = joined(pc.utf8_slice_codeunits(sha256, 0, 16), "").to_pybytes().decode()
-    return pa.array(np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64))
+def _digests(sha256: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """The first 16 hexadecimal digits of each as a number; 0 for null."""
+    digits = pc.fill_null(pc.utf8_slice_codeunits(sha256, 0, 16), "0" * 16).combine_chunks()
+    return np.frombuffer(bytes.fromhex(joined(digits, "").to_pybytes().decode()), ">u8").astype(np.uint64)
 
 
 def _videos_with_one_span(manifest: Manifest) -> set[str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.fetch.wanted import wanted_mask
+from k710.manifest.listings import masks_of, split_name
+from k710.manifest.memberships import in_splits_of
 from k710.manifest.read import Manifest
 from k710.sources.source import SPLITS
 from k710.store.failures import FAILURES
-from k710.store.store import Store
+from k710.store.store import Store, best_of
 
 
 @dataclass(frozen=True)
@@ -32,33 +35,40 @@ class SplitStatus:
 
 def status(manifest: Manifest, store: Store) -> list[SplitStatus]:
     """A line per view and split that the manifest has; a clip that several views share counts in each."""
-    clips = manifest.clips
-    media = store.best_rows(("clip_id", "failure", "flags"))
-    place = pc.index_in(clips["clip_id"], media["clip_id"].combine_chunks())
-    failure = media["failure"].combine_chunks().take(place.combine_chunks())
-    flagged = pc.greater(pc.list_value_length(media["flags"].combine_chunks()), 0).take(place.combine_chunks())
-    settled = pc.is_valid(place).combine_chunks()
+    return status_and_flags(manifest, store)[0]
+
+
+def status_and_flags(manifest: Manifest, store: Store) -> tuple[list[SplitStatus], dict[str, int]]:
+    """The lines of `status`, and how many of the manifest's clips carry each flag in the store, which may be other
+    manifests' too. The store is read once."""
+    catalogue = manifest.catalogue
+    shown = [view for view in catalogue.views if view == catalogue.union.name or view in manifest.sources]
+    listings = [(view, catalogue.listing(view)) for view in shown]
+    clips = manifest.read_clips(("clip_id", *(split_name(listing) for _, listing in listings)))
+    media = store.rows(("clip_id", "failure", "settled_at", "flags"))
+    row = best_of(media, clips["clip_id"].combine_chunks())
+    # Failures as numbers, which are counted faster than text: -1 for what is there, -2 for what is not settled.
+    failures = media["failure"].dictionary_encode().unify_dictionaries()
+    codes = np.concatenate([np.zeros(0, np.int32), *(_codes(chunk) for chunk in failures.chunks), [-2]])[row]
+    kinds = failures.chunk(0).dictionary.to_pylist() if failures.num_chunks else []
+    num_flags = pc.fill_null(pc.list_value_length(media["flags"]), 0).to_numpy()
+    flagged = np.concatenate([num_flags > 0, [False]])[row]
     lines = []
-    for view in manifest.catalogue.views:
-        if view != manifest.catalogue.union.name and view not in manifest.sources:
-            continue
+    for view, listing in listings:
+        masks = masks_of(clips, listing)
         for split in SPLITS:
-            mask = wanted_mask(clips, view=view, splits=(split,), sources=manifest.catalogue)
-            total = pc.sum(mask).as_py() or 0
+            here = in_splits_of(masks, (split,))
+            total = int(here.sum())
             if not total:
                 continue
-            here = mask.combine_chunks()
-            reasons = failure.filter(pc.and_(here, settled))
-            counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(reasons).to_pylist()}
-            failed = {name: counts[name] for name in FAILURES if name in counts}
-            flags = pc.sum(pc.fill_null(flagged.filter(here), False)).as_py() or 0
-            lines.append(SplitStatus(view, split, total, counts.get(None, 0), flags, failed))
-    return lines
+            counts = np.bincount(codes[here] + 2, minlength=len(kinds) + 2)
+            by_kind = {name: int(count) for name, count in zip(kinds, counts[2:], strict=True) if count}
+            failed = {name: by_kind[name] for name in FAILURES if name in by_kind}
+            lines.append(SplitStatus(view, split, total, int(counts[1]), int((flagged & here).sum()), failed))
+    flags = pc.value_counts(media["flags"].take(pa.array(row[flagged])).combine_chunks().flatten())
+    return lines, {entry["values"]: entry["counts"] for entry in flags.to_pylist()}
 
 
-def flag_counts(manifest: Manifest, store: Store) -> dict[str, int]:
-    """How many of the manifest's clips carry each flag in the store, which may be other manifests' too."""
-    media = store.best_rows(("clip_id", "flags"))
-    media = media.filter(pc.is_in(media["clip_id"], manifest.clips["clip_id"].combine_chunks()))
-    flags = pa.concat_arrays([chunk.flatten() for chunk in media["flags"].chunks] or [pa.array([], pa.string())])
-    return {entry["values"]: entry["counts"] for entry in pc.value_counts(flags).to_pylist()}
+def _codes(failures: pa.DictionaryArray) -> npt.NDArray[np.int32]:
+    codes: npt.NDArray[np.int32] = pc.fill_null(failures.indices, -1).to_numpy()
+    return codes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,8 +23,8 @@ def view(clips: pa.Table, name: str, sources: Catalogue = KINETICS, *, dialect: 
 
     The union (`k710`) is the curated dataset; a source is what its lists say, untouched by curation: a clip that it
     lists in several splits has a row for each. `label` is the view's own name of the class and `class_id` its index in
-    the dialect; both are null in lists without labels. `sources`: the catalogue of the manifest. Raises UsageError for
-    an unknown view or dialect.
+    the dialect; both are null in lists without labels. `sources`: the catalogue of the manifest. Of the first four
+    columns, those that `clips` has. Raises UsageError for an unknown view or dialect.
     """
     listing = sources.listing(sources.check_view(name))
     clips = _one_row_per_split(clips.filter(is_listed(clips, listing)), listing)
@@ -32,7 +34,7 @@ def view(clips: pa.Table, name: str, sources: Catalogue = KINETICS, *, dialect: 
     class_id = pc.take(to_dialect, class_ids_of(clips, listing).combine_chunks())
     return pa.table(
         {
-            **{column: clips[column] for column in _SHOWN},
+            **{column: clips[column] for column in _shown_in(clips)},
             "split": clips[split_name(listing)],
             "label": pa.DictionaryArray.from_arrays(_one_array(class_id), pa.array(names, pa.string())),
             "class_id": class_id,
@@ -40,10 +42,14 @@ def view(clips: pa.Table, name: str, sources: Catalogue = KINETICS, *, dialect: 
     )
 
 
-def view_columns(name: str, sources: Catalogue) -> tuple[str, ...]:
-    """The columns of the clips table that `view` reads."""
+def view_columns(name: str, sources: Catalogue, shown: Sequence[str] = _SHOWN) -> tuple[str, ...]:
+    """The columns of the clips table that `view` reads; `shown`: which of those that it copies."""
     listing = sources.listing(name)
-    return (*_SHOWN, split_name(listing), class_id_name(listing))
+    return (*shown, split_name(listing), class_id_name(listing))
+
+
+def _shown_in(clips: pa.Table) -> list[str]:
+    return [column for column in _SHOWN if column in clips.column_names]
 
 
 def _one_row_per_split(clips: pa.Table, listing: str) -> pa.Table:
@@ -58,7 +64,7 @@ def _one_row_per_split(clips: pa.Table, listing: str) -> pa.Table:
         split_name(listing): pa.DictionaryArray.from_arrays(pa.array(split), pa.array(SPLITS, pa.string())),
         class_id_name(listing): pa.array(class_id, mask=class_id < 0),
     }
-    rows = clips.select(list(_SHOWN)).take(pa.array(clip))
+    rows = clips.select(_shown_in(clips)).take(pa.array(clip))
     for column, values in columns.items():
         rows = rows.append_column(column, values)
     return rows

@@ -73,15 +73,16 @@ def local_folder(path: str | os.PathLike[str] | RemotePath, what: str) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Location) -> Iterator[IO[bytes]]:
+def replacing(path: Location, *, synced: bool = True) -> Iterator[IO[bytes]]:
     """A binary file that gets the name `path` when the block ends without an error; until then the old `path` stays.
 
-    An OSError (disk full, no permission) names `path`, and the temporary file is removed. Raises UsageError for a
-    device or a pipe, because root would replace /dev/null with a file.
+    Not `synced`, it may be torn after the machine loses its power: for a file that its readers check and can make
+    again. An OSError (disk full, no permission) names `path`, and the temporary file is removed. Raises UsageError for
+    a device or a pipe, because root would replace /dev/null with a file.
     """
     if isinstance(path, Path) and _is_device_or_pipe(path):
         raise UsageError(f"{path}: is a device or a pipe, which a file would replace; choose another name")
-    with _temporary(path.parent, lambda: path, shown_as=path) as file:
+    with _temporary(path.parent, lambda: path, shown_as=path, synced=synced) as file:
         yield file
 
 
@@ -261,7 +262,9 @@ def put(local: Path, target: Location) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(folder: Location, final_path: Callable[[], Location], *, shown_as: Location) -> Iterator[IO[bytes]]:
+def _temporary(
+    folder: Location, final_path: Callable[[], Location], *, shown_as: Location, synced: bool = True
+) -> Iterator[IO[bytes]]:
     if isinstance(folder, RemotePath):
         # The file is finished here and uploaded whole. An open remote file would be published even if its writer fails.
         with tempfile.TemporaryDirectory(prefix="k710-") as here:
@@ -278,7 +281,8 @@ def _temporary(folder: Location, final_path: Callable[[], Location], *, shown_as
             with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if synced:
+                    os.fsync(file.fileno())
             put(Path(name), final_path())
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -23,8 +23,10 @@ from k710.models.videomaev2.pretrain import MaskedVideoMAEV2
 from k710.models.videomaev2.pretrain_config import PRESETS
 from k710.sample.footage import sample_clips, write_footage
 from k710.sample.motions import LOOKS
+from k710.store.store import Store
 from tests.helpers import CHECKOUT
 from tests.helpers.checkpoints import uniformerv2
+from tests.helpers.small_stores import clips_of, fake_media, manifest_of, put
 from tests.helpers.tiny_models import released, tiny_state
 
 HEAVY = {
@@ -68,6 +70,26 @@ def test_help_loads_nothing_heavy(arguments):
 def test_the_check_above_can_fail():
     assert imported_by("labels", "archery") & {"rich", "numpy", "pyarrow", "pandas"} == set()
     assert "rich" in imported_by("labels")
+
+
+def test_what_only_reads_tables_loads_nothing_that_takes_longer(k710, tmp_path):
+    """A fetch with nothing to do, too: pandas, PyTorch and the libraries of each origin come when they are needed."""
+    clips = [*clips_of(4), *clips_of(4, "val", first=50)]
+    manifest = manifest_of(k710, tmp_path, clips)
+    put(Store(manifest / "store", "h264"), {clip.clip_id: fake_media(clip.clip_id) for clip in clips})
+    for words in (["status"], ["fetch", "--from", f"local:{tmp_path}"], ["stats"]):
+        loaded = imported_by(words[0], str(manifest), *words[1:])
+        assert "pyarrow" in loaded
+        needless = {"av", "fsspec", "pandas", "plotly", "rapidfuzz", "requests", "simplejpeg", "torch", "yt_dlp"}
+        assert not loaded & needless, words
+
+
+def test_a_table_still_becomes_a_data_frame_in_a_command():
+    code = (
+        "import sys; import k710.cli.manifests, pyarrow as pa\nassert 'pandas' not in sys.modules\n"
+        "print(pa.table({'a': pa.array([1, None, 3])}).to_pandas()['a'].sum(), pa.array([1])[0])"
+    )
+    assert run(sys.executable, "-c", code).stdout == "4.0 1\n"
 
 
 def test_importing_the_package_costs_nothing():

@@ -28,6 +28,7 @@ from k710.store.store import (
     METADATA_KEY,
     Store,
     best,
+    best_of,
     fetch_command,
     profiles_in,
     read_unit,
@@ -83,6 +84,35 @@ def test_a_success_counts_first_then_the_newest_then_the_units_name(rows, chunk)
     expected = [min((row for row in rows if row["clip_id"] == clip), key=rank, default=None) for clip in "abcd"]
     found = best(table).select(["clip_id", "unit", "failure", "settled_at"]).to_pylist()
     assert found == [row for row in expected if row is not None]
+    asked = "cxad"
+    place = best_of(table, pa.array(list(asked)))
+    assert [None if row < 0 else rows[row] for row in place] == [
+        dict(zip("abcd", expected, strict=True)).get(c) for c in asked
+    ]
+
+
+def test_rows_come_in_the_order_of_the_units(store, monkeypatch):
+    """Several threads read them, each a part of the files."""
+    monkeypatch.setattr("k710.store.store._AT_ONCE", 2)
+    units = sorted(put(store, {clip_id: fake_media(clip_id)}, name=f"u{n}") for n, clip_id in enumerate(IDS))
+    rows = store.rows(("clip_id", "size"))
+    assert rows["unit"].to_pylist() == units
+    assert sorted(rows["clip_id"].to_pylist()) == sorted(IDS)
+    assert rows.schema.names == ["clip_id", "size", "unit"]
+
+
+@pytest.mark.parametrize("codec", ["zstd", "none"])
+def test_units_of_another_compression_are_read(store, codec):
+    """Earlier versions wrote zstd."""
+    unit = put(store, {IDS[0]: fake_media(IDS[0])})
+    before = store.rows()
+    file = store.media_folder / f"{unit}.parquet"
+    rows = pa.parquet.read_table(file)
+    pa.parquet.write_table(rows, file, compression=codec)
+    assert pa.parquet.read_metadata(file).row_group(0).column(0).compression == {"zstd": "ZSTD"}.get(
+        codec, "UNCOMPRESSED"
+    )
+    assert store.rows().equals(before)
 
 
 def test_what_counts_is_found_over_all_units(store):
@@ -172,7 +202,11 @@ def test_a_media_file_that_the_disk_does_not_give_is_not_damaged(k710, settled, 
     manifest, file = settled
     content = file.read_bytes()
 
-    def refused(path: object, *more: object, **options: object) -> None:
+    whole = pa.parquet.ParquetFile
+
+    def refused(path: object, *more: object, **options: object) -> Any:
+        if "clips" in str(path):
+            return whole(path, *more, **options)
         raise PermissionError(13, f"Failed to open local file '{path}'. Detail: Permission denied")
 
     monkeypatch.setattr(pa.parquet, "read_metadata", refused)
