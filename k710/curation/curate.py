@@ -8,6 +8,8 @@ here, and every row of every list leaves with a fate that says what became of it
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curation.clip_keys import any_clip_keys, places, plain_clip_keys
+from k710.curation.clip_keys import any_clip_keys, changes, places, plain_clip_keys, sorted_order
 from k710.errors import LabelError, UsageError
 from k710.lists.annotations import AnnotationList
 from k710.lists.labels import Alignment, k710_classes_of, union_classes_of
@@ -26,7 +28,6 @@ from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS, PRECEDENCE, UNION
 from k710.sources.source import SPLITS, Source
 
-Array = npt.NDArray[np.generic]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -205,14 +206,15 @@ class Rows:
         class_id = rows["release_class_id"].to_numpy()
         # One number for the standing within a clip: what never enters the union last, then precedence, then the label's
         # place.
-        is_out = (split == SPLITS.index("test")).astype(np.int32)
+        is_out = split == SPLITS.index("test")
         if outsiders := _outsiders(sources):
             is_out |= np.isin(source, outsiders)
-        standing = is_out << 28 | rank_of[source].astype(np.int32) << 20 | (class_id.astype(np.int32) + 1) << 4 | split
-        order = np.lexsort((standing, id_tail_and_span, id_head)).astype(np.int32)
-        id_head, id_tail_and_span = id_head[order], id_tail_and_span[order]
-        new_video = _changes(id_head) | _changes(id_tail_and_span >> np.uint64(40))
-        new_clip = new_video | _changes(id_tail_and_span)
+        sizes = (2, len(rank_of), int(class_id.max(initial=-1)) + 2, len(SPLITS))
+        standing = np.ravel_multi_index((is_out.view(np.int8), rank_of[source], class_id + 1, split), sizes)
+        standing = standing.astype(np.min_scalar_type(math.prod(sizes)))
+        order, id_head, id_tail_and_span = sorted_order(id_head, id_tail_and_span, standing)
+        new_video = changes(id_head) | changes(id_tail_and_span >> np.uint64(40))
+        new_clip = new_video | changes(id_tail_and_span)
         return cls(
             table=rows,
             order=order,
@@ -236,7 +238,8 @@ class Rows:
 
     def of_splits(self, *splits: str) -> Mask:
         """Which rows come from the lists of these splits."""
-        return np.isin(self.split, [SPLITS.index(split) for split in splits])
+        found: Mask = functools.reduce(np.logical_or, (self.split == SPLITS.index(split) for split in splits))
+        return found
 
     @property
     def outsiders(self) -> Mask | None:
@@ -254,13 +257,6 @@ class Rows:
 def _outsiders(sources: Catalogue) -> list[int]:
     """The sources, by their place in the catalogue, whose classes are none of the union's."""
     return [number for number, name in enumerate(sources.names) if not sources.in_union(name)]
-
-
-def _changes(keys: Array) -> Mask:
-    """True where a value differs from the one before it; the first always does."""
-    changes = np.ones(len(keys), bool)
-    np.not_equal(keys[1:], keys[:-1], out=changes[1:])
-    return changes
 
 
 def hold_out(rows: Rows, policy: Policy) -> Mask:
@@ -292,7 +288,7 @@ def winners(rows: Rows, candidates: Mask) -> Ints:
     index = np.flatnonzero(candidates)
     if len(index):
         videos = rows.video[index]
-        starts = np.flatnonzero(_changes(videos))
+        starts = np.flatnonzero(changes(videos))
         # Rows stand in order of span, so the smallest (rank, position) of a video is its winner.
         place = index if rows.place is None else rows.place[index]
         best = np.minimum.reduceat(rows.rank[index].astype(np.int64) << 32 | place, starts) & 0xFFFFFFFF
@@ -313,7 +309,7 @@ def first_of_clip(rows: Rows, candidates: Mask) -> Mask:
     """The first candidate row of each clip; the others repeat it."""
     index = np.flatnonzero(candidates)
     first = np.zeros(len(rows), bool)
-    first[index[_changes(rows.clip[index])]] = True
+    first[index[changes(rows.clip[index])]] = True
     return first
 
 
