@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,6 @@ from k710.curation.curate import FATES, Curated, Policy, align, curate
 from k710.errors import UsageError
 from k710.lists.annotations import AnnotationList, ListFile, read_list
 from k710.lists.labels import Alignment, Synonym, class_names
-from k710.lists.own_lists import OwnLists
-from k710.lists.union_spec import UnionSpec
-from k710.lists.unions import UnionLists
 from k710.manifest.read import OWN_SOURCES, OWN_UNION, Manifest
 from k710.manifest.write import check_output, write_manifest
 from k710.recipes import as_dict, make_recipe
@@ -29,6 +26,11 @@ from k710.sources.own import as_plain
 from k710.sources.unions import as_plain as plain_union
 from k710.storage.result_files import write_table
 from k710.storage.storage import Location
+
+if TYPE_CHECKING:
+    from k710.lists.own_lists import OwnLists
+    from k710.lists.union_spec import UnionSpec
+    from k710.lists.unions import UnionLists
 
 # Official lists are not the user's to mend: a few bad rows are dropped and reported instead of stopping the build.
 TOLERATED_SHARE = 0.001
@@ -118,19 +120,21 @@ def build(
     pa.default_memory_pool().release_unused()  # what reading the lists took; a quarter of the peak
     curated = curate(rows, recipe.policy, sources)
     clips = clips_table(curated)
+    if fates is not None:
+        write_table(fates, fates_table(curated, clips))
+    curated = replace(curated, rows=curated.rows.without_table())
+    del rows
+    pa.default_memory_pool().release_unused()
     details = {
         "recipe": as_dict(recipe),
         "sources": read,
         **({OWN_SOURCES: [as_plain(one.source) for one in own]} if own else {}),
         **({OWN_UNION: plain_union(union.union), "union_files": list(union.files)} if union else {}),
         "synonyms": {synonym.name: synonym.label for synonym in synonyms},
-        "counts": attrition(read, curated, clips),
     }
-    if fates is not None:
-        write_table(fates, fates_table(curated, clips))
-    del rows, curated
-    pa.default_memory_pool().release_unused()
-    return write_manifest(out, clips, details, force=force)
+    with ThreadPoolExecutor(1) as pool:
+        counts = pool.submit(attrition, read, curated, clips)
+        return write_manifest(out, clips, details, force=force, counts=counts.result)
 
 
 def _merge(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.manifest.clip_ids import ID_SIZE, clip_ids
+from k710.manifest.clip_ids import ID_SIZE, clip_ids, fixed_width
 
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
@@ -84,19 +84,3 @@ def changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     found = np.ones(len(values), bool)
     np.not_equal(values[1:], values[:-1], out=found[1:])
     return found
-
-
-def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
-    """The bytes of a column of strings that all have the same length, one row of bytes each; no copy.
-
-    Raises ValueError for strings of other lengths.
-    """
-    array = column.combine_chunks()
-    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-    if len(array):
-        ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
-        if (row := int(np.argmax(np.diff(ends) != width))) or ends[1] - ends[0] != width:
-            raise ValueError(f"ID {array[row].as_py()!r} has not {width} characters")
-    start = array.offset * width
-    buffer = np.frombuffer(array.buffers()[2] or b"", np.uint8)
-    return buffer[start : start + len(array) * width].reshape(len(array), width)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -231,6 +231,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.clip)
+
+    def without_table(self) -> Rows:
+        """The same rows without `table`, which takes as much memory as all arrays."""
+        return replace(self, table=self.table.schema.empty_table())
 
     @property
     def num_videos(self) -> int:

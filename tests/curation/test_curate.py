@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from k710.curation.audit import audit
 from k710.curation.build import fates_table
-from k710.curation.clip_keys import fixed_width
+from k710.manifest.clip_ids import fixed_width
 from k710.curation.clips import clips_table, list_rows
 from k710.curation.curate import FATES, Policy, align, curate
 from k710.curation.overlap import conflicts
