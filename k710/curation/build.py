@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from k710.curation.attrition import attrition
+from k710.curation.attrition import attrition, count_rows
 from k710.curation.clips import clips_table
 from k710.curation.curate import FATES, Curated, Policy, align, curate
 from k710.errors import UsageError
@@ -119,11 +119,12 @@ def build(
     rows, read = _merge(files, alignment, sources, own, strict=strict)
     pa.default_memory_pool().release_unused()  # what reading the lists took; a quarter of the peak
     curated = curate(rows, recipe.policy, sources)
+    pa.default_memory_pool().release_unused()
     clips = clips_table(curated)
     if fates is not None:
         write_table(fates, fates_table(curated, clips))
-    curated = replace(curated, rows=curated.rows.without_table())
-    del rows
+    of_rows = count_rows(read, curated, clips["clip_id"])
+    del rows, curated
     pa.default_memory_pool().release_unused()
     details = {
         "recipe": as_dict(recipe),
@@ -133,7 +134,7 @@ def build(
         "synonyms": {synonym.name: synonym.label for synonym in synonyms},
     }
     with ThreadPoolExecutor(1) as pool:
-        counts = pool.submit(attrition, read, curated, clips)
+        counts = pool.submit(attrition, of_rows, clips)
         return write_manifest(out, clips, details, force=force, counts=counts.result)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -232,10 +232,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.clip)
 
-    def without_table(self) -> Rows:
-        """The same rows without `table`, which takes as much memory as all arrays."""
-        return replace(self, table=self.table.schema.empty_table())
-
     @property
     def num_videos(self) -> int:
         return int(self.video[-1]) + 1 if len(self) else 0
@@ -286,9 +282,9 @@ def _of_members(rows: Rows, *splits: str) -> Mask:
     return rows.of_splits(*splits) if outsiders is None else rows.of_splits(*splits) & ~outsiders
 
 
-def winners(rows: Rows, candidates: Mask) -> Ints:
+def winners(rows: Rows, candidates: Mask) -> npt.NDArray[np.int32]:
     """For each video, the clip that wins among the candidate rows, or -1: best release first, then earliest span."""
-    clip_of_video = np.full(rows.num_videos, -1, np.int64)
+    clip_of_video = np.full(rows.num_videos, -1, np.int32)
     index = np.flatnonzero(candidates)
     if len(index):
         videos = rows.video[index]
@@ -338,8 +334,8 @@ class Curated:
     fate: npt.NDArray[np.int8]  # per row
     split: npt.NDArray[np.int8]  # per clip: membership in the union, index into SPLITS, -1 for none
     drop_reason: npt.NDArray[np.int8]  # per clip: index into DROP_REASONS, -1 where it is kept
-    kept_clip: Ints  # per clip: the clip in whose favour it was dropped, or -1
-    kept_of_video: Ints  # per video: its first clip in the union, or else its held-out clip, or -1
+    kept_clip: npt.NDArray[np.int32]  # per clip: the clip in whose favour it was dropped, or -1
+    kept_of_video: npt.NDArray[np.int32]  # per video: its first clip in the union, or else its held-out clip, or -1
 
 
 def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Curated:
@@ -358,7 +354,7 @@ def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Cur
 
     num_clips = int(np.count_nonzero(first_clip_row))
     split = np.full(num_clips, -1, np.int8)
-    kept_of_video = np.full(sorted_rows.num_videos, -1, np.int64)
+    kept_of_video = np.full(sorted_rows.num_videos, -1, np.int32)
     for part in ("train", "val"):
         candidates = _of_members(sorted_rows, part) & ~leaked
         winner = winners(sorted_rows, candidates)
@@ -385,5 +381,5 @@ def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Cur
         drop_reason[clip[fate == FATES.index(reason)]] = DROP_REASONS.index(reason)
     drop_reason[split >= 0] = -1
     lost = np.isin(drop_reason, [DROP_REASONS.index("leaked"), DROP_REASONS.index("duplicate_id")])
-    kept_clip = np.where(lost, kept_of_video[video[first_clip_row]], -1)
+    kept_clip = np.where(lost, kept_of_video[video[first_clip_row]], np.int32(-1))
     return Curated(sorted_rows, fate, split, drop_reason, kept_clip, kept_of_video)
