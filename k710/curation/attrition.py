@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +34,14 @@ class RowCounts:
 def count_rows(sources: Sequence[dict[str, Any]], curated: Curated, clip_ids: pa.ChunkedArray) -> RowCounts:
     """Count the fates of each list. `sources` are the lists as they stand in dataset.json."""
     rows = curated.rows
-    cell = (rows.source.astype(np.int64) * len(SPLITS) + rows.split) * len(FATES) + curated.fate
     names = rows.sources.names
-    table = np.bincount(cell, minlength=len(names) * len(SPLITS) * len(FATES)).reshape(-1, len(SPLITS), len(FATES))
+    sizes = (len(names), len(SPLITS), len(FATES))
+    cell = rows.source.astype(np.int32)  # in place, since the memory of a build is at its peak here
+    for size, number in zip(sizes[1:], (rows.split, curated.fate), strict=True):
+        cell *= size
+        cell += number
+    table = np.bincount(cell, minlength=math.prod(sizes)).reshape(sizes)
+    del cell
     seldom = (OTHER_CLASSES, DOUBTFUL_LABEL)
     fates = tuple(fate for fate in FATES if fate not in seldom or np.any(table[..., FATES.index(fate)]))
     per_list = []

@@ -23,6 +23,7 @@ from k710.recipes import as_dict, make_recipe
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS, UNION, check_splits, source_named
 from k710.sources.own import as_plain
+from k710.sources.source import SPLITS
 from k710.sources.unions import as_plain as plain_union
 from k710.storage.result_files import write_table
 from k710.storage.storage import Location
@@ -119,12 +120,14 @@ def build(
     rows, read = _merge(files, alignment, sources, own, strict=strict)
     pa.default_memory_pool().release_unused()  # what reading the lists took; a quarter of the peak
     curated = curate(rows, recipe.policy, sources)
+    del rows
     pa.default_memory_pool().release_unused()
     clips = clips_table(curated)
+    pa.default_memory_pool().release_unused()
     if fates is not None:
         write_table(fates, fates_table(curated, clips))
     of_rows = count_rows(read, curated, clips["clip_id"])
-    del rows, curated
+    del curated
     pa.default_memory_pool().release_unused()
     details = {
         "recipe": as_dict(recipe),
@@ -173,7 +176,9 @@ def fates_table(curated: Curated, clips: pa.Table) -> pa.Table:
     kept = curated.kept_of_video[rows.video]
     return pa.table(
         {
-            **{name: rows.table[name].take(pa.array(rows.order)) for name in ("source", "split", "line")},
+            "source": pa.DictionaryArray.from_arrays(pa.array(rows.source), list(rows.sources.names)),
+            "split": pa.DictionaryArray.from_arrays(pa.array(rows.split), list(SPLITS)),
+            "line": rows.table["line"].take(pa.array(rows.order)),
             "clip_id": clip_id.take(pa.array(rows.clip)),
             "label": _labels(curated, clips["label"].combine_chunks().dictionary),
             "fate": fate,

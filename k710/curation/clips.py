@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from k710.curation.clip_keys import changes
 from k710.curation.curate import Curated, Rows, constant, row_schema
 from k710.lists.labels import class_names, union_classes_of
 from k710.manifest.clip_ids import clip_ids
@@ -29,7 +30,7 @@ def clips_table(curated: Curated) -> pa.Table:
     rows, sources = curated.rows, curated.rows.sources
     with ThreadPoolExecutor(1) as pool:  # numpy and Arrow leave the interpreter free
         published = [pool.submit(_as_published, rows, source, len(curated.split)) for source in sources.names]
-        first = np.flatnonzero(np.diff(rows.clip, prepend=-1))  # the row whose label counts
+        first = np.flatnonzero(changes(rows.clip)).astype(np.int32)  # the row whose label counts
         class_id = np.where(rows.never_in[first], np.int16(-1), rows.class_id[first])
         place = rows.table.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(rows.order[first]))
         names = clip_ids(*place.columns)

@@ -117,7 +117,7 @@ def align(lists: Sequence[AnnotationList], alignment: Alignment, sources: Catalo
     release and no synonym knows, and for one that is no class of the source whose list it stands in.
     """
     tables = [_aligned(annotation_list, alignment, sources) for annotation_list in lists]
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables).combine_chunks()  # once: whatever takes rows out of it would do so each time
 
 
 def _aligned(annotation_list: AnnotationList, alignment: Alignment, sources: Catalogue) -> pa.Table:
@@ -184,7 +184,7 @@ class Rows:
     then alphabetically by label. So every rule below is "the first of a run".
     """
 
-    table: pa.Table  # ROW_SCHEMA, as it was given
+    table: pa.Table  # line, youtube_id, time_start_s and time_end_s, as they were given
     order: npt.NDArray[np.int32]  # where in `table` each row stands
     source: npt.NDArray[np.int8]
     split: npt.NDArray[np.int8]
@@ -216,7 +216,7 @@ class Rows:
         new_video = changes(id_head) | changes(id_tail_and_span >> np.uint64(40))
         new_clip = new_video | changes(id_tail_and_span)
         return cls(
-            table=rows,
+            table=rows.select(["line", "youtube_id", "time_start_s", "time_end_s"]),
             order=order,
             source=source[order],
             split=split[order],
@@ -322,8 +322,12 @@ def _first_of_list(rows: Rows) -> Mask:
 
 def list_and_clip(rows: Rows) -> Ints:
     """A number for each row: equal for rows of one clip in one list, and larger for a later clip."""
-    clip = rows.clip.astype(np.int64)
-    return (clip * len(rows.sources.names) + rows.source) * len(SPLITS) + rows.split
+    number = rows.clip.astype(np.int64)
+    number *= len(rows.sources.names)
+    number += rows.source
+    number *= len(SPLITS)
+    number += rows.split
+    return number
 
 
 @dataclass(frozen=True)
