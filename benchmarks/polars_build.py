@@ -2,8 +2,9 @@
 
     python benchmarks/polars_build.py LISTS OUT.parquet [--splits train,val,test]
 
-The same rules and the same table as `pandas_build.py`, and as little beside it. Labels are read as the classes' own
-enumeration; rows are sorted once, and everything else is the first of a group or a join by the number of the clip.
+The rules, the table and the little else are those of `pandas_build.py`. The lists are scanned lazily and sorted once; then
+videos and clips have numbers, and everything is the first of a group or a join by number. A release that has one clip in
+two of its splits is left to `pandas_build.py`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,12 @@ RELEASE_COLUMNS = ["k400", "k600", "k700", "k700_2020"]
 SPLITS = ["train", "val", "test"]
 SPAN = ["time_start_s", "time_end_s"]
 CLIP = ["youtube_id", *SPAN]
-LABELS = ["label", "class_id", "other_class_ids"]
 
 
 def read_list(path: Path, source: str, split: str) -> pl.LazyFrame:
     """One list: its clips, with the class in the release's own order (null where the list has no labels)."""
     rows = pl.scan_csv(path, schema_overrides={"time_start": pl.Int32, "time_end": pl.Int32})
-    release_class_id = pl.lit(None, pl.Int16)
-    class_id = pl.lit(None, pl.Int16)
+    release_class_id = class_id = pl.lit(None, pl.Int16)
     if split != "test":
         release_class_id = pl.col("label").cast(pl.Enum(class_names(source))).to_physical().cast(pl.Int16)
         class_id = pl.lit(pl.Series(k710_classes_of(source), dtype=pl.Int16)).gather(release_class_id)
@@ -44,23 +43,23 @@ def read_list(path: Path, source: str, split: str) -> pl.LazyFrame:
 
 
 def read_lists(folder: Path, splits: list[str]) -> pl.DataFrame:
-    """All lists in one frame with the number of each row's clip, sorted so that the first of the rows of one clip is the
-    one whose label counts."""
+    """All lists in one frame, with running numbers of clips and videos, sorted so that the first of the rows of one clip
+    is the one whose label counts."""
     lists = [read_list(folder / f"{source}_{split}.csv", source, split) for source in SOURCES for split in splits]
     rows = pl.concat(lists).sort(*CLIP, "unlabelled", "rank", "release_class_id")
-    return rows.with_columns(clip=pl.struct(CLIP).rle_id()).collect()
+    return rows.with_columns(clip=pl.struct(CLIP).rle_id(), video=pl.col("youtube_id").rle_id()).collect()
 
 
 def make_clips(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row per distinct clip in clip_id order, with its label and those that lost."""
-    clips = rows.unique("clip", keep="first", maintain_order=True)
+    """One row per distinct clip in clip_id order, with its label and the labels that lost."""
     start, end = (pl.col(column).cast(pl.String).str.zfill(6) for column in SPAN)
-    clips = clips.select(
+    clips = rows.filter(pl.col("clip") != pl.col("clip").shift(1, fill_value=len(rows))).select(
         "clip",
-        pl.concat_str(["youtube_id", start, end], separator="_").alias("clip_id"),
+        "video",
         *CLIP,
-        pl.lit(pl.Series(class_names("k710"))).gather("class_id").alias("label"),
         "class_id",
+        clip_id=pl.concat_str(["youtube_id", start, end], separator="_"),
+        label=pl.lit(pl.Series(class_names("k710"), dtype=pl.Enum(class_names("k710")))).gather("class_id"),
     )
     winner = clips["class_id"].gather(rows["clip"])
     lost = rows.filter(~pl.col("unlabelled") & (pl.col("class_id") != winner))
@@ -70,40 +69,57 @@ def make_clips(rows: pl.DataFrame) -> pl.DataFrame:
 
 def curate(rows: pl.DataFrame, clips: pl.DataFrame) -> pl.DataFrame:
     """Give each clip its place in K710: split, or drop_reason and kept_clip_id."""
-    val = rows.filter(split="val")
-    train = rows.filter(split="train")
-    is_leaked = train["youtube_id"].is_in(val["youtube_id"].unique().implode())
-    candidates = {"train": train.filter(~is_leaked), "val": val}
-    winners = {
-        split: of_split.sort("rank", maintain_order=True).unique("youtube_id", keep="first")  # then the earliest span
-        for split, of_split in candidates.items()
-    }
-    reasons = pl.concat(  # of several reasons the last one counts
-        [
-            train.filter(is_leaked).select("clip", drop_reason=pl.lit("leaked")),
-            candidates["train"].select("clip", drop_reason=pl.lit("duplicate_id")),
-            val.select("clip", drop_reason=pl.lit("duplicate_id")),
-        ]
-    ).unique("clip", keep="last")
-    places = pl.concat([winner.select("clip", "youtube_id", split=pl.lit(name)) for name, winner in winners.items()])
-    kept = places.select("youtube_id", kept_clip_id=clips["clip_id"].gather(places["clip"]))
-    clips = (
-        clips.join(places.select("clip", "split"), "clip", how="left", maintain_order="left")
-        .join(reasons, "clip", how="left", maintain_order="left")
-        .join(kept, "youtube_id", how="left", maintain_order="left")
+    of_val = rows.filter(split="val")["video"].unique().implode()
+    rows = rows.filter(~pl.col("unlabelled")).with_columns(
+        leaked=(pl.col("split") == "train") & pl.col("video").is_in(of_val)
     )
-    is_lost = pl.col("split").is_null() & pl.col("drop_reason").is_not_null()
-    return clips.with_columns(
-        drop_reason=pl.when(pl.col("split").is_null()).then(pl.col("drop_reason").fill_null("unlabelled")),
-        kept_clip_id=pl.when(is_lost).then("kept_clip_id"),
+    candidates = rows.filter(~pl.col("leaked"))
+    best = candidates.sort("rank", maintain_order=True).unique("video", keep="first")  # then the earliest span
+    clips = clips.join(best.select("video", "split", kept="clip"), "video", how="left", maintain_order="left")
+    is_kept = (pl.col("clip") == pl.col("kept")).fill_null(False)
+    reason = (
+        pl.when(pl.col("clip").is_in(candidates["clip"].unique().implode()))
+        .then(pl.lit("duplicate_id"))
+        .when(pl.col("clip").is_in(rows.filter("leaked")["clip"].unique().implode()))
+        .then(pl.lit("leaked"))
+        .otherwise(pl.lit("unlabelled"))
     )
+    clips = clips.with_columns(split=pl.when(is_kept).then("split"), drop_reason=pl.when(~is_kept).then(reason))
+    lost = pl.col("drop_reason").is_in(["leaked", "duplicate_id"])
+    return clips.with_columns(kept_clip_id=pl.when(lost).then(clips["clip_id"].gather(clips["kept"])))
 
 
 def add_releases(rows: pl.DataFrame, clips: pl.DataFrame) -> pl.DataFrame:
     """The splits and the class of each clip in each release, as published."""
     for source in RELEASE_COLUMNS:
-        rank = SOURCES.index(source) if source in SOURCES else len(SOURCES)
-        published = rows.filter(rank=rank).sort("clip", "unlabelled", "release_class_id")
-        columns = published.unique("clip", keep="first").select("clip", split=pl.col("split").cast(pl.String), class_id="release_class_id")
-        clips = clips.join(columns, "clip", how="left", suffix=f"_{source}", maintain_order="left")
+        names = pl.lit(None, pl.String).alias(f"{source}_split"), pl.lit(None, pl.Int16).alias(f"{source}_class_id")
+        if source not in SOURCES:
+            clips = clips.with_columns(names)
+            continue
+        published = rows.filter(rank=SOURCES.index(source))
+        first = published.unique("clip", keep="first").select(
+            "clip", pl.col("split").alias(f"{source}_split"), pl.col("release_class_id").alias(f"{source}_class_id")
+        )
+        clips = clips.join(first, "clip", how="left", maintain_order="left")
     return clips
+
+
+def build(folder: Path, splits: list[str]) -> pl.DataFrame:
+    """The clips table of the lists in `folder`, in clip_id order."""
+    rows = read_lists(folder, splits)
+    clips = add_releases(rows, curate(rows, make_clips(rows)))
+    order = ["clip_id", *CLIP, "label", "class_id", "other_class_ids", "split", "drop_reason", "kept_clip_id"]
+    return clips.select(*order, *(f"{source}_{name}" for source in RELEASE_COLUMNS for name in ("split", "class_id")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build the K710 clips table with Polars.")
+    parser.add_argument("lists", type=Path, help="folder of {source}_{split}.csv")
+    parser.add_argument("out", type=Path, help="Parquet file to write")
+    parser.add_argument("--splits", default="train,val")
+    arguments = parser.parse_args()
+    build(arguments.lists, arguments.splits.split(",")).write_parquet(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
