@@ -60,8 +60,8 @@ CREATE TEMP TABLE others AS
 """
 TABLE = """
 COPY (
-    SELECT printf('%s_%06d_%06d', youtube_id, time_start_s, time_end_s) AS clip_id, youtube_id, time_start_s, time_end_s,
-        labels.name AS label, class_id, other_class_ids,
+    SELECT printf('%s_%06d_%06d', youtube_id, time_start_s, time_end_s) AS clip_id,
+        youtube_id, time_start_s, time_end_s, labels.name AS label, class_id, other_class_ids,
         CASE WHEN is_kept THEN split END AS split,
         CASE WHEN is_kept THEN NULL WHEN is_candidate THEN 'duplicate_id' WHEN is_leaked THEN 'leaked'
             ELSE 'unlabelled' END AS drop_reason,

@@ -2,9 +2,9 @@
 
     python benchmarks/polars_build.py LISTS OUT.parquet [--splits train,val,test]
 
-The rules, the table and the little else are those of `pandas_build.py`. The lists are scanned lazily and sorted once; then
-videos and clips have numbers, and everything is the first of a group or a join by number. A release that has one clip in
-two of its splits is left to `pandas_build.py`.
+The rules, the table and the little else are those of `pandas_build.py`. The lists are scanned lazily and sorted once;
+then videos and clips have numbers, and everything is the first of a group or a join by number. A release that has one
+clip in two of its splits is left to `pandas_build.py`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def read_list(path: Path, source: str, split: str) -> pl.LazyFrame:
 
 
 def read_lists(folder: Path, splits: list[str]) -> pl.DataFrame:
-    """All lists in one frame, with running numbers of clips and videos, sorted so that the first of the rows of one clip
-    is the one whose label counts."""
+    """All lists in one frame, with running numbers of clips and videos, sorted so that the first of the rows of one
+    clip is the one whose label counts."""
     lists = [read_list(folder / f"{source}_{split}.csv", source, split) for source in SOURCES for split in splits]
     rows = pl.concat(lists).sort(*CLIP, "unlabelled", "rank", "release_class_id")
     return rows.with_columns(clip=pl.struct(CLIP).rle_id(), video=pl.col("youtube_id").rle_id()).collect()
