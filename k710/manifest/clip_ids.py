@@ -79,10 +79,8 @@ def are_plain(youtube_id: pa.ChunkedArray, time_start_s: pa.ChunkedArray, time_e
     """Whether every row has a YouTube ID and a span in whole seconds, as all rows of Kinetics have."""
     if time_start_s.type != pa.int32() or time_start_s.null_count or time_end_s.null_count:
         return False
-    sizes = pc.min_max(pc.binary_length(youtube_id)).as_py()
-    if (sizes["min"], sizes["max"]) != (ID_SIZE, ID_SIZE):
-        return not len(youtube_id)
-    return not pc.any(pc.match_substring(youtube_id, "~")).as_py()
+    ids = _of_one_width(youtube_id)
+    return ids is not None and int(ids.max(initial=0)) < ord("~")  # no character of YouTube's comes after it
 
 
 def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
