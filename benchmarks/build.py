@@ -1,7 +1,6 @@
 """Time `k710 build` against pandas, DuckDB and Polars on lists of the published sizes; all sides in one run.
 
     python benchmarks/build.py [--lists FOLDER] [--repetitions 5]
-    python benchmarks/build.py --table      # the tables of docs/performance.md, from the last results
 
 Each side is a whole process, imports included, and they take turns. Before anything is timed, each runs once, and their
 tables must agree row for row; that alone decides the exit status. The numbers go to `results/build.json`.
@@ -124,29 +123,25 @@ def machine() -> dict[str, Any]:
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    """The result as two tables, in Markdown, for docs/performance.md."""
-    rows = [["median (lowest to highest)", *MEASURES.values(), "wall clock / k710's"], ["---", *["---:"] * 4]]
+def table(result: dict[str, Any]) -> str:
+    """The sides and the targets as two tables, in Markdown, for docs/performance.md."""
+    lines = [
+        f"| median (lowest to highest) | {' | '.join(MEASURES.values())} | wall clock / k710's |",
+        "| --- |" + 4 * " ---: |",
+    ]
     for side, summary in result["sides"].items():
         cells = [OTHERS.get(side, side)]
         for name in MEASURES:
             digits = 0 if name == "peak_mib" else 2
             median, low, high = (f"{summary[name][key]:.{digits}f}" for key in ("median", "min", "max"))
             cells.append(f"{median} ({low} to {high})")
-        ratio = f"{result['over_k710'][side]['wall_s']:.2f}" if side in OTHERS else ""
-        rows.append([*cells, ratio])
-    _print_rows(rows)
-    print()
-    verdicts = [
-        [name, f"{target['at_most']:g}", f"{target['measured']:.3g}", "met" if target["met"] else "not met"]
-        for name, target in result["targets"].items()
-    ]
-    _print_rows([["target", "at most", "measured", ""], ["---", "---:", "---:", "---"], *verdicts])
-
-
-def _print_rows(rows: list[list[str]]) -> None:
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+        cells.append(f"{result['over_k710'][side]['wall_s']:.2f}" if side in OTHERS else "1.00")
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| target | at most | measured | |", "| --- | ---: | ---: | --- |"]
+    for name, target in result["targets"].items():
+        verdict = "met" if target["met"] else "not met"
+        lines.append(f"| {name} | {target['at_most']:g} | {target['measured']:.3g} | {verdict} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -155,11 +150,7 @@ def main() -> None:
     parser.add_argument("--splits", default="train,val", help="lists to read (default: train,val, as k710 does)")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
-    parser.add_argument("--table", action="store_true", help="measure nothing; print the tables of the JSON file")
     arguments = parser.parse_args()
-    if arguments.table:
-        show(json.loads(arguments.results.read_text(encoding="utf-8")))
-        return
     with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as scratch:
         lists = arguments.lists
         if lists is None:
@@ -177,7 +168,7 @@ def main() -> None:
     }
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    show(result)
+    print(table(result))
 
 
 if __name__ == "__main__":
