@@ -91,6 +91,9 @@ def command(
       k710 build --sources k400,k600,k700 --annotations sample --out manifests/sample
       k710 build --union union.yaml --annotations sample --out manifests/mine
     """
+    from k710.cli.arrow import import_arrow_without_pandas
+
+    import_arrow_without_pandas()
     import pyarrow as pa
 
     from k710.cli.fetch import fetch_and_print, fetch_options, store_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from k710.curation.audit import rows_leaked
-from k710.curation.curate import FATES, Curated
+from k710.curation.curate import FATES, Curated, codes
 from k710.curation.list_identity import misnamed, shortfalls
 from k710.curation.overlap import Overlaps, conflicts, overlaps
 from k710.curation.own_labels import OWN_CONFLICTS, own_label_conflicts
@@ -19,12 +20,28 @@ from k710.sources.known import KNOWN_SOURCES, UNION
 from k710.sources.source import SPLITS, Union
 
 
-def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Table) -> dict[str, Any]:
-    """The counts of a build, as they stand in dataset.json beside `sources`. The fates of a list sum to its rows."""
+@dataclass(frozen=True)
+class RowCounts:
+    """What the rows of the lists alone tell, as plain data: the rest of a build's counts is in its clips table."""
+
+    lists: list[dict[str, Any]]  # source, split, rows, and the rows of each fate, which sum to them
+    fates: dict[str, int]
+    videos: int
+    leaked_rows: dict[str, int] | None  # see audit.rows_leaked
+    own_conflicts: list[dict[str, Any]]  # see own_labels.py
+
+
+def count_rows(sources: Sequence[dict[str, Any]], curated: Curated, clip_ids: pa.ChunkedArray) -> RowCounts:
+    """Count the fates of each list. `sources` are the lists as they stand in dataset.json."""
     rows = curated.rows
-    cell = (rows.source.astype(np.int64) * len(SPLITS) + rows.split) * len(FATES) + curated.fate
     names = rows.sources.names
-    table = np.bincount(cell, minlength=len(names) * len(SPLITS) * len(FATES)).reshape(-1, len(SPLITS), len(FATES))
+    sizes = (len(names), len(SPLITS), len(FATES))
+    cell = rows.source.astype(np.int32)  # in place, since the memory of a build is at its peak here
+    for size, number in zip(sizes[1:], (rows.split, curated.fate), strict=True):
+        cell *= size
+        cell += number
+    table = np.bincount(cell, minlength=math.prod(sizes)).reshape(sizes)
+    del cell
     seldom = (OTHER_CLASSES, DOUBTFUL_LABEL)
     fates = tuple(fate for fate in FATES if fate not in seldom or np.any(table[..., FATES.index(fate)]))
     per_list = []
@@ -33,25 +50,35 @@ def attrition(sources: Sequence[dict[str, Any]], curated: Curated, clips: pa.Tab
         of_list = dict(zip(FATES, counts, strict=True)) | {"malformed": len(source["malformed"])}
         of_list = {fate: of_list[fate] for fate in fates}
         per_list.append({**{key: source[key] for key in ("source", "split", "rows")}, **of_list})
-    class_ids = clips["class_id"].fill_null(-1).to_numpy()
-    found = overlaps(clips)
-    conflicting, own_conflicts = conflicts(clips).counts(), own_label_conflicts(rows, clips["clip_id"])
-    conflicting["labels_of_one_clip"] += len(own_conflicts)
-    not_as_named, leaked_rows = misnamed(clips), rows_leaked(rows)
+    return RowCounts(
+        lists=per_list,
+        fates={fate: sum(entry[fate] for entry in per_list) for fate in fates},
+        videos=rows.num_videos,
+        leaked_rows=rows_leaked(rows),
+        own_conflicts=own_label_conflicts(rows, clip_ids),
+    )
+
+
+def attrition(of_rows: RowCounts, clips: pa.Table) -> dict[str, Any]:
+    """The counts of a build, as they stand in dataset.json."""
+    split, class_ids = codes(clips["split"]), clips["class_id"].fill_null(-1).to_numpy()
+    conflicting = conflicts(clips).counts()
+    conflicting["labels_of_one_clip"] += len(of_rows.own_conflicts)
+    not_as_named = misnamed(clips)
     return {
-        "lists": per_list,
-        "rows": sum(entry["rows"] for entry in per_list),
-        "fates": {fate: sum(entry[fate] for entry in per_list) for fate in fates},
+        "lists": of_rows.lists,
+        "rows": sum(entry["rows"] for entry in of_rows.lists),
+        "fates": of_rows.fates,
         "clips": clips.num_rows,
-        "videos": rows.num_videos,
-        **{split: int(np.count_nonzero(curated.split == SPLITS.index(split))) for split in ("train", "val")},
-        "classes": len(np.unique(class_ids[curated.split >= 0])),
-        "leaks": leaks_by_pair(found),
+        "videos": of_rows.videos,
+        **{name: int(np.count_nonzero(split == SPLITS.index(name))) for name in ("train", "val")},
+        "classes": int(np.count_nonzero(np.bincount(class_ids[split >= 0]))),
+        "leaks": leaks_by_pair(overlaps(clips)),
         "conflicts": conflicting,
         # What the clips table alone does not tell, where there is any.
         **({"misnamed": not_as_named} if not_as_named else {}),
-        **({"leaked_rows": leaked_rows} if leaked_rows is not None else {}),
-        **({OWN_CONFLICTS: own_conflicts} if own_conflicts else {}),
+        **({"leaked_rows": of_rows.leaked_rows} if of_rows.leaked_rows is not None else {}),
+        **({OWN_CONFLICTS: of_rows.own_conflicts} if of_rows.own_conflicts else {}),
     }
 
 

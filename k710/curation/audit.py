@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k710.curation.clips import list_rows
-from k710.curation.curate import FATES, Policy, Rows, codes, curate, hold_out
+from k710.curation.curate import FATES, Policy, Rows, codes, curate, hold_out, list_and_clip
 from k710.curation.overlap import Presence, conflicts, lists_in, overlaps, video_presence, video_starts
 from k710.curation.own_labels import OWN_CONFLICTS
 from k710.lists.clip_names import ClipName
@@ -102,8 +102,10 @@ def shared_with_kinetics(clips: pa.Table) -> dict[str, dict[str, int]]:
 def rows_leaked(rows: Rows) -> dict[str, int] | None:
     """For each policy the list rows that it takes for leaked. None where no list has one clip in several rows: then
     the clips table stands for every row."""
-    lists = rows.source.astype(np.int64) * len(SPLITS) + rows.split
-    if len(np.unique(rows.clip * np.int64(len(rows.sources.names) * len(SPLITS)) + lists)) == len(rows):
+    of_clip_in_list = list_and_clip(rows)
+    found = np.zeros(int(of_clip_in_list.max(initial=-1)) + 1, bool)  # np.unique would take half of a build
+    found[of_clip_in_list] = True
+    if np.count_nonzero(found) == len(rows):
         return None
     return {name: int(np.count_nonzero(hold_out(rows, policy))) for name, policy in POLICIES.items()}
 

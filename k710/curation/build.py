@@ -6,29 +6,32 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from k710.curation.attrition import attrition
+from k710.curation.attrition import attrition, count_rows
 from k710.curation.clips import clips_table
 from k710.curation.curate import FATES, Curated, Policy, align, curate
 from k710.errors import UsageError
 from k710.lists.annotations import AnnotationList, ListFile, read_list
 from k710.lists.labels import Alignment, Synonym, class_names
-from k710.lists.own_lists import OwnLists
-from k710.lists.union_spec import UnionSpec
-from k710.lists.unions import UnionLists
 from k710.manifest.read import OWN_SOURCES, OWN_UNION, Manifest
 from k710.manifest.write import check_output, write_manifest
 from k710.recipes import as_dict, make_recipe
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS, UNION, check_splits, source_named
 from k710.sources.own import as_plain
+from k710.sources.source import SPLITS
 from k710.sources.unions import as_plain as plain_union
 from k710.storage.result_files import write_table
 from k710.storage.storage import Location
+
+if TYPE_CHECKING:
+    from k710.lists.own_lists import OwnLists
+    from k710.lists.union_spec import UnionSpec
+    from k710.lists.unions import UnionLists
 
 # Official lists are not the user's to mend: a few bad rows are dropped and reported instead of stopping the build.
 TOLERATED_SHARE = 0.001
@@ -117,20 +120,25 @@ def build(
     rows, read = _merge(files, alignment, sources, own, strict=strict)
     pa.default_memory_pool().release_unused()  # what reading the lists took; a quarter of the peak
     curated = curate(rows, recipe.policy, sources)
+    del rows
+    pa.default_memory_pool().release_unused()
     clips = clips_table(curated)
+    pa.default_memory_pool().release_unused()
+    if fates is not None:
+        write_table(fates, fates_table(curated, clips))
+    of_rows = count_rows(read, curated, clips["clip_id"])
+    del curated
+    pa.default_memory_pool().release_unused()
     details = {
         "recipe": as_dict(recipe),
         "sources": read,
         **({OWN_SOURCES: [as_plain(one.source) for one in own]} if own else {}),
         **({OWN_UNION: plain_union(union.union), "union_files": list(union.files)} if union else {}),
         "synonyms": {synonym.name: synonym.label for synonym in synonyms},
-        "counts": attrition(read, curated, clips),
     }
-    if fates is not None:
-        write_table(fates, fates_table(curated, clips))
-    del rows, curated
-    pa.default_memory_pool().release_unused()
-    return write_manifest(out, clips, details, force=force)
+    with ThreadPoolExecutor(1) as pool:
+        counts = pool.submit(attrition, of_rows, clips)
+        return write_manifest(out, clips, details, force=force, counts=counts.result)
 
 
 def _merge(
@@ -168,7 +176,9 @@ def fates_table(curated: Curated, clips: pa.Table) -> pa.Table:
     kept = curated.kept_of_video[rows.video]
     return pa.table(
         {
-            **{name: rows.table[name].take(pa.array(rows.order)) for name in ("source", "split", "line")},
+            "source": pa.DictionaryArray.from_arrays(pa.array(rows.source), list(rows.sources.names)),
+            "split": pa.DictionaryArray.from_arrays(pa.array(rows.split), list(SPLITS)),
+            "line": rows.table["line"].take(pa.array(rows.order)),
             "clip_id": clip_id.take(pa.array(rows.clip)),
             "label": _labels(curated, clips["label"].combine_chunks().dictionary),
             "fate": fate,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.manifest.clip_ids import ID_SIZE, clip_ids
+from k710.manifest.clip_ids import ID_SIZE, clip_ids, fixed_width
 
 Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+
+_BUCKET_BITS = 11  # of the first key: then the keys of a bucket of a million rows fit the cache of a core
 
 
 def places(rows: pa.Table, order: npt.NDArray[np.int32]) -> Ints:
@@ -43,25 +49,38 @@ def any_clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[n
 def plain_clip_keys(rows: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Two numbers per row that sort as its clip_id does: eight bytes of the ID; three more and 20 bits per time."""
     ids = fixed_width(rows["youtube_id"], ID_SIZE)
-    head = ids[:, :8].copy().view(">u8").ravel().astype(np.uint64)
-    tail = np.zeros((len(ids), 4), np.uint8)
-    tail[:, 1:] = ids[:, 8:]
-    start_s, end_s = (rows[name].to_numpy().astype(np.uint64) for name in ("time_start_s", "time_end_s"))
-    span = start_s << np.uint64(20) | end_s
-    return head, tail.view(">u4").ravel().astype(np.uint64) << np.uint64(40) | span
+    head = ids[:, :8].view(">u8")[:, 0].astype(np.uint64)
+    tail = ids[:, 7:].view(">u4")[:, 0].astype(np.uint64)
+    tail &= np.uint64(0xFFFFFF)
+    for name in ("time_start_s", "time_end_s"):
+        tail <<= np.uint64(20)
+        tail |= rows[name].to_numpy().view(np.uint32)
+    return head, tail
 
 
-def fixed_width(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
-    """The bytes of a column of strings that all have the same length, one row of bytes each; no copy.
+def sorted_order(head: Keys, tail: Keys, standing: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], Keys, Keys]:
+    """The order of rows by the three keys, the first counts most, and the first two keys in this order.
 
-    Raises ValueError for strings of other lengths.
+    As `np.lexsort` gives it, in half the time: the rows are put into buckets, which two threads sort.
     """
-    array = column.combine_chunks()
-    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-    if len(array):
-        ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
-        if (row := int(np.argmax(np.diff(ends) != width))) or ends[1] - ends[0] != width:
-            raise ValueError(f"ID {array[row].as_py()!r} has not {width} characters")
-    start = array.offset * width
-    buffer = np.frombuffer(array.buffers()[2] or b"", np.uint8)
-    return buffer[start : start + len(array) * width].reshape(len(array), width)
+    shift = np.uint64(max(0, int(head.max(initial=0)).bit_length() - _BUCKET_BITS))
+    bucket = (head >> shift).astype(np.uint16)
+    order = np.argsort(bucket, kind="stable").astype(np.int32)  # of 16 bits: a radix sort
+    head, tail, standing = head[order], tail[order], standing[order]
+    starts = np.flatnonzero(changes(bucket[order]))
+
+    def sort(part: slice) -> None:
+        within = np.lexsort((standing[part], tail[part], head[part]))
+        for values in (order, head, tail):
+            values[part] = values[part][within]
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(sort, map(slice, starts, (*starts[1:], len(order)))))
+    return order, head, tail
+
+
+def changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """True where a value differs from the one before it; the first always does."""
+    found = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=found[1:])
+    return found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from k710.curation.clip_keys import changes
 from k710.curation.curate import Curated, Rows, constant, row_schema
 from k710.lists.labels import class_names, union_classes_of
 from k710.manifest.clip_ids import clip_ids
@@ -25,28 +28,24 @@ def clips_table(curated: Curated) -> pa.Table:
     the label of each split too where the lists of one release label a clip differently (listings.py).
     """
     rows, sources = curated.rows, curated.rows.sources
-    num_clips = len(curated.split)
-    first = np.flatnonzero(np.diff(rows.clip, prepend=-1))  # the row whose label counts
-    class_id = np.where(rows.never_in[first], np.int16(-1), rows.class_id[first])
-    place = rows.table.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(rows.order[first]))
-    names = clip_ids(*place.columns)
-    columns = {
-        "clip_id": names,
-        **dict(zip(place.column_names, place.columns, strict=True)),
-        "label": _named(class_id, class_names(sources.union.name, sources=sources)),
-        "class_id": _nullable(class_id),
-        "other_class_ids": _other_class_ids(rows, class_id),
-        "split": _named(curated.split, SPLITS),
-        "drop_reason": _named(curated.drop_reason, drop_reasons(curated.drop_reason)),
-        "kept_clip_id": names.take(pa.array(curated.kept_clip, mask=curated.kept_clip < 0)),
-    }
-    for source in sources.names:
-        masks, classes = _as_published(rows, source, num_clips)
-        label, labels = label_columns(masks, classes)
-        columns[split_name(source)] = split_column(masks)
-        columns[class_id_name(source)] = _nullable(label)
-        if labels is not None:
-            columns[class_ids_name(source)] = labels
+    with ThreadPoolExecutor(1) as pool:  # numpy and Arrow leave the interpreter free
+        published = [pool.submit(_as_published, rows, source, len(curated.split)) for source in sources.names]
+        first = np.flatnonzero(changes(rows.clip)).astype(np.int32)  # the row whose label counts
+        class_id = np.where(rows.never_in[first], np.int16(-1), rows.class_id[first])
+        place = rows.table.select(["youtube_id", "time_start_s", "time_end_s"]).take(pa.array(rows.order[first]))
+        names = clip_ids(*place.columns)
+        columns = {
+            "clip_id": names,
+            **dict(zip(place.column_names, place.columns, strict=True)),
+            "label": _named(class_id, class_names(sources.union.name, sources=sources)),
+            "class_id": _nullable(class_id),
+            "other_class_ids": _other_class_ids(rows, class_id),
+            "split": _named(curated.split, SPLITS),
+            "drop_reason": _named(curated.drop_reason, drop_reasons(curated.drop_reason)),
+            "kept_clip_id": names.take(pa.array(curated.kept_clip, mask=curated.kept_clip < 0)),
+        }
+        for of_source in published:
+            columns |= of_source.result()
     return pa.table(columns, schema=clips_schema(columns, sources)).combine_chunks()
 
 
@@ -85,16 +84,18 @@ def _other_class_ids(rows: Rows, class_id: npt.NDArray[np.int16]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(counts == 0))
 
 
-def _as_published(rows: Rows, source: str, num_clips: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
-    """(clips,) the splits in which a release lists each clip, as a mask of bits, and (splits, clips) the class index
-    that each split gives it, -1 for none. Of two labels in one split, the first alphabetically."""
+def _as_published(rows: Rows, source: str, num_clips: int) -> dict[str, pa.Array]:
+    """The columns of a release: the splits in which it lists each clip, and the class index that it gives it. Of two
+    labels in one split, the first alphabetically."""
     masks, classes = np.zeros(num_clips, np.uint8), np.full((len(SPLITS), num_clips), -1, np.int16)
     of_source = rows.source == rows.sources.names.index(source)
     for number, part in enumerate(SPLITS):
         index = np.flatnonzero(of_source & rows.of_splits(part))[::-1]  # the last write, the first label, stays
         masks[rows.clip[index]] |= np.uint8(1 << number)
         classes[number][rows.clip[index]] = rows.release_class_id[index]
-    return masks, classes
+    label, labels = label_columns(masks, classes)
+    columns = {split_name(source): split_column(masks), class_id_name(source): _nullable(label)}
+    return columns if labels is None else columns | {class_ids_name(source): labels}
 
 
 def _nullable(values: npt.NDArray[np.int16]) -> pa.Array:

@@ -8,6 +8,8 @@ here, and every row of every list leaves with a fate that says what became of it
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curation.clip_keys import any_clip_keys, places, plain_clip_keys
+from k710.curation.clip_keys import any_clip_keys, changes, places, plain_clip_keys, sorted_order
 from k710.errors import LabelError, UsageError
 from k710.lists.annotations import AnnotationList
 from k710.lists.labels import Alignment, k710_classes_of, union_classes_of
@@ -26,7 +28,6 @@ from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS, PRECEDENCE, UNION
 from k710.sources.source import SPLITS, Source
 
-Array = npt.NDArray[np.generic]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -116,7 +117,7 @@ def align(lists: Sequence[AnnotationList], alignment: Alignment, sources: Catalo
     release and no synonym knows, and for one that is no class of the source whose list it stands in.
     """
     tables = [_aligned(annotation_list, alignment, sources) for annotation_list in lists]
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables).combine_chunks()  # once: whatever takes rows out of it would do so each time
 
 
 def _aligned(annotation_list: AnnotationList, alignment: Alignment, sources: Catalogue) -> pa.Table:
@@ -183,7 +184,7 @@ class Rows:
     then alphabetically by label. So every rule below is "the first of a run".
     """
 
-    table: pa.Table  # ROW_SCHEMA, as it was given
+    table: pa.Table  # line, youtube_id, time_start_s and time_end_s, as they were given
     order: npt.NDArray[np.int32]  # where in `table` each row stands
     source: npt.NDArray[np.int8]
     split: npt.NDArray[np.int8]
@@ -205,16 +206,17 @@ class Rows:
         class_id = rows["release_class_id"].to_numpy()
         # One number for the standing within a clip: what never enters the union last, then precedence, then the label's
         # place.
-        is_out = (split == SPLITS.index("test")).astype(np.int32)
+        is_out = split == SPLITS.index("test")
         if outsiders := _outsiders(sources):
             is_out |= np.isin(source, outsiders)
-        standing = is_out << 28 | rank_of[source].astype(np.int32) << 20 | (class_id.astype(np.int32) + 1) << 4 | split
-        order = np.lexsort((standing, id_tail_and_span, id_head)).astype(np.int32)
-        id_head, id_tail_and_span = id_head[order], id_tail_and_span[order]
-        new_video = _changes(id_head) | _changes(id_tail_and_span >> np.uint64(40))
-        new_clip = new_video | _changes(id_tail_and_span)
+        sizes = (2, len(rank_of), int(class_id.max(initial=-1)) + 2, len(SPLITS))
+        standing = np.ravel_multi_index((is_out.view(np.int8), rank_of[source], class_id + 1, split), sizes)
+        standing = standing.astype(np.min_scalar_type(math.prod(sizes)))
+        order, id_head, id_tail_and_span = sorted_order(id_head, id_tail_and_span, standing)
+        new_video = changes(id_head) | changes(id_tail_and_span >> np.uint64(40))
+        new_clip = new_video | changes(id_tail_and_span)
         return cls(
-            table=rows,
+            table=rows.select(["line", "youtube_id", "time_start_s", "time_end_s"]),
             order=order,
             source=source[order],
             split=split[order],
@@ -236,7 +238,8 @@ class Rows:
 
     def of_splits(self, *splits: str) -> Mask:
         """Which rows come from the lists of these splits."""
-        return np.isin(self.split, [SPLITS.index(split) for split in splits])
+        found: Mask = functools.reduce(np.logical_or, (self.split == SPLITS.index(split) for split in splits))
+        return found
 
     @property
     def outsiders(self) -> Mask | None:
@@ -254,13 +257,6 @@ class Rows:
 def _outsiders(sources: Catalogue) -> list[int]:
     """The sources, by their place in the catalogue, whose classes are none of the union's."""
     return [number for number, name in enumerate(sources.names) if not sources.in_union(name)]
-
-
-def _changes(keys: Array) -> Mask:
-    """True where a value differs from the one before it; the first always does."""
-    changes = np.ones(len(keys), bool)
-    np.not_equal(keys[1:], keys[:-1], out=changes[1:])
-    return changes
 
 
 def hold_out(rows: Rows, policy: Policy) -> Mask:
@@ -286,13 +282,13 @@ def _of_members(rows: Rows, *splits: str) -> Mask:
     return rows.of_splits(*splits) if outsiders is None else rows.of_splits(*splits) & ~outsiders
 
 
-def winners(rows: Rows, candidates: Mask) -> Ints:
+def winners(rows: Rows, candidates: Mask) -> npt.NDArray[np.int32]:
     """For each video, the clip that wins among the candidate rows, or -1: best release first, then earliest span."""
-    clip_of_video = np.full(rows.num_videos, -1, np.int64)
+    clip_of_video = np.full(rows.num_videos, -1, np.int32)
     index = np.flatnonzero(candidates)
     if len(index):
         videos = rows.video[index]
-        starts = np.flatnonzero(_changes(videos))
+        starts = np.flatnonzero(changes(videos))
         # Rows stand in order of span, so the smallest (rank, position) of a video is its winner.
         place = index if rows.place is None else rows.place[index]
         best = np.minimum.reduceat(rows.rank[index].astype(np.int64) << 32 | place, starts) & 0xFFFFFFFF
@@ -313,7 +309,7 @@ def first_of_clip(rows: Rows, candidates: Mask) -> Mask:
     """The first candidate row of each clip; the others repeat it."""
     index = np.flatnonzero(candidates)
     first = np.zeros(len(rows), bool)
-    first[index[_changes(rows.clip[index])]] = True
+    first[index[changes(rows.clip[index])]] = True
     return first
 
 
@@ -326,8 +322,12 @@ def _first_of_list(rows: Rows) -> Mask:
 
 def list_and_clip(rows: Rows) -> Ints:
     """A number for each row: equal for rows of one clip in one list, and larger for a later clip."""
-    clip = rows.clip.astype(np.int64)
-    return (clip * len(rows.sources.names) + rows.source) * len(SPLITS) + rows.split
+    number = rows.clip.astype(np.int64)
+    number *= len(rows.sources.names)
+    number += rows.source
+    number *= len(SPLITS)
+    number += rows.split
+    return number
 
 
 @dataclass(frozen=True)
@@ -338,8 +338,8 @@ class Curated:
     fate: npt.NDArray[np.int8]  # per row
     split: npt.NDArray[np.int8]  # per clip: membership in the union, index into SPLITS, -1 for none
     drop_reason: npt.NDArray[np.int8]  # per clip: index into DROP_REASONS, -1 where it is kept
-    kept_clip: Ints  # per clip: the clip in whose favour it was dropped, or -1
-    kept_of_video: Ints  # per video: its first clip in the union, or else its held-out clip, or -1
+    kept_clip: npt.NDArray[np.int32]  # per clip: the clip in whose favour it was dropped, or -1
+    kept_of_video: npt.NDArray[np.int32]  # per video: its first clip in the union, or else its held-out clip, or -1
 
 
 def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Curated:
@@ -358,7 +358,7 @@ def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Cur
 
     num_clips = int(np.count_nonzero(first_clip_row))
     split = np.full(num_clips, -1, np.int8)
-    kept_of_video = np.full(sorted_rows.num_videos, -1, np.int64)
+    kept_of_video = np.full(sorted_rows.num_videos, -1, np.int32)
     for part in ("train", "val"):
         candidates = _of_members(sorted_rows, part) & ~leaked
         winner = winners(sorted_rows, candidates)
@@ -385,5 +385,5 @@ def curate(rows: pa.Table, policy: Policy, sources: Catalogue = KINETICS) -> Cur
         drop_reason[clip[fate == FATES.index(reason)]] = DROP_REASONS.index(reason)
     drop_reason[split >= 0] = -1
     lost = np.isin(drop_reason, [DROP_REASONS.index("leaked"), DROP_REASONS.index("duplicate_id")])
-    kept_clip = np.where(lost, kept_of_video[video[first_clip_row]], -1)
+    kept_clip = np.where(lost, kept_of_video[video[first_clip_row]], np.int32(-1))
     return Curated(sorted_rows, fate, split, drop_reason, kept_clip, kept_of_video)

@@ -8,6 +8,7 @@ and from them no list can be made. Train lists have no marks, so of them the row
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.curation.clip_keys import fixed_width
-from k710.manifest.clip_ids import ID_SIZE
+from k710.manifest.clip_ids import ID_SIZE, fixed_width
 from k710.manifest.listings import masks_of, sources_in
 from k710.manifest.memberships import in_splits_of
 from k710.sources.known import KNOWN_SOURCES
@@ -98,7 +98,8 @@ def whose(hashes: set[int], named: List, marks: Marks) -> List | None:
     known = {one for lists in marks.values() for one in lists}
     sample = {number for number in hashes if number < EVERY_256TH}
     if len(sample) >= _LEAST_MARKS:
-        part = {one: sum(one in marks.get(number, ()) for number in sample) / len(sample) for one in known}
+        hits = Counter(one for number in sample for one in marks.get(number, ()))
+        part = {one: hits[one] / len(sample) for one in known}
         best = max(part, key=lambda one: (part[one], one), default=named)
         if part.get(best, 0) >= _NEARLY_ALL and part[best] - part.get(named, 0.0) > _CLEARLY_MORE:
             return best

@@ -47,8 +47,10 @@ def video_starts(clips: pa.Table) -> npt.NDArray[np.int64]:
 
 def video_presence(clips: pa.Table) -> Presence:
     """For each video, in the order of `video_starts`, the lists that any of its clips stands in."""
-    starts = video_starts(clips)
-    presence = clip_presence(clips)
+    return _of_videos(clip_presence(clips), video_starts(clips))
+
+
+def _of_videos(presence: Presence, starts: npt.NDArray[np.int64]) -> Presence:
     return np.bitwise_or.reduceat(presence, starts) if len(starts) else presence[:0]
 
 
@@ -77,7 +79,9 @@ class Overlaps:
 def overlaps(clips: pa.Table) -> Overlaps:
     """The overlap of every list with every other."""
     lists = lists_in(clips)
-    by_id, by_clip = (overlap_matrix(of(clips), len(lists)) for of in (video_presence, clip_presence))
+    of_clips = clip_presence(clips)
+    of_videos = _of_videos(of_clips, video_starts(clips))
+    by_id, by_clip = (overlap_matrix(presence, len(lists)) for presence in (of_videos, of_clips))
     present = np.flatnonzero(np.diag(by_clip))
     square = np.ix_(present, present)
     return Overlaps(tuple(lists[index] for index in present), by_id[square], by_clip[square])

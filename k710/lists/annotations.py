@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import re
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ LIST_SCHEMA = pa.schema(
 )
 
 _BAD_ROWS_SHOWN = 20
+_YOUTUBE_ID_SIZE, _YOUTUBE_ID_BYTES = 11, (string.ascii_letters + string.digits + "_-").encode()  # as in YOUTUBE_ID
 _ARCHIVE = r"(?:\.tar(?:\.gz)?|\.tgz)"
 _LIST_SUFFIX = re.compile(r"\.(?:csv|txt|tsv|json|jsonl|xlsx?|parquet|zip|tgz|tar|gz)$", re.I)
 
@@ -259,9 +261,24 @@ def _is_good(table: pa.Table, split: str, id_pattern: str) -> bool:
     return (
         all(is_split(text, split) for text in values("split"))
         and all(text == text.strip() and 0 < len(text) <= MAX_LABEL_LENGTH for text in values("label"))
-        and pc.all(pc.match_substring_regex(table["youtube_id"], f"^(?:{id_pattern})$")).as_py()
+        and _are_ids(table["youtube_id"], id_pattern)
         and pc.all(pc.less(table["time_start"], table["time_end"])).as_py()
         and pc.min(table["time_start"]).as_py() >= 0
         and pc.max(table["time_end"]).as_py() <= MAX_TIME_S
         and pc.max(pc.subtract(table["time_end"], table["time_start"])).as_py() <= MAX_SPAN_S
     )
+
+
+def _are_ids(column: pa.ChunkedArray, id_pattern: str) -> bool:
+    """Whether every string of a column matches a pattern. For YouTube's own, their bytes are looked at all at once,
+    which takes a tenth of the time."""
+    if id_pattern != YOUTUBE_ID:
+        return bool(pc.all(pc.match_substring_regex(column, f"^(?:{id_pattern})$")).as_py())
+    sizes = pc.min_max(pc.binary_length(column)).as_py()
+    if sizes != {"min": _YOUTUBE_ID_SIZE, "max": _YOUTUBE_ID_SIZE}:
+        return False
+    for chunk in column.chunks:
+        start, stop = (_YOUTUBE_ID_SIZE * row for row in (chunk.offset, chunk.offset + len(chunk)))
+        if len(chunk) and chunk.buffers()[2][start:stop].to_pybytes().translate(None, _YOUTUBE_ID_BYTES):
+            return False
+    return True

@@ -91,6 +91,8 @@ def label_columns(masks: Masks, classes: Classes) -> tuple[Classes, pa.Array | N
     clip is the first alphabetically that train and val lists give it, else that of the test list. The second column is
     None where every clip has one label, or none, in all of its splits.
     """
+    if not is_in_several(masks).any():
+        return classes.max(axis=0, initial=-1), None
     none = np.iinfo(np.int16).max
     named = np.where(classes < 0, none, classes)
     single = named[: SPLITS.index("test")].min(axis=0, initial=none)

@@ -10,14 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
 from k710.manifest.listings import NAMES, class_ids_fields, fields_of
 from k710.sources.catalogue import Catalogue
 from k710.sources.known import KINETICS
-from k710.storage.storage import (
-    HashedFile,
-)
+from k710.storage.storage import HashedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

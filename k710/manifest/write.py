@@ -31,7 +31,7 @@ from k710.storage.storage import TEMPORARY_PREFIX, Location, alone, named_by_has
 from k710.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _UNCOMMITTED_S = 86400.0  # at a URL, clips that no version lists are kept so long: a build may commit them
 CLASSES_FILE = "classes.txt"  # a copy of an own union's classes, one a line in index order, for other tools
@@ -55,8 +55,18 @@ def check_output(folder: Location, *, force: bool) -> None:
         raise ManifestError(f"{folder}: is a file, not a folder; choose another --out")
 
 
-def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *, force: bool = False) -> Manifest:
+def write_manifest(
+    folder: Location,
+    clips: pa.Table,
+    details: dict[str, Any],
+    *,
+    force: bool = False,
+    counts: Callable[[], dict[str, Any]] | None = None,
+) -> Manifest:
     """Write `clips` (CLIPS_SCHEMA, in clip_id order) and commit them with `details` (sources, recipe, counts).
+
+    `counts` gives the counts if `details` has none. It is called when the clips are written, so another thread can
+    count them in the same time.
 
     Killed at any moment, this leaves the old manifest or the new one. An old version stays until `prune`. Where two
     write at once on this machine's disks, the second waits for the first and then checks the folder again. Raises
@@ -71,6 +81,7 @@ def write_manifest(folder: Location, clips: pa.Table, details: dict[str, Any], *
             hashing = pool.submit(content_hash, clips)
             entry = _write_clips(folder, clips)
             clips_hash = hashing.result()
+        details = details if counts is None else details | {"counts": counts()}
         dataset = {
             "schema_version": _schema_version(clips, details),
             "content_hash": clips_hash,

@@ -1,4 +1,4 @@
-"""The benchmark of the build: its lists have the stated shape, and its pandas script agrees with k710 row for row."""
+"""The benchmark of the build: its lists have the stated shape, and its other sides agree with k710 row for row."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from tests.helpers import CHECKOUT
 BENCHMARKS = CHECKOUT / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # behind everything else: one of its files is called build
 
+import duckdb_build  # noqa: E402
 import full_size_lists  # noqa: E402
 import pandas_build  # noqa: E402
+import polars_build  # noqa: E402
 from same_clips import differences  # noqa: E402
 
 SOURCES = ("k400", "k600", "k700")
@@ -180,6 +182,15 @@ def test_pandas_and_k710_agree_on_tangled_lists(tmp_path: Path, seed: int) -> No
         assert differences(clips, pandas_table(tmp_path, splits)) == []
 
 
+@pytest.mark.parametrize("splits", SPLITS, ids="-".join)
+def test_duckdb_and_polars_agree_on_small_lists(small: Path, tmp_path: Path, splits: tuple[str, ...]) -> None:
+    expected = pandas_table(small, splits)
+    polars_build.build(small, list(splits)).write_parquet(tmp_path / "polars.parquet")
+    duckdb_build.build(small, list(splits), tmp_path / "duckdb.parquet")
+    for side in ("polars", "duckdb"):
+        assert differences(expected, pq.read_table(tmp_path / f"{side}.parquet")) == []
+
+
 def test_differences_are_named(small: Path) -> None:
     table = pandas_table(small, ("train", "val"))
     assert differences(table, table) == []
@@ -211,9 +222,9 @@ def test_benchmark_runs(small: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "build.py"), *options], capture_output=True, text=True, check=True
     )
-    assert "pandas / k710" in done.stdout
+    assert "| Polars | " in done.stdout
     result = json.loads(results.read_text())
-    assert set(result["sides"]) == {"k710", "pandas"}
+    assert set(result["sides"]) == {"k710", "pandas", "duckdb", "polars"}
     for side in result["sides"].values():
         assert all(side[name]["min"] > 0 for name in ("wall_s", "cpu_s", "peak_mib"))
     for target in result["targets"].values():

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from k710.curation.audit import audit
 from k710.curation.build import fates_table
-from k710.curation.clip_keys import fixed_width
 from k710.curation.clips import clips_table, list_rows
 from k710.curation.curate import FATES, Policy, align, curate
 from k710.curation.overlap import conflicts
 from k710.errors import LabelError, UsageError
 from k710.lists.annotations import LIST_SCHEMA, AnnotationList, ListFile
 from k710.lists.labels import Alignment, class_names
+from k710.manifest.clip_ids import fixed_width
 from k710.sources.known import KNOWN_SOURCES, PRECEDENCE
 from k710.sources.source import SPLITS
 
