@@ -303,7 +303,14 @@ class Entry:
 
 @pytest.mark.parametrize(
     ("number", "workers", "sizes"),
-    [(0, 2, []), (1, 2, [1]), (3, 2, [1, 1, 1]), (16, 2, [2, 4, 4, 4, 2]), (40, 1, [10, 20, 10])],
+    [
+        (0, 2, []),
+        (1, 2, [1]),
+        (3, 2, [1, 1, 1]),
+        (16, 2, [2, 4, 4, 4, 2]),
+        (40, 1, [20, 20]),
+        (1500, 1, [250, 500, 500, 250]),
+    ],
 )
 def test_the_first_unit_is_half_as_large(number, workers, sizes, small, tmp_path):
     """So units that are done side by side do not end, and commit, at the same time."""

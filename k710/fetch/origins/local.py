@@ -68,14 +68,15 @@ class LocalClips:
         return [name for name in names if any(self.files.of_clip(name)) or self.files.frames_of_clip(name)]
 
     def units(self, clip_ids: pa.Array, workers: int) -> list[LocalUnit]:
-        """The clips that are here, in units: small ones where there are few, so that no process is idle. The first has
-        half as many: units of one size, done side by side, would end and commit at the same time, with no clip left to
-        make meanwhile."""
+        """The clips that are here, in units: small ones where there are few, so that no process is idle. Of more than
+        two, the first has half as many: units of one size, done side by side, would end and commit at the same time,
+        with no clip left to make meanwhile."""
         found = self.found(clip_ids)
         by_name = self.files.by_video.keys() | self.files.frames.keys()
         self._spans = spans_of_videos(self._manifest, {clip.youtube_id for clip in found} & by_name)
         size = max(1, min(UNIT_CLIPS, -(-len(found) // (2 * workers))))
-        bounds = [0, *range(max(1, size // 2), len(found), size), len(found)] if found else []
+        first = size if len(found) <= 2 * size else max(1, size // 2)
+        bounds = [0, *range(first, len(found), size), len(found)] if found else []
         return [LocalUnit(tuple(found[start:end])) for start, end in itertools.pairwise(bounds)]
 
     def __getstate__(self) -> dict[str, Any]:
