@@ -153,21 +153,21 @@ def commands_table(result: dict[str, Any]) -> str:
         one, target = result["commands"][title], result["targets"].get(title)
         limit, met = (f"{target['at_most_s']:g}", _met(target)) if target else ("", "")
         lines.append(
-            f"| `{title}` | {one['wall_s']:.2f} | {one['cpu_s']:.2f} | {one['peak_mib']:.0f} | {limit} | {met} |"
+            f"| {_shown(title)} | {one['wall_s']:.2f} | {one['cpu_s']:.2f} | {one['peak_mib']:.0f} | {limit} | {met} |"
         )
-    before, after = result["load_average"]
-    lines.append(f"\n{result['machine']['cores']} cores, load average {before:.1f} before and {after:.1f} after.")
-    return (
-        "\n".join(lines)
-        .replace("`k710 fetch, ", "`k710 fetch`, ")
-        .replace(" there` |", " there |")
-        .replace("`k710 COMMAND --help, the slowest`", "`k710 COMMAND --help`, the slowest")
-        + "\n"
-    )
+    load, cores = result["load_average"][0], result["machine"]["cores"]
+    if load >= 1:
+        lines.append(f"\nThe machine was busy with other work: load average {load:g} on {cores} cores.")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(title: str) -> str:
+    command, comma, rest = title.partition(",")
+    return f"`{command}`{comma}{rest}"
 
 
 def _met(target: dict[str, Any]) -> str:
-    return "met" if target["met"] else "not met"
+    return "met" if target["met"] else "missed"
 
 
 def measure(rows: int, repetitions: int) -> dict[str, Any]:
