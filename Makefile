@@ -80,7 +80,7 @@ bench: $(READY_DEV)
 	$(BIN)/python benchmarks/fetch.py
 	$(BIN)/python benchmarks/archives.py
 	$(BIN)/python benchmarks/model.py
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/near_duplicate_hashes.py
 	$(BIN)/python benchmarks/tables.py
 
