@@ -1,12 +1,24 @@
-"""How fast clips are loaded, per core, beside the published pipeline; one run, one core, in turns.
+"""How fast clips are loaded, per core, beside the loaders that a user would pick; one run, one core, in turns.
 
-    python benchmarks/loading.py [--rounds 5] [--rows 650000] [--opens 2000]
+    pip install torchcodec==0.13.0 spdl opencv-python-headless nvidia-dali-cuda120   # peers; those absent are named
+    python benchmarks/loading.py [--rounds 4] [--rows 650000] [--opens 2000]
+    python benchmarks/loading.py --table        # the tables of docs/performance.md, from the results
+    python benchmarks/loading.py --tiny         # a rehearsal
 
 Clips: 10 s, 340x256, 30 fps, key frames 250 apart and B-frames, as the releases' are; generated, and stored as they are
-(profile `source`), as `h264` and as `frames`. Ours is timed up to a uint8 batch, augmentation chosen; the published
-pipeline up to its float clip, since it augments on the CPU. It counts only if its speed agrees within 15 % with its
-decoding and its transform timed alone. Beside them: our augmentation on this core; time to the first batch and memory
-of a dataset of `--rows` clips; memory while `--opens` clips are opened. Numbers go to `results/loading.json`.
+(profile `source`), as `h264` and as `frames`.
+
+`same batches`: k710 and its peers (loading_peers.py) on the same files of each profile, up to the same batch: uint8
+(B, 8, 224, 224, 3), a random resized crop of each clip, without RandAugment. A peer counts only if its pixels are
+k710's, but for rounding. Beside each rate: the bytes and the requests of reading.
+
+`rates`: k710 up to its own uint8 batches of whole frames, augmentation chosen; the published pipeline up to its float
+clip, since it augments on the CPU. It counts only if its speed agrees within 15 % with its decoding and its transform
+timed alone. `workers`, `threads and processes`: two of each against one, by the wall clock. Then: our augmentation on
+this core; time to the first batch and memory of a dataset of `--rows` clips; memory while `--opens` clips are opened.
+Numbers go to `results/loading.json`.
+
+torchcodec needs FFmpeg's shared libraries (Debian: `apt install ffmpeg`) and the release that fits torch.
 """
 
 from __future__ import annotations
@@ -15,12 +27,10 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,98 +38,85 @@ import published_pipeline as published
 import torch
 from build import machine
 from large_dataset import rows_report
+from loading_clips import KINDS, NUM_CLIPS, Clips, clips_in, large_clips, make_store, whole_frames
+from loading_scaling import groups_report, worker_sides, workers_report
+from loading_sides import SidesOfKind, sides_of_kind
+from loading_table import tables
 from memory_curve import opens_report
 
-from k710 import ClipLoader, ClipOptions, open_dataset
-from k710.cli import main as k710
 from k710.loading.augment.augment import Augment, augment
-from k710.loading.decoders.decode import DECODERS, decode
-from k710.manifest.read import Manifest, open_manifest
-from k710.manifest.views import split_of, view
+from k710.manifest.read import Manifest
 from k710.random_key import RandomKey
-from k710.sample.footage import clips_of, write_footage
-from k710.sample.motions import LOOKS
 
 RESULTS = Path(__file__).resolve().parent / "results" / "loading.json"
-PROFILES = ("source", "h264", "frames")
+PACKAGES = (
+    "torch", "av", "decord", "simplejpeg", "torchcodec", "spdl", "nvidia-dali-cuda120", "webdataset",
+    "opencv-python-headless",
+)  # fmt: skip
 WANTED = {"frames": 20.0, "h264": 6.0, "source": 1.3}
+WANTED_OF_PEERS = {"h264": 1.5, "frames": 4.0}
+WANTED_SHARE = 0.9  # of threads and processes that do not wait for one another
 AGREE = 0.15
-NUM_CLIPS = 12
+
+Work = dict[str, Callable[[int], int]]  # each takes the number of the round and returns how many clips it did
 
 
-def make_store(folder: Path) -> Manifest:
-    """A manifest of the sample whose K400 train clips are in its store, in all profiles."""
-    run = partial(k710, standalone_mode=False)
-    run(["build", "--sources", "k400,k600,k700", "--annotations", "sample", "--out", str(folder / "m")])
-    manifest = open_manifest(folder / "m")
-    clips = clips_of(split_of(view(manifest.clips, "k400"), "train"))[:NUM_CLIPS]
-    write_footage(folder / "clips", clips, look=LOOKS["released"])
-    for profile in PROFILES:
-        chosen = ["--view", "k400", "--splits", "train", "--profile", profile]
-        run(["fetch", str(folder / "m"), "--from", f"local:{folder / 'clips'}", *chosen])
-    return manifest
+def published_sides(clips: dict[str, Clips]) -> Work:
+    """The published pipeline and its parts, k710 up to whole frames, and its augmentation."""
+    media = {clip_id: file.read_bytes() for clip_id, file in sorted(clips["source"].files.items())}
+    frames = {clip_id: published.decode_only(content, RandomKey(0, 0, clip_id)) for clip_id, content in media.items()}
 
-
-def sides(manifest: Manifest, folder: Path) -> dict[str, Callable[[int], int]]:
-    """What is timed: each takes the number of the round and returns how many clips it did."""
-    files = sorted((folder / "clips").glob("*.mp4"))
-    media = [file.read_bytes() for file in files]
-    frames = [published.decode_only(content, RandomKey(0, 0, n)) for n, content in enumerate(media)]
-
-    def each(work: Callable[[Any, RandomKey], object], given: list[Any]) -> Callable[[int], int]:
+    def each(work: Callable[[Any, RandomKey], object], given: dict[str, Any]) -> Callable[[int], int]:
         def do(epoch: int) -> int:
-            for number, item in enumerate(given):
-                work(item, RandomKey(1, epoch, files[number].stem))
+            for clip_id, item in given.items():
+                work(item, RandomKey(1, epoch, clip_id))
             return len(given)
 
         return do
 
-    def loaded(profile: str) -> Callable[[int], int]:
-        loader = ClipLoader(
-            open_dataset(manifest, view="k400", profile=profile, options=ClipOptions(seed=1)),
-            batch_size=len(files),
-            packed=True,
-        )
-        return lambda epoch: sum(len(batch.samples) for batch in loader)
+    def loaded(of: Clips) -> Callable[[int], int]:
+        passes = whole_frames(of, len(of.dataset), 0)
+        return lambda epoch: sum(len(batch.samples) for batch in passes())
 
     def augmented(settings: Augment) -> Callable[[int], int]:
-        clips = [torch.from_numpy(clip) for clip in frames]
+        tensors = [torch.from_numpy(clip) for clip in frames.values()]
 
         def do(epoch: int) -> int:
-            keys = [RandomKey(1, epoch, number) for number in range(len(clips))]
-            augment(clips, [settings.choose(key, 256, 340) for key in keys], settings)
-            return len(clips)
+            keys = [RandomKey(1, epoch, number) for number in range(len(tensors))]
+            augment(tensors, [settings.choose(key, *tensors[0].shape[1:3]) for key in keys], settings)
+            return len(tensors)
 
         return do
-
-    def decoded(decoder: str) -> Callable[[Any, RandomKey], object]:
-        sampling = published.SAMPLING
-        return lambda content, key: decode(content, lambda n: sampling.train(n, key.draws("frames")), decoder=decoder)
 
     return {
         "published": each(published.whole, media),
         "published, decode only": each(published.decode_only, media),
         "published, transform only": each(published.transform_only, frames),
-        **{profile: loaded(profile) for profile in PROFILES},
-        **{f"decode only, source, {decoder}": each(decoded(decoder), media) for decoder in DECODERS},
+        **{kind: loaded(of) for kind, of in clips.items()},
         "augmentation, as published": augmented(Augment()),
         "augmentation, crop first": augmented(Augment(order="crop_first")),
     }
 
 
-def rates(work: dict[str, Callable[[int], int]], rounds: int) -> dict[str, dict[str, float]]:
+def rates(work: Work, rounds: int, least_s: float) -> dict[str, dict[str, float]]:
     """Clips per second of each: the median of the rounds, and the lowest and highest. A second is one of the core's
     time: what else runs on the machine does not count, and a second thread would count too."""
     found: dict[str, list[float]] = {name: [] for name in work}
     for epoch in range(rounds + 1):
         for name, do in work.items():
             begin, done = time.process_time(), 0
-            while time.process_time() - begin < 0.5:  # what is quick is done several times
+            while True:  # what is quick is done several times
                 done += do(epoch)
-            if epoch:  # the first is to warm up
+                if not epoch or time.process_time() - begin >= least_s:  # the first round is to warm up
+                    break
+            if epoch:
                 found[name].append(done / (time.process_time() - begin))
     return {
-        name: {"clips/s": statistics.median(each), "lowest": min(each), "highest": max(each)}
+        name: {
+            "clips/s": round(statistics.median(each), 2),
+            "lowest": round(min(each), 2),
+            "highest": round(max(each), 2),
+        }
         for name, each in found.items()
     }
 
@@ -139,35 +136,106 @@ def verdict(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
     }
 
 
+def targets(same_batches: dict[str, Any], groups: dict[str, Any]) -> dict[str, Any]:
+    """What is wanted beside the peers, and whether it is met. `frames` is compared with peers on video files: no peer
+    makes files such as its own."""
+    best = {kind: _best(of) for kind, of in same_batches.items()}
+    on_videos = max((best[kind] for kind in ("source", "h264")), key=lambda one: one[1])
+    found: dict[str, Any] = {}
+    for kind, than in (("h264", best["h264"]), ("frames", on_videos)):
+        wanted = WANTED_OF_PEERS[kind]
+        ratio = same_batches[kind]["k710"]["clips/s"] / than[1] if than[1] else None
+        title = f"{kind}, times the best peer on {'the same' if kind == 'h264' else 'video'} files"
+        measured = None if ratio is None else round(ratio, 2)
+        found[title] = {"best": than[0], "measured": measured, "wanted": wanted, "met": bool(ratio and ratio >= wanted)}
+    for kind, of in groups.items():
+        for name in ("2 threads / 2 processes", "2 processes / twice 1 process"):
+            met = of[name] >= WANTED_SHARE
+            found[f"{kind}, {name}"] = {"measured": of[name], "wanted": WANTED_SHARE, "met": met}
+    return found
+
+
+def _best(sides: dict[str, Any]) -> tuple[str, float]:
+    """The fastest peer that counts, and its rate; 0.0 where there is none."""
+    counted = [(name, of["clips/s"]) for name, of in sides.items() if not name.startswith("k710") and of.get("counts")]
+    return max(counted, key=lambda one: one[1], default=("none", 0.0))
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    manifest = make_store(folder, num_clips=4 if options.tiny else NUM_CLIPS)
+    clips = {kind: clips_in(manifest, kind, folder / kind) for kind in KINDS}
+    sizes = {kind: sum(file.stat().st_size for file in of.files.values()) for kind, of in clips.items()}
+    result: dict[str, Any] = {"bytes per clip": {kind: size // len(clips[kind].files) for kind, size in sizes.items()}}
+    least_s = 0.1 if options.tiny else 0.5
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    torch.set_num_threads(1)
+    kinds = {kind: sides_of_kind(manifest, kind, clips[kind], options.rounds + 1) for kind in KINDS}
+    result["rates"] = measured = rates(published_sides(clips) | _all_sides(kinds), options.rounds, least_s)
+    result["same batches"] = {
+        kind: {name: about | measured.pop(f"{kind}: {name}", {}) for name, about in of.about.items()}
+        for kind, of in kinds.items()
+    }
+    result |= verdict(measured)
+    if options.opens:
+        result["memory"] = {p: opens_report(manifest, p, options.opens) for p in ("h264", "frames")}
+    os.sched_setaffinity(0, cores)
+    result["threads and processes"] = groups = {}
+    if len(cores) > 1:
+        groups |= groups_report(clips, max(options.rounds - 1, 1), 2 * least_s)
+        peers = [name for name in kinds["h264"].work if not name.startswith("k710")]
+        result["workers"] = _workers(manifest, folder, peers, options)
+    result["targets"] = targets(result["same batches"], groups)
+    if options.rows:
+        result["large"] = {p: rows_report(folder / f"large-{p}", p, options.rows) for p in ("h264", "frames")}
+    return result
+
+
+def _all_sides(kinds: dict[str, SidesOfKind]) -> Work:
+    return {f"{kind}: {name}": do for kind, of in kinds.items() for name, do in of.work.items()}
+
+
+def _workers(manifest: Manifest, folder: Path, peers: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    num_clips = {"h264": 16, "frames": 16} if options.tiny else {"h264": 64, "frames": 192}
+    clips = {kind: large_clips(manifest, kind, folder / f"many-{kind}", num) for kind, num in num_clips.items()}
+    return workers_report(worker_sides(clips, peers), max(options.rounds // 2, 1))
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that are compared; those not installed are left out."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How fast clips are loaded, per core, beside the published pipeline.")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = argparse.ArgumentParser(description="How fast clips are loaded, per core, beside other loaders.")
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--rows", type=int, default=650_000, help="of the large dataset; 0: leave it out")
     parser.add_argument("--opens", type=int, default=2_000, help="clips to open for the curve of memory; 0: none")
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal: four clips, one short round")
+    parser.add_argument("--table", action="store_true", help="measure nothing: print the results as Markdown")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    result: dict[str, Any] = {"machine": machine() | {p: version(p) for p in ("torch", "av", "decord", "simplejpeg")}}
+    if options.table:
+        print(tables(json.loads(options.results.read_text(encoding="utf-8"))))
+        return
+    if options.tiny:
+        options.rounds, options.rows, options.opens = 1, 0, 0
+    begin = time.perf_counter()
+    result: dict[str, Any] = {"machine": machine() | versions()}
     with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as scratch:
-        folder = Path(scratch)
-        os.environ["K710_CACHE"] = str(folder / "cache")
-        manifest = make_store(folder)
-        sizes = {p: sum(f.stat().st_size for f in (folder / "m/store/tars" / p).iterdir()) for p in PROFILES}
-        result["bytes per clip"] = {profile: size // NUM_CLIPS for profile, size in sizes.items()}
-        cores = os.sched_getaffinity(0) if sys.platform == "linux" else set()
-        if cores:
-            os.sched_setaffinity(0, {min(cores)})
-        torch.set_num_threads(1)
-        result["rates"] = rates(sides(manifest, folder), options.rounds)
-        result |= verdict(result["rates"])
-        if options.opens:
-            result["memory"] = {p: opens_report(manifest, p, options.opens) for p in ("h264", "frames")}
-        if cores:
-            os.sched_setaffinity(0, cores)
-        if options.rows:
-            result["large"] = {p: rows_report(folder / f"large-{p}", p, options.rows) for p in ("h264", "frames")}
+        os.environ["K710_CACHE"] = str(Path(scratch) / "cache")
+        result |= measure(Path(scratch), options)
+    result["took_s"] = round(time.perf_counter() - begin)
     print(json.dumps(result, indent=1))
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(tables(result))
 
 
 if __name__ == "__main__":

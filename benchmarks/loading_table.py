@@ -1,0 +1,106 @@
+"""Of loading.py: its results as the tables of docs/performance.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+KINDS = ("source", "h264", "frames")
+WORKERS = ("1 worker", "2 workers")
+GROUPS = ("1 process", "2 processes", "2 threads")
+
+
+def tables(result: dict[str, Any]) -> str:
+    """All tables, an empty line between them."""
+    made = [_same_batches(result["same batches"]), _targets(result["targets"]), _reads(result["same batches"])]
+    if "workers" in result:
+        made += [_workers(result["workers"]), _groups(result["threads and processes"])]
+    absent = _absent(result["same batches"])
+    return "\n\n".join([*made, *([absent] if absent else [])])
+
+
+def _same_batches(kinds: dict[str, Any]) -> str:
+    rows = []
+    for name in _names(kinds):
+        rows.append([name, *(_rate(kinds[kind].get(name, {})) for kind in KINDS)])
+    return _markdown(["up to the same batch, clips/s of one core (lowest to highest)", *KINDS], rows)
+
+
+def _rate(of: dict[str, Any]) -> str:
+    if "clips/s" not in of:
+        return ""
+    note = "" if of.get("counts", True) else ", other pixels"
+    return f"{_short(of['clips/s'])} ({_short(of['lowest'])} to {_short(of['highest'])}{note})"
+
+
+def _targets(targets: dict[str, Any]) -> str:
+    rows = [
+        [title + (f" ({of['best']})" if "best" in of else ""), f"{of['wanted']}", f"{of['measured']}", _met(of)]
+        for title, of in targets.items()
+    ]
+    return _markdown(["target", "at least", "measured", ""], rows)
+
+
+def _met(of: dict[str, Any]) -> str:
+    return "met" if of["met"] else "not met"
+
+
+def _reads(kinds: dict[str, Any]) -> str:
+    rows = []
+    for name in _names(kinds):
+        of = [kinds[kind].get(name, {}) for kind in KINDS]
+        cells = [
+            f"{one['KiB read per clip']:.0f} in {one['reads per clip']:.1f}" if "clips/s" in one else "" for one in of
+        ]
+        rows.append([name, *cells])
+    return _markdown(["KiB read per clip, in so many requests", *KINDS], rows)
+
+
+def _read(of: dict[str, Any]) -> str:
+    return f"{of['KiB read per clip']:.0f} in {of['reads per clip']:.1f}" if "reads per clip" in of else ""
+
+
+def _workers(workers: dict[str, Any]) -> str:
+    rows = []
+    for name, of in workers.items():
+        rates = [_short(of["clips/s"][column]) for column in WORKERS]
+        per_cpu = [_short(of["clips per CPU second"][column]) for column in WORKERS]
+        rows.append([name, *rates, f"{of['times as fast with 2']:.2f}", " / ".join(per_cpu)])
+    return _markdown(["loader, files", *WORKERS, "times as fast", "per CPU second, 1 / 2 workers"], rows)
+
+
+def _groups(groups: dict[str, Any]) -> str:
+    rows = []
+    for kind, of in groups.items():
+        rates = [f"{_short(of['clips/s'][name])}" for name in GROUPS]
+        waiting = " / ".join(f"{of['waiting'][name]:.0%}" for name in GROUPS)
+        waits = " / ".join(f"{of['waits per clip'][name]:.1f}" for name in GROUPS)
+        rows.append([kind, *rates, f"{of['2 threads / 2 processes']:.2f}", waiting, waits])
+    return _markdown(["clips/s", *GROUPS, "threads / processes", "time spent waiting", "waits per clip"], rows)
+
+
+def _absent(kinds: dict[str, Any]) -> str:
+    lines = []
+    for name in _names(kinds, timed=False):
+        reasons: dict[str, list[str]] = {}
+        for kind in KINDS:
+            if reason := kinds[kind].get(name, {}).get("absent"):
+                reasons.setdefault(reason, []).append(kind)
+        lines += [f"- {name}, {', '.join(where)}: {reason}" for reason, where in reasons.items()]
+    return "\n".join(lines)
+
+
+def _names(kinds: dict[str, Any], *, timed: bool = True) -> list[str]:
+    names = dict.fromkeys(name for kind in KINDS for name in kinds[kind])
+    ours = [name for name in names if name.startswith("k710")]
+    found = ours + [name for name in names if name not in ours]
+    return [name for name in found if not timed or any("clips/s" in kinds[kind].get(name, {}) for kind in KINDS)]
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
