@@ -2,7 +2,7 @@
 
     pip install torchcodec==0.13.0 spdl opencv-python-headless nvidia-dali-cuda120   # peers; those absent are named
     python benchmarks/loading.py [--rounds 4] [--rows 650000] [--opens 2000]
-    python benchmarks/loading.py --table        # the tables of docs/performance.md, from the results
+    python benchmarks/loading.py --table        # the tables of the documentation, from the results
     python benchmarks/loading.py --tiny         # a rehearsal
 
 Clips: 10 s, 340x256, 30 fps, key frames 250 apart and B-frames, as the releases' are; generated, and stored as they are
@@ -34,20 +34,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import published_pipeline as published
 import torch
 from build import machine
 from large_dataset import rows_report
-from loading_clips import KINDS, NUM_CLIPS, Clips, clips_in, large_clips, make_store, whole_frames
+from loading_clips import KINDS, NUM_CLIPS, clips_in, large_clips, make_store
 from loading_scaling import groups_report, worker_sides, workers_report
 from loading_sides import SidesOfKind, sides_of_kind
-from loading_table import tables
+from loading_table import (
+    absent_table,
+    peers_table,
+    published_table,
+    reads_table,
+    targets_table,
+    threads_table,
+    workers_table,
+)
 from loading_verdict import targets, verdict
 from memory_curve import opens_report
 
-from k710.loading.augment.augment import Augment, augment
 from k710.manifest.read import Manifest
-from k710.random_key import RandomKey
 
 RESULTS = Path(__file__).resolve().parent / "results" / "loading.json"
 PACKAGES = (
@@ -56,43 +61,9 @@ PACKAGES = (
 )  # fmt: skip
 
 Work = dict[str, Callable[[int], int]]  # each takes the number of the round and returns how many clips it did
-
-
-def published_sides(clips: dict[str, Clips]) -> Work:
-    """The published pipeline and its parts, k710 up to whole frames, and its augmentation."""
-    media = {clip_id: file.read_bytes() for clip_id, file in sorted(clips["source"].files.items())}
-    frames = {clip_id: published.decode_only(content, RandomKey(0, 0, clip_id)) for clip_id, content in media.items()}
-
-    def each(work: Callable[[Any, RandomKey], object], given: dict[str, Any]) -> Callable[[int], int]:
-        def do(epoch: int) -> int:
-            for clip_id, item in given.items():
-                work(item, RandomKey(1, epoch, clip_id))
-            return len(given)
-
-        return do
-
-    def loaded(of: Clips) -> Callable[[int], int]:
-        passes = whole_frames(of, len(of.dataset), 0)
-        return lambda epoch: sum(len(batch.samples) for batch in passes())
-
-    def augmented(settings: Augment) -> Callable[[int], int]:
-        tensors = [torch.from_numpy(clip) for clip in frames.values()]
-
-        def do(epoch: int) -> int:
-            keys = [RandomKey(1, epoch, number) for number in range(len(tensors))]
-            augment(tensors, [settings.choose(key, *tensors[0].shape[1:3]) for key in keys], settings)
-            return len(tensors)
-
-        return do
-
-    return {
-        "published": each(published.whole, media),
-        "published, decode only": each(published.decode_only, media),
-        "published, transform only": each(published.transform_only, frames),
-        **{kind: loaded(of) for kind, of in clips.items()},
-        "augmentation, as published": augmented(Augment()),
-        "augmentation, crop first": augmented(Augment(order="crop_first")),
-    }
+TABLES = (
+    peers_table, targets_table, published_table, reads_table, workers_table, threads_table, absent_table,
+)  # fmt: skip
 
 
 def rates(work: Work, rounds: int, least_s: float) -> dict[str, dict[str, float]]:
@@ -119,6 +90,8 @@ def rates(work: Work, rounds: int, least_s: float) -> dict[str, dict[str, float]
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    from loading_published import published_sides  # it needs decord, which the tables do not
+
     manifest = make_store(folder, num_clips=4 if options.tiny else NUM_CLIPS)
     clips = {kind: clips_in(manifest, kind, folder / kind) for kind in KINDS}
     sizes = {kind: sum(file.stat().st_size for file in of.files.values()) for kind, of in clips.items()}
@@ -169,6 +142,10 @@ def versions() -> dict[str, str]:
     return found
 
 
+def show(result: dict[str, Any]) -> None:
+    print("\n\n".join(made for table in TABLES if (made := table(result))))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How fast clips are loaded, per core, beside other loaders.")
     parser.add_argument("--rounds", type=int, default=4)
@@ -179,7 +156,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.table:
-        print(tables(json.loads(options.results.read_text(encoding="utf-8"))))
+        show(json.loads(options.results.read_text(encoding="utf-8")))
         return
     if options.tiny:
         options.rounds, options.rows, options.opens = 1, 0, 0
@@ -192,7 +169,7 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(tables(result))
+    show(result)
 
 
 if __name__ == "__main__":

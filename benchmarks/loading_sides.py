@@ -57,7 +57,13 @@ def _counted(passes: Callable[[], Batches]) -> Callable[[int], int]:
 
 
 def _of_peer(session: Session, epochs: Sequence[Sequence[Shown]]) -> Callable[[int], int]:
-    return lambda epoch: sum(len(ids) for ids, _ in session(epochs[epoch]))
+    def do(epoch: int) -> int:
+        num_clips = sum(len(ids) for ids, _ in session(epochs[epoch]))
+        if num_clips != len(epochs[epoch]):  # SPDL goes on without a clip that fails
+            raise RuntimeError(f"{num_clips} of {len(epochs[epoch])} clips were loaded")
+        return num_clips
+
+    return do
 
 
 def _checked(

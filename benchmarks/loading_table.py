@@ -1,4 +1,4 @@
-"""Of loading.py: its results as the tables of docs/performance.md."""
+"""Of loading.py: its results as the tables of docs/performance.md. Each function is given all of them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,9 @@ WORKERS = ("1 worker", "2 workers")
 GROUPS = ("1 process", "2 processes", "2 threads")
 
 
-def tables(result: dict[str, Any]) -> str:
-    """All tables, an empty line between them."""
-    made = [_same_batches(result["same batches"]), _targets(result["targets"]), _reads(result["same batches"])]
-    if "workers" in result:
-        made += [_workers(result["workers"]), _groups(result["threads and processes"])]
-    absent = _absent(result["same batches"])
-    return "\n\n".join([*made, *([absent] if absent else [])])
-
-
-def _same_batches(kinds: dict[str, Any]) -> str:
+def peers_table(result: dict[str, Any]) -> str:
+    """Clips/s of every side up to the same batches."""
+    kinds = result["same batches"]
     rows = []
     for name in _names(kinds):
         rows.append([name, *(_rate(kinds[kind].get(name, {})) for kind in KINDS)])
@@ -33,7 +26,9 @@ def _rate(of: dict[str, Any]) -> str:
     return f"{_short(of['clips/s'])} ({_short(of['lowest'])} to {_short(of['highest'])}{note})"
 
 
-def _targets(targets: dict[str, Any]) -> str:
+def targets_table(result: dict[str, Any]) -> str:
+    """What is wanted beside the peers."""
+    targets = result["targets"]
     rows = [
         [title + (f" ({of['best']})" if "best" in of else ""), f"{of['wanted']}", f"{of['measured']}", _met(of)]
         for title, of in targets.items()
@@ -45,7 +40,19 @@ def _met(of: dict[str, Any]) -> str:
     return "met" if of["met"] else "not met"
 
 
-def _reads(kinds: dict[str, Any]) -> str:
+def published_table(result: dict[str, Any]) -> str:
+    """Clips/s beside the published pipeline, up to each one's own batches."""
+    published = result["rates"]["published"]["clips/s"]
+    rows = [
+        [name, _short(of["clips/s"]), f"{of['clips/s'] / published:.1f}", str(result["wanted"].get(name, ""))]
+        for name, of in result["rates"].items()
+    ]
+    return _markdown(["up to its own batch", "clips/s of one core", "times the published pipeline", "wanted"], rows)
+
+
+def reads_table(result: dict[str, Any]) -> str:
+    """What every side reads."""
+    kinds = result["same batches"]
     rows = []
     for name in _names(kinds):
         of = [kinds[kind].get(name, {}) for kind in KINDS]
@@ -60,7 +67,9 @@ def _read(of: dict[str, Any]) -> str:
     return f"{of['KiB read per clip']:.0f} in {of['reads per clip']:.1f}" if "reads per clip" in of else ""
 
 
-def _workers(workers: dict[str, Any]) -> str:
+def workers_table(result: dict[str, Any]) -> str:
+    """One worker and two, through the loaders."""
+    workers = result.get("workers", {})
     rows = []
     for name, of in workers.items():
         rates = [_short(of["clips/s"][column]) for column in WORKERS]
@@ -69,7 +78,9 @@ def _workers(workers: dict[str, Any]) -> str:
     return _markdown(["loader, files", *WORKERS, "times as fast", "per CPU second, 1 / 2 workers"], rows)
 
 
-def _groups(groups: dict[str, Any]) -> str:
+def threads_table(result: dict[str, Any]) -> str:
+    """Threads against processes."""
+    groups = result["threads and processes"]
     rows = []
     for kind, of in groups.items():
         rates = [f"{_short(of['clips/s'][name])}" for name in GROUPS]
@@ -79,7 +90,9 @@ def _groups(groups: dict[str, Any]) -> str:
     return _markdown(["clips/s", *GROUPS, "threads / processes", "time spent waiting", "waits per clip"], rows)
 
 
-def _absent(kinds: dict[str, Any]) -> str:
+def absent_table(result: dict[str, Any]) -> str:
+    """Why sides are missing, as a list."""
+    kinds = result["same batches"]
     lines = []
     for name in _names(kinds, timed=False):
         reasons: dict[str, list[str]] = {}
@@ -102,5 +115,6 @@ def _short(value: float) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Empty without rows."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""

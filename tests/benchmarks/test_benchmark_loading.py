@@ -20,7 +20,7 @@ sys.path.append(str(BENCHMARKS))  # behind everything else: one of its files is 
 import loading_verdict  # noqa: E402
 from loading_peers import Peer, Shown, crop  # noqa: E402
 from loading_sides import MOST_LEVELS, _checked  # noqa: E402
-from loading_table import tables  # noqa: E402
+from loading_table import absent_table, peers_table, reads_table, threads_table, workers_table  # noqa: E402
 
 
 def side(rate: float, **more: object) -> dict:
@@ -60,12 +60,12 @@ def test_threads_that_wait_for_one_another_miss_the_target():
 
 
 def test_the_tables_name_every_side():
-    same = kinds(ours=150)
-    shown = tables({"same batches": same, "targets": loading_verdict.targets(same, {})})
-    assert "| quick | 10.0 (9.0 to 11.0) | 100 (99.0 to 101) | 399 (398 to 400) |" in shown
-    assert "| wrong |  | 900 (899 to 901, other pixels) |  |" in shown
-    assert "| k710 | 513 in 1.5 | 513 in 1.5 | 513 in 1.5 |" in shown
-    assert "- some, source, h264, frames: not installed: pip install some" in shown
+    result = {"same batches": kinds(ours=150), "threads and processes": {}}
+    assert "| quick | 10.0 (9.0 to 11.0) | 100 (99.0 to 101) | 399 (398 to 400) |" in peers_table(result)
+    assert "| wrong |  | 900 (899 to 901, other pixels) |  |" in peers_table(result)
+    assert "| k710 | 513 in 1.5 | 513 in 1.5 | 513 in 1.5 |" in reads_table(result)
+    assert absent_table(result) == "- some, source, h264, frames: not installed: pip install some"
+    assert workers_table(result) == threads_table(result) == ""
 
 
 def test_a_package_that_is_missing_is_named():
