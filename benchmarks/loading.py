@@ -1,7 +1,7 @@
 """How fast clips are loaded, per core, beside the loaders that a user would pick; one run, one core, in turns.
 
     pip install torchcodec==0.13.0 spdl opencv-python-headless nvidia-dali-cuda120   # peers; those absent are named
-    python benchmarks/loading.py [--rounds 4] [--rows 650000] [--opens 2000]
+    python benchmarks/loading.py [--rounds 3] [--rows 650000] [--opens 2000]
     python benchmarks/loading.py --table        # the tables of the documentation, from the results
     python benchmarks/loading.py --tiny         # a rehearsal
 
@@ -128,7 +128,7 @@ def _all_sides(kinds: dict[str, SidesOfKind]) -> Work:
 def _workers(manifest: Manifest, folder: Path, peers: list[str], options: argparse.Namespace) -> dict[str, Any]:
     num_clips = {"h264": 16, "frames": 16} if options.tiny else {"h264": 64, "frames": 192}
     clips = {kind: large_clips(manifest, kind, folder / f"many-{kind}", num) for kind, num in num_clips.items()}
-    return workers_report(worker_sides(clips, peers), max(options.rounds // 2, 1))
+    return workers_report(worker_sides(clips, peers), max(options.rounds // 3, 1))
 
 
 def versions() -> dict[str, str]:
@@ -148,7 +148,7 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="How fast clips are loaded, per core, beside other loaders.")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=650_000, help="of the large dataset; 0: leave it out")
     parser.add_argument("--opens", type=int, default=2_000, help="clips to open for the curve of memory; 0: none")
     parser.add_argument("--tiny", action="store_true", help="a rehearsal: four clips, one short round")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from k710.manifest.read import Manifest
 # How far pixels may be from k710's, of 255, as a mean over a batch: resizing rounds (0.2), and decoders of JPEG scale
 # colour up in their own ways (0.7). A wrong neighbour of a frame is 0.6 away in `h264`, 2.1 in `frames`.
 MOST_LEVELS = {"source": 0.3, "h264": 0.3, "frames": 1.0}
+# Before a reason: "[05:04:14] /x/video_reader.cc:270: " and "[/x/frames_decoder_cpu.cc:253] ".
+_PLACES = (re.compile(r"^\[[\d:]+\] "), re.compile(r"^\[?/\S+\.cc:\d+[\]:] ?"))
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,19 @@ def _checked(
         try:
             found = _by_id(session(shown))
         except Exception as error:  # whatever a library raises
-            lines = [line.strip() for line in (*written(), *str(error).splitlines()) if line.strip()]
-            return {"absent": f"cannot read these files: {(lines or [type(error).__name__])[0]}"}
+            return {"absent": f"cannot read these files: {_reason([*written(), *str(error).splitlines()], shown)}"}
     away = sum(float((found[i].int() - expected[i].int()).abs().float().mean()) for i in expected) / len(expected)
     return {"levels from k710's": round(away, 3), "counts": away <= most_levels}
+
+
+def _reason(lines: Sequence[str], shown: Sequence[Shown]) -> str:
+    """The first line of an error, without the time, the place in a library's sources, and the folder of the file."""
+    reason = next((line.strip() for line in lines if line.strip()), "no reason given")
+    for place in _PLACES:
+        reason = place.sub("", reason)
+    for one in shown:
+        reason = reason.replace(f"{one.file.parent}/", "")
+    return reason
 
 
 def _by_id(batches: Batches) -> dict[str, Tensor]:

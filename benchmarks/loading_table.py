@@ -7,12 +7,13 @@ from typing import Any
 
 KINDS = ("source", "h264", "frames")
 WORKERS = ("1 worker", "2 workers")
+NOTHING = "No result is recorded yet."
 GROUPS = ("1 process", "2 processes", "2 threads")
 
 
 def peers_table(result: dict[str, Any]) -> str:
     """Clips/s of every side up to the same batches."""
-    kinds = result["same batches"]
+    kinds = result.get("same batches", {})
     rows = []
     for name in _names(kinds):
         rows.append([name, *(_rate(kinds[kind].get(name, {})) for kind in KINDS)])
@@ -28,7 +29,7 @@ def _rate(of: dict[str, Any]) -> str:
 
 def targets_table(result: dict[str, Any]) -> str:
     """What is wanted beside the peers."""
-    targets = result["targets"]
+    targets = result.get("targets", {})
     rows = [
         [title + (f" ({of['best']})" if "best" in of else ""), f"{of['wanted']}", f"{of['measured']}", _met(of)]
         for title, of in targets.items()
@@ -52,14 +53,10 @@ def published_table(result: dict[str, Any]) -> str:
 
 def reads_table(result: dict[str, Any]) -> str:
     """What every side reads."""
-    kinds = result["same batches"]
+    kinds = result.get("same batches", {})
     rows = []
     for name in _names(kinds):
-        of = [kinds[kind].get(name, {}) for kind in KINDS]
-        cells = [
-            f"{one['KiB read per clip']:.0f} in {one['reads per clip']:.1f}" if "clips/s" in one else "" for one in of
-        ]
-        rows.append([name, *cells])
+        rows.append([name, *(_read(kinds[kind].get(name, {})) for kind in KINDS)])
     return _markdown(["KiB read per clip, in so many requests", *KINDS], rows)
 
 
@@ -80,7 +77,7 @@ def workers_table(result: dict[str, Any]) -> str:
 
 def threads_table(result: dict[str, Any]) -> str:
     """Threads against processes."""
-    groups = result["threads and processes"]
+    groups = result.get("threads and processes", {})
     rows = []
     for kind, of in groups.items():
         rates = [f"{_short(of['clips/s'][name])}" for name in GROUPS]
@@ -92,22 +89,24 @@ def threads_table(result: dict[str, Any]) -> str:
 
 def absent_table(result: dict[str, Any]) -> str:
     """Why sides are missing, as a list."""
-    kinds = result["same batches"]
+    kinds = result.get("same batches", {})
+    if not kinds:
+        return NOTHING
     lines = []
     for name in _names(kinds, timed=False):
         reasons: dict[str, list[str]] = {}
         for kind in KINDS:
-            if reason := kinds[kind].get(name, {}).get("absent"):
+            if reason := kinds.get(kind, {}).get(name, {}).get("absent"):
                 reasons.setdefault(reason, []).append(kind)
         lines += [f"- {name}, {', '.join(where)}: {reason}" for reason, where in reasons.items()]
-    return "\n".join(lines)
+    return "\n".join(lines or ["- none"])
 
 
 def _names(kinds: dict[str, Any], *, timed: bool = True) -> list[str]:
-    names = dict.fromkeys(name for kind in KINDS for name in kinds[kind])
+    names = dict.fromkeys(name for of in kinds.values() for name in of)
     ours = [name for name in names if name.startswith("k710")]
     found = ours + [name for name in names if name not in ours]
-    return [name for name in found if not timed or any("clips/s" in kinds[kind].get(name, {}) for kind in KINDS)]
+    return [name for name in found if not timed or any("clips/s" in of.get(name, {}) for of in kinds.values())]
 
 
 def _short(value: float) -> str:
@@ -115,6 +114,7 @@ def _short(value: float) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Empty without rows."""
+    if not rows:
+        return NOTHING
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ sys.path.append(str(BENCHMARKS))  # behind everything else: one of its files is 
 import loading_verdict  # noqa: E402
 from loading_peers import Peer, Shown, crop  # noqa: E402
 from loading_sides import MOST_LEVELS, _checked  # noqa: E402
-from loading_table import absent_table, peers_table, reads_table, threads_table, workers_table  # noqa: E402
+from loading_table import NOTHING, absent_table, peers_table, reads_table, threads_table, workers_table  # noqa: E402
 
 
 def side(rate: float, **more: object) -> dict:
@@ -65,7 +66,7 @@ def test_the_tables_name_every_side():
     assert "| wrong |  | 900 (899 to 901, other pixels) |  |" in peers_table(result)
     assert "| k710 | 513 in 1.5 | 513 in 1.5 | 513 in 1.5 |" in reads_table(result)
     assert absent_table(result) == "- some, source, h264, frames: not installed: pip install some"
-    assert workers_table(result) == threads_table(result) == ""
+    assert workers_table(result) == threads_table(result) == peers_table({}) == absent_table({}) == NOTHING
 
 
 def test_a_package_that_is_missing_is_named():
@@ -85,11 +86,29 @@ def test_a_peer_that_shows_other_frames_does_not_count():
     assert not checked(pixels.roll(1, 0))["counts"]
 
 
-def test_a_peer_that_cannot_read_the_files_says_why(capfd):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\nno such codec: a.mp4\nat line 3",
+        "[05:04:14] /x/reader.cc:270: no such codec: /y/a.mp4",
+        "[/x/decoder.cc:2] no such codec: a.mp4",
+    ],
+)
+def test_a_peer_that_cannot_read_the_files_says_why(capfd, text):
     def session(_: object) -> None:
-        raise RuntimeError("\nno such codec\nat line 3")
+        raise RuntimeError(text)
 
-    assert _checked(session, [], {}, 1.0) == {"absent": "cannot read these files: no such codec"}
+    shown = [Shown("a", Path("/y/a.mp4"), tuple(range(8)), Box(0, 0, 224, 224), False)]
+    assert _checked(session, shown, {}, 1.0) == {"absent": "cannot read these files: no such codec: a.mp4"}
+    assert capfd.readouterr().err == ""
+
+
+def test_what_a_library_writes_is_kept_for_the_reason(capfd):
+    def session(_: object) -> None:
+        os.write(2, b"the codec is missing\n")
+        raise RuntimeError("assert failed")
+
+    assert _checked(session, [], {}, 1.0) == {"absent": "cannot read these files: the codec is missing"}
     assert capfd.readouterr().err == ""
 
 
