@@ -3,10 +3,10 @@
     python benchmarks/probe.py                  # three seeds, some minutes of two cores
     python benchmarks/probe.py --seeds 1 --clips-per-class 150 --folder build/probe
 
-Draws the footage, builds the manifest, and runs `k710 train` and `k710 eval --probe` as a user would, once for each
-seed. The other side are the weights that each of these trainings began with. The standard error of a difference is that
-of the val clips: answers to one clip are averaged over seeds on each side before the sides are subtracted. Writes
-`results/probe.json`.
+Draws the footage, builds the manifest, and runs `k710 train` and `k710 eval --probe --baseline` as a user would, once
+for each seed. The other side are the weights that each of these trainings began with. The standard error of a
+difference is that of the val clips: answers to one clip are averaged over seeds on each side before the sides are
+subtracted. Writes `results/probe.json`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,14 @@ import pyarrow.parquet
 import torch
 from model import machine
 
-from k710.engine.torch_process import Process
-from k710.evaluation.evaluate import EvalOptions, evaluate
+from k710.cli.eval_probe import BASELINE
 from k710.evaluation.files import PREDICTIONS
-from k710.evaluation.probe import fit_probe, random_body
-from k710.evaluation.scores import ranks
-from k710.evaluation.view_model import open_body
-from k710.loading.clip_source import Media
-from k710.manifest.read import open_manifest
 from k710.sample.experiment import RELEASES, write_experiment
+from k710.train.run_log import read_log
 
 RESULTS = Path(__file__).resolve().parent / "results" / "probe.json"
 RECIPE, LOOK, VIEW = "tiny-videomae-pretrain-plain", "plain", "k710"
 SIDES = ("pretrained", "random")
-ONE_VIEW = EvalOptions(1, 1, batch_size=64)
 
 Answers = npt.NDArray[np.bool_]  # (clips,), whether each val clip was answered right
 
@@ -64,29 +59,20 @@ def prepared(folder: Path, clips_per_class: int) -> None:
         k710("build", "--sources", ",".join(RELEASES), "--annotations", folder / "lists", "--out", folder / "manifest")
 
 
-def pretrained(folder: Path, seed: int, changes: list[str]) -> tuple[float, Answers]:
-    """The least val loss of a pretraining, and the answers of its probe."""
+def both_sides(folder: Path, seed: int, changes: list[str]) -> tuple[float, tuple[Answers, ...]]:
+    """Pretrain and probe: the least val loss, and the answers of each side. The baseline of the command are the weights
+    that the pretraining began with."""
     run, where = folder / f"run-{seed}", ("--manifest", folder / "manifest", "--folder", folder / "clips")
     sets = [word for change in (f"seed={seed}", *changes) for word in ("--set", change)]
     k710("train", "--recipe", RECIPE, *where, "--out", run, "--device", "cpu", *sets)
     k710(
-        "eval", "--probe", "--checkpoint", run / "best.pt", *where, "--view", VIEW, "--clips", 1, "--crops", 1,
-        "--device", "cpu", "--out", run / "probe",
+        "eval", "--probe", "--baseline", "--checkpoint", run / "best.pt", *where, "--view", VIEW, "--clips", 1,
+        "--crops", 1, "--batch-size", 64, "--device", "cpu", "--out", run / "probe",
     )  # fmt: skip
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    loss = min(line["loss"] for line in lines if line["kind"] == "validation")
-    table = pyarrow.parquet.read_table(run / "probe" / PREDICTIONS)
-    return loss, table["rank"].to_numpy() == 0
-
-
-def random_answers(folder: Path, seed: int) -> Answers:
-    """The answers of a probe of the weights that the pretraining of this seed began with."""
-    manifest, process = open_manifest(folder / "manifest"), Process(torch.device("cpu"))
-    body = random_body(open_body(folder / f"run-{seed}" / "best.pt"), seed)
-    media = Media(folder=folder / "clips")
-    probe = fit_probe(body, manifest, process, media, view=VIEW, options=ONE_VIEW)
-    found = evaluate(probe.model, manifest, process, media, view=VIEW, split="val", options=ONE_VIEW)
-    return ranks(found.predictions.scores, found.predictions.class_ids) == 0
+    loss = min(line["loss"] for line in read_log(run / "log.jsonl") if line["kind"] == "validation")
+    tables = [pyarrow.parquet.read_table(place / PREDICTIONS) for place in (run / "probe", run / "probe" / BASELINE)]
+    assert tables[0]["clip_id"] == tables[1]["clip_id"]
+    return loss, tuple(table["rank"].to_numpy() == 0 for table in tables)
 
 
 def compared(answers: dict[str, list[Answers]]) -> dict[str, Any]:
@@ -119,23 +105,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--clips-per-class", type=int, default=300)
+    parser.add_argument("--at-once", type=int, default=2, help="seeds at a time, each in a process of one thread")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of the recipe")
     parser.add_argument("--folder", type=Path, help="keep footage, runs and evaluations here")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     given = parser.parse_args()
-    torch.set_num_threads(1)
     begin_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.folder or Path(scratch)
         prepared(folder, given.clips_per_class)
-        losses, answers = [], {side: [] for side in SIDES}
-        for seed in range(given.seeds):
-            loss, right = pretrained(folder, seed, given.set)
-            losses.append(loss)
-            for side, found in zip(SIDES, (right, random_answers(folder, seed)), strict=True):
-                answers[side].append(found)
-            says = ", ".join(f"{side} {found[-1].mean():.1%}" for side, found in answers.items())
-            print(f"seed {seed}: val loss {loss:.3f}; {says}; {time.perf_counter() - begin_s:.0f} s", flush=True)
+        losses: list[float] = []
+        answers: dict[str, list[Answers]] = {side: [] for side in SIDES}
+        with ThreadPoolExecutor(given.at_once) as pool:
+            of_seeds = pool.map(lambda seed: both_sides(folder, seed, given.set), range(given.seeds))
+            for seed, (loss, of_sides) in enumerate(of_seeds):
+                losses.append(loss)
+                for side, right in zip(SIDES, of_sides, strict=True):
+                    answers[side].append(right)
+                says = ", ".join(f"{side} {found[-1].mean():.1%}" for side, found in answers.items())
+                print(f"seed {seed}: val loss {loss:.3f}; {says}; {time.perf_counter() - begin_s:.0f} s", flush=True)
     about = {
         "what": "a linear probe of a masked pretraining in miniature, and of the random weights that it began with",
         "machine": machine(torch.device("cpu")),

@@ -58,9 +58,9 @@ class Look:
         return round(duration_s * self.fps)
 
 
-# Small and quick; like the files in the archives of the releases; small enough for whole videos of minutes; and like that,
-# but with nothing in the frame that its motion does not foretell. Its files are lossless, because what a codec leaves of
-# an edge on a plain background counts as much as the edge in a target that is normalised by its own deviation.
+# Small and quick; like the files in the archives of the releases; small enough for whole videos of minutes; and as
+# small, with nothing in the frame but what moves. Its files are lossless: what a codec leaves of an edge on one colour
+# counts as much as the edge where pixels are normalised by their own deviation, as masked pretraining does it.
 LOOKS = {
     "quick": Look(),
     "released": Look(340, 256, 30, noise=9, preset="medium", crf=23),  # some 400 kbit/s; decodes as fast as theirs
@@ -213,14 +213,15 @@ class _Scene:
 
 
 def _background(rng: np.random.Generator, look: Look) -> Frame:
-    """A tinted grey, never as vivid as the shape, with a gradient and blotches unless the look is plain."""
+    """A tinted grey with a gradient and blotches: never plain, and never as vivid as the shape. Of a plain look, a dark
+    grey without them."""
     y, x = np.mgrid[0 : 1 : look.height_px * 1j, 0 : 1 : look.width_px * 1j]
     slope = rng.uniform(-30, 30, 2)
     level = rng.uniform(80, 175)
     grey = level + slope[0] * (x - 0.5) + slope[1] * (y - 0.5)
     for frequency, phase in zip(rng.uniform(-5, 5, (6, 2)), rng.uniform(size=6), strict=True):
         grey += 5 * np.sin(2 * np.pi * (frequency[0] * x + frequency[1] * y + phase))
-    if look.plain:
-        grey = np.full_like(grey, level / 2)
     tinted: Floats = grey[:, :, None] + rng.uniform(-8, 8, 3)
+    if look.plain:  # without the tint too: where it lies between two colours of a file, the file has both
+        return np.full_like(tinted, level / 2, np.uint8)
     return tinted.clip(16, 239).astype(np.uint8)
