@@ -88,6 +88,7 @@ bench: $(READY_DEV)
 experiments: $(READY_DEV)
 	$(BIN)/python benchmarks/frozen_training.py
 	$(BIN)/python benchmarks/dual_masking.py
+	$(BIN)/python benchmarks/probe.py
 	$(BIN)/python benchmarks/near_duplicates.py
 	$(BIN)/python benchmarks/near_duplicate_recall.py
 	$(BIN)/python benchmarks/compare_coverage.py

@@ -62,8 +62,9 @@ class Probe:
         }
 
 
-def random_body(body: Body, seed: int = 0) -> Body:
-    """The same model with the random weights that a training from nothing begins with.
+def random_body(body: Body) -> Body:
+    """The same model with the random weights that a training from nothing begins with: by the seed of the run that the
+    checkpoint is of, which are the weights that a run from nothing began with, or by 0 where none is recorded.
 
     Raises UsageError for a model of which nobody trains all weights, since its checkpoints leave some out.
     """
@@ -72,9 +73,15 @@ def random_body(body: Body, seed: int = 0) -> Body:
             f"{body.config.title} begins with weights that its checkpoints leave out; with random ones it is no model "
             "that anybody trains. Leave --baseline out"
         )
-    torch.manual_seed(seed)
+    torch.manual_seed(_seed_of(body))
     model = body.family.build(body.config).eval()
     return dataclasses.replace(body, model=model, messages=(), runs=())
+
+
+def _seed_of(body: Body) -> int:
+    recipe = body.runs[0].get("recipe") if body.runs else None
+    seed = recipe.get("seed") if isinstance(recipe, dict) else None
+    return seed if isinstance(seed, int) and 0 <= seed < 2**63 else 0
 
 
 def fit_probe(

@@ -64,14 +64,16 @@ def write_lists(folder: Path, clips_per_class: int) -> None:
                 file.write(_csv(clip for clip in clips if clip.split == split).encode())
 
 
-def write_experiment(folder: Path, *, clips_per_class: int = 60, seed: int = 0, num_workers: int = 2) -> int:
+def write_experiment(
+    folder: Path, *, clips_per_class: int = 60, look: str = "tiny", seed: int = 0, num_workers: int = 2
+) -> int:
     """Write lists and footage into `folder`, which is created. Returns the number of clip files.
 
-    The same arguments give the same lists and frames on every machine.
+    `look` is a key of LOOKS. The same arguments give the same lists and frames on every machine.
     """
     write_lists(folder / "lists", clips_per_class)
     clips = {clip.clip_id: clip for release in RELEASES for clip in experiment_clips(release, clips_per_class)}
-    return len(write_footage(folder / "clips", clips.values(), look=LOOKS["tiny"], seed=seed, num_workers=num_workers))
+    return len(write_footage(folder / "clips", clips.values(), look=LOOKS[look], seed=seed, num_workers=num_workers))
 
 
 def _csv(clips: Iterator[Clip]) -> str:
@@ -86,11 +88,12 @@ def _csv(clips: Iterator[Clip]) -> str:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--clips-per-class", default=60, show_default=True, help="Videos of each of the ten classes.")
+@click.option("--look", type=click.Choice(list(LOOKS)), default="tiny", show_default=True, help="Of the footage.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the footage; the lists do not depend on it.")
-def main(folder: Path, clips_per_class: int, seed: int) -> None:
+def main(folder: Path, clips_per_class: int, look: str, seed: int) -> None:
     """Write the lists and the footage of the experiment into FOLDER."""
     begin_s = time.perf_counter()
-    count = write_experiment(folder, clips_per_class=clips_per_class, seed=seed)
+    count = write_experiment(folder, clips_per_class=clips_per_class, look=look, seed=seed)
     click.echo(
         f"{counted(count, 'clip')} in {folder}/clips, lists in {folder}/lists, in {time.perf_counter() - begin_s:.1f} s"
     )

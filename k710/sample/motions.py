@@ -33,7 +33,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Look:
-    """The size, the rate and the `noise` (in grey levels of 255) of a video, and its x264 settings."""
+    """The size, the rate and the `noise` (in grey levels of 255) of a video, and its x264 settings.
+
+    A `plain` look has a bright shape on a dark background of one colour.
+    """
 
     width_px: int = 128
     height_px: int = 96
@@ -41,6 +44,7 @@ class Look:
     noise: int = 4
     preset: str = "veryfast"
     crf: int = 26
+    plain: bool = False
 
     def __post_init__(self) -> None:
         if min(self.width_px, self.height_px) < 32 or self.width_px % 2 or self.height_px % 2:
@@ -54,11 +58,14 @@ class Look:
         return round(duration_s * self.fps)
 
 
-# Small and quick; like the files in the archives of the releases; and small enough for whole videos of minutes.
+# Small and quick; like the files in the archives of the releases; small enough for whole videos of minutes; and as
+# small, with nothing in the frame but what moves. Its files are lossless: what a codec leaves of an edge on one colour
+# counts as much as the edge where pixels are normalised by their own deviation, as masked pretraining does it.
 LOOKS = {
     "quick": Look(),
     "released": Look(340, 256, 30, noise=9, preset="medium", crf=23),  # some 400 kbit/s; decodes as fast as theirs
     "tiny": Look(64, 48, 8),
+    "plain": Look(64, 48, 8, noise=0, crf=0, plain=True),
 }
 
 # A course gives the way of the shape after `t` cycles, (num_frames,): (num_frames, 4), in turns of the rings of x, y,
@@ -170,6 +177,8 @@ class _Scene:
         self._shape = _SHAPES[rng.integers(len(_SHAPES))]
         rgb = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.8, 1), rng.uniform(0.6, 0.9))
         self._colour = (np.array(rgb) * 220 + 18).astype(np.uint8)
+        if look.plain:
+            self._colour = self._colour // 3 + 150
         plate = (look.height_px + self._SLACK_PX, look.width_px + self._SLACK_PX, 3)
         self._noise = rng.integers(-look.noise, look.noise, plate, np.int8, endpoint=True).view(np.uint8)
 
@@ -204,11 +213,15 @@ class _Scene:
 
 
 def _background(rng: np.random.Generator, look: Look) -> Frame:
-    """A tinted grey with a gradient and blotches: never plain, and never as vivid as the shape."""
+    """A tinted grey with a gradient and blotches: never plain, and never as vivid as the shape. Of a plain look, a dark
+    grey without them."""
     y, x = np.mgrid[0 : 1 : look.height_px * 1j, 0 : 1 : look.width_px * 1j]
     slope = rng.uniform(-30, 30, 2)
-    grey = rng.uniform(80, 175) + slope[0] * (x - 0.5) + slope[1] * (y - 0.5)
+    level = rng.uniform(80, 175)
+    grey = level + slope[0] * (x - 0.5) + slope[1] * (y - 0.5)
     for frequency, phase in zip(rng.uniform(-5, 5, (6, 2)), rng.uniform(size=6), strict=True):
         grey += 5 * np.sin(2 * np.pi * (frequency[0] * x + frequency[1] * y + phase))
     tinted: Floats = grey[:, :, None] + rng.uniform(-8, 8, 3)
+    if look.plain:  # without the tint too: where it lies between two colours of a file, the file has both
+        return np.full_like(tinted, level / 2, np.uint8)
     return tinted.clip(16, 239).astype(np.uint8)

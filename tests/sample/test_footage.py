@@ -65,6 +65,23 @@ def test_the_same_clip_has_the_same_frames():
         assert not np.array_equal(frames[0], other[0])
 
 
+def test_a_plain_look_shows_the_same_way_before_one_colour_that_its_files_keep():
+    plain, label = LOOKS["plain"], "archery"
+    frames = np.stack(list(motion_frames(label, "-sample-dsh", 8, plain)))
+    ground = frames[0, 0, 0]
+    moves = (frames != ground).any(axis=3)
+    # Where the shape is, but for pixels that its noise makes more or less vivid.
+    assert (moves ^ vivid(frames_of(label, "-sample-dsh"))).mean() < 0.01
+    assert ground.max() < 100 < frames[moves].min(), "a bright shape on a dark background"
+    seen = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded(encode_video(frames, plain))])
+    # A pixel of colour is two pixels wide and high, so it may have a part of the shape that the others have not.
+    blocks = moves.reshape(8, 24, 2, 32, 2).any(axis=(2, 4))
+    near = np.any([np.roll(blocks, by, axis) for axis in (1, 2) for by in (-1, 0, 1)], axis=0)
+    changed = (seen != seen[0, 0, 0]).any(axis=3).reshape(8, 24, 2, 32, 2).any(axis=(2, 4))
+    assert blocks.mean() < near.mean() < 0.5
+    assert not (changed & ~near).any()
+
+
 def test_two_spans_of_a_video_share_the_scene_and_not_the_way():
     first, second = (frames_of("tying necktie", "two-spans-0", start_s=start_s) for start_s in (30, 100))
     shapes = vivid(first), vivid(second)
