@@ -12,7 +12,7 @@ from tests.helpers import CHECKOUT
 ROOMS = (
     "version", "errors", "random_key", "text", "progress", "recipes", "storage", "sources", "lists", "store",
     "manifest", "engine", "loading", "models", "evaluation", "compare", "train", "curation", "doubts", "ledger",
-    "fetch", "maintenance", "near_duplicates", "doctor", "diff", "export", "report", "identify", "sample", "cli",
+    "fetch", "maintenance", "near_duplicates", "doctor", "diff", "export", "report", "identify", "sample", "plan", "cli",
     "__main__",
 )  # fmt: skip
 

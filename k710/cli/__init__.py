@@ -21,7 +21,7 @@ from k710.version import __version__
 COMMANDS = (
     *("build", "audit", "identify", "explain", "diff", "card", "export", "push"),
     *("labels", "recipes", "versions", "prune"),
-    *("fetch", "status", "verify", "ledger", "pack", "unpack", "show", "near-duplicates", "stats", "report"),
+    *("plan", "fetch", "status", "verify", "ledger", "pack", "unpack", "show", "near-duplicates", "stats", "report"),
     *("remap-head", "convert", "inspect"),
     *("train", "eval", "predict", "features", "compare", "doubts"),
     *("doctor", "completion"),

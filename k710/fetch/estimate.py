@@ -62,7 +62,7 @@ def estimate(manifest: Manifest, store_root: Location, options: FetchOptions) ->
         tuple(stages),
         clips * _clip_bytes(store, options.profile),
         scratch_bytes,
-        _free_bytes(scratch_parent(store_root, options.scratch)),
+        free_bytes(scratch_parent(store_root, options.scratch)),
         tuple(notes),
     )
 
@@ -82,7 +82,7 @@ def check_room(store: Store, options: FetchOptions, stage: Stage) -> None:
         todo, advice = "units that are on their way need", "take fewer --workers, or another --scratch"
     if video_bytes:
         advice += f"; {data_size(video_bytes)} are for whole videos: --youtube-max-megabytes makes that less"
-    if needed > (free := _free_bytes(folder)):
+    if needed > (free := free_bytes(folder)):
         raise FetchError(f"{folder}: {todo} about {data_size(needed)}, {data_size(free)} are free; {advice}")
 
 
@@ -103,12 +103,15 @@ def _video_bytes(options: FetchOptions, stage: Stage) -> int:
     return int(at_a_time * options.youtube.max_megabytes * 1e6)
 
 
+def stored_clip_bytes(store: Store) -> int | None:
+    """The mean size of the clips that the store has; None where they are too few to tell."""
+    sizes = store.rows(("size",))["size"].drop_null()
+    return int(pc.mean(sizes).as_py()) if len(sizes) >= ENOUGH_ROWS else None
+
+
 def _clip_bytes(store: Store, profile: Profile) -> int:
     """The mean size of the clips that the store has, else what the profile's are expected to have."""
-    sizes = store.rows(("size",))["size"].drop_null()
-    if len(sizes) >= ENOUGH_ROWS:
-        return int(pc.mean(sizes).as_py())
-    return CODECS[profile.codec].expected_bytes
+    return stored_clip_bytes(store) or CODECS[profile.codec].expected_bytes
 
 
 def _scratch_bytes(options: FetchOptions) -> int:
@@ -116,7 +119,7 @@ def _scratch_bytes(options: FetchOptions) -> int:
     return clips * (SOURCE_CLIP_BYTES + CODECS[options.profile.codec].expected_bytes)
 
 
-def _free_bytes(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free
 

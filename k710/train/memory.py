@@ -66,12 +66,12 @@ def _kept_bytes(family: Family, model: nn.Module, num_clips: int, precision: str
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
     ):
-        output = model(clips, *_masks(family, model, num_clips))
+        output = model(clips, *beside_clips(family, model, num_clips))
     del output
     return sum(size for size, _ in kept.values())
 
 
-def _masks(family: Family, model: nn.Module, num_clips: int) -> tuple[torch.Tensor, ...]:
+def beside_clips(family: Family, model: nn.Module, num_clips: int) -> tuple[torch.Tensor, ...]:
     """What the model takes beside clips."""
     if family.head is not None:
         return ()
@@ -116,7 +116,7 @@ def out_of_memory(
         if not shapes:
             clips = torch.zeros(num_clips, 3, config.num_frames, config.size_px, config.size_px, device=device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = model(clips, *_masks(family, model, num_clips)).float().sum()
+            loss = model(clips, *beside_clips(family, model, num_clips)).float().sum()
         loss.backward()
         model.zero_grad(set_to_none=True)
         del made
