@@ -1,131 +1,240 @@
-"""Time training steps on one GPU: clips a second, the share spent waiting for data, and memory against its estimate.
+"""A training step alone and with its clips: how long the model takes, the augmentation, and the wait for data.
 
-    python benchmarks/train.py --recipe pretrain-k710-b16 --manifest manifests/k710 --steps 50
-    python benchmarks/train.py --recipe pretrain-k710-b16 --made-up     # clips of noise from memory: the model alone
+    python benchmarks/train.py --device cpu                        # three models, on clips that the script makes
+    python benchmarks/train.py --recipe pretrain-k710-b16 --manifest manifests/k710 --profile frames --compile
+    python benchmarks/train.py --table                             # the recorded numbers as Markdown
 
-Sides, each in the same run, taking turns: the step as `k710 train` takes it (decoding, augmentation, model, optimiser),
-the same on clips that are there already (what the loader costs), and compiled. The released code is not run here; its
-authors' setup was 8 GPUs with 32 clips each for B/16.
+Each model takes its steps twice in one run: on clips of noise that are there already (the model and the optimiser
+alone), and on clips of a store as `k710 train` takes them, from loader processes, augmented by the recipe. Of the
+second, the wait for the loader and the augmentation are timed by themselves. With `--compile` both are also taken
+compiled. Without `--manifest`, two generated clips of ten seconds (340x256, 30 fps) are stored under many names.
 
-Aims on one H100 with B/16, 8 x 224, batch 32, bf16: the loaders waited for less than 2 % of the time with profile
-`frames`; augmentation at most 3 % of a step; the estimate of memory within 10 % of what was allocated.
+On a CPU a step has one clip, or as many as the recipe makes of one; on a GPU as many as the recipe takes at once. The
+tiny models beside them are quick enough to wait for their clips. Aims on one H100 with B/16, 8 x 224, batch 32, bf16:
+the loaders waited for less than 2 % of the time with profile `frames`; augmentation at most 3 % of a step; the estimate
+of memory within 10 % of what was allocated. The numbers go to `results/train.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from model import machine
 
-from k710.engine.torch_process import Process
+from k710.fetch.encode.profiles import read_profile
+from k710.fetch.plan import FetchOptions
+from k710.fetch.run import fetch
 from k710.loading.batch import Batch
 from k710.loading.clip_source import Media
+from k710.loading.finish import Finish
 from k710.loading.load_clip import ClipOptions
 from k710.loading.loader import ClipLoader
-from k710.loading.order import Sample
-from k710.manifest.read import open_manifest
-from k710.text import counted
+from k710.manifest.read import Manifest, open_manifest
+from k710.plan.clock import num_cores
+from k710.plan.measure_fetch import made_up_clips
+from k710.plan.measure_load import synchronize
+from k710.plan.measure_step import made_up, stepper_of, timed
 from k710.train.memory import estimate_memory
-from k710.train.optimizer import make_optimizer
 from k710.train.read_recipe import read_train_recipe
-from k710.train.recipe import TrainRecipe, augment_of
+from k710.train.recipe import TrainRecipe, augment_of, mix_of
 from k710.train.start import config_of_recipe
-from k710.train.step import Stepper, cut
+from k710.train.step import Stepper
+
+__all__ = ["loaded", "made_up", "stepper_of", "timed"]  # gpu.py's parts use them too
+
+RESULTS = Path(__file__).resolve().parent / "results" / "train.json"
+MODELS = {
+    "UniFormerV2 B/16": "pretrain-k710-b16",
+    "EVL B/16, frozen": "evl-k710-b16",
+    "VideoMAE V2 B": "videomae-k710-b",
+    "UniFormerV2 tiny": "tiny-k710",
+    "EVL tiny": "tiny-evl-k710",
+    "VideoMAE V2 tiny": "tiny-videomae-k710",
+}
+NUM_CLIPS = 64
+_QUICK = 1e9  # multiply-adds of a step of training: of the tiny models, which take more steps
 
 
-def made_up(recipe: TrainRecipe, device: torch.device) -> Iterator[Batch]:
-    """The same batch of noise for ever, on the device already."""
-    size = recipe.optim.gpu_batch_size
-    pixels = torch.randn(size, 3, recipe.data.num_frames, recipe.data.size_px, recipe.data.size_px, device=device)
-    classes = torch.zeros(size, dtype=torch.int64, device=device)
-    names, samples = [f"noise-{number}" for number in range(size)], [Sample(number) for number in range(size)]
-    while True:
-        yield Batch(pixels, classes, torch.ones(size, device=device), names, samples, {})
+@dataclass
+class Clips:
+    """Batches of a store, epoch after epoch, augmented here, as ClipLoader does it, to time that by itself."""
+
+    loader: ClipLoader
+    finish: Finish
+    device: torch.device
+    finish_s: list[float] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            for packed in self.loader:
+                begin_s = time.perf_counter()
+                batch = self.finish.apply(packed)
+                synchronize(self.device)
+                self.finish_s.append(time.perf_counter() - begin_s)
+                yield batch
 
 
 def loaded(recipe: TrainRecipe, manifest: Path, media: Media, device: torch.device, workers: int) -> Iterator[Batch]:
     """Batches of the manifest's clips, epoch after epoch."""
-    options = ClipOptions(num_frames=recipe.data.num_frames, seed=recipe.seed)
-    dataset = media.dataset(open_manifest(manifest), options, view=recipe.data.view, split="train")
+    return iter(clips_of(recipe, open_manifest(manifest), media, device, workers, recipe.data.view, "train"))
+
+
+def clips_of(
+    recipe: TrainRecipe, manifest: Manifest, media: Media, device: torch.device, workers: int, view: str, split: str
+) -> Clips:
+    options = ClipOptions(num_frames=recipe.data.num_frames, seed=recipe.seed, **recipe.sampling.options())
+    dataset = media.dataset(manifest, options, view=view, split=split, training=True)
+    augment, mix = augment_of(recipe), mix_of(recipe)
     loader = ClipLoader(
-        dataset, batch_size=recipe.optim.gpu_batch_size, device=device, num_workers=workers, augment=augment_of(recipe)
-    )
-    while True:
-        yield from loader
+        dataset, batch_size=recipe.optim.gpu_batch_size, device=device, num_workers=workers, augment=augment, mix=mix,
+        num_repeats=recipe.data.num_repeats, packed=True, epoch=0,
+    )  # fmt: skip
+    return Clips(loader, Finish(augment, mix, True, len(dataset.labels), torch.float32), device)
 
 
-def stepper_of(recipe: TrainRecipe, device: torch.device, *, compiled: bool = False) -> Stepper:
-    """What takes the steps of a recipe, its model new, its batch one piece."""
-    torch.manual_seed(0)
-    model = recipe.family.build(config_of_recipe(recipe)).to(device).train()
-    net: Any = torch.compile(model) if compiled else model
-    optimizer = make_optimizer(model, recipe.family, recipe.optim)
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.optim.precision == "fp16")
-    pieces = cut(recipe.optim.batch_size, gpu_batch_size=recipe.optim.batch_size, world_size=1)
-    return Stepper(net, model, optimizer, scaler, recipe, pieces, Process(device))
-
-
-def timed(stepper: Stepper, batches: Iterator[Batch], steps: int, warmup: int) -> dict[str, float]:
-    """Clips a second (median step), and the share of the time that was spent waiting for batches."""
-    seconds, waited = [], 0.0
+def steps_of(
+    stepper: Stepper, batches: Iterator[Batch], steps: int, warmup: int, clips: Clips | None
+) -> dict[str, Any]:
+    """Seconds of a step (median, lowest, highest), and what of all of them went into waiting and augmentation."""
+    taken: list[float] = []
+    waited = finished = 0.0
     for step in range(1, warmup + steps + 1):
+        if clips is not None:
+            clips.finish_s.clear()
         begin_s = time.perf_counter()
-        taken = stepper(step, batches)
-        if stepper.process.device.type == "cuda":
-            torch.cuda.synchronize()
+        result = stepper(step, batches)
+        synchronize(stepper.process.device)
         if step > warmup:
-            seconds.append(time.perf_counter() - begin_s)
-            waited += taken.waited_s
-    clips = stepper.pieces.batch_size
-    return {"clips_per_s": clips / statistics.median(seconds), "waiting": waited / sum(seconds)}
+            taken.append(time.perf_counter() - begin_s)
+            augmenting = sum(clips.finish_s) if clips is not None else 0.0
+            finished += augmenting
+            waited += result.waited_s - augmenting if clips is not None else 0.0
+    found: dict[str, Any] = {
+        "step_s": {"median": statistics.median(taken), "min": min(taken), "max": max(taken)},
+        "clips_per_s": stepper.pieces.batch_size / statistics.median(taken),
+    }
+    if clips is not None:
+        found |= {"waiting": waited / sum(taken), "augmenting": finished / sum(taken)}
+    return found
+
+
+def measure(
+    name: str, options: argparse.Namespace, device: torch.device, store: tuple[Manifest, Media]
+) -> dict[str, Any]:
+    """One model: its step alone, then with its clips; then both compiled, where that is asked for."""
+    recipe, _ = read_train_recipe(name, options.changes)
+    size = options.batch or (recipe.optim.gpu_batch_size if device.type == "cuda" else recipe.data.num_repeats)
+    config = config_of_recipe(recipe)
+    is_quick = recipe.family.cost(config).training < _QUICK
+    if is_quick and not options.batch:
+        size = recipe.optim.gpu_batch_size
+    steps, warmup = (10 * options.steps, 10) if is_quick else (options.steps, options.warmup)
+    recipe = recipe.replace({"optim.batch_size": size, "optim.gpu_batch_size": size})
+    manifest, media = store
+    row: dict[str, Any] = {"recipe": name, "batch": size, "precision": recipe.optim.precision, "steps": steps}
+    for way in ("eager", "compiled") if options.compile else ("eager",):
+        stepper = stepper_of(recipe, device, compiled=way == "compiled")
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        view, split = ("k400", "val") if options.manifest is None else (recipe.data.view, "train")
+        clips = clips_of(recipe, manifest, media, device, options.workers, view, split)
+        alone = steps_of(stepper, made_up(recipe, device), steps, warmup, None)
+        real = steps_of(stepper, iter(clips), steps, warmup, clips)
+        row[way] = {"alone": alone, "with clips": real}
+        row[way]["alone over with clips"] = alone["step_s"]["median"] / real["step_s"]["median"]
+        if device.type == "cuda":
+            told = estimate_memory(recipe.family, config, precision=recipe.optim.precision)
+            row[way]["memory"] = {"peak_bytes": torch.cuda.max_memory_allocated(), "estimated_bytes": told.of(size)}
+    return row
+
+
+def made_store(folder: Path, profile: str) -> tuple[Manifest, Media]:
+    """Generated clips in a store of that profile, and their manifest."""
+    manifest, origin = made_up_clips(folder, NUM_CLIPS)
+    fetch(manifest, folder / "store", FetchOptions(read_profile(profile), (origin,), workers=num_cores()))
+    return manifest, Media(folder / "store", profile)
+
+
+def show(result: dict[str, Any]) -> None:
+    """The result as Markdown, for docs/performance.md."""
+    print("| model, clips of a step | a step alone, s | with its clips, s | alone / with clips | waits | augments |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for title, row in result["models"].items():
+        for way in ("eager", "compiled"):
+            if way not in row:
+                continue
+            alone, real = row[way]["alone"], row[way]["with clips"]
+            name = f"{title}, {row['batch']}" + (", compiled" if way == "compiled" else "")
+            print(
+                f"| {name} | {_spread(alone['step_s'])} | {_spread(real['step_s'])} | "
+                f"{row[way]['alone over with clips']:.2f} | {real['waiting']:.1%} | {real['augmenting']:.1%} |"
+            )
+
+
+def _spread(step_s: dict[str, float]) -> str:
+    return f"{step_s['median']:.3g} ({step_s['min']:.3g} to {step_s['max']:.3g})"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", action="append", help="default: B sizes and tiny ones of three families")
+    parser.add_argument("--set", action="append", default=[], dest="changes")
+    parser.add_argument("--manifest", type=Path, help="default: generated clips")
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--profile", default="h264")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, help="loader processes; default: 1 on a CPU, else one per core")
+    parser.add_argument("--batch", type=int, help="clips of a step")
+    parser.add_argument("--steps", type=int, help="default: 3 on a CPU, else 50; ten times as many of the tiny models")
+    parser.add_argument("--warmup", type=int, help="default: 1 on a CPU, else 10")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--table", action="store_true", help="print the recorded numbers and measure nothing")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
+    options = parser.parse_args()
+    on_cpu = options.device == "cpu"
+    for name, of_cpu, of_gpu in (("workers", 1, num_cores()), ("steps", 3, 50), ("warmup", 1, 10)):
+        if getattr(options, name) is None:
+            setattr(options, name, of_cpu if on_cpu else of_gpu)
+    return options
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="pretrain-k710-b16")
-    parser.add_argument("--set", action="append", default=[], dest="changes")
-    parser.add_argument("--manifest", type=Path, default=Path("manifests/k710"))
-    parser.add_argument("--store", type=Path)
-    parser.add_argument("--profile", default="frames")
-    parser.add_argument("--made-up", action="store_true")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--warmup", type=int, default=10)
-    parser.add_argument("--no-compile", action="store_true")
-    options = parser.parse_args()
+    options = parse()
+    if options.table:
+        show(json.loads(options.results.read_text(encoding="utf-8")))
+        return
     device = torch.device(options.device)
-    recipe, _ = read_train_recipe(options.recipe, options.changes)
-    recipe = recipe.replace({"optim.batch_size": recipe.optim.gpu_batch_size})
-    config = config_of_recipe(recipe)
-    sides = {"clips that are there": made_up(recipe, device)}
-    if not options.made_up:
-        media = Media(options.store, options.profile)
-        sides["clips of the store"] = loaded(recipe, options.manifest, media, device, options.workers)
-    ways = {"eager": False} if options.no_compile else {"eager": False, "compiled": True}
-    batch = counted(recipe.optim.batch_size, "clip")
-    print(f"{options.recipe}: {batch} a step, {recipe.optim.precision}, {torch.__version__}, {device}")
-    for way, is_compiled in ways.items():
-        stepper = stepper_of(recipe, device, compiled=is_compiled)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        for side, batches in sides.items():
-            found = timed(stepper, batches, options.steps, options.warmup)
-            print(f"{way:<9} {side:<22} {found['clips_per_s']:8.1f} clips/s, {found['waiting']:6.1%} waiting")
-        if device.type == "cuda":
-            peak, told = (
-                torch.cuda.max_memory_allocated(),
-                estimate_memory(recipe.family, config, precision=recipe.optim.precision),
-            )
-            expected = told.of(stepper.pieces.piece_size)
-            print(f"{way:<9} memory {peak / 2**30:.2f} GiB, estimated {expected / 2**30:.2f} ({expected / peak:.0%})")
-    sys.stdout.flush()
+    models = MODELS if options.recipe is None else {name: name for name in options.recipe}
+    about, rows = machine(device), {}
+    with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as scratch:
+        if options.manifest is None:
+            store = made_store(Path(scratch), options.profile)
+        else:
+            store = open_manifest(options.manifest), Media(options.store, options.profile)
+        for title, name in models.items():
+            rows[title] = measure(name, options, device, store)
+    result = {
+        "what": "a training step on clips that are there, and on clips of a store; each in one run",
+        "machine": about,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "loader_processes": options.workers,
+        "profile": options.profile,
+        "footage": "generated, 10 s, 340x256, 30 fps" if options.manifest is None else str(options.manifest),
+        "models": rows,
+    }
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    options.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    show(result)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from tests.helpers import CHECKOUT
 ROOMS = (
     "version", "errors", "random_key", "text", "progress", "recipes", "storage", "sources", "lists", "store",
     "manifest", "engine", "loading", "models", "evaluation", "compare", "train", "curation", "doubts", "ledger",
-    "fetch", "maintenance", "near_duplicates", "doctor", "diff", "export", "report", "identify", "sample", "plan", "cli",
-    "__main__",
+    "fetch", "maintenance", "near_duplicates", "doctor", "diff", "export", "report", "identify", "sample", "plan",
+    "cli", "__main__",
 )  # fmt: skip
 
 PACKAGE = CHECKOUT / "k710"

@@ -149,6 +149,7 @@ SLOW_COMMANDS = {
     "report": ["{manifest}", "--out", "{out}/r.html"],
     "stats": ["{manifest}"],
     "doctor": [],
+    "plan": ["{manifest}", "--no-measure"],
     "pack": ["{manifest}", "--out", "{out}/s"],
     "unpack": ["{manifest}", "--out", "{out}/c"],
     "verify": ["{manifest}"],

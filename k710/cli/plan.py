@@ -20,7 +20,7 @@ from k710.storage.storage import Location
 from k710.store.profile_names import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from k710.plan.figures import Figure
     from k710.plan.plan import Plan
@@ -160,7 +160,7 @@ def command(
     if as_json:
         print_json(found.as_json())
     else:
-        _print(found, measured=options.efficiency is None)
+        _print(found, linear=options.efficiency is None)
 
 
 def _whole(number: str) -> int:
@@ -170,15 +170,27 @@ def _whole(number: str) -> int:
         raise click.UsageError(f"--gpus: {number!r} is no number of GPUs; want numbers, such as 1,8,64") from None
 
 
-def _print(plan: Plan, *, measured: bool) -> None:
+def _print(plan: Plan, *, linear: bool) -> None:
     _print_figures("Fetch", plan.fetch.figures)
     if (training := plan.training) is not None:
         _print_figures("Training and evaluation", (*training.figures, *training.rates))
         _print_rows(training.rows)
-        if len(training.rows) > 1 and measured:
-            click.echo("assumed: N GPUs are N times as fast as one; --efficiency says otherwise")
+        for line in _assumptions(training.rows, linear=linear):
+            click.echo(line)
     for note in plan.notes:
         click.echo(f"note: {note}")
+
+
+def _assumptions(rows: Sequence[DeviceRow], *, linear: bool) -> Iterator[str]:
+    """What the rows take for granted, and what to do where a model does not fit."""
+    if linear and max(row.num_devices for row in rows) > 1:
+        yield "assumed: N GPUs are N times as fast as one; --efficiency says otherwise"
+    if len({row.piece_size for row in rows}) > 1:
+        yield "assumed: a GPU is as fast a clip with fewer clips at once"
+    for row in rows:
+        if row.fits is False:
+            advice = f"--set gpu_batch_size={row.fitting}" if row.fitting else "not even one clip does"
+            yield f"on {row.num_devices} {row.device}: {row.piece_size} clips at once do not fit; {advice}"
 
 
 def _print_figures(title: str, figures: Iterable[Figure]) -> None:

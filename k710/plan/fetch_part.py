@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from k710.errors import UsageError
 from k710.fetch.encode.codecs import CODECS
 from k710.fetch.estimate import Estimate, estimate, free_bytes, stored_clip_bytes
-from k710.fetch.origins.local import LocalOrigin
+from k710.fetch.origins.local import LocalClips, LocalOrigin
 from k710.fetch.plan import FetchOptions, Plan
 from k710.fetch.scratch import scratch_parent
 from k710.manifest.read import Manifest
@@ -46,7 +46,6 @@ class Footage:
     store: Location
     view: str | None  # None: the view that is trained on
     title: str
-    made_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def plan_fetch(manifest: Manifest, options: PlanOptions, scratch: Path) -> Fetch
     found = estimate(manifest, root, given) if options.origins and len(missing) else None
     to_fetch = len(missing) if found is None else min(len(missing), sum(stage[1] for stage in found.stages))
     span_s = mean_span_s(manifest, missing if len(missing) else planned.wanted)
-    cost, footage = _measured(manifest, given, options, found, to_fetch, scratch)
+    cost, footage = _measured(planned, options, to_fetch, scratch)
     if footage is None and len(missing) < len(planned.wanted):
         footage = Footage(manifest, root, None, f"clips of {root}")
     counts = [
@@ -114,35 +113,24 @@ class _Measured:
 
 
 def _measured(
-    manifest: Manifest,
-    given: FetchOptions,
-    options: PlanOptions,
-    found: Estimate | None,
-    to_fetch: int,
-    scratch: Path,
+    planned: Plan, options: PlanOptions, to_fetch: int, scratch: Path
 ) -> tuple[_Measured | None, Footage | None]:
     """The cost of a clip: of the user's folder where an origin is one and has some, else of generated clips."""
     if not options.measures or not to_fetch:
         return None, None
     process = process_start("k710.fetch.run")
     local = next((origin for origin in options.origins if isinstance(origin, LocalOrigin)), None)
-    if local is not None and found is not None and (clips := _of_folder(found)):
-        of_folder = replace(given, origins=(local,))
-        cost = measure_fetch(
-            manifest, scratch / "own", of_folder, share=clips / found.wanted, measure_s=options.measure_s
-        )
+    manifest, given = planned.manifest, planned.options
+    if local is not None and (clips := len(LocalClips(local, manifest).found(planned.wanted))):
+        of_folder, share = replace(given, origins=(local,)), clips / len(planned.wanted)
+        cost = measure_fetch(manifest, scratch / "own", of_folder, share=share, measure_s=options.measure_s)
         return _Measured(cost, process, True), Footage(
             manifest, scratch / "own", None, f"{counted(cost.num_clips, 'clip')} of {local.folder}"
         )
     made, origin = made_up_clips(scratch / "made", _MADE_CLIPS)
     of_made = FetchOptions(given.profile, (origin,), workers=given.workers)
     cost = measure_fetch(made, scratch / "made-store", of_made, share=1.0, measure_s=options.measure_s)
-    return _Measured(cost, process, False), Footage(made, scratch / "made-store", "k400", _MADE, made_up=True)
-
-
-def _of_folder(found: Estimate) -> int:
-    """How many of the wanted clips the folders have that a fetch would read first."""
-    return next((clips for name, clips, _, _ in found.stages if name.startswith("local:")), 0)
+    return _Measured(cost, process, False), Footage(made, scratch / "made-store", "k400", _MADE)
 
 
 def _disk(

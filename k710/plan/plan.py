@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from k710.manifest.read import Manifest
+from k710.plan.clock import busy_note
 from k710.plan.fetch_part import FetchPart, plan_fetch
 from k710.plan.options import PlanOptions
 from k710.plan.train_part import TrainPart, plan_training
@@ -21,11 +22,13 @@ class Plan:
 
     fetch: FetchPart
     training: TrainPart | None
+    busy: str = ""  # a warning, where other work was on the cores while this was measured
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of the numbers."""
-        return tuple(dict.fromkeys((*self.fetch.notes, *(self.training.notes if self.training else ()))))
+        notes = (*self.fetch.notes, *(self.training.notes if self.training else ()), self.busy)
+        return tuple(note for note in dict.fromkeys(notes) if note)
 
     def as_json(self) -> dict[str, Any]:
         """In plain values; figures by name."""
@@ -50,6 +53,7 @@ def make_plan(
     UsageError for options and recipes that cannot be, and as `fetch` does for what it would read.
     """
     options = options.checked()
+    busy = busy_note() if options.measures else ""
     with tempfile.TemporaryDirectory(prefix="k710-plan-") as scratch:
         on_step("fetching a few clips, to measure what a clip takes" if options.measures else "reading the manifest")
         fetch = plan_fetch(manifest, options, Path(scratch))
@@ -57,4 +61,4 @@ def make_plan(
         if recipe is not None:
             on_step("loading and training a little, to measure what a step takes")
             training = plan_training(manifest, recipe, options, fetch.footage)
-    return Plan(fetch, training)
+    return Plan(fetch, training, busy)

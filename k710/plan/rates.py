@@ -13,7 +13,7 @@ from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset
 from k710.loading.finish import Finish
 from k710.loading.load_clip import ClipOptions
-from k710.plan.clock import Spent, busy_note, process_start
+from k710.plan.clock import Spent, process_start
 from k710.plan.fetch_part import Footage
 from k710.plan.figures import ASSUMED, MEASURED, STATED, Figure, unknown
 from k710.plan.measure_load import LoadCost, added, measure_load
@@ -44,7 +44,6 @@ class Rates:
     load_eval_s: float | None
     start: Spent
     figures: tuple[Figure, ...]
-    notes: tuple[str, ...]
 
 
 def rates_of(
@@ -54,8 +53,7 @@ def rates_of(
     planned for and it is none."""
     cost = recipe.family.cost(config)
     figures: list[Figure] = []
-    notes: list[str] = []
-    loads = _loads(recipe, options, footage, device, work, figures, notes) if options.measures else {}
+    loads = _loads(recipe, options, footage, device, work, figures) if options.measures else {}
     start, step_start = Spent(), Spent()
     train_s = validate_s = eval_s = None
     share = sum(cost.forward.values()) / cost.training
@@ -70,7 +68,7 @@ def rates_of(
         settled = _SETTLED if options.gpus else "leave --no-measure out, and a few steps are taken here"
         figures.append(unknown("a GPU trains" if options.gpus else "a step", "clips/s", settled))
     else:
-        measured = _measured(recipe, config, options, device, figures, notes)
+        measured = _measured(recipe, config, options, device, figures)
         step_start, train_s, validate_s = measured
         if (load := loads.get("train")) is not None:
             train_s = added(train_s, _on_quiet_cpu(load.finish, device))
@@ -95,7 +93,6 @@ def rates_of(
         load_s.get("eval"),
         start,
         tuple(figures),
-        tuple(notes),
     )
 
 
@@ -119,7 +116,6 @@ def _measured(
     options: PlanOptions,
     device: torch.device,
     figures: list[Figure],
-    notes: list[str],
 ) -> tuple[Spent, Spent, Spent]:
     """Start of a step, a sample of training, a forward pass of a view; without loading and augmentation."""
     pieces = cut(recipe.optim.batch_size, gpu_batch_size=recipe.optim.gpu_batch_size, world_size=1)
@@ -130,8 +126,6 @@ def _measured(
     note = f"{_name(device)}, {counted(piece_size, 'clip')} at once"
     if device.type == "cpu":
         note += f", {counted(torch.get_num_threads(), 'thread')}"
-        if busy := busy_note():
-            notes.append(busy)
     if piece_size < pieces.piece_size:
         note += f"; a run takes {pieces.piece_size}"
     sample = _on_quiet_cpu(step.sample, device)
@@ -165,7 +159,6 @@ def _loads(
     device: torch.device,
     work: Work,
     figures: list[Figure],
-    notes: list[str],
 ) -> dict[str, LoadCost]:
     """What loading takes: `train`, `validate` (one view of a clip) and `eval` (all views of a clip, decoded once)."""
     if footage is None:

@@ -25,7 +25,7 @@ class DeviceRow:
     `cores` load fast enough that no device waits. `device_hours` are those of training and validation, all devices
     together; `core_s` is the time of the cores, known of a CPU. `money` is that of training and validation, at the
     user's price. `memory_bytes` is that of one device with `piece_size` clips at once, and `fits` whether it has so
-    much, if that is known.
+    much, if that is known; `fitting` is how many clips at once would fit.
     """
 
     num_devices: int
@@ -40,6 +40,7 @@ class DeviceRow:
     core_s: dict[str, float] | None
     memory_bytes: int
     fits: bool | None
+    fitting: int | None
     money: float | None
     waits_for_data: bool | None
 
@@ -93,6 +94,7 @@ def row_of_gpus(
         core_s=None,
         memory_bytes=memory_bytes,
         fits=None if room is None else memory_bytes + CUDA_BYTES <= room,
+        fitting=None if room is None else max(0, int((room - CUDA_BYTES - memory.model_bytes) // memory.clip_bytes)),
         money=None if price is None or hours is None else price * hours,
         waits_for_data=waits,
     )
@@ -137,6 +139,7 @@ def row_of_cpu(
         core_s=core_s,
         memory_bytes=memory.of(pieces.piece_size),
         fits=None,
+        fitting=None,
         money=money,
         waits_for_data=None,
     )

@@ -65,7 +65,7 @@ def plan_training(manifest: Manifest, recipe: TrainRecipe, options: PlanOptions,
         (*_figures(recipe, config, work), Figure("run folder", run_bytes, "bytes", COMPUTED, "checkpoints at most")),
         rates.figures,
         rows,
-        (*_notes(recipe, work), *rates.notes),
+        tuple(_notes(recipe, work)),
     )
 
 
