@@ -81,6 +81,9 @@ bench: $(READY_DEV)
 	$(BIN)/python benchmarks/archives.py
 	$(BIN)/python benchmarks/model.py
 	$(BIN)/python benchmarks/large.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/near_duplicate_hashes.py
 	$(BIN)/python benchmarks/tables.py
 

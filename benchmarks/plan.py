@@ -5,7 +5,7 @@
 On the demo's experiment (k710/sample/experiment.py): 552 clips are fetched from a folder, the tiny model is trained on
 one thread with one loader process, and evaluated with 4 x 3 views. Each command is a process of its own, start
 included. Two things are compared: the time of the cores, which other work on the machine lengthens little, and the
-clock, which it lengthens as much as it takes. So the clock counts only on an idle machine; the load is recorded.
+clock, which it lengthens as much as it takes. So the clock is judged only on an idle machine; the load is recorded.
 
 Target: off by at most 15 % each. The numbers go to `results/plan.json`; `--table` prints them as Markdown.
 """
@@ -91,8 +91,9 @@ def measured(manifest: Path, clips: Path, out: Path, recipe: list[object]) -> di
     }
 
 
-def compare(told: dict[str, float], found: dict[str, float]) -> dict[str, Any]:
-    """Both numbers of each thing, and by how much the prediction is off, in %."""
+def compare(told: dict[str, float], found: dict[str, float], *, is_busy: bool) -> dict[str, Any]:
+    """Both numbers of each thing, and by how much the prediction is off, in %. `met` is None of the clock of a busy
+    machine, which says nothing."""
     rows = {}
     for name, real in found.items():
         off = told[name] / real - 1
@@ -100,7 +101,7 @@ def compare(told: dict[str, float], found: dict[str, float]) -> dict[str, Any]:
             "predicted": round(told[name], 3),
             "measured": round(real, 3),
             "off_percent": round(100 * off, 1),
-            "met": abs(off) <= TARGET,
+            "met": None if is_busy and name.endswith(", seconds") else abs(off) <= TARGET,
         }
     return rows
 
@@ -109,7 +110,7 @@ def show(result: dict[str, Any]) -> None:
     """The result as Markdown, for docs/plan.md."""
     print("| the experiment | predicted | measured | off | |\n| --- | ---: | ---: | ---: | --- |")
     for name, row in result["rows"].items():
-        met = "met" if row["met"] else "missed"
+        met = {True: "met", False: "missed", None: "not judged: a busy machine"}[row["met"]]
         print(f"| {name} | {row['predicted']:.2f} | {row['measured']:.2f} | {row['off_percent']:+.0f} % | {met} |")
 
 
@@ -136,7 +137,11 @@ def main() -> None:
             manifest, "--from", f"local:{clips}", *recipe, "--device", "cpu", "--workers", 1,
             "--clips", 4, "--crops", 3, "--measure-s", options.measure_s,
         )  # fmt: skip
-        rows = compare(predicted(plan), measured(manifest, clips, folder / "run", recipe))
+        rows = compare(
+            predicted(plan),
+            measured(manifest, clips, folder / "run", recipe),
+            is_busy=max(load, os.getloadavg()[0]) > 1.25 * (os.cpu_count() or 1),
+        )
     result = {
         "what": "k710 plan's prediction against the commands, whole processes; start included",
         "experiment": {
@@ -149,7 +154,7 @@ def main() -> None:
         "load_after": round(os.getloadavg()[0], 2),
         "target_percent": 100 * TARGET,
         "rows": rows,
-        "met": all(row["met"] for row in rows.values()),
+        "met": all(row["met"] is not False for row in rows.values()),
         "plan": plan,
     }
     options.results.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -98,7 +99,8 @@ def clips_of(
         dataset, batch_size=recipe.optim.gpu_batch_size, device=device, num_workers=workers, augment=augment, mix=mix,
         num_repeats=recipe.data.num_repeats, packed=True, epoch=0,
     )  # fmt: skip
-    return Clips(loader, Finish(augment, mix, True, len(dataset.labels), torch.float32), device)
+    num_classes = getattr(config_of_recipe(recipe), "num_classes", len(dataset.labels))  # of the model that is trained
+    return Clips(loader, Finish(augment, mix, True, num_classes, torch.float32), device)
 
 
 def steps_of(
@@ -222,6 +224,7 @@ def main() -> None:
             store = open_manifest(options.manifest), Media(options.store, options.profile)
         for title, name in models.items():
             rows[title] = measure(name, options, device, store)
+            print(f"{title}: done", file=sys.stderr)
     result = {
         "what": "a training step on clips that are there, and on clips of a store; each in one run",
         "machine": about,

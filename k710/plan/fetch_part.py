@@ -13,7 +13,6 @@ from k710.fetch.encode.codecs import CODECS
 from k710.fetch.estimate import Estimate, estimate, free_bytes, stored_clip_bytes
 from k710.fetch.origins.local import LocalClips, LocalOrigin
 from k710.fetch.plan import FetchOptions, Plan
-from k710.fetch.scratch import scratch_parent
 from k710.manifest.read import Manifest
 from k710.plan.clock import Spent, num_cores, process_start
 from k710.plan.figures import (
@@ -35,7 +34,8 @@ from k710.text import counted, seconds
 
 _EXPECTED_S = 10.0  # the length of a clip of which a codec's `expected_bytes` is
 _MADE_CLIPS = 64
-_MADE = "generated clips of 10 s, 340x256, 30 fps; real ones differ: --from local:DIR measures yours"
+_MADE = "generated clips"
+_MADE_NOTE = "generated clips are of 10 s, 340x256, 30 fps; real ones differ: --from local:DIR measures yours"
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,16 @@ def plan_fetch(manifest: Manifest, options: PlanOptions, scratch: Path) -> Fetch
     if found is not None:
         from_where = ", ".join(stage[0] for stage in found.stages) or "no origin has any"
         counts.append(Figure("clips to fetch", to_fetch, "clips", ORIGIN, from_where))
-    figures = [
-        *counts,
-        *_disk(store, options, cost, span_s, to_fetch),
-        Figure("disk free", free_bytes(scratch_parent(root, None)), "bytes", MEASURED),
-        *_time(options, found, cost, span_s, to_fetch),
-    ]
-    return FetchPart(tuple(figures), found.notes if found is not None else (), footage)
+    disk = _disk(store, options, cost, span_s, to_fetch)
+    notes = [] if found is None else [*found.notes]
+    if cost is not None and not cost.is_own:
+        notes.append(_MADE_NOTE)
+    if isinstance(root, Path):
+        free = free_bytes(root)
+        disk.append(Figure("disk free", free, "bytes", MEASURED, str(root)))
+        if (disk[1].value or 0) > free:
+            notes.append(f"{root}: the clips do not fit on its disk; --store plans for another")
+    return FetchPart((*counts, *disk, *_time(options, found, cost, span_s, to_fetch)), tuple(notes), footage)
 
 
 def mean_span_s(manifest: Manifest, clip_ids: pa.Array) -> float | None:
@@ -147,7 +150,7 @@ def _disk(
     else:
         share = (span_s or _EXPECTED_S) / _EXPECTED_S
         expected = CODECS[options.profile.codec].expected_bytes * share
-        note = "the profile's usual size, by the clips' length; --from local:DIR measures yours"
+        note = "the profile's usual size, by the clips' length"
         each = Figure("a stored clip", expected, "bytes", ASSUMED, note)
     assert each.value is not None
     total = to_fetch * (each.value + overhead)
@@ -176,7 +179,7 @@ def _time(
     note = f"of one core; {counted(cost.num_clips, 'clip')} of your folder"
     if not measured.is_own:
         share = (span_s or MADE_S) / MADE_S
-        note = f"of one core; {_MADE}" + (f"; by the length of yours, {seconds(span_s)} s" if span_s else "")
+        note = f"of one core; {_MADE}" + (f", by the length of yours, {seconds(span_s)} s" if span_s else "")
     each_s = cost.clip_core_s * share
     start = Spent(cost.start.wall_s + measured.process.wall_s, cost.start.core_s + measured.process.core_s)
     core_s = start.core_s + to_fetch * each_s

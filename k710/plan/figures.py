@@ -50,8 +50,8 @@ def time_text(time_s: float) -> str:
     return f"{time_s:.3g} s" if time_s < 120 else duration(time_s)
 
 
-def _hours(hours: float) -> str:
-    return f"{hours:,.0f} h" if hours >= 100 else f"{hours:.3g} h"
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 # How a value of each unit is written.
@@ -64,11 +64,11 @@ UNITS: dict[str, Callable[[float], str]] = {
     "bytes": data_size,
     "bytes/s": lambda value: f"{data_size(value)}/s",
     "s": time_text,
-    "core-hours": _hours,
-    "gpu-hours": _hours,
-    "cores": lambda value: f"{value:,.3g}",
-    "clips/s": lambda value: f"{value:,.4g} clips/s",
-    "views/s": lambda value: f"{value:,.4g} views/s",
+    "core-hours": lambda value: f"{_digits(value)} h",
+    "gpu-hours": lambda value: f"{_digits(value)} h",
+    "cores": lambda value: _digits(value),
+    "clips/s": lambda value: f"{_digits(value)} clips/s",
+    "views/s": lambda value: f"{_digits(value)} views/s",
     "money": lambda value: f"{value:,.2f}",
     "money a month": lambda value: f"{value:,.2f} a month",
 }

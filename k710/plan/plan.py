@@ -59,6 +59,6 @@ def make_plan(
         fetch = plan_fetch(manifest, options, Path(scratch))
         training = None
         if recipe is not None:
-            on_step("loading and training a little, to measure what a step takes")
+            on_step("loading and training a little, to measure it" if options.measures else "counting a step's work")
             training = plan_training(manifest, recipe, options, fetch.footage)
     return Plan(fetch, training, busy)

@@ -101,7 +101,7 @@ def _forward(from_training_s: float, options: PlanOptions, figures: list[Figure]
     if options.eval_rate is not None:
         figures.append(Figure("a GPU evaluates", options.eval_rate, "views/s", STATED))
         return _exactly(1 / options.eval_rate)
-    note = "by its share of the multiply-adds, at the rate of training; float32 may be slower: --eval-rate states it"
+    note = "by its multiply-adds, at the rate of training; float32 may be slower: --eval-rate"
     figures.append(Figure("a GPU evaluates", 1 / from_training_s, "views/s", ASSUMED, note))
     return _exactly(from_training_s)
 
