@@ -6,8 +6,9 @@
 
 Each model takes its steps twice in one run: on clips of noise that are there already (the model and the optimiser
 alone), and on clips of a store as `k710 train` takes them, from loader processes, augmented by the recipe. Of the
-second, the wait for the loader and the augmentation are timed by themselves. With `--compile` both are also taken
-compiled. Without `--manifest`, two generated clips of ten seconds (340x256, 30 fps) are stored under many names.
+second, the wait for the loader and the augmentation are timed by themselves. A step is timed by the clock, and in
+seconds of this process's cores, which other work on the machine does not lengthen much. With `--compile` both are also
+taken compiled. Without `--manifest`, two generated clips of ten seconds (340x256, 30 fps) are stored under many names.
 
 On a CPU a step has one clip, or as many as the recipe makes of one; on a GPU as many as the recipe takes at once. The
 tiny models beside them are quick enough to wait for their clips. Aims on one H100 with B/16, 8 x 224, batch 32, bf16:
@@ -72,15 +73,15 @@ class Clips:
     loader: ClipLoader
     finish: Finish
     device: torch.device
-    finish_s: list[float] = field(default_factory=list)
+    finish_s: list[tuple[float, float]] = field(default_factory=list)  # by the clock, and of this process's cores
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
             for packed in self.loader:
-                begin_s = time.perf_counter()
+                begin_s, begin_core_s = time.perf_counter(), time.process_time()
                 batch = self.finish.apply(packed)
                 synchronize(self.device)
-                self.finish_s.append(time.perf_counter() - begin_s)
+                self.finish_s.append((time.perf_counter() - begin_s, time.process_time() - begin_core_s))
                 yield batch
 
 
@@ -106,27 +107,39 @@ def clips_of(
 def steps_of(
     stepper: Stepper, batches: Iterator[Batch], steps: int, warmup: int, clips: Clips | None
 ) -> dict[str, Any]:
-    """Seconds of a step (median, lowest, highest), and what of all of them went into waiting and augmentation."""
+    """A step by the clock and in seconds of this process's cores (median, lowest, highest). With clips, the share of
+    the clock that the loader was waited for, and the augmentation's share of the cores (on a GPU, of the clock)."""
     taken: list[float] = []
-    waited = finished = 0.0
+    cores: list[float] = []
+    waited = finished = finished_core = 0.0
     for step in range(1, warmup + steps + 1):
         if clips is not None:
             clips.finish_s.clear()
-        begin_s = time.perf_counter()
+        begin_s, begin_core_s = time.perf_counter(), time.process_time()
         result = stepper(step, batches)
         synchronize(stepper.process.device)
         if step > warmup:
             taken.append(time.perf_counter() - begin_s)
-            augmenting = sum(clips.finish_s) if clips is not None else 0.0
-            finished += augmenting
-            waited += result.waited_s - augmenting if clips is not None else 0.0
+            cores.append(time.process_time() - begin_core_s)
+            if clips is not None:
+                augmenting_s, augmenting_core_s = map(sum, zip(*clips.finish_s, strict=True))
+                finished += augmenting_s
+                finished_core += augmenting_core_s
+                waited += result.waited_s - augmenting_s
     found: dict[str, Any] = {
-        "step_s": {"median": statistics.median(taken), "min": min(taken), "max": max(taken)},
+        "step_s": spread(taken),
+        "core_s": spread(cores),
         "clips_per_s": stepper.pieces.batch_size / statistics.median(taken),
     }
     if clips is not None:
-        found |= {"waiting": waited / sum(taken), "augmenting": finished / sum(taken)}
+        on_gpu = stepper.process.device.type == "cuda"
+        share = finished / sum(taken) if on_gpu else finished_core / sum(cores)
+        found |= {"waiting": waited / sum(taken), "augmenting": share}
     return found
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def measure(
@@ -152,7 +165,9 @@ def measure(
         alone = steps_of(stepper, made_up(recipe, device), steps, warmup, None)
         real = steps_of(stepper, iter(clips), steps, warmup, clips)
         row[way] = {"alone": alone, "with clips": real}
-        row[way]["alone over with clips"] = alone["step_s"]["median"] / real["step_s"]["median"]
+        row[way]["alone over with clips"] = {
+            clock: alone[clock]["median"] / real[clock]["median"] for clock in ("step_s", "core_s")
+        }
         if device.type == "cuda":
             told = estimate_memory(recipe.family, config, precision=recipe.optim.precision)
             row[way]["memory"] = {"peak_bytes": torch.cuda.max_memory_allocated(), "estimated_bytes": told.of(size)}
@@ -168,18 +183,18 @@ def made_store(folder: Path, profile: str) -> tuple[Manifest, Media]:
 
 def show(result: dict[str, Any]) -> None:
     """The result as Markdown, for docs/performance.md."""
-    print("| model, clips of a step | a step alone, s | with its clips, s | alone / with clips | waits | augments |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    print(
+        "| model, clips of a step | alone, s | with clips, s | alone, core-s | with clips, core-s | waits | augments |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for title, row in result["models"].items():
         for way in ("eager", "compiled"):
             if way not in row:
                 continue
             alone, real = row[way]["alone"], row[way]["with clips"]
             name = f"{title}, {row['batch']}" + (", compiled" if way == "compiled" else "")
-            print(
-                f"| {name} | {_spread(alone['step_s'])} | {_spread(real['step_s'])} | "
-                f"{row[way]['alone over with clips']:.2f} | {real['waiting']:.1%} | {real['augmenting']:.1%} |"
-            )
+            columns = (_spread(side[clock]) for clock in ("step_s", "core_s") for side in (alone, real))
+            print(f"| {name} | {' | '.join(columns)} | {real['waiting']:.1%} | {real['augmenting']:.1%} |")
 
 
 def _spread(step_s: dict[str, float]) -> str:
