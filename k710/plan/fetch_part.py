@@ -84,7 +84,10 @@ def plan_fetch(manifest: Manifest, options: PlanOptions, scratch: Path) -> Fetch
         Figure("clips missing", len(missing), "clips", STORE, str(root)),
     ]
     if found is not None:
-        from_where = ", ".join(stage[0] for stage in found.stages) or "no origin has any"
+        named = {stage[0].partition(":")[0] for stage in found.stages}
+        folders = [f"local:{each.folder}" for each in options.origins if isinstance(each, LocalOrigin)]
+        others = sorted(named - {"local"})
+        from_where = ", ".join([*folders, *others]) if named else "no origin has any"
         counts.append(Figure("clips to fetch", to_fetch, "clips", ORIGIN, from_where))
     disk = _disk(store, options, cost, span_s, to_fetch)
     notes = [] if found is None else [*found.notes]

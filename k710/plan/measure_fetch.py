@@ -66,7 +66,7 @@ def measure_fetch(
         if num_more > num_some:
             each, num_clips = _slope(num_few, few.core_s, num_more, longer.core_s), num_clips + num_more
     start = Spent(max(0.0, few.wall_s - num_few * each / options.workers), max(0.0, few.core_s - num_few * each))
-    return FetchCost(each, start, num_clips, *_sizes(Store(root, options.profile.folder)))
+    return FetchCost(each, start.on_idle_machine(), num_clips, *_sizes(Store(root, options.profile.folder)))
 
 
 def _slope(num_few: int, few_s: float, num_some: int, some_s: float) -> float:
