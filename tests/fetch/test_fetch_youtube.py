@@ -537,7 +537,7 @@ def test_what_a_later_origin_brings_is_no_video_without_an_answer(fetch, youtube
 @pytest.mark.slow
 def test_whole_videos_need_room_too(fetch, youtube, tmp_path, monkeypatch):
     """One that comes and one in each of two units that is cut, but no more than there are."""
-    monkeypatch.setattr(estimate, "_free_bytes", lambda folder: 2_900_000_000)
+    monkeypatch.setattr(estimate, "free_bytes", lambda folder: 2_900_000_000)
     wanted = [f"video-{n:05}" for n in range(4)]
     assert "scratch: at most 3.0 GB; free: 2.9 GB." in fetch(some(*wanted), "--dry-run").stdout
     told = fetch(some(), code=1).stderr

@@ -639,7 +639,7 @@ def test_a_unit_is_committed_though_others_take_all_room(disk, monkeypatch):
 def test_a_run_that_would_need_more_than_there_is_does_not_begin(k710, world, tmp_path, monkeypatch):
     manifest = world.copy(tmp_path)
     arguments = ("fetch", manifest, "--from", f"local:{world.origin}", "--workers", 2)
-    monkeypatch.setattr(estimate, "_free_bytes", lambda folder: 100_000_000)
+    monkeypatch.setattr(estimate, "free_bytes", lambda folder: 100_000_000)
     result = k710(*arguments)
     assert result.exit_code == 1
     assert result.stderr == (
@@ -647,7 +647,7 @@ def test_a_run_that_would_need_more_than_there_is_does_not_begin(k710, world, tm
         "take --limit, fewer --splits, or another --store\n"
     )
     assert not (manifest / "store").exists(), "nothing is made either"
-    monkeypatch.setattr(estimate, "_free_bytes", lambda folder: 130_000_000)
+    monkeypatch.setattr(estimate, "free_bytes", lambda folder: 130_000_000)
     assert k710(*arguments, "--limit", 2).exit_code == 0
     said = k710(*arguments, "--dry-run").stdout
     assert "60 clips wanted, 2 of them in " in said

@@ -243,7 +243,7 @@ def test_a_store_on_a_disk_has_its_scratch_inside(k710, local, tmp_path):
 
 def test_room_is_asked_of_the_scratch(s3, k710, local, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(estimate, "_free_bytes", lambda folder: asked.append(folder) or 1000)
+    monkeypatch.setattr(estimate, "free_bytes", lambda folder: asked.append(folder) or 1000)
     command = ("fetch", local, "--from", origin(local), "--store", f"{s3.url}/store", "--scratch", tmp_path)
     result = k710(*command)
     assert result.exit_code == 1
