@@ -35,7 +35,8 @@ def run(*words: object) -> dict[str, float]:
         [*PROGRAM, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
     )
     assert process.stdout is not None
-    output = process.stdout.read()
+    with process.stdout:
+        output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     wall_s, process.returncode = time.perf_counter() - begin_s, os.waitstatus_to_exitcode(status)
     if process.returncode:
