@@ -105,12 +105,16 @@ def compare(told: dict[str, float], found: dict[str, float], *, is_busy: bool) -
     return rows
 
 
-def show(result: dict[str, Any]) -> None:
+def table(result: dict[str, Any]) -> str:
     """The result as Markdown, for docs/plan.md."""
-    print("| the experiment | predicted | measured | off | |\n| --- | ---: | ---: | ---: | --- |")
+    lines = ["| the experiment | predicted | measured | off | |", "| --- | ---: | ---: | ---: | --- |"]
     for name, row in result["rows"].items():
         met = {True: "met", False: "missed", None: "not judged: a busy machine"}[row["met"]]
-        print(f"| {name} | {row['predicted']:.2f} | {row['measured']:.2f} | {row['off_percent']:+.0f} % | {met} |")
+        lines.append(
+            f"| {name} | {row['predicted']:.2f} | {row['measured']:.2f} | {row['off_percent']:+.0f} % | {met} |"
+        )
+    load, cores = max(result["load_before"], result["load_after"]), result["machine"]["cores"]
+    return "\n".join([*lines, "", f"Load average {load:.1f} on {cores} cores."])
 
 
 def main() -> None:
@@ -122,7 +126,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     options = parser.parse_args()
     if options.table:
-        show(json.loads(options.results.read_text(encoding="utf-8")))
+        print(table(json.loads(options.results.read_text(encoding="utf-8"))))
         return
     from build import machine  # here: a package of that name may be installed, which tests would find
 
@@ -160,7 +164,7 @@ def main() -> None:
     }
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    show(result)
+    print(table(result))
 
 
 if __name__ == "__main__":

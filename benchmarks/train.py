@@ -45,6 +45,7 @@ from k710.plan.clock import num_cores
 from k710.plan.measure_fetch import made_up_clips
 from k710.plan.measure_load import synchronize
 from k710.plan.measure_step import made_up, stepper_of, timed
+from k710.storage.storage import replacing
 from k710.train.memory import estimate_memory
 from k710.train.read_recipe import read_train_recipe
 from k710.train.recipe import TrainRecipe, augment_of, mix_of
@@ -181,20 +182,22 @@ def made_store(folder: Path, profile: str) -> tuple[Manifest, Media]:
     return manifest, Media(folder / "store", profile)
 
 
-def show(result: dict[str, Any]) -> None:
+def table(result: dict[str, Any]) -> str:
     """The result as Markdown, for docs/performance.md."""
-    print(
-        "| model, clips of a step | alone, s | with clips, s | alone, core-s | with clips, core-s | waits | augments |"
-    )
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    columns = "alone, s | with clips, s | alone, core-s | with clips, core-s | waits | augments"
+    lines = [f"| model, clips of a step | {columns} |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for title, row in result["models"].items():
         for way in ("eager", "compiled"):
             if way not in row:
                 continue
             alone, real = row[way]["alone"], row[way]["with clips"]
             name = f"{title}, {row['batch']}" + (", compiled" if way == "compiled" else "")
-            columns = (_spread(side[clock]) for clock in ("step_s", "core_s") for side in (alone, real))
-            print(f"| {name} | {' | '.join(columns)} | {real['waiting']:.1%} | {real['augmenting']:.1%} |")
+            times = (_spread(side[clock]) for clock in ("step_s", "core_s") for side in (alone, real))
+            lines.append(f"| {name} | {' | '.join(times)} | {real['waiting']:.1%} | {real['augmenting']:.1%} |")
+    about = result["machine"]
+    where = f"{result['device']}, {result['threads']} threads, {result['loader_processes']} loader process(es)"
+    load = f"load average {about['load_before'][0]} on {about['cores']} cores"
+    return "\n".join([*lines, "", f"{where}, profile {result['profile']}; {load} at the start."])
 
 
 def _spread(step_s: dict[str, float]) -> str:
@@ -227,32 +230,32 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     if options.table:
-        show(json.loads(options.results.read_text(encoding="utf-8")))
+        print(table(json.loads(options.results.read_text(encoding="utf-8"))))
         return
     device = torch.device(options.device)
     models = MODELS if options.recipe is None else {name: name for name in options.recipe}
-    about, rows = machine(device), {}
+    result: dict[str, Any] = {
+        "what": "a training step on clips that are there, and on clips of a store; each in one run",
+        "machine": machine(device),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "loader_processes": options.workers,
+        "profile": options.profile,
+        "footage": "generated, 10 s, 340x256, 30 fps" if options.manifest is None else str(options.manifest),
+        "models": {},
+    }
     with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as scratch:
         if options.manifest is None:
             store = made_store(Path(scratch), options.profile)
         else:
             store = open_manifest(options.manifest), Media(options.store, options.profile)
         for title, name in models.items():
-            rows[title] = measure(name, options, device, store)
+            result["models"][title] = measure(name, options, device, store)
             print(f"{title}: done", file=sys.stderr)
-    result = {
-        "what": "a training step on clips that are there, and on clips of a store; each in one run",
-        "machine": about,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "loader_processes": options.workers,
-        "profile": options.profile,
-        "footage": "generated, 10 s, 340x256, 30 fps" if options.manifest is None else str(options.manifest),
-        "models": rows,
-    }
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    show(result)
+            options.results.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(options.results) as file:  # what is done is there even if the next one is stopped
+                file.write((json.dumps(result, indent=1) + "\n").encode())
+    print(table(result))
 
 
 if __name__ == "__main__":
