@@ -46,6 +46,7 @@ from k710.plan.measure_fetch import made_up_clips
 from k710.plan.measure_load import synchronize
 from k710.plan.measure_step import made_up, stepper_of, timed
 from k710.storage.storage import replacing
+from k710.text import counted
 from k710.train.memory import estimate_memory
 from k710.train.read_recipe import read_train_recipe
 from k710.train.recipe import TrainRecipe, augment_of, mix_of
@@ -194,8 +195,8 @@ def table(result: dict[str, Any]) -> str:
             name = f"{title}, {row['batch']}" + (", compiled" if way == "compiled" else "")
             times = (_spread(side[clock]) for clock in ("step_s", "core_s") for side in (alone, real))
             lines.append(f"| {name} | {' | '.join(times)} | {real['waiting']:.1%} | {real['augmenting']:.1%} |")
-    about = result["machine"]
-    where = f"{result['device']}, {result['threads']} threads, {result['loader_processes']} loader process(es)"
+    about, processes = result["machine"], counted(result["loader_processes"], "loader process", "loader processes")
+    where = f"{result['device']}, {result['threads']} threads, {processes}"
     load = f"load average {about['load_before'][0]} on {about['cores']} cores"
     return "\n".join([*lines, "", f"{where}, profile {result['profile']}; {load} at the start."])
 
