@@ -83,7 +83,6 @@ bench: $(READY_DEV)
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/plan.py
-	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/near_duplicate_hashes.py
 	$(BIN)/python benchmarks/tables.py
 
