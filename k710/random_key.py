@@ -8,6 +8,7 @@ distributions that k710 needs are defined here.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from dataclasses import dataclass
@@ -57,12 +58,15 @@ class RandomKey:
 
     def draws(self, stream: str) -> Draws:
         """The numbers of this sample for one use; `stream` is one of STREAMS."""
-        clip = self.clip
-        if isinstance(clip, str):
-            clip = int.from_bytes(hashlib.blake2b(clip.encode(), digest_size=8).digest(), "little")
+        clip = _number_of(self.clip) if isinstance(self.clip, str) else self.clip
         key = np.array([self.seed, STREAMS[stream]], np.uint64)
         counter = np.array([0, self.repeat, self.epoch, clip], np.uint64)
         return Draws(np.random.Philox(key=key, counter=counter))
+
+
+@functools.lru_cache(maxsize=64)  # a clip's streams are asked for one after another
+def _number_of(clip_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(clip_id.encode(), digest_size=8).digest(), "little")
 
 
 class Draws:
@@ -81,7 +85,8 @@ class Draws:
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         """A number in [low, high)."""
-        return low + (high - low) * float(self.uniforms(1)[0])
+        # As `uniforms`, without an array of one number.
+        return low + (high - low) * ((int(self._bits.random_raw()) >> 11) * 2.0**-53)
 
     def integer(self, low: int, high: int) -> int:
         """A whole number from low to high, both included."""

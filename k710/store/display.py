@@ -116,7 +116,8 @@ class ScreenPixels:
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
-        """The picture as it is shown, uint8 (height_px, width_px, 3). Raises ValueError for a size above MAX_PIXELS."""
+        """The picture as it is shown, uint8 (height_px, width_px, 3), a view of its own memory. Raises ValueError for a
+        size above MAX_PIXELS."""
         display = display_of(picture, self._pixel_aspect)
         width_px, height_px = display.unturned_size(*self._decoded)
         short_px = min(width_px, height_px)
@@ -130,8 +131,7 @@ class ScreenPixels:
         picture = display.turned_freely(picture)
         if (width_px, height_px) != self._decoded:
             picture = self._stretched(picture, width_px, height_px)
-        rgb: Any = self._reformatter.reformat(picture, width_px, height_px, format="rgb24").to_ndarray()
-        return display.upright(rgb)
+        return display.upright(_pixels(self._reformatter.reformat(picture, width_px, height_px, format="rgb24")))
 
     def _stretched(self, picture: av.VideoFrame, width_px: int, height_px: int) -> av.VideoFrame:
         """Scaled as by ffmpeg, before the colours are converted: both in one step would blur the colours."""
@@ -140,3 +140,12 @@ class ScreenPixels:
         return self._reformatter.reformat(
             picture, width_px, height_px, format=kept, interpolation=Interpolation.BICUBIC
         )
+
+
+def _pixels(rgb: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """The pixels of an rgb24 picture (height_px, width_px, 3): a view, which keeps the picture's memory."""
+    plane = rgb.planes[0]
+    if plane.line_size < 3 * rgb.width:  # negative: stored from the bottom up
+        return np.asarray(rgb.to_ndarray(), np.uint8)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(rgb.height, plane.line_size)
+    return rows[:, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3)

@@ -6,6 +6,7 @@ normal distribution around 7 of 10. All frames of a clip get the same operations
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class RandAugment:
             raise UsageError(f"{self}: allowed are a magnitude of 0 to 10, num_ops and magnitude_std of at least 0")
 
     @classmethod
+    @functools.cache
     def parse(cls, spec: str) -> RandAugment:
         """Read the form that the papers print. `inc1` is required: the released code has no other set in use.
 

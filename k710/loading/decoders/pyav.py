@@ -1,8 +1,9 @@
 """Frames of a video by PyAV, packet by packet: only frames that a wanted frame needs are decoded.
 
-All packets are read first, which is cheap, so it is known which frame each of them holds. For a wanted frame, decoding
-starts at the last key frame before it, or continues from the last wanted frame where that is nearer. H.264 frames to
-which no other frame refers are skipped unless they are wanted. The result is the same as decoding everything.
+First it is known which frame each packet holds: from the file's own list of packets where that is enough, else from all
+packets, which are read then. For a wanted frame, decoding starts at the last key frame before it, or continues from the
+last wanted frame where that is nearer. H.264 frames to which no other frame refers are skipped unless they are wanted.
+The result is the same as decoding everything.
 
 Files whose packets do not say which frame they hold (picture_times.py) are decoded from beginning to end.
 """
@@ -10,6 +11,7 @@ Files whose packets do not say which frame they hold (picture_times.py) are deco
 from __future__ import annotations
 
 import io
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -20,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from k710.errors import LoadError
+from k710.loading.decoders.listed_packets import Packets, listed_packets
 from k710.loading.decoders.picture_times import num_pictures_held, times_can_be_trusted
 from k710.loading.decoders.pixels import Choose, Decoder, Pixels
 from k710.random_key import Ints
@@ -67,11 +70,13 @@ class _Clip:
     def __init__(self, media: bytes, container: Container, file: Any, stream: Any) -> None:
         self._media, self._container = media, container
         self._decoder = stream.codec_context
-        self._packets = list(packets_of(file, stream))
+        listed = listed_packets(media, container, stream)
+        self._packets = listed or Packets.of_file(list(packets_of(file, stream)))
         # Without trust in times, frames are only known once they are decoded.
-        self._timed = times_can_be_trusted(self._packets, self._decoder, demuxer=container.demuxer)
-        times = [packet.pts for packet in self._packets if not packet.is_discard] if self._timed else []
-        self._times: Ints = np.sort(np.array(times, np.int64))
+        self._timed = listed is not None or times_can_be_trusted(
+            self._packets.read, self._decoder, demuxer=container.demuxer
+        )
+        self._times: Ints = np.sort(np.array(self._packets.shown, np.int64)) if self._timed else np.array([], np.int64)
         # The decoder's own size changes with the picture's.
         self._pixels = ScreenPixels(self._decoder.width, self._decoder.height, stream.sample_aspect_ratio)
         self._num_pictures = self._num_lost = 0
@@ -90,8 +95,8 @@ class _Clip:
         """The pictures at the times `wanted` (increasing), without those that do not decode. No pictures at all where
         the file's key frames or times turn out to be wrong."""
         packets, decoder = self._packets, self._decoder
-        keys = [number for number, packet in enumerate(packets) if packet.is_keyframe]
-        number_of = {packet.pts: number for number, packet in enumerate(packets) if not packet.is_discard}
+        times, keys = packets.times, packets.keys
+        number_of = {time: number for number, time in enumerate(times) if not packets.is_hidden[number]}
         found: dict[int, npt.NDArray[np.uint8]] = {}
         among = set(wanted)
         starts: set[int] = set()  # the times of the key frames at which decoding starts
@@ -109,20 +114,21 @@ class _Clip:
                 if picture.pts in among and picture.pts not in found and not picture.is_corrupt:
                     found[picture.pts] = self._pixels(picture)
 
-        position = 0
+        position, skips, skipped = 0, decoder.name == "h264", ""
         for time in wanted:
             last = number_of[time]
             # A frame that comes after a key frame in the file but is shown before it needs frames before the key frame.
-            start = max((key for key in keys if key <= last and packets[key].pts <= time), default=0)
+            before = reversed(keys[: bisect_right(keys, last)])
+            start = next((key for key in before if times[key] <= time), 0)
             if start > position:
                 take(decoded(decoder, None) or ())
                 decoder.flush_buffers()
                 position, shown_last = start, None
-                starts.add(packets[start].pts)
-            for packet in packets[position : last + 1]:
-                if decoder.name == "h264":
-                    decoder.skip_frame = "DEFAULT" if packet.pts in among else "NONREF"
-                take(decoded(decoder, packet) or ())
+                starts.add(times[start])
+            for number in range(position, last + 1):
+                if skips and skipped != (now := "DEFAULT" if times[number] in among else "NONREF"):
+                    decoder.skip_frame = skipped = now
+                take(decoded(decoder, packets.read[number]) or ())
             position = max(position, last + 1)
         take(decoded(decoder, None) or ())
         return found if plain else {}
@@ -134,7 +140,7 @@ class _Clip:
         if self._timed and np.any(np.diff(stamps) < 0):
             self._timed = False
             stamps = np.array([stamp for stamp, _ in self._all()], np.int64)
-        num_held = num_pictures_held(self._packets, self._decoder.name)
+        num_held = num_pictures_held(self._packets.read, self._decoder.name)
         num_lost = max(num_held - len(stamps), 0 if self._timed else self._num_lost)
         allowed = MAX_LOST_SHARE * num_held + (0 if self._timed else _HELD_BACK)
         if not len(stamps) or num_lost > allowed:
