@@ -14,8 +14,10 @@ from PIL import Image
 from k710.errors import RecipeError, StoreError
 from k710.fetch.encode.profiles import ENCODING_VERSION, Profile, read_profile
 from k710.fetch.run import check_profile
+from k710.loading.sampling import FrameSampling, nearest_stored, storage_error
 from k710.manifest.read import open_manifest
 from k710.manifest.views import split_of, view
+from k710.random_key import RandomKey
 from k710.sample.footage import clips_of, write_video
 from k710.sample.motions import Look
 from k710.sample.numbered import numbered_frames, read_number
@@ -50,6 +52,17 @@ def test_the_first_and_the_last_frame_are_stored_and_the_gaps_are_even():
         assert indices[-1] == num_frames - 1
         gaps = np.diff(indices)
         assert len(gaps) == 0 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
+
+
+def test_of_128_stored_frames_a_window_of_16_frames_4_apart_shows_16():
+    assert read_profile("frames-128").stored_frames == 128
+    stored = stored_indices(300, 128)
+    assert storage_error(stored, 300) == 1
+    for method in ("window", "dense"):
+        for number in range(50):
+            wanted = FrameSampling(16, method, 4).train(300, RandomKey(0, 0, number).draws("frames"))
+            assert len(set(nearest_stored(wanted, stored).tolist())) == 16
+            assert len(set(nearest_stored(wanted, stored_indices(300, 64)).tolist())) < 16
 
 
 @pytest.mark.slow

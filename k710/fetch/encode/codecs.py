@@ -71,6 +71,7 @@ def _h264_options(source: SourceFile, profile: Profile) -> dict[str, object]:
         "crf": profile.crf,
         "g": profile.gop_frames,
         "bf": profile.b_frames,
+        "i_qfactor": round(1 / profile.ip_ratio, 6),  # FFmpeg gives x264 its inverse
         "movflags": "+faststart",
         "f": "mp4",
     }
@@ -100,7 +101,7 @@ def _input_colours(colours: Colours) -> str:
 def _store_frames(encoded: Path, stored: Path, profile: Profile) -> FramePlaces:
     from k710.fetch.encode.frames import store_frames
 
-    return store_frames(encoded, stored, profile.stored_frames)
+    return store_frames(encoded, stored, profile.stored_frames, restart_markers=profile.restart_markers)
 
 
 # `expected_bytes`: ten seconds of the public archives, as docs/fetch.md measures them.

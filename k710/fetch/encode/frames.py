@@ -12,13 +12,15 @@ import av.error
 import numpy as np
 
 from k710.fetch.encode.measured import FramePlaces, Measured
+from k710.fetch.encode.restart_markers import RestartMarkers
 from k710.fetch.encode.source_file import OPEN_OPTIONS, container_of, open_video, video_stream
 from k710.store.failures import ClipError
 from k710.store.stored_frames import JPEG_BEGIN, stored_indices
 
 
-def store_frames(path: Path, stored: Path, num_stored: int) -> FramePlaces:
-    """Write some frames of a file in which every packet is a JPEG, one behind the other, to the file `stored`.
+def store_frames(path: Path, stored: Path, num_stored: int, *, restart_markers: bool = False) -> FramePlaces:
+    """Write some frames of a file in which every packet is a JPEG, one behind the other, to the file `stored`; with
+    `restart_markers`, as RestartMarkers writes them.
 
     Raises ClipError ("undecodable") where a packet is none.
     """
@@ -28,6 +30,9 @@ def store_frames(path: Path, stored: Path, num_stored: int) -> FramePlaces:
     chosen = [jpegs[index] for index in indices]
     if not all(jpeg.startswith(JPEG_BEGIN) for jpeg in chosen):
         raise ClipError("undecodable", "a frame was not made a JPEG")
+    if restart_markers:
+        again = RestartMarkers()
+        chosen = [again(jpeg) for jpeg in chosen]
     ends = np.cumsum([len(jpeg) for jpeg in chosen]).tolist()
     stored.write_bytes(b"".join(chosen))
     return FramePlaces((0, *ends[:-1]), indices)

@@ -35,8 +35,10 @@ class Profile:
     gop_frames: int = 16
     b_frames: int = 0
     tune: str = "fastdecode"
+    ip_ratio: float = 1.4  # x264's: how much finer key frames are quantised than the others
     stored_frames: int = 64  # codec frames: spread evenly over the clip; all of them where it has fewer
     jpeg_qscale: int = 3  # codec frames: FFmpeg's scale of JPEG, 2 (best) to 31
+    restart_markers: bool = False  # codec frames: between blocks, so that a part of a frame can be decoded
     audio: bool = False
     name: str = ""
 
@@ -62,6 +64,8 @@ class Profile:
         for key, (low, high) in ranges.items():
             if not low <= (value := getattr(self, key)) <= high:
                 raise RecipeError(f"{where}: {key} must lie between {low} and {high}, not {value}")
+        if not 0.5 <= self.ip_ratio <= 3:
+            raise RecipeError(f"{where}: ip_ratio must lie between 0.5 and 3, not {self.ip_ratio}")
         if self.short_side_px and not 16 <= self.short_side_px <= 4320:
             raise RecipeError(f"{where}: short_side_px must be 0 or between 16 and 4320, not {self.short_side_px}")
         if self.audio and not CODECS[self.codec].keeps_audio:
