@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -82,20 +84,35 @@ class Batch:
         return self.pixels if self.seen is None else self.seen
 
 
-def pack_clips(loaded: Sequence[LoadedClip]) -> PackedBatch:
-    """The clips of a batch in one block."""
-    block = torch.empty(sum(clip.pixels.numel() for clip in loaded), dtype=torch.uint8)
-    start = 0
+def pack_clips(loaded: Iterable[LoadedClip], num_clips: int) -> tuple[PackedBatch, list[LoadedClip]]:
+    """The clips of a batch, about `num_clips`, in one block; and the clips themselves, their pixels in the block.
+
+    A clip is copied when it comes, so its memory can be used for the next one: what a program gets anew, the system
+    first fills with zeros, page by page, which for a batch takes as long as decoding it.
+    """
+    block, packed = np.empty(0, np.uint8), []
+    stop = 0
     for clip in loaded:
-        stop = start + clip.pixels.numel()
-        block[start:stop].view(clip.pixels.shape).copy_(clip.pixels)
-        start = stop
-    return PackedBatch(
-        block=block,
-        shapes=[tuple(clip.pixels.shape) for clip in loaded],
-        class_ids=torch.tensor([clip.class_id for clip in loaded], dtype=torch.int64),
-        weights=torch.tensor([clip.weight for clip in loaded], dtype=torch.float32),
-        clip_ids=[clip.clip_id for clip in loaded],
-        samples=[clip.sample for clip in loaded],
-        errors={clip.clip_id: clip.error for clip in loaded if clip.error is not None},
+        start, stop = stop, stop + clip.pixels.numel()
+        if stop > len(block):
+            block = _larger(block, start, max(stop, 2 * len(block), num_clips * clip.pixels.numel()))
+        # Of NumPy's large arrays the system makes huge pages; of torch's it does not.
+        pixels = torch.from_numpy(block[start:stop]).view(clip.pixels.shape)
+        packed.append(clip._replace(pixels=pixels.copy_(clip.pixels)))
+    batch = PackedBatch(
+        block=torch.from_numpy(block[:stop]),
+        shapes=[tuple(clip.pixels.shape) for clip in packed],
+        class_ids=torch.tensor([clip.class_id for clip in packed], dtype=torch.int64),
+        weights=torch.tensor([clip.weight for clip in packed], dtype=torch.float32),
+        clip_ids=[clip.clip_id for clip in packed],
+        samples=[clip.sample for clip in packed],
+        errors={clip.clip_id: clip.error for clip in packed if clip.error is not None},
     )
+    return batch, packed
+
+
+def _larger(block: npt.NDArray[np.uint8], used: int, size: int) -> npt.NDArray[np.uint8]:
+    """A block of `size` bytes that begins with the `used` ones of `block`."""
+    larger = np.empty(size, np.uint8)
+    larger[:used] = block[:used]
+    return larger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from k710.errors import UsageError
 from k710.lists.labels import class_names
+from k710.loading.augment.augment import Augment
 from k710.loading.clip_index import NO_CLASS, ClipIndex
 from k710.loading.epochs import warn_of_numbers
 from k710.loading.find_clips import clips_of_folder, clips_of_store
@@ -201,14 +202,19 @@ class ClipDataset(Dataset[LoadedClip]):
                 warn_of_numbers()
         return self.load([item if isinstance(item, Sample) else Sample(int(item))])[0]
 
-    def load(self, samples: Sequence[Sample]) -> list[LoadedClip]:
-        """Several samples, in their order. Neighbours of one clip are read and decoded once."""
-        loaded: list[LoadedClip] = []
-        for clip, group in itertools.groupby(samples, key=lambda sample: sample.clip):
-            loaded += self.load_clip(clip, list(group))
-        return loaded
+    def load(self, samples: Sequence[Sample], augment: Augment | None = None) -> list[LoadedClip]:
+        """Several samples, in their order. Neighbours of one clip are read and decoded once; `augment` is
+        ClipReader.load's."""
+        return list(self.load_each(samples, augment))
 
-    def load_clip(self, clip: int, samples: Sequence[Sample], prefix: str = "") -> list[LoadedClip]:
+    def load_each(self, samples: Sequence[Sample], augment: Augment | None = None) -> Iterator[LoadedClip]:
+        """As `load`, one after another."""
+        for clip, group in itertools.groupby(samples, key=lambda sample: sample.clip):
+            yield from self.load_clip(clip, list(group), augment=augment)
+
+    def load_clip(
+        self, clip: int, samples: Sequence[Sample], prefix: str = "", augment: Augment | None = None
+    ) -> list[LoadedClip]:
         """Samples of one clip, read and decoded once; `prefix` is for its id."""
         place = self.index[clip]
         stored = None
@@ -217,7 +223,7 @@ class ClipDataset(Dataset[LoadedClip]):
         found = UndecodedClip(
             prefix + place.clip_id, place.class_id, place.file, lambda: self._files.read(place), stored
         )
-        return self.reader.load(found, samples)
+        return self.reader.load(found, samples, augment)
 
     def clip_id(self, clip: int) -> str:
         """The id of a clip, by its number."""

@@ -32,8 +32,10 @@ class Finish:
         """Write into `packed` what will happen to each of its clips."""
         keys = [RandomKey(seed, clip.sample.epoch, clip.clip_id, clip.sample.repeat) for clip in loaded]
         if self.random_crops:
-            sizes = [clip.pixels.shape[1:3] for clip in loaded]
-            packed.choices = [self.augment.choose(key, *size) for key, size in zip(keys, sizes, strict=True)]
+            packed.choices = [
+                clip.choices or self.augment.choose(key, *clip.pixels.shape[1:3])
+                for key, clip in zip(keys, loaded, strict=True)
+            ]
         else:
             packed.crops = crops
         if self.mix is not None:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from k710.errors import LoadError, UsageError
+from k710.loading.augment.augment import Augment, Choices
+from k710.loading.augment.boxes import Box
 from k710.loading.decoders.decode import DEFAULT_DECODER, check_decoder, decode
-from k710.loading.decoders.jpegs import decode_jpegs
+from k710.loading.decoders.jpegs import decode_jpegs, jpeg_size
 from k710.loading.decoders.pixels import Choose, Pixels
 from k710.loading.order import Sample
 from k710.loading.sampling import FrameSampling, View, evaluation_views, nearest_stored
@@ -26,7 +28,11 @@ _FAILED_PX = 32  # width and height of the black frames of a clip that failed
 
 class LoadedClip(NamedTuple):
     """A sample of a dataset. `pixels`: uint8 (num_frames, height_px, width_px, 3), RGB; `frames`: (num_frames,) which
-    frames of the clip they are. The frames of a clip that failed are black, its weight is 0, and `error` says why."""
+    frames of the clip they are. The frames of a clip that failed are black, its weight is 0, and `error` says why.
+
+    With `choices`, its augmentation is chosen already, and `pixels` may be only the part of the frames that it needs;
+    its box is one of that part then.
+    """
 
     pixels: Tensor
     class_id: int
@@ -35,6 +41,7 @@ class LoadedClip(NamedTuple):
     sample: Sample
     weight: float = 1.0
     error: str | None = None
+    choices: Choices | None = None
 
 
 class StoredFrames(NamedTuple):
@@ -125,9 +132,15 @@ class ClipReader:
         key = RandomKey(self.options.seed, sample.epoch, clip_id, sample.repeat)
         return key.draws("view").integer(0, len(self.options.views) - 1)
 
-    def load(self, clip: UndecodedClip, samples: Sequence[Sample]) -> list[LoadedClip]:
-        """Samples of one clip, read and decoded once. Raises LoadError where that fails and `on_error` is "raise"."""
+    def load(self, clip: UndecodedClip, samples: Sequence[Sample], augment: Augment | None = None) -> list[LoadedClip]:
+        """Samples of one clip, read and decoded once. Raises LoadError where that fails and `on_error` is "raise".
+
+        With `augment`, stored frames of training are decoded only as far as their augmentation needs them: each sample
+        by itself, since samples have boxes of their own.
+        """
         try:
+            if augment is not None and clip.stored is not None and self.draws_frames:
+                return [self._part(clip, clip.stored, sample, augment) for sample in samples]
             pixels, frames = self._frames(clip, samples)
         except LoadError as error:
             if self.options.on_error == "raise":
@@ -153,11 +166,28 @@ class ClipReader:
             positions = nearest_stored(choose(stored.num_frames), stored.indices)
             needed, where = np.unique(positions, return_inverse=True)
             jpegs = stored.read(needed)
-            return _naming_clip(clip, lambda: decode_jpegs(jpegs)[where]), stored.indices[positions]
+            return _in_order(_naming_clip(clip, lambda: decode_jpegs(jpegs)), where), stored.indices[positions]
         if (of_part := clip.decode) is not None:
             return _naming_clip(clip, lambda: of_part(choose)), chosen[-1]
         content = clip.read()
         return _naming_clip(clip, lambda: decode(content, choose, decoder=self.options.decoder)), chosen[-1]
+
+    def _part(self, clip: UndecodedClip, stored: StoredFrames, sample: Sample, augment: Augment) -> LoadedClip:
+        """A sample of stored frames, its augmentation chosen, and of its frames the part that is needed for it."""
+        positions = nearest_stored(self._indices(clip, sample, stored.num_frames), stored.indices)
+        needed, where = np.unique(positions, return_inverse=True)
+        jpegs = stored.read(needed)
+        key = RandomKey(self.options.seed, sample.epoch, clip.clip_id, sample.repeat)
+        chosen: list[Choices] = []
+
+        def decoded() -> npt.NDArray[np.uint8]:
+            choices = augment.choose(key, *jpeg_size(jpegs[0]))
+            part = augment.part(choices)
+            chosen.append(choices if part is None else choices._replace(box=Box(0, 0, part.height, part.width)))
+            return decode_jpegs(jpegs, part)
+
+        pixels = torch.from_numpy(_in_order(_naming_clip(clip, decoded), where))
+        return LoadedClip(pixels, clip.class_id, clip.clip_id, stored.indices[positions], sample, choices=chosen[0])
 
     def _indices(self, clip: UndecodedClip, sample: Sample, num_frames: int) -> Ints:
         if self.draws_frames:
@@ -170,6 +200,11 @@ class ClipReader:
         size = (self.options.num_frames, _FAILED_PX, _FAILED_PX, 3)
         black, frames = torch.zeros(size, dtype=torch.uint8), np.full(self.options.num_frames, -1)
         return LoadedClip(black, clip.class_id, clip.clip_id, frames, sample, 0.0, error)
+
+
+def _in_order(frames: npt.NDArray[np.uint8], where: Ints) -> npt.NDArray[np.uint8]:
+    """`frames[where]`, without a copy where that is what they are."""
+    return frames if np.array_equal(where, np.arange(len(frames))) else frames[where]
 
 
 def _naming_clip(clip: UndecodedClip, work: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:

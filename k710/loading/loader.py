@@ -37,7 +37,9 @@ class ClipLoader:
     accumulates gradients. `augment` is applied in training; evaluation takes its crop_px, mean and std. `mix` mixes
     clips, `num_repeats` makes several samples of each. `features` are read instead of clips, and batches have them
     instead of pixels; they are of the views, so training must show fixed ones. `only`: in evaluation, positions of the
-    clips that are shown. Raises UsageError where these contradict one another.
+    clips that are shown. `whole_frames`: whether workers decode stored frames whole, by default with `packed` alone;
+    else they decode the part that the augmentation needs, and the batches are the same. Raises UsageError where these
+    contradict one another.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ClipLoader:
         packed: bool = False,
         features: FeatureReader | None = None,
         only: Ints | None = None,
+        whole_frames: bool | None = None,
     ) -> None:
         self.dataset, self.device, self._packed = dataset, torch.device(device), packed
         share = share or Share()
@@ -80,7 +83,7 @@ class ClipLoader:
             size, views = max(batch_size // share.world_size, min(batch_size, 1)), len(dataset.views)
             num_clips = len(dataset) if only is None else len(only)
             self._batches = EvaluationBatches(num_clips, num_views=views, batch_size=size, share=share, only=only)
-        self._features = features
+        self._features, self._whole_frames = features, packed if whole_frames is None else whole_frames
         self.num_failed, self._failed = 0, FailedClips()
         self._workers = worker_options(self.device, num_workers, prefetch=prefetch, start_method=start_method)
         self._loader: DataLoader[Any] | None = None
@@ -124,7 +127,7 @@ class ClipLoader:
 
     def _from_workers(self) -> Iterator[PackedBatch]:
         if self._loader is None:
-            source = _Fetch(self.dataset, self._finish, self._features)
+            source = _Fetch(self.dataset, self._finish, self._features, whole_frames=self._whole_frames)
             self._loader = DataLoader(source, batch_sampler=self._batches, collate_fn=as_it_is, **self._workers)
         try:
             yield from checked_batches(self._loader)
@@ -141,18 +144,25 @@ class ClipLoader:
 class _Fetch(Dataset[Any]):
     """The work of a worker process: it loads the samples of a batch, packs them and chooses their augmentation."""
 
-    def __init__(self, dataset: ClipDataset | MixedDataset, finish: Finish, features: FeatureReader | None) -> None:
+    def __init__(
+        self,
+        dataset: ClipDataset | MixedDataset,
+        finish: Finish,
+        features: FeatureReader | None,
+        *,
+        whole_frames: bool,
+    ) -> None:
         self._dataset, self._finish, self._features = dataset, finish, features
+        self._needed_by = None if whole_frames else finish.augment
 
     def __getitems__(self, samples: list[Sample]) -> PackedBatch | K710Error:
         """An error is returned, not raised: torch would raise another one, with the worker's traceback in its text."""
         try:
             if self._features is not None and isinstance(self._dataset, ClipDataset):
                 return _from_features(self._features, self._dataset, samples)
-            loaded = self._dataset.load(samples)
+            packed, loaded = pack_clips(self._dataset.load_each(samples, self._needed_by), len(samples))
         except K710Error as error:
             return error
-        packed = pack_clips(loaded)
         crops = [] if self._dataset.draws_frames else [self._dataset.view_of(sample).crop for sample in samples]
         self._finish.choose(packed, loaded, self._dataset.seed, crops)
         return packed

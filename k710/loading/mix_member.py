@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from k710.errors import UsageError
+from k710.loading.augment.augment import Augment
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.clip_source import Media
 from k710.loading.dataset import ClipDataset, Counts
@@ -58,9 +59,9 @@ class Member:
         """The id of a clip, by its number."""
         return self.prefix + self.dataset.clip_id(self._number(clip))
 
-    def load(self, clip: int, samples: Sequence[Sample]) -> list[LoadedClip]:
+    def load(self, clip: int, samples: Sequence[Sample], augment: Augment | None = None) -> list[LoadedClip]:
         """Samples of one clip, without its class: members have different ones."""
-        loaded = self.dataset.load_clip(self._number(clip), samples, self.prefix)
+        loaded = self.dataset.load_clip(self._number(clip), samples, self.prefix, augment)
         return [one._replace(class_id=NO_CLASS) for one in loaded]
 
     def _number(self, clip: int) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from k710.errors import LoadError, UsageError
+from k710.loading.augment.augment import Augment
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.dataset import DEFAULT_CACHE_BYTES, Counts
 from k710.loading.load_clip import ClipOptions, LoadedClip
@@ -123,13 +124,16 @@ class MixedDataset(Dataset[LoadedClip]):
         """Raises IndexError beyond the last clip; LoadError where it fails and `on_error` is "raise"."""
         return self.load([item if isinstance(item, Sample) else Sample(int(item))])[0]
 
-    def load(self, samples: Sequence[Sample]) -> list[LoadedClip]:
-        """Several samples, in their order. Neighbours of one clip are read and decoded once."""
-        loaded: list[LoadedClip] = []
+    def load(self, samples: Sequence[Sample], augment: Augment | None = None) -> list[LoadedClip]:
+        """Several samples, in their order. Neighbours of one clip are read and decoded once; `augment` is
+        ClipReader.load's."""
+        return list(self.load_each(samples, augment))
+
+    def load_each(self, samples: Sequence[Sample], augment: Augment | None = None) -> Iterator[LoadedClip]:
+        """As `load`, one after another."""
         for clip, group in itertools.groupby(samples, key=lambda sample: sample.clip):
             member, number = self._of(clip)
-            loaded += member.load(number, list(group))
-        return loaded
+            yield from member.load(number, list(group), augment)
 
     @property
     def draws_frames(self) -> bool:

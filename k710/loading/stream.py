@@ -134,8 +134,10 @@ class StreamLoader:
         start_method: str | None = None,
         dtype: torch.dtype = torch.float32,
         packed: bool = False,
+        whole_frames: bool | None = None,
     ) -> None:
         self.stream, self.device, self._packed = stream, torch.device(device), packed
+        self._whole_frames = packed if whole_frames is None else whole_frames
         self._share = share or Share()
         if batch_size < 1 or batch_size % self._share.world_size:
             raise UsageError(f"a batch of {batch_size} does not divide into {self._share.world_size} ranks")
@@ -179,7 +181,14 @@ class StreamLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Raises LoadError where a shard or a clip fails, or a worker dies."""
-        source = _Shards(self.stream, self._finish, self._parts(self._share.rank), self.epoch, self._rank_batch)
+        source = _Shards(
+            self.stream,
+            self._finish,
+            self._parts(self._share.rank),
+            self.epoch,
+            self._rank_batch,
+            whole_frames=self._whole_frames,
+        )
         batches = checked_batches(DataLoader(source, batch_size=None, collate_fn=as_it_is, **self._workers))
         left = len(self)
         if not left:
@@ -231,9 +240,17 @@ class _Shards(IterableDataset[Any]):
     """The work of a worker process: it reads its shards and packs their clips into batches."""
 
     def __init__(
-        self, stream: ShardStream, finish: Finish, parts: list[list[str]], epoch: int, batch_size: int
+        self,
+        stream: ShardStream,
+        finish: Finish,
+        parts: list[list[str]],
+        epoch: int,
+        batch_size: int,
+        *,
+        whole_frames: bool,
     ) -> None:
         self._stream, self._finish, self._parts, self._epoch, self._size = stream, finish, parts, epoch, batch_size
+        self._needed_by = None if whole_frames else finish.augment
 
     def __iter__(self) -> Iterator[tuple[PackedBatch, list[str]] | K710Error]:
         info = get_worker_info()
@@ -269,10 +286,10 @@ class _Shards(IterableDataset[Any]):
                 raise UsageError(f"{path}: {clip.clip_id} has no label to train on")
             num_views = 1 if stream.training else len(stream.views)
             samples = [Sample(number, self._epoch, view=view) for view in range(num_views)]
-            yield from stream.reader.load(clip, samples)
+            yield from stream.reader.load(clip, samples, self._needed_by)
 
     def _packed(self, loaded: list[LoadedClip]) -> PackedBatch:
-        packed, stream = pack_clips(loaded), self._stream
+        (packed, loaded), stream = pack_clips(loaded, len(loaded)), self._stream
         views = [stream.reader.view_number(clip.clip_id, clip.sample) for clip in loaded]
         self._finish.choose(packed, loaded, stream.seed, [stream.views[view].crop for view in views])
         return packed

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from k710.errors import LoadError, UsageError
+from k710.loading.augment.augment import Augment
 from k710.loading.clip_index import NO_CLASS
 from k710.loading.decoders.pixels import Choose, Pixels
 from k710.loading.decoders.video_file import Timing, frames_at
@@ -73,13 +74,15 @@ class VideoFolder:
         file = printable(str(self._table["file"][video].as_py()))
         return file if self.clip_frames is None else f"{file}#{piece}"
 
-    def load_clip(self, clip: int, samples: Sequence[Sample], prefix: str) -> list[LoadedClip]:
+    def load_clip(
+        self, clip: int, samples: Sequence[Sample], prefix: str, augment: Augment | None = None
+    ) -> list[LoadedClip]:
         """Samples of one clip, whose id gets a prefix. Raises as ClipReader.load."""
         video, piece = self._of(clip)
         row = self._table.slice(video, 1).to_pylist()[0]
         decode = partial(self._decode, row, piece)
         place = UndecodedClip(prefix + self.clip_id(clip), NO_CLASS, printable(row["file"]), bytes, None, decode)
-        return self.reader.load(place, samples)
+        return self.reader.load(place, samples, augment)
 
     def _decode(self, row: dict[str, Any], piece: int, choose: Choose) -> Pixels:
         path = self.folder / row["file"]

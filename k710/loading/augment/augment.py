@@ -33,6 +33,9 @@ _ERASED_AREA = (0.02, 1 / 3)
 _ERASED_ASPECT = (0.3, 1 / 0.3)
 _ERASE_TRIES = 10
 
+# Operations that change each pixel by its own colour alone.
+_BY_PIXEL = frozenset({"invert", "posterize", "solarize", "solarize_add", "color", "brightness"})
+
 
 class EraseBox(NamedTuple):
     """The rectangle that is erased, in pixels of the crop, and the seed of its noise."""
@@ -102,6 +105,16 @@ class Augment:
             operations=operations,
             erase=choose_erase(self.crop_px, self.erase_prob, key.draws("erase")) if self.erase_prob else None,
         )
+
+    def part(self, choices: Choices) -> Box | None:
+        """The box of a frame that is enough to make the clip from, with the same result; None: the whole frame.
+
+        Cropped first, a clip is its crop. In the published order, operations that move pixels, or that depend on other
+        pixels, need the whole frame.
+        """
+        if self.order == "crop_first" or all(operation.name in _BY_PIXEL for operation in choices.operations):
+            return choices.box
+        return None
 
 
 class Choices(NamedTuple):
