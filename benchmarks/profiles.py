@@ -36,6 +36,7 @@ NUM_CLIPS = 10
 VARIANTS: dict[str, dict[str, Any]] = {
     "h264": {},
     "h264, gop 8": {"gop_frames": 8},
+    "h264-gop8": {"gop_frames": 8, "ip_ratio": 1.0},
     "h264, gop 32": {"gop_frames": 32},
     "h264, gop 250, 3 b-frames, tune none": {"gop_frames": 250, "b_frames": 3, "tune": "none"},
     "h264, crf 20": {"crf": 20},
