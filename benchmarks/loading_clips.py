@@ -30,6 +30,7 @@ KINDS = ("source", "h264", "frames")
 NUM_CLIPS = 12
 SIZE = (256, 340)  # height and width of the clips, in every profile
 _SEED = 1
+CROP_ALONE = Augment(randaugment=None)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Clips:
         frames = self.dataset.reader.options.sampling.train(place.num_frames, key.draws("frames"))
         if place.frame_indices is not None:
             frames = nearest_stored(frames, place.frame_indices)
-        choice = Augment().choose(key, *SIZE)
+        choice = CROP_ALONE.choose(key, *SIZE)
         return Shown(place.clip_id, self.files[place.clip_id], tuple(frames.tolist()), choice.box, choice.flip)
 
 
@@ -123,6 +124,14 @@ def cropped(packed: PackedBatch) -> tuple[list[str], torch.Tensor]:
 
 
 def in_batches(clips: Clips, batch_size: int, num_workers: int) -> Callable[[], Batches]:
-    """Passes of k710's loader up to the batches of the peers."""
-    passes = whole_frames(clips, batch_size, num_workers)
-    return lambda: (cropped(packed) for packed in passes())
+    """Passes of k710's loader up to the batches of the peers: as they do, it decodes and keeps what the crop shows."""
+    loader = ClipLoader(
+        clips.dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        augment=CROP_ALONE,
+        packed=True,
+        whole_frames=False,
+        epoch=0,
+    )
+    return lambda: (cropped(packed) for packed in loader)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import queue
 import resource
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,14 +132,14 @@ class Group(NamedTuple):
 
 def _group(clips: Clips, num_processes: int, num_threads: int, seconds: float) -> Group:
     context = multiprocessing.get_context("fork")
-    start, results = context.Barrier(num_processes), context.SimpleQueue()
+    start, results = context.Barrier(num_processes), context.Queue()
     cores = sorted(os.sched_getaffinity(0))
     children = []
     for number in range(num_processes):
         allowed = {cores[number]} if num_threads == 1 else set(cores)
         children.append(context.Process(target=_work, args=(clips, num_threads, allowed, start, seconds, results)))
         children[-1].start()
-    worked: list[Worked] = [one for _ in children for one in results.get()]
+    worked = [one for _ in children for one in _result(results, children)]
     for child in children:
         child.join()
     own_s = sum(one.own_s for one in worked)
@@ -148,13 +150,26 @@ def _group(clips: Clips, num_processes: int, num_threads: int, seconds: float) -
     )
 
 
+def _result(results: Any, children: Sequence[BaseProcess]) -> list[Worked]:
+    """What the next process did. Raises RuntimeError where one has failed: the others would wait for it for ever."""
+    while True:
+        try:
+            worked: list[Worked] = results.get(timeout=1)
+            return worked
+        except queue.Empty:
+            if any(child.exitcode for child in children):
+                for child in children:
+                    child.terminate()
+                raise RuntimeError("a process that loads clips failed; its message is above") from None
+
+
 def _work(clips: Clips, num_threads: int, cores: set[int], start: Any, seconds: float, results: Any) -> None:
     """In a process of its own; each thread has a dataset of its own."""
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(1)
     datasets = [pickle.loads(pickle.dumps(clips.dataset)) for _ in range(num_threads)]
     for dataset in datasets:
-        pack_clips(dataset.load([Sample(0, 0)]))  # opens its files
+        pack_clips(dataset.load([Sample(0, 0)]), 1)  # opens its files
     start.wait()
     with ThreadPoolExecutor(num_threads) as threads:
         results.put(list(threads.map(partial(_load, seconds=seconds), datasets)))
@@ -166,7 +181,7 @@ def _load(dataset: ClipDataset, seconds: float) -> Worked:
     num_clips = 0
     while time.perf_counter() - begin < seconds:
         epoch, clip = divmod(num_clips, len(dataset))
-        pack_clips(dataset.load([Sample(clip, epoch)]))
+        pack_clips(dataset.load([Sample(clip, epoch)]), 1)
         num_clips += 1
     after, (cpu_after_s, ready_after_s) = resource.getrusage(resource.RUSAGE_THREAD), _thread_times()
     own_s = time.perf_counter() - begin - (ready_after_s - ready_s)
