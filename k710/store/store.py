@@ -193,18 +193,16 @@ def _places(ids: pa.ChunkedArray, among: pa.Array) -> npt.NDArray[np.int32]:
     less than half of the time that Arrow takes to look up texts. What the table does not show is looked up as text.
     """
     ids = ids.combine_chunks()
-    words, words_among = _words_of(ids), _words_of(among)
-    if not words or not words_among or words[0].strides != words_among[0].strides:
+    own, others = _of_one_size(ids), _of_one_size(among)
+    if own is None or others is None or own.dtype != others.dtype:
         return _places_of_texts(ids, among)
     bits = (4 * len(among)).bit_length()
-    slots, slot_of_place = np.zeros(1 << bits, np.int32), _upper_bits(words_among, bits)
+    slots, slot_of_place = np.zeros(1 << bits, np.int32), _upper_bits(others, bits)
     places = np.arange(len(among), dtype=np.int32)
     slots[slot_of_place] = places
-    place = slots[_upper_bits(words, bits)]
-    same = np.ones(len(ids), bool)
-    for word, word_among in zip(words, words_among, strict=True):
-        same &= word_among[place] == word
-    unlike, hidden = np.flatnonzero(~same), np.flatnonzero(slots[slot_of_place] != places)  # another has the slot
+    place = slots[_upper_bits(own, bits)]
+    unlike = np.flatnonzero(np.take(others, place) != own)
+    hidden = np.flatnonzero(slots[slot_of_place] != places)  # another has the slot
     found = _places_of_texts(ids.take(pa.array(unlike)), among.take(pa.array(hidden)))
     place[unlike] = np.append(hidden, -1)[found]
     return place
@@ -216,26 +214,25 @@ def _places_of_texts(ids: pa.StringArray, among: pa.Array) -> npt.NDArray[np.int
     return found
 
 
-def _words_of(texts: pa.StringArray) -> list[npt.NDArray[np.uint64]]:
-    """(texts,) each, 8 bytes of every text, which together are all its bytes. Nothing is copied. None of no texts, and
-    of texts that do not have one size of at least 8 bytes."""
+def _of_one_size(texts: pa.StringArray) -> npt.NDArray[np.bytes_] | None:
+    """(texts,) the texts, not copied; None of no texts, and of texts that do not have one size of at least 8 bytes."""
     if not len(texts) or texts.null_count:
-        return []
+        return None
     _, offsets, content = texts.buffers()
     borders = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    first, size = int(borders[0]), int(borders[1] - borders[0])
+    size = int(borders[1] - borders[0])
     if size < 8 or (np.diff(borders) != size).any():
-        return []
-    starts = (*range(0, size - 8, 8), size - 8)  # the last one may overlap
-    return [np.ndarray(len(texts), np.uint64, content, first + start, (size,)) for start in starts]
+        return None
+    return np.frombuffer(content, f"S{size}", len(texts), int(borders[0]))
 
 
-def _upper_bits(words: list[npt.NDArray[np.uint64]], bits: int) -> npt.NDArray[np.int64]:
-    """(texts,) the upper bits of a hash of the words of each."""
-    found = np.zeros(len(words[0]), np.uint64)
-    for word in words:
+def _upper_bits(texts: npt.NDArray[np.bytes_], bits: int) -> npt.NDArray[np.int64]:
+    """(texts,) the upper bits of a hash of each text."""
+    size = texts.itemsize
+    found = np.zeros(len(texts), np.uint64)
+    for start in (*range(0, size - 8, 8), size - 8):  # words of 8 bytes; the last one may overlap
         found ^= found >> np.uint64(32)
-        found ^= word
+        found ^= np.ndarray(len(texts), np.uint64, texts, start, (size,))
         found *= _FACTOR
     return (found >> np.uint64(64 - bits)).view(np.int64)
 
