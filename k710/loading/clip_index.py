@@ -253,7 +253,8 @@ def lists_of_rows(column: pa.ChunkedArray, row: npt.NDArray[np.int64]) -> pa.Lis
     if column.null_count == len(column):
         return pa.nulls(len(row), type_)
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    values = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])  # without those of null
+    # Without those of null. By NumPy, which asks for huge pages: to touch new memory takes longest here.
+    values = pa.array(np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks]))
     taken = np.zeros(len(column), bool)
     taken[row] = True
     if not taken.all():

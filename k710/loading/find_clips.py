@@ -52,15 +52,17 @@ def clips_of_store(manifest: Manifest, store: Store, *, view: str, split: str, d
                 f"({len(wanted):,} are wanted, {num_failed:,} of them failed); "
                 f"`{fetch_command(manifest.path, store)}` brings them"
             )
-        # Of columns in many pieces, NumPy takes rows several times faster than Arrow does.
-        columns = {name: pa.array(media[name].fill_null(0).to_numpy()[row]) for name in _COPIED}
-        columns |= {name: lists_of_rows(media[name], row) for name in _FRAMES}
-        columns["file"] = _files(media["tar"], row)
+        with ThreadPoolExecutor(1) as aside:
+            copying = aside.submit(lambda: {name: lists_of_rows(media[name], row) for name in _FRAMES})
+            # Of columns in many pieces, NumPy takes rows several times faster than Arrow does.
+            columns = {name: pa.array(media[name].fill_null(0).to_numpy()[row]) for name in _COPIED}
+            columns["file"] = _files(media["tar"], row)
+            columns["digest"] = pa.array(_digests(media["sha256"])[row])
+            for name in ("clip_id", "class_id"):
+                columns[name] = wanted[name].filter(pa.array(there)).combine_chunks()
+            columns |= copying.result()
         for tar in columns["file"].dictionary.to_pylist():
             store.tar(tar)  # no name leads out of the folder
-        columns["digest"] = pa.array(_digests(media["sha256"])[row])
-        for name in ("clip_id", "class_id"):
-            columns[name] = wanted[name].filter(pa.array(there)).combine_chunks()
         counts = {"in_split": len(wanted), "loaded": len(row), "failed": num_failed}
         return index_table(columns, {"folder": str(tars_folder), "in_tars": True, "counts": counts})
 
@@ -76,8 +78,10 @@ def _files(tars: pa.ChunkedArray, row: npt.NDArray[np.int64]) -> pa.DictionaryAr
     """The tars of these rows. The dictionary holds no others."""
     encoded = tars.dictionary_encode().unify_dictionaries()
     codes = np.concatenate([chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks])[row]
-    used, codes = np.unique(codes, return_inverse=True)
-    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), encoded.chunk(0).dictionary.take(pa.array(used)))
+    used = np.bincount(codes) > 0
+    new_codes = np.cumsum(used, dtype=np.int32) - 1
+    dictionary = encoded.chunk(0).dictionary.take(pa.array(np.flatnonzero(used)))
+    return pa.DictionaryArray.from_arrays(pa.array(new_codes[codes]), dictionary)
 
 
 def clips_of_folder(manifest: Manifest, folder: Path, *, view: str, split: str, dialect: str) -> ClipIndex:
@@ -143,7 +147,8 @@ def _wanted(manifest: Manifest, name: str, split: str, dialect: str, shown: Sequ
 
 def _digests(sha256: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     """The first 16 hexadecimal digits of each as a number; 0 for null."""
-    digits = pc.fill_null(pc.utf8_slice_codeunits(sha256, 0, 16), "0" * 16).combine_chunks()
+    digits = pc.binary_slice(sha256.cast(pa.binary()), 0, 16).cast(pa.string())  # as text, each character is looked at
+    digits = pc.fill_null(digits, "0" * 16).combine_chunks()
     return np.frombuffer(bytes.fromhex(joined(digits, "").to_pybytes().decode()), ">u8").astype(np.uint64)
 
 

@@ -66,6 +66,7 @@ _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TAR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar")
 _READERS = 4  # threads; media files are small and may be a thousand
 _AT_ONCE = 32  # files that one of them makes one piece of: what is done with a column costs by its pieces too
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, near 2**64 / 1.618: Fibonacci hashing
 _LISTINGS = 3  # tries to list a folder while its units change
 
 
@@ -170,7 +171,7 @@ def best_of(rows: pa.Table, clip_ids: pa.Array) -> npt.NDArray[np.int64]:
     As `best`, without sorting text: only clips that have several rows are sorted. `rows`: clip_id, failure, settled_at,
     unit.
     """
-    place = pc.fill_null(pc.index_in(rows["clip_id"], clip_ids), -1).to_numpy()
+    place = _places(rows["clip_id"], clip_ids)
     row = np.flatnonzero(place >= 0)
     counts = np.bincount(place[row], minlength=len(clip_ids))
     found = np.full(len(clip_ids), -1)
@@ -183,6 +184,57 @@ def best_of(rows: pa.Table, clip_ids: pa.Array) -> npt.NDArray[np.int64]:
         )
         found[several["clip_id"].to_numpy()] = several["row"].to_numpy()
     return found
+
+
+def _places(ids: pa.ChunkedArray, among: pa.Array) -> npt.NDArray[np.int32]:
+    """(ids,) the place of each ID `among` distinct ones; -1 where it is not there.
+
+    Of IDs of one size, as all of Kinetics are, nearly all are found by a table that a hash of their bytes addresses, in
+    less than half of the time that Arrow takes to look up texts. What the table does not show is looked up as text.
+    """
+    ids = ids.combine_chunks()
+    own, others = _of_one_size(ids), _of_one_size(among)
+    if own is None or others is None or own.dtype != others.dtype:
+        return _places_of_texts(ids, among)
+    bits = (4 * len(among)).bit_length()
+    slots, slot_of_place = np.zeros(1 << bits, np.int32), _upper_bits(others, bits)
+    places = np.arange(len(among), dtype=np.int32)
+    slots[slot_of_place] = places
+    place = slots[_upper_bits(own, bits)]
+    unlike = np.flatnonzero(np.take(others, place) != own)
+    hidden = np.flatnonzero(slots[slot_of_place] != places)  # another has the slot
+    found = _places_of_texts(ids.take(pa.array(unlike)), among.take(pa.array(hidden)))
+    place[unlike] = np.append(hidden, -1)[found]
+    return place
+
+
+def _places_of_texts(ids: pa.StringArray, among: pa.Array) -> npt.NDArray[np.int32]:
+    """As `_places`, of any texts."""
+    found: npt.NDArray[np.int32] = pc.fill_null(pc.index_in(ids, among), -1).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _of_one_size(texts: pa.StringArray) -> npt.NDArray[np.bytes_] | None:
+    """(texts,) the texts, not copied; None of no texts, and of texts that do not have one size of at least 8 bytes."""
+    if not len(texts) or texts.null_count:
+        return None
+    _, offsets, content = texts.buffers()
+    borders = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    size = int(borders[1] - borders[0])
+    if size < 8 or (np.diff(borders) != size).any():
+        return None
+    return np.frombuffer(content, f"S{size}", len(texts), int(borders[0]))
+
+
+def _upper_bits(texts: npt.NDArray[np.bytes_], bits: int) -> npt.NDArray[np.int64]:
+    """(texts,) the upper bits of a hash of each text."""
+    size = texts.itemsize
+    found = np.zeros(len(texts), np.uint64)
+    for start in (*range(0, size - 8, 8), size - 8):  # words of 8 bytes; the last one may overlap
+        found ^= found >> np.uint64(32)
+        found ^= np.ndarray(len(texts), np.uint64, texts, start, (size,))
+        found *= _FACTOR
+    return (found >> np.uint64(64 - bits)).view(np.int64)
 
 
 def fetch_command(manifest: Location, store: Store) -> str:
@@ -219,12 +271,16 @@ def read_unit(file: Location) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def _rows_of(files: Sequence[Location], names: Sequence[str], even_indices: bool) -> pa.Table:
-    """Columns of media files, and each row's `unit`, in one piece. Raises OSError, ArrowException or StoreError."""
+    """Columns of media files, and each row's `unit`, all but lists in one piece. Raises OSError, ArrowException or
+    StoreError."""
     schema = pa.schema([MEDIA_SCHEMA.field(name) for name in names])
     tables = [_columns_of(file, schema, even_indices) for file in files]
     units = pa.array([file.stem for file in files], pa.string())
     unit = np.repeat(np.arange(len(files)), [len(table) for table in tables])
-    return pa.concat_tables(tables).combine_chunks().append_column("unit", units.take(pa.array(unit)))
+    rows = pa.concat_tables(tables)
+    # Lists are most of the bytes, and who uses them copies them anyway.
+    columns = [rows[f.name] if pa.types.is_list(f.type) else rows[f.name].combine_chunks() for f in schema]
+    return pa.table(columns, schema=schema).append_column("unit", units.take(pa.array(unit)))
 
 
 def _columns_of(file: Location, schema: pa.Schema, even_indices: bool) -> pa.Table:
@@ -240,7 +296,8 @@ def _as_now(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The columns of this version: a newer minor version may have more columns, an older one fewer."""
     if rows.schema.equals(schema):
         return rows.replace_schema_metadata(None)
-    columns = [rows[f.name] if f.name in rows.column_names else pa.nulls(len(rows), f.type) for f in schema]
+    there = dict(zip(rows.column_names, rows.columns, strict=True))
+    columns = [there[f.name] if f.name in there else pa.nulls(len(rows), f.type) for f in schema]
     return pa.table(columns, schema=schema)
 
 

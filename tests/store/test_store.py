@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -89,6 +90,24 @@ def test_a_success_counts_first_then_the_newest_then_the_units_name(rows, chunk)
     assert [None if row < 0 else rows[row] for row in place] == [
         dict(zip("abcd", expected, strict=True)).get(c) for c in asked
     ]
+
+
+one_size = st.integers(8, 26).flatmap(lambda size: st.lists(st.text("ab~", min_size=size, max_size=size), min_size=1))
+
+
+@given(one_size, one_size | st.lists(st.text("abé", max_size=9)), st.integers(1, 5), st.booleans(), st.data())
+def test_the_rows_of_clips_are_found_whatever_the_size_of_their_ids(some, others, chunk, all_in_one_slot, data):
+    """Also where a row is of no asked clip, where the asked IDs are a slice, and where many IDs have one hash."""
+    written = data.draw(st.lists(st.sampled_from(some + others), unique=True))
+    asked = data.draw(st.lists(st.sampled_from(some), unique=True, min_size=1))
+    ids = [written[start : start + chunk] for start in range(0, len(written), chunk)]
+    column = pa.chunked_array(ids, pa.string())
+    rows = pa.table({"clip_id": column, "failure": pa.nulls(len(column), pa.string())})
+    with pytest.MonkeyPatch.context() as patch:
+        if all_in_one_slot:
+            patch.setattr("k710.store.store._FACTOR", np.uint64(0))
+        found = best_of(rows, pa.array(["before", *asked])[1:])
+    assert found.tolist() == [written.index(one) if one in written else -1 for one in asked]
 
 
 def test_rows_come_in_the_order_of_the_units(store, monkeypatch):
