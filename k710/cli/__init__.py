@@ -17,15 +17,18 @@ from k710.errors import K710Error
 from k710.text import os_error_text, printable
 from k710.version import __version__
 
-# Each command is `command` in the module of its name, with underscores for dashes.
-COMMANDS = (
-    *("build", "audit", "identify", "explain", "diff", "card", "export", "push"),
-    *("labels", "recipes", "versions", "prune"),
-    *("plan", "fetch", "status", "verify", "ledger", "pack", "unpack", "show", "near-duplicates", "stats", "report"),
-    *("remap-head", "convert", "inspect"),
-    *("train", "eval", "predict", "features", "compare", "doubts"),
-    *("doctor", "completion"),
-)
+# The commands, in the parts of the documentation. Each is `command` in the module of its name, with underscores for
+# dashes.
+SECTIONS = {
+    "The dataset": (
+        *("build", "audit", "identify", "explain", "diff", "near-duplicates", "doubts", "labels", "versions", "prune"),
+        *("stats", "report", "card", "export", "push"),
+    ),
+    "The clips": ("plan", "fetch", "status", "verify", "ledger", "pack", "unpack", "show"),
+    "Training": ("recipes", "train", "eval", "predict", "features", "compare", "remap-head", "convert", "inspect"),
+    "This machine": ("doctor", "completion"),
+}
+COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
 
 class Failure(click.ClickException):
@@ -47,6 +50,17 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Every command with its help in a line, in sections."""
+        name_width = max(map(len, COMMANDS))
+        width = formatter.width - name_width - 6
+        for title, names in SECTIONS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                # Names of one width, so that the helps stand in one column in all sections.
+                rows = [(name.ljust(name_width), one.get_short_help_str(width)) for name, one in commands if one]
+                formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
