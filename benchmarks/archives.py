@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import requests  # noqa: F401  # loaded before anything is timed
-from build import machine
+from build import machine, other_cores
 from fetch import DISTINCT, busy_note, write_clips, write_lists
 
 from k710.engine.engine import Stop
@@ -161,14 +161,14 @@ def main() -> None:
         print(table(result), targets_table(result), sep="\n")
         return
     os.environ |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    load = round(os.getloadavg()[0], 1)
+    others = other_cores()
     with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as scratch:
         found = measured(Path(scratch), given.clips, given.repetitions)
     result = {
         "what": "reading a .tar.gz of clips from a server on this machine, against gzip and tar on the file; medians",
         "footage": f"{DISTINCT} generated clips of 10 s, 340x256, copied under many names; gzip's default level",
         "repetitions": given.repetitions,
-        "load average before": load,  # of an idle machine near 0
+        "cores of other work before": others,
         "machine": machine(),
         **found,
         "targets": targets_of(found["sides"]),

@@ -37,6 +37,7 @@ TARGETS = {  # the most that it may be
     "k710 wall over Polars wall": 1.0,
 }
 # Installed packages are compiled, and so is k710 then; a checkout keeps no compiled files where this is set.
+IDLE_CORES = 0.25  # of other work: less does not count
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -106,6 +107,26 @@ def judge(sides: dict[str, Any]) -> dict[str, Any]:
     }
     over_k710 = {side: {name: round(medians[side][name] / own[name], 2) for name in MEASURES} for side in OTHERS}
     return {"over_k710": over_k710, "targets": targets}
+
+
+def other_cores(seconds: float = 1.0) -> float:
+    """How many cores other work has just now, counted while this process sleeps. The load average would still count the
+    benchmark that ran before. 0 where there is no /proc/stat."""
+
+    def busy_s() -> float:
+        user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+        return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+    if not Path("/proc/stat").exists():
+        return 0.0
+    begin_s = busy_s()
+    time.sleep(seconds)
+    return round((busy_s() - begin_s) / seconds, 2)
+
+
+def busy_sentence(cores: float) -> str:
+    """A sentence below a table where other work had that many cores at the start; empty for an idle machine."""
+    return f"\nThe machine was busy: other work had {cores:g} of its cores.\n" if cores > IDLE_CORES else ""
 
 
 def machine() -> dict[str, Any]:

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from build import machine
+from build import busy_sentence, machine, other_cores
 from core_use import idle, watched
 
 from k710.fetch.encode.encode import encode_command
@@ -220,8 +220,7 @@ def table(result: dict[str, Any]) -> str:
 
 def busy_note(result: dict[str, Any]) -> str:
     """A sentence below the table where other work had the cores."""
-    load, cores = result["load average before"], result["machine"]["cores"]
-    return f"\nThe machine was busy with other work: load average {load:g} on {cores} cores.\n" if load >= 1 else ""
+    return busy_sentence(result.get("cores of other work before", 0.0))
 
 
 def idle_table(result: dict[str, Any]) -> str:
@@ -263,7 +262,7 @@ def main() -> None:
         return
     cores = os.cpu_count() or 1
     before = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
-    load = round(os.getloadavg()[0], 1)
+    others = other_cores()
     with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as scratch:
         pools = {"bare pool": cores} | ({"bare pool, one more": cores + 1} if given.one_more else {})
         rates = measure_rates(Path(scratch), given.clips, given.repetitions, pools)
@@ -274,7 +273,7 @@ def main() -> None:
         "footage": "generated, 340x256, 30 fps, 10 s, GOP 250, copied under many names",
         "cores": cores,
         "repetitions": given.repetitions,
-        "load average before": load,  # of an idle machine near 0
+        "cores of other work before": others,
         "machine": machine() | {"ffmpeg": ffmpeg_version()},
         **rates,
         "idle cores": idle_cores,

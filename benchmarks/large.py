@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from build import machine, run
+from build import busy_sentence, machine, other_cores, run
 from large_dataset import make_large
 from report import fill_store, make_manifest
 
@@ -153,9 +153,7 @@ def commands_table(result: dict[str, Any]) -> str:
         one, target = result["commands"][title], result["targets"].get(title)
         limit, met = (f"{target['at_most_s']:g}", _met(target)) if target else ("", "")
         lines.append(f"| {_shown(title)} | {one['wall_s']:.2f} | {one['cpu_s']:.2f} | {limit} | {met} |")
-    load, cores = result["load_average"][0], result["machine"]["cores"]
-    if load >= 1:
-        lines.append(f"\nThe machine was busy with other work: load average {load:g} on {cores} cores.")
+    lines.append(busy_sentence(result.get("cores of other work before", 0.0)))
     return "\n".join(lines) + "\n"
 
 
@@ -169,7 +167,7 @@ def _met(target: dict[str, Any]) -> str:
 
 
 def measure(rows: int, repetitions: int) -> dict[str, Any]:
-    before = os.getloadavg()[0]
+    others = other_cores()
     with tempfile.TemporaryDirectory(prefix="k710-benchmark-") as name:
         scratch = Path(name)
         opens = {profile: measure_opens(scratch / profile, profile, rows, repetitions) for profile in PROFILES}
@@ -186,7 +184,7 @@ def measure(rows: int, repetitions: int) -> dict[str, Any]:
     return {
         "what": "first opens of a dataset and whole processes of commands at its size; medians",
         "machine": machine(),
-        "load_average": [round(before, 1), round(os.getloadavg()[0], 1)],
+        "cores of other work before": others,
         "targets": judge(opens, commands),
         "opens": opens,
         "commands": commands,

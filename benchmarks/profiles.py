@@ -118,6 +118,21 @@ def measure(clips: list[Path], profile: Profile | None, out: Path, repetitions: 
     return row
 
 
+def table(result: dict[str, Any]) -> str:
+    """The profiles as Markdown, for docs/fetch.md."""
+    columns = {
+        "bytes a clip": ("bytes per clip", ",.0f"),
+        "encode, clips/s": ("encode, clips/s", ".2f"),
+        "decode 8 frames, clips/s": ("decode 8 frames, clips/s", ".1f"),
+        "PSNR, dB": ("PSNR, dB", ".1f"),
+    }
+    lines = [f"| settings | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for name, row in result["profiles"].items():
+        cells = [format(row[key], form) if key in row else "" for key, form in columns.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What encode profiles cost and give.")
     parser.add_argument("clips", nargs="?", type=Path, help="folder of clips; generated if not given")

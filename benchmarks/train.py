@@ -195,10 +195,9 @@ def table(result: dict[str, Any]) -> str:
             name = f"{title}, {row['batch']}" + (", compiled" if way == "compiled" else "")
             times = (_spread(side[clock]) for clock in ("step_s", "core_s") for side in (alone, real))
             lines.append(f"| {name} | {' | '.join(times)} | {real['waiting']:.1%} | {real['augmenting']:.1%} |")
-    about, processes = result["machine"], counted(result["loader_processes"], "loader process", "loader processes")
+    processes = counted(result["loader_processes"], "loader process", "loader processes")
     where = f"{result['device']}, {result['threads']} threads, {processes}"
-    load = f"load average {about['load_before'][0]} on {about['cores']} cores"
-    return "\n".join([*lines, "", f"{where}, profile {result['profile']}; {load} at the start."])
+    return "\n".join([*lines, "", f"{where}, profile {result['profile']}."])
 
 
 def _spread(step_s: dict[str, float]) -> str:
