@@ -663,7 +663,10 @@ def test_a_bad_profile_says_what_is_wrong_with_it(k710, sample, tmp_path, name, 
 def test_an_unknown_profile(k710, sample):
     result = k710("fetch", sample.path, "--profile", "h265")
     assert result.exit_code == 1
-    assert "no recipe 'h265'; known: frames, frames-128, frames-parts, h264, h264-gop8, source, or the path of a YAML file" in result.stderr
+    assert (
+        "no recipe 'h265'; known: frames, frames-128, frames-parts, h264, h264-gop8, source, or the path of a YAML file"
+        in result.stderr
+    )
     with pytest.raises(RecipeError):
         read_profile("h265")
 
